@@ -1,0 +1,67 @@
+"""The nouns of a personal task: `Task` (what is asked), `Interaction` (one past item), `Example` (one question)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tagpr.settings import Settings
+
+
+class Kind(StrEnum):
+    """What an answer is; decides metrics, the verifiable reward and how answers are compared."""
+
+    CHOICE = "choice"  # one of the options printed in the question, e.g. LaMP-1's [1] or [2]
+    LABEL = "label"  # one of a fixed list of labels, e.g. LaMP-2's tags
+    RATING = "rating"  # an integer on a scale, e.g. LaMP-3's 1-5
+    TEXT = "text"  # free text, compared by ROUGE, e.g. LaMP-5's titles
+
+
+class Task(Settings):
+    """What is asked of the model about one person. Read from a YAML card (`tagpr/tasks/cards/*.yaml` or a user's)."""
+
+    name: str
+    """Short name used in recipes, tables and file names, e.g. `lamp-2`."""
+    kind: Kind
+    """choice, label, rating or text."""
+    description: str
+    """One line for `tagpr tasks`."""
+    instruction: str
+    """What the model is asked to do, in one or two sentences; precedes the history in the prompt."""
+    question: str = "{{ input }}"
+    """Jinja template of the question; sees the example's `input` and its fields."""
+    entry: str
+    """Jinja template of one history item; sees the interaction's fields, e.g. `"{{ description }}" -> {{ tag }}`."""
+    input_fields: tuple[str, ...]
+    """Fields of an interaction that play x_i (shown, shortened when the token budget is tight)."""
+    output_field: str | None = None
+    """Field of an interaction that plays y_i (never cut); None where history has no outputs."""
+    labels: tuple[str, ...] = ()
+    """The fixed label list (kind label), the options (choice) or the scale (rating), in the official order."""
+    metrics: tuple[str, ...]
+    """Metric names, the main one first; see `tagpr.tasks.metrics`."""
+    rouge_threshold: float = 0.3
+    """Text tasks: a chain passes the accuracy filter when the mean of ROUGE-1 and ROUGE-L F reaches this."""
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """One past item (x_i, y_i) of a user."""
+
+    id: str
+    fields: Mapping[str, str]
+    date: str | None = None  # ISO 8601, as far as known
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question about one user."""
+
+    id: str
+    user_id: str
+    task: str  # Task.name
+    input: str  # the question's text, already in the task's words
+    target: str | None  # y*, None where withheld
+    profile: tuple[Interaction, ...] = ()  # P_u, oldest first where dates are known; never holds the target's item
+    date: str | None = None
+    query: str = ""  # what retrieval compares with the history; the input where empty
+    fields: Mapping[str, str] = field(default_factory=dict)
