@@ -1,1 +1,1 @@
-
+"""Tagged reasoning chains: vocabulary, grammar and parser, teachers, filters, tagging, review."""

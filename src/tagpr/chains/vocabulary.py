@@ -1,0 +1,111 @@
+"""The tag vocabulary: which functions a step of a chain can have, as data (name, definition, count, members).
+
+The paper's nine tags are the default; `tagpr.chains.discovery` finds others from free tag names. This file only holds,
+reads and writes vocabularies.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tagpr.errors import RecipeError
+from tagpr.files import write_text
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+RESERVED = ("think",)
+
+
+@dataclass(frozen=True)
+class Tag:
+    """One function a step can have."""
+
+    name: str
+    definition: str
+    count: int = 0  # how often its members were seen; 0 for a given vocabulary
+    members: tuple[str, ...] = ()  # the free names it stands for
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """An ordered set of tags. `"make_decision" in vocabulary` asks by name."""
+
+    tags: tuple[Tag, ...]
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for tag in self.tags:
+            if not NAME.fullmatch(tag.name) or tag.name in RESERVED:
+                raise RecipeError(
+                    f"vocabulary: {tag.name!r} cannot be a tag name; use lower-case letters, digits and _, not 'think'"
+                )
+            if tag.name in seen:
+                raise RecipeError(f"vocabulary: the tag {tag.name!r} is listed twice; remove one")
+            seen.add(tag.name)
+        if not self.tags:
+            raise RecipeError("vocabulary: no tags; list at least one with `name` and `definition`")
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(tag.name for tag in self.tags)
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._known
+
+    def __iter__(self) -> Iterator[Tag]:
+        return iter(self.tags)
+
+    def __len__(self) -> int:
+        return len(self.tags)
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> "Vocabulary":
+        """A vocabulary of bare names, each defined by its own words."""
+        return cls(tuple(Tag(name, name.replace("_", " ").capitalize() + ".") for name in names))
+
+    def write(self, path: Path) -> None:
+        """Write as YAML, readable by `load_vocabulary`; `count` and `members` are left out where empty."""
+        rows: list[dict[str, Any]] = []
+        for tag in self.tags:
+            row: dict[str, Any] = {"name": tag.name, "definition": tag.definition}
+            if tag.count or tag.members:
+                row |= {"count": tag.count, "members": list(tag.members)}
+            rows.append(row)
+        write_text(path, yaml.safe_dump(rows, sort_keys=False, allow_unicode=True, width=120))
+
+
+def load_vocabulary(path: str | Path | None = None) -> Vocabulary:
+    """Read `vocabulary.yaml`; None gives the paper's nine tags. Raises RecipeError naming file and entry."""
+    source = resources.files("tagpr.chains") / "paper_vocabulary.yaml" if path is None else Path(path)
+    try:
+        rows = yaml.safe_load(source.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"vocabulary {path}: cannot be read ({error}); give a YAML file or leave it out") from None
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" line {where.line + 1}" if where else ""
+        raise RecipeError(f"vocabulary {path}{line}: not valid YAML; fix the syntax") from None
+    if not isinstance(rows, list):
+        raise RecipeError(f"vocabulary {path}: must be a list of entries with `name` and `definition`")
+    tags = []
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or not isinstance(row.get("name"), str):
+            raise RecipeError(f"vocabulary {path} entry {number}: needs `name` and `definition`")
+        unknown = set(row) - {"name", "definition", "count", "members"}
+        if unknown:
+            raise RecipeError(
+                f"vocabulary {path} entry {number}: unknown key {sorted(unknown)[0]!r}; "
+                "known are name, definition, count, members"
+            )
+        definition = str(row.get("definition") or row["name"].replace("_", " "))
+        tags.append(Tag(row["name"], definition, int(row.get("count", 0)), tuple(map(str, row.get("members") or ()))))
+    return Vocabulary(tuple(tags))
