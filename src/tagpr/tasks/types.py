@@ -3,8 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
 
 from tagpr.settings import Settings
+from tagpr.tasks.rouge import RougeTokens
 
 
 class Kind(StrEnum):
@@ -41,6 +45,20 @@ class Task(Settings):
     """Metric names, the main one first; see `tagpr.tasks.metrics`."""
     rouge_threshold: float = 0.3
     """Text tasks: a chain passes the accuracy filter when the mean of ROUGE-1 and ROUGE-L F reaches this."""
+    rouge_mix: float = Field(0.5, ge=0, le=1)
+    """Text tasks: weight of ROUGE-1 in that mean; ROUGE-L has the rest."""
+    rouge_tokens: RougeTokens = RougeTokens.LATIN
+    """latin (rouge-score's own), characters or words (Chinese and other scripts)."""
+    answer_rules: tuple[Literal["unquote", "final_stop", "casefold"], ...] = ()
+    """How an answer is tidied before it is compared; empty is the official evaluator's (strip only)."""
+    query: str = "{{ input }}"
+    """Jinja template of what retrieval compares with the history, where the example brings no query of its own."""
+    retrieval_fields: tuple[str, ...] = ()
+    """Fields of an interaction that retrieval compares with the query, joined by a space; empty: `input_fields`."""
+    input_pattern: str | None = None
+    """Regular expression that takes an official input text apart into named fields (LaMP files)."""
+    source: str = ""
+    """Where the data comes from and under which terms, in one line."""
 
 
 @dataclass(frozen=True)

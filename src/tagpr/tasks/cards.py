@@ -1,0 +1,104 @@
+"""Reading task cards: the bundled ones by name, anybody's own by path. A card is one YAML mapping, one `Task`.
+
+Beyond types, a card is checked here for what would only fail later: labels where the kind needs them, templates that
+parse, known metrics. Nothing else of the package reads cards.
+"""
+
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from tagpr.errors import RecipeError
+from tagpr.tasks.types import Kind, Task
+
+METRICS: dict[Kind, tuple[str, ...]] = {
+    Kind.CHOICE: ("accuracy", "f1", "f1_positive"),
+    Kind.LABEL: ("accuracy", "f1"),
+    Kind.RATING: ("mae", "rmse", "mse"),
+    Kind.TEXT: ("rouge1", "rougeL", "meteor"),
+}
+LOWER_IS_BETTER = frozenset({"mae", "rmse", "mse"})
+
+
+def list_tasks() -> list[str]:
+    """Names of the bundled cards, sorted."""
+    folder = resources.files("tagpr.tasks") / "cards"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+@lru_cache(maxsize=256)
+def load_task(name_or_path: str | Path) -> Task:
+    """The bundled card of that name, or the card in that YAML file. Raises RecipeError naming the card and the fix."""
+    text = str(name_or_path)
+    path = Path(text)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise RecipeError(f"task card {text}: no such file; give a YAML file or one of: {', '.join(list_tasks())}")
+        return parse_card(path.read_text(encoding="utf-8", errors="replace"), text)
+    if text not in list_tasks():
+        from difflib import get_close_matches
+
+        close = get_close_matches(text, list_tasks(), 1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(list_tasks())}; or a path to a .yaml card"
+        raise RecipeError(f"unknown task {text!r}: {hint}")
+    card = resources.files("tagpr.tasks") / "cards" / f"{text}.yaml"
+    return parse_card(card.read_text(encoding="utf-8"), text)
+
+
+def parse_card(text: str, origin: str) -> Task:
+    """A `Task` from YAML text; `origin` is what errors call it."""
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise RecipeError(f"task card {origin}: not valid YAML: {reason}") from None
+    if not isinstance(raw, dict):
+        raise RecipeError(f"task card {origin}: must be one mapping of keys (name, kind, instruction, ...)")
+    try:
+        task = Task(**{str(key): value for key, value in raw.items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(Task.model_fields)
+        fix = f"; known keys: {known}" if first["type"] == "extra_forbidden" else ""
+        raise RecipeError(f"task card {origin}, key {key}: {first['msg']}{fix}") from None
+    _check(task, origin)
+    return task
+
+
+def _check(task: Task, origin: str) -> None:
+    import re
+
+    from jinja2 import TemplateSyntaxError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    if task.kind is not Kind.TEXT and len(task.labels) < 2:
+        raise RecipeError(f"task card {origin}, key labels: kind {task.kind} needs at least two labels")
+    if task.kind is Kind.RATING:
+        try:
+            scale = [float(label) for label in task.labels]
+        except ValueError:
+            raise RecipeError(f"task card {origin}, key labels: a rating's labels must be numbers") from None
+        if scale != sorted(set(scale)):
+            raise RecipeError(f"task card {origin}, key labels: a rating's labels must rise")
+    if len(set(task.labels)) != len(task.labels):
+        raise RecipeError(f"task card {origin}, key labels: a label stands there twice")
+    wrong = [name for name in task.metrics if name not in METRICS[task.kind]]
+    if wrong or not task.metrics:
+        known = ", ".join(METRICS[task.kind])
+        raise RecipeError(f"task card {origin}, key metrics: {wrong or 'empty'}; kind {task.kind} has: {known}")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", task.name):
+        raise RecipeError(f"task card {origin}, key name: letters, digits, '.', '_', '-' only (it names folders)")
+    for key in ("question", "entry", "query"):
+        try:
+            ImmutableSandboxedEnvironment().parse(getattr(task, key))
+        except TemplateSyntaxError as error:
+            raise RecipeError(f"task card {origin}, key {key}, line {error.lineno}: {error.message}") from None
+    if task.input_pattern is not None:
+        try:
+            re.compile(task.input_pattern)
+        except re.error as error:
+            raise RecipeError(f"task card {origin}, key input_pattern: {error}") from None

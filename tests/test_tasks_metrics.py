@@ -1,0 +1,138 @@
+"""Metrics against their public oracles: rouge-score, scikit-learn, nltk; and the official evaluator's special rules."""
+
+import random
+
+import pytest
+
+from tagpr.errors import RecipeError
+from tagpr.tasks import list_tasks, load_task
+from tagpr.tasks.cards import parse_card
+from tagpr.tasks.metrics import parse_rating, score_all, score_one
+from tagpr.tasks.rouge import RougeTokens, rouge
+
+WORDS = (
+    "the a of library for Reading XML files tool, to manage your-own data small (fast) C++ graphics é 3D 中文".split()
+)
+
+
+def random_pairs(number: int, longest: int) -> list[tuple[str, str]]:
+    rng = random.Random(7)
+    return [
+        (
+            " ".join(rng.choices(WORDS, k=rng.randint(0, longest))),
+            " ".join(rng.choices(WORDS, k=rng.randint(0, longest))),
+        )
+        for _ in range(number)
+    ]
+
+
+def test_rouge_equals_rouge_score():
+    scorer = pytest.importorskip("rouge_score.rouge_scorer").RougeScorer(["rouge1", "rougeL"])
+    for prediction, reference in random_pairs(2000, 25):
+        expected = scorer.score(reference, prediction)
+        rouge1, rouge_l = rouge(prediction, reference)
+        assert abs(rouge1 - expected["rouge1"].fmeasure) < 1e-9
+        assert abs(rouge_l - expected["rougeL"].fmeasure) < 1e-9
+
+
+def test_rouge_of_chinese_counts_characters():
+    assert rouge("这家店很好吃", "这家店不好吃") == (0.0, 0.0)  # rouge-score's tokens drop every Chinese character
+    rouge1, rouge_l = rouge("这家店很好吃", "这家店不好吃", RougeTokens.CHARACTERS)
+    assert rouge1 == pytest.approx(5 / 6) and rouge_l == pytest.approx(5 / 6)
+    assert rouge("São Paulo", "sao paulo", RougeTokens.CHARACTERS)[0] == pytest.approx(0.5)
+
+
+def test_macro_f1_equals_sklearn():
+    metrics = pytest.importorskip("sklearn.metrics")
+    task = load_task("package-section")
+    rng = random.Random(3)
+    targets = [rng.choice(task.labels[:9]) for _ in range(300)]
+    answers = [rng.choice([target, rng.choice(task.labels), "nonsense"]) for target in targets]
+    ours = score_all(task, answers, targets)
+    expected = metrics.f1_score(targets, answers, labels=list(task.labels), average="macro", zero_division=0)
+    assert ours["f1"] == pytest.approx(expected)
+    assert ours["accuracy"] == pytest.approx(sum(a == t for a, t in zip(answers, targets, strict=True)) / 300)
+
+
+RATING = """
+{name: stars, kind: rating, description: d, instruction: i, entry: "{{ text }}", input_fields: [text],
+ labels: ["1", "2", "3", "4", "5"], metrics: [mae, rmse]}
+"""
+
+
+def test_ratings_follow_the_official_evaluator():
+    task = parse_card(RATING, "stars")
+    assert [parse_rating(task, "none", target) for target in (1, 2, 3, 4, 5)] == [5, 5, 5, 1, 1]
+    assert score_one(task, " 4 ", "5") == {"mae": 1, "mse": 1}
+    assert score_one(task, "9", "5") == {"mae": 4, "mse": 16}  # parses, and is not clipped
+    for noise in ("nan", "inf", "1e300", "", "four"):
+        assert score_one(task, noise, "2") == {"mae": 3, "mse": 9}
+    assert score_all(task, ["1", "5"], ["1", "3"])["rmse"] == pytest.approx(2**0.5)
+
+
+def test_answers_outside_the_labels_are_wrong_and_case_counts_where_the_card_says_so():
+    task = load_task("package-section")
+    assert score_one(task, ' "Devel". ', "devel")["accuracy"] == 1
+    assert score_one(task, "weather", "weather")["accuracy"] == 0
+    strict = task.model_copy(update={"answer_rules": ()})
+    assert score_one(strict, "Devel", "devel")["accuracy"] == 0
+
+
+def test_every_bundled_card_loads_under_its_own_name():
+    assert list_tasks()
+    for name in list_tasks():
+        assert load_task(name).name == name
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ("kind: colour", "key kind"),
+        ("metrics: [rouge1]", "key metrics"),
+        ("labels: ['5', '1']", "key labels"),
+        ("entry: '{{ text'", "key entry"),
+        ("instructions: x", "key instructions"),
+        ("name: ../up", "key name"),
+        ("input_pattern: '('", "key input_pattern"),
+    ],
+)
+def test_a_wrong_card_names_the_key_in_one_line(change, complaint):
+    key = change.split(":")[0]
+    lines = [f"{name}: {value}" for name, value in CARD.items() if name != key]
+    with pytest.raises(RecipeError) as caught:
+        parse_card("\n".join([*lines, change]), "card.yaml")
+    assert complaint in str(caught.value) and "\n" not in str(caught.value)
+
+
+CARD = {
+    "name": "stars",
+    "kind": "rating",
+    "description": "d",
+    "instruction": "i",
+    "entry": "'{{ text }}'",
+    "input_fields": "[text]",
+    "labels": "['1', '2']",
+    "metrics": "[mae]",
+}
+
+
+def test_unknown_task_names_the_nearest():
+    with pytest.raises(RecipeError, match="did you mean package-section"):
+        load_task("package-sections")
+
+
+def test_meteor_equals_nltk_without_wordnet():
+    nltk_meteor = pytest.importorskip("nltk.translate.meteor_score")
+    from tagpr.tasks.meteor import meteor
+    from tagpr.tasks.rouge import latin_tokens
+
+    class NoWordNet:
+        def synsets(self, word):
+            return []
+
+    for prediction, reference in random_pairs(400, 20):
+        answer, target = latin_tokens(prediction), latin_tokens(reference)
+        if not answer or not target:
+            continue
+        expected = nltk_meteor.meteor_score([target], answer, wordnet=NoWordNet())
+        assert meteor(prediction, reference) == pytest.approx(expected, abs=1e-9)
