@@ -6,20 +6,13 @@ Each function here reads the folders of earlier stages and calls one function of
 Run folders, skipping and resuming are `tagpr.runs`'.
 """
 
-import json
 import logging
-import sys
-import time
-from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tagpr.errors import RecipeError, RunError
-from tagpr.files import read_json, write_json
-from tagpr.progress import clock, stage_progress
-from tagpr.recipe import Recipe, find_recipe, load_recipe
-from tagpr.runs import Progress, Stage, locked, read_manifest, run_stage
+from tagpr.files import read_json
+from tagpr.recipe import Recipe
 from tagpr.tasks.types import Example, Task
 
 logger = logging.getLogger(__name__)

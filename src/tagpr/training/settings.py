@@ -29,6 +29,6 @@ class SFTSettings(Settings):
     lora_rank: int | None = Field(None, ge=1)
     """Train LoRA adapters of this rank (merged at the end) instead of all weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the forward pass; weights and optimizer stay fp32. auto: bf16 where the machine computes it fast."""
+    """Arithmetic of the forward pass; weights and optimizer stay fp32. auto: bf16 where it is fast."""
     save_steps: int = Field(50, ge=1)
     """Optimizer steps between checkpoints; a killed stage continues from the last one."""

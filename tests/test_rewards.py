@@ -1,0 +1,129 @@
+"""The five signals and the composite against independent references, and their algebra on random responses."""
+
+import math
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tagpr.chains.grammar import parse_response
+from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.errors import RunError
+from tagpr.rewards.composite import CompositeReward
+from tagpr.rewards.format import format_reward
+from tagpr.rewards.repetition import repetition_reward
+from tagpr.rewards.settings import RewardSettings
+from tagpr.rewards.tag import tag_reward
+from tagpr.rewards.verifiable import verifiable_reward
+from tagpr.tasks import load_task
+from tagpr.tasks.types import Kind, Task
+
+VOCABULARY = load_vocabulary(None)
+STEP = "<{0}>{1}</{0}>"
+GOOD = (
+    "<think>\n<analyze_input>a game in python</analyze_input>\n<examine_examples>two games before</examine_examples>\n"
+    "<make_decision>games</make_decision>\n</think>\ngames"
+)
+LABELS = load_task("package-section")
+RATING = Task(
+    name="stars",
+    kind=Kind.RATING,
+    description="d",
+    instruction="i",
+    entry="{{ text }} -> {{ score }}",
+    input_fields=("text",),
+    output_field="score",
+    labels=("1", "2", "3", "4", "5"),
+    metrics=("mae", "rmse"),
+)
+TEXT = load_task("package-synopsis")
+
+
+def parse(text):
+    return parse_response(text, VOCABULARY)
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "tag"),
+    [
+        (GOOD, 1, 0),
+        (GOOD.replace("</think>", ""), 0, 0),
+        (GOOD.removeprefix("<think>"), 0, 0),
+        (GOOD.removesuffix("games"), 0, 0),
+        (GOOD + " <make_decision>", 0, 0),
+        (GOOD.replace("</make_decision>", ""), 1, -1),
+        (GOOD.replace("make_decision", "guess"), 1, -1),
+        (GOOD.replace("<make_decision>games</make_decision>", "so games"), 1, -1),
+        (GOOD.replace("<make_decision>games</make_decision>", ""), 1, -1),
+        ("games", 0, -1),
+        ("", 0, -1),
+    ],
+)
+def test_form_and_tags_are_judged_apart(text, form, tag):
+    response = parse(text)
+    assert (format_reward(response), tag_reward(response)) == (form, tag)
+
+
+def test_verifiable_reward_by_kind():
+    assert verifiable_reward(LABELS, " games ", "games") == 1
+    assert verifiable_reward(LABELS, "game", "games") == 0
+    assert verifiable_reward(TEXT, "a small game", "a small python game") == pytest.approx(6 / 7)
+    assert verifiable_reward(RATING, "4", "5") == pytest.approx(0.75)
+    assert verifiable_reward(RATING, "4", "5", RewardSettings(rating="exact")) == 0
+    assert verifiable_reward(RATING, "5.0", "5", RewardSettings(rating="exact")) == 1
+    assert verifiable_reward(RATING, "good", "3") == pytest.approx(0.5)
+    assert verifiable_reward(RATING, "400", "5") == 0
+    assert verifiable_reward(RATING, "", "3") == 0
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=40), st.integers(1, 5))
+def test_repetition_equals_the_equation(words, n):
+    grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+    expected = -(len(grams) - len(Counter(grams))) / (len(grams) + 1)
+    assert repetition_reward(" ".join(words), n, 1.0) == pytest.approx(expected)
+
+
+def test_repetition_counts_chinese_by_characters():
+    assert repetition_reward("好吃好吃好吃好吃好吃") < -0.5
+    assert repetition_reward("这家餐厅的牛肉面很好吃") == 0
+
+
+pieces = st.lists(
+    st.sampled_from(
+        ["<think>", "</think>", "games", "<make_decision>", "</make_decision>", " ", "word ", "<odd>", "</odd>", "\n"]
+        + [STEP.format(name, "some words") for name in VOCABULARY.names[:4]]
+    ),
+    max_size=14,
+).map("".join)
+
+
+@given(pieces, st.floats(0, 1), st.sampled_from(["games", "net"]))
+def test_the_composite_is_equation_5_and_11(text, personal, target):
+    s = RewardSettings(alpha=0.7, beta=0.5, gamma=0.3)
+    columns = {"task": ["package-section"], "target": [target], "user_id": ["u"], "prompt_ids": [[1]]}
+    tasks = {"package-section": LABELS}
+    guided = CompositeReward(tasks, VOCABULARY, s, prmu=lambda u, p, c: [personal])
+    foundation = CompositeReward(tasks, VOCABULARY, s, stage="exploratory", prmu=lambda u, p, c: [personal])
+    (parts,) = guided.components([text], completion_ids=[[2]], **columns)
+    assert guided(["p"], [text], [[2]], **columns) == [parts.reward]
+    v, rep, f, tag = parts.verifiable, parts.repetition, parts.format, parts.tag
+    assert f in (0, 1) and tag in (-1, 0) and 0 <= v <= 1 and -1 < rep <= 0
+    assert math.isclose(parts.reward, 0.7 * (v + rep) * f + 0.5 * tag + 0.3 * personal, abs_tol=1e-12)
+    assert foundation(["p"], [text], [[2]], **columns) == [pytest.approx((v + rep) * f)]
+    if not f:  # the product: without the format nothing is earned for being right
+        assert math.isclose(parts.reward, 0.5 * tag + 0.3 * personal, abs_tol=1e-12)
+
+
+def test_a_component_that_is_not_finite_stops_the_run():
+    reward = CompositeReward({"package-section": LABELS}, VOCABULARY, prmu=lambda u, p, c: [float("nan")])
+    with pytest.raises(RunError, match="not finite"):
+        reward(["p"], [GOOD], [[1]], task=["package-section"], target=["games"], user_id=["u"])
+
+
+def test_gamma_zero_asks_no_prmu():
+    def fail(*_):
+        raise AssertionError("must not be called")
+
+    reward = CompositeReward({"package-section": LABELS}, VOCABULARY, RewardSettings(gamma=0), prmu=fail)
+    assert reward(["p"], [GOOD], [[1]], task=["package-section"], target=["games"]) == [pytest.approx(0.8)]
