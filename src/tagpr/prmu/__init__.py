@@ -1,1 +1,29 @@
+"""The personalization reward model with user embeddings (PRMU, the paper's section 3.3).
 
+Light to import: names are loaded on first use, so `tagpr --help` never waits for torch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "PRMU": "reward_model",
+    "PRMUSettings": "settings",
+    "Pair": "pairs",
+    "PairSet": "pairs",
+    "Rollout": "pairs",
+    "build_pairs": "pairs",
+    "diagnose": "diagnosis",
+    "make_rollouts": "rollouts",
+    "read_pairs": "pairs",
+    "train_prmu": "train",
+    "write_pairs": "pairs",
+}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
