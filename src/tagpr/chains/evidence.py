@@ -1,0 +1,193 @@
+"""What words and the shown history say about a label: leave-one-out naive Bayes, similarity, and their calibrated mix.
+
+Used by the heuristic teacher for tasks with a fixed list of answers (labels, ratings). Every count learnt from training
+items can be taken back for one item, so that evidence about a training item never holds that item's own label.
+This file knows nothing of tags or wording.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tagpr.tasks.types import Example, Interaction, Task
+
+_WORD = re.compile(r"[぀-ヿ㐀-鿿]|[^\W_぀-ヿ㐀-鿿]+")  # a CJK character is a word
+STOP = frozenset(
+    "a an and are as at be been but by can could did do does for from had has have he her his i if in into is it its "
+    "just like me more most my no not of on one only or other our out over she so some such than that the their them "
+    "then there these they this those to up us use used using was we were what when which while who will with would "
+    "you your etc also any all about after both each how may new where".split()
+)
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words in order; CJK characters stand alone."""
+    return _WORD.findall(text.lower())
+
+
+def content_words(text: str) -> list[str]:
+    """Distinct words that carry meaning, in order of appearance."""
+    return [word for word in dict.fromkeys(words(text)) if word not in STOP and (len(word) > 1 or word > "z")]
+
+
+def question_text(example: Example) -> str:
+    """The part of an example that history is compared with: the query where there is one, else the input."""
+    return example.query or example.input
+
+
+def entry_text(task: Task, entry: Interaction) -> str:
+    """x_i of a history entry: its input fields, joined."""
+    return " ".join(entry.fields.get(name, "") for name in task.input_fields).strip()
+
+
+def entry_output(task: Task, entry: Interaction) -> str:
+    """y_i of a history entry; "" where the history has no outputs."""
+    return entry.fields.get(task.output_field, "").strip() if task.output_field else ""
+
+
+class WordStatistics:
+    """Document frequencies over training items; IDF-weighted cosine of two word sets."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.documents = len(texts)
+        self.frequency: Counter[str] = Counter()
+        for text in texts:
+            self.frequency.update(content_words(text))
+
+    def idf(self, word: str) -> float:
+        return math.log((self.documents + 1) / (self.frequency[word] + 1)) + 0.1
+
+    def similarity(self, one: Sequence[str], other: Sequence[str]) -> float:
+        """Cosine of IDF-weighted word sets, in [0, 1]."""
+        shared = sorted(set(one) & set(other))
+        if not shared:
+            return 0.0
+        norm = sum(self.idf(w) ** 2 for w in one) * sum(self.idf(w) ** 2 for w in other)
+        return sum(self.idf(w) ** 2 for w in shared) / math.sqrt(norm)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known about one example before choosing. Arrays are indexed by label."""
+
+    counts_L: np.ndarray  # how often the shown history has each label
+    text_L: np.ndarray  # log-likelihood of the words given each label, centred
+    posterior_L: np.ndarray  # the calibrated mix, sums to 1
+    nearest: tuple[tuple[float, Interaction], ...]  # shown entries with a shared word, most similar first
+    clues: tuple[tuple[str, ...], ...]  # for each label, the words of the text that speak for it, strongest first
+
+
+class LabelEvidence:
+    """Learns from training items; `of(example, entries)` weighs one example without its own label."""
+
+    GRID_TEXT = (0.12, 0.18, 0.25, 0.4, 0.6, 0.8, 1.0)
+    GRID_HISTORY = (0.0, 0.5, 1.0, 1.5)
+    GRID_NEAR = (0.0, 3.0, 8.0, 20.0)
+
+    def __init__(self, task: Task, train: Sequence[Example], labels: Sequence[str], shown: int = 8) -> None:
+        self.task = task
+        self.labels = tuple(labels)
+        self.index = {label: number for number, label in enumerate(self.labels)}
+        items = [example for example in train if example.target is not None and example.target.strip() in self.index]
+        self.words = {example.id: content_words(question_text(example)) for example in items}
+        self.label_of = {example.id: self.index[(example.target or "").strip()] for example in items}
+        self.statistics = WordStatistics([question_text(example) for example in items])
+        self.label_counts_L = np.zeros(len(self.labels))
+        self.word_counts: dict[str, np.ndarray] = {}
+        for example in items:
+            label = self.label_of[example.id]
+            self.label_counts_L[label] += 1
+            for word in self.words[example.id]:
+                self.word_counts.setdefault(word, np.zeros(len(self.labels)))[label] += 1
+        self._fit(items, shown)
+
+    def _word_log_odds(self, text: Sequence[str], left_out: str | None) -> tuple[np.ndarray, np.ndarray]:
+        """log P(word | label) per word, shape (words, labels), and the log prior, without item `left_out`."""
+        own = self.label_of.get(left_out) if left_out is not None else None
+        totals_L = self.label_counts_L.copy()
+        if own is not None:
+            totals_L[own] -= 1
+        rows = []
+        for word in text:
+            counts_L = self.word_counts.get(word)
+            counts_L = np.zeros(len(self.labels)) if counts_L is None else counts_L
+            if own is not None and word in self.words[left_out or ""]:
+                counts_L = counts_L.copy()
+                counts_L[own] -= 1
+            overall = (counts_L.sum() + 0.5) / (totals_L.sum() + 1)
+            # smoothed towards the word's overall rate: a word never seen says nothing
+            rows.append(np.log((counts_L + 3 * overall) / (totals_L + 3)) - math.log(overall))
+        prior_L = np.log((totals_L + 0.5) / (totals_L.sum() + 0.5 * len(self.labels)))
+        return np.array(rows).reshape(len(text), len(self.labels)), prior_L
+
+    def _history(self, example: Example, entries: Sequence[Interaction]) -> tuple[np.ndarray, np.ndarray, list]:
+        """Counts per label, similarity mass per label, entries by similarity."""
+        text = content_words(question_text(example))
+        counts_L, near_L = np.zeros(len(self.labels)), np.zeros(len(self.labels))
+        nearest = []
+        for position, entry in enumerate(entries):
+            label = self.index.get(entry_output(self.task, entry))
+            if label is None:
+                continue
+            similarity = self.statistics.similarity(text, content_words(entry_text(self.task, entry)))
+            counts_L[label] += 1
+            near_L[label] += similarity
+            if similarity > 0:
+                nearest.append((similarity, position, entry))
+        nearest.sort(key=lambda item: (-item[0], item[1]))
+        return counts_L, near_L, [(similarity, entry) for similarity, _, entry in nearest]
+
+    @staticmethod
+    def _scores(weights: tuple, text_L: np.ndarray, prior_L: np.ndarray, counts_L: np.ndarray, near_L: np.ndarray):
+        """Unnormalised log posterior; works on rows of many examples too."""
+        text, history, near = weights
+        share_L = (counts_L + near * near_L + 0.3) / (counts_L + near * near_L + 0.3).sum(-1, keepdims=True)
+        return text * text_L + history * np.log(share_L) + (1 - min(history, 1.0)) * prior_L
+
+    def _fit(self, items: Sequence[Example], shown: int) -> None:
+        """Leave-one-out log loss of every grid point; `_weights` takes an item's own loss back."""
+        self.grid = [(t, h, n) for t in self.GRID_TEXT for h in self.GRID_HISTORY for n in self.GRID_NEAR]
+        rows = []
+        for example in items:
+            log_odds, prior_L = self._word_log_odds(self.words[example.id], example.id)
+            counts_L, near_L, _ = self._history(example, example.profile[-shown:])
+            rows.append((log_odds.sum(0), prior_L, counts_L, near_L))
+        self.losses: dict[str, np.ndarray] = {}
+        if not rows:
+            return
+        text_NL, prior_NL, counts_NL, near_NL = (np.stack(column) for column in zip(*rows, strict=True))
+        target_N = np.array([self.label_of[example.id] for example in items])
+        losses_GN = []
+        for weights in self.grid:
+            scores_NL = self._scores(weights, text_NL, prior_NL, counts_NL, near_NL)
+            scores_NL -= scores_NL.max(-1, keepdims=True)
+            log_norm_N = np.log(np.exp(scores_NL).sum(-1))
+            losses_GN.append(log_norm_N - scores_NL[np.arange(len(items)), target_N])
+        stacked_GN = np.stack(losses_GN)
+        self.losses = {example.id: stacked_GN[:, row] for row, example in enumerate(items)}
+        self.total_loss_G = stacked_GN.sum(1)
+
+    def _weights(self, left_out: str) -> tuple:
+        if not self.losses:
+            return (0.6, 1.0, 3.0)
+        total_G = self.total_loss_G - self.losses[left_out] if left_out in self.losses else self.total_loss_G
+        return self.grid[int(np.argmin(total_G))]
+
+    def of(self, example: Example, entries: Sequence[Interaction]) -> Evidence:
+        """Weigh one example given the entries shown with it. Never reads `example.target`."""
+        text = content_words(question_text(example))
+        log_odds, prior_L = self._word_log_odds(text, example.id)
+        counts_L, near_L, nearest = self._history(example, entries)
+        text_L = log_odds.sum(0)
+        scores_L = self._scores(self._weights(example.id), text_L, prior_L, counts_L, near_L)
+        posterior_L = np.exp(scores_L - scores_L.max())
+        clues = []
+        for label in range(len(self.labels)):
+            lean = log_odds[:, label] - log_odds.mean(1) if len(text) else np.zeros(0)
+            order = sorted(range(len(text)), key=lambda row: (-lean[row], row))
+            clues.append(tuple(text[row] for row in order if lean[row] > 0.3))
+        return Evidence(counts_L, text_L - text_L.mean(), posterior_L / posterior_L.sum(), tuple(nearest), tuple(clues))

@@ -1,0 +1,118 @@
+"""How the heuristic teacher puts its evidence into words: short sentences, a few ways each, around the evidence.
+
+Nothing here decides an answer. No sentence can hold the reference: only evidence and the chosen answer come in.
+Sentences are short on purpose: a small model trained for minutes on two cores has to write them.
+"""
+
+import random
+import re
+from collections.abc import Sequence
+
+TALLIED = 3
+"""How many of the commonest past outputs a step names."""
+
+Step = tuple[str, str]  # tag, sentence
+
+
+def render(steps: Sequence[Step], answer: str) -> str:
+    """The completion: `<think>`, one tagged step a line, `</think>`, the answer."""
+    lines = [f"<{tag}> {text} </{tag}>" for tag, text in steps]
+    return "\n".join(["<think>", *lines, "</think>", answer])
+
+
+def plain(text: str, limit: int = 8) -> str:
+    """A quotation: at most `limit` words of `text` from its start, without quotes and angle brackets."""
+    pieces = re.sub(r'[<>"]', " ", text).split()
+    return " ".join(pieces[:limit])
+
+
+def plural(noun: str) -> str:
+    """section -> sections, synopsis -> synopses, category -> categories."""
+    if noun.endswith("is"):
+        return noun[:-2] + "es"
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        return noun[:-1] + "ies"
+    return noun + ("es" if noun.endswith(("s", "x", "ch", "sh")) else "s")
+
+
+def listing(tokens: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(tokens[:-1]), tokens[-1]])) if tokens else ""
+
+
+def history_step(rng: random.Random, noun: str, counts: Sequence[tuple[str, int]]) -> Step:
+    """The commonest past outputs, commonest first, with how often each occurs."""
+    tally = ", ".join(f"{label} x{count}" for label, count in counts[:TALLIED])
+    tag = rng.choice(("examine_examples", "identify_patterns"))
+    return tag, rng.choice((f"Past {plural(noun)}: {tally}.", f"The history has {tally}."))
+
+
+def nearest_step(rng: random.Random, quote: str, label: str) -> Step:
+    """The most similar past item and its output."""
+    tag = rng.choice(("examine_examples", "compare_entities"))
+    return tag, rng.choice((f'Closest: "{quote}" is {label}.', f'Most alike is "{quote}", under {label}.'))
+
+
+def no_history_step() -> Step:
+    """Said when no past item is shown."""
+    return "examine_examples", "There is no history."
+
+
+def words_step(rng: random.Random, clues: Sequence[str], label: str) -> Step:
+    """Words of the text that speak for a label."""
+    names = listing(clues)
+    verb = "suggest" if len(clues) > 1 else "suggests"
+    return "analyze_input", rng.choice((f"{names} {verb} {label}.", f"The text says {names}: {label}."))
+
+
+def vague_step(rng: random.Random) -> Step:
+    """Said when no word of the text speaks for any label."""
+    return "analyze_input", rng.choice(("The text gives no clear sign.", "The words decide little."))
+
+
+def decision_step(rng: random.Random, label: str, reason: str) -> Step:
+    """The choice. `reason`: both, words, history or near."""
+    said = {
+        "both": (f"Words and history agree: {label}.", f"Both point to {label}."),
+        "words": (f"The words decide: {label}.", f"By its words it is {label}."),
+        "history": (f"The history decides: {label}.", f"By habit it is {label}."),
+        "near": (f"Like the closest item: {label}.", f"It goes with the closest: {label}."),
+        "guess": (f"Nothing decides; try {label}.",),
+    }[reason]
+    return rng.choice(("make_decision", "make_decision", "synthesize_findings")), rng.choice(said)
+
+
+def option_step(rng: random.Random, label: str, history: Sequence[str], question: Sequence[str]) -> Step:
+    """What one printed option shares with the history and with the question."""
+    if question and (not history or rng.random() < 0.5):
+        return "compare_entities", f"{label} shares {listing(question)} with the question."
+    if history:
+        return "examine_examples", f"{label} shares {listing(history)} with the history."
+    return "compare_entities", f"{label} shares nothing with the history."
+
+
+def option_decision_step(rng: random.Random, label: str) -> Step:
+    """The choice between printed options."""
+    return "make_decision", rng.choice((f"{label} is closer.", f"{label} fits better.", f"So it is {label}."))
+
+
+def key_words_step(rng: random.Random, keys: Sequence[str]) -> Step:
+    """The words of the text that matter most."""
+    return "analyze_input", rng.choice((f"Key words: {', '.join(keys)}.", f"It is about {listing(keys)}."))
+
+
+def style_step(rng: random.Random, noun: str, length: int, lower: bool, article: bool, sample: str) -> Step:
+    """What the past outputs look like, with the start of one of them."""
+    tag = rng.choice(("examine_examples", "identify_patterns"))
+    traits = f"about {length} words, {'lower case' if lower else 'capital'}, {'with' if article else 'no'} article"
+    if sample and rng.random() < 0.5:
+        return tag, f'Past {plural(noun)}: about {length} words, like "{sample}".'
+    return tag, f"Past {plural(noun)}: {traits}."
+
+
+def cut_step(rng: random.Random, first: str, last: str) -> Step:
+    """Which stretch of the text becomes the answer."""
+    tag = rng.choice(("make_decision", "formulate_conclusion"))
+    if first == last:
+        return tag, f"Keep only {first}."
+    return tag, rng.choice((f"Keep from {first} to {last}.", f"Start at {first}, stop at {last}."))
