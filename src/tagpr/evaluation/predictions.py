@@ -1,0 +1,81 @@
+"""`Prediction`: what one system answered to one example, and the JSONL files that keep them.
+
+A predictions file is enough to score again: nothing here runs a model.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tagpr.chains.grammar import parse_response
+from tagpr.chains.vocabulary import Vocabulary
+from tagpr.errors import DataError
+from tagpr.files import read_jsonl, write_jsonl
+from tagpr.tasks.metrics import score_one
+from tagpr.tasks.types import Task
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One row of `predictions/SYSTEM/TASK.jsonl`."""
+
+    id: str  # Example.id
+    user_id: str
+    completion: str  # all that the model wrote
+    answer: str  # parsed from the completion
+    target: str
+    scores: Mapping[str, float]  # tagpr.tasks.metrics.score_one
+    format_ok: bool  # no fault at all
+    faults: tuple[str, ...]  # kinds of faults, in order of appearance, each once
+    tags: tuple[str, ...]  # tags of the chain in order
+    tokens: int  # tokens of the whole completion
+    chain_tokens: int  # tokens up to and with the chain's end; 0 where there is no chain
+    finished: bool  # the model ended by itself
+    entries: tuple[str, ...] = ()  # ids of the history items shown
+    history: str = "own"  # whose history was shown: own, none, or other:USER
+    think_prefilled: bool = False  # the chat template had already written <think>
+    extra: Mapping[str, Any] = field(default_factory=dict)  # what an analysis adds, e.g. the sweep's setting
+
+
+def judge(
+    task: Task, completion: str, target: str, vocabulary: Vocabulary, think_prefilled: bool = False
+) -> dict[str, Any]:
+    """The parts of a Prediction that follow from the completion: answer, scores, format_ok, faults, tags."""
+    response = parse_response(completion, vocabulary, think_prefilled)
+    return {
+        "answer": response.answer,
+        "scores": score_one(task, response.answer, target),
+        "format_ok": response.well_formed,
+        "faults": tuple(dict.fromkeys(fault.kind for fault in response.faults)),
+        "tags": tuple(segment.tag for segment in response.segments),
+    }
+
+
+def rescore(task: Task, rows: Sequence[Prediction], vocabulary: Vocabulary) -> list[Prediction]:
+    """The same completions parsed and scored again (another vocabulary, changed answer rules)."""
+    return [replace(row, **judge(task, row.completion, row.target, vocabulary, row.think_prefilled)) for row in rows]
+
+
+def write_predictions(path: Path, rows: Sequence[Prediction]) -> None:
+    """Write one row an example, atomically."""
+    write_jsonl(path, (asdict(row) for row in rows))
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """Read a predictions file. Raises DataError naming the line that is no prediction."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such predictions file; run `tagpr evaluate` or check the path")
+    rows = []
+    try:
+        raw = read_jsonl(path)
+    except ValueError as error:
+        raise DataError(f"{path}: not JSONL ({error}); delete the file and evaluate again") from None
+    for number, row in enumerate(raw, 1):
+        try:
+            for key in ("faults", "tags", "entries"):
+                row[key] = tuple(row.get(key, ()))
+            rows.append(Prediction(**row))
+        except TypeError as error:
+            raise DataError(f"{path}:{number}: not a prediction ({error}); see tagpr.evaluation.Prediction") from None
+    return rows

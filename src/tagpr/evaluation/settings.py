@@ -1,0 +1,30 @@
+"""The `evaluate` block of a recipe."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from tagpr.settings import Settings
+
+System = Literal["base", "sft", "guided", "final"]
+
+
+class EvaluationSettings(Settings):
+    """Which systems are compared on the held-out examples, and how answers are drawn and compared."""
+
+    systems: tuple[System, ...] = ("base", "sft", "guided", "final")
+    """Systems that answer every held-out example; `base` is the untrained model with the same prompt (RAG-R)."""
+    other_history: bool = True
+    """Also ask the final model with another user's history (`final-other-history`): does it read the person?"""
+    limit: int | None = Field(None, ge=1)
+    """Examples per task, the first ones of the held-out file; null takes all."""
+    max_new_tokens: int = Field(256, ge=1)
+    """Longest completion, in tokens; a longer one is cut and has no answer."""
+    temperature: float = Field(0.0, ge=0)
+    """0 is greedy, which the reported figures use."""
+    chunk: int = Field(64, ge=1)
+    """Examples answered between two saves; a killed run loses at most one chunk."""
+    resamples: int = Field(10_000, ge=100)
+    """Bootstrap resamples of users behind every interval."""
+    level: float = Field(0.95, gt=0, lt=1)
+    """Confidence level of the intervals."""
