@@ -1,0 +1,106 @@
+"""Two drawings that are no charts: the tags' transition diagram and the word cloud (any script, no font file needed)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from tagpr.report.svg import INK, MUTED, svg, text
+
+TAG_COLOURS = 10
+"""`page.css` defines --tag0 ... --tag9; tags take them in the vocabulary's order."""
+
+
+def transition_diagram(title: str, moves: Mapping[tuple[str, str], int], width: float = 700) -> str:
+    """Which step follows which: nodes on a line in their usual order, arcs as thick as the move is frequent.
+
+    Forward moves bow above the line, backward moves and repeats below. Moves under 1% of the chains are left out.
+    """
+    total = sum(count for (start, _), count in moves.items() if start == "start")
+    if not total:
+        return svg(width, 60, title, "No chains.", text(4, 14, title, fill=INK))
+    nodes = _in_order(moves)
+    kept = {pair: count for pair, count in moves.items() if count >= 0.01 * total}
+    nodes = [node for node in nodes if any(node in pair for pair in kept)]
+    gap = (width - 110) / max(1, len(nodes) - 1)
+    x = {node: 45 + i * gap for i, node in enumerate(nodes)}
+    spans = [abs(nodes.index(b) - nodes.index(a)) for a, b in kept]
+    rise = min(150.0, 16 + 0.42 * gap * max(spans, default=1))
+    down = any(nodes.index(b) <= nodes.index(a) for a, b in kept)
+    line = 30 + rise
+    height = line + 96 + (30 if down else 0)
+    body = [text(4, 14, title, fill=INK, extra=' font-weight="600" font-size="12"')]
+    for (a, b), count in sorted(kept.items(), key=lambda pair: pair[1]):
+        share = min(1.0, count / total)
+        span = nodes.index(b) - nodes.index(a)
+        stroke = f'fill="none" stroke="var(--final,#047857)" stroke-width="{1 + 7 * share:.1f}" stroke-opacity="{0.25 + 0.5 * share:.2f}"'
+        tip = f"<title>{escape(a)} to {escape(b)}: {count} ({share:.0%})</title>"
+        if a == b:
+            body.append(
+                f'<path d="M{x[a] - 5:.1f} {line + 5} C{x[a] - 22:.1f} {line + 34} {x[a] + 22:.1f} {line + 34} {x[a] + 5:.1f} {line + 5}" {stroke}>{tip}</path>'
+            )
+            continue
+        bow = (-1 if span > 0 else 0.5) * min(rise, 12 + 0.42 * gap * abs(span)) * 1.3
+        middle = (x[a] + x[b]) / 2
+        body.append(f'<path d="M{x[a]:.1f} {line} Q{middle:.1f} {line + bow:.1f} {x[b]:.1f} {line}" {stroke}>{tip}</path>')
+    for i, node in enumerate(nodes):
+        body.append(f'<circle cx="{x[node]:.1f}" cy="{line}" r="6" fill="var(--page,#fff)" stroke="{INK}" stroke-width="1.6"/>')
+        body.append(
+            f'<text transform="translate({x[node] + 3:.1f} {line + 18}) rotate(28)" fill="{MUTED}" font-size="11">{escape(node)}</text>'
+        )
+    top = sorted(kept.items(), key=lambda pair: (-pair[1], pair[0]))[:6]
+    said = "; ".join(f"{a} to {b} {count}" for (a, b), count in top)
+    return svg(width, height, title, f"Most frequent moves: {said}.", "".join(body))
+
+
+def _in_order(moves: Mapping[tuple[str, str], int]) -> list[str]:
+    """Nodes by the mean share of the way at which they stand, estimated by how often they follow others."""
+    nodes = sorted({node for pair in moves for node in pair} - {"start", "answer"})
+    before = {
+        a: sum(moves.get((b, a), 0) - moves.get((a, b), 0) for b in nodes)
+        + len(nodes) * (moves.get((a, "answer"), 0) - moves.get(("start", a), 0))
+        for a in nodes
+    }
+    total = {a: 1 + sum(count for pair, count in moves.items() if a in pair) for a in nodes}
+    return ["start", *sorted(nodes, key=lambda a: (before[a] / total[a], a)), "answer"]
+
+
+def word_cloud(title: str, words: Sequence[tuple[str, int]], fill: str, width: float = 340, height: float = 220) -> str:
+    """The commonest words, larger the commoner, placed on a spiral from the middle so that none overlap.
+
+    Fonts are the reader's own (CJK families named), widths are estimated: 1 em a CJK character, 0.58 em another.
+    """
+    placed: list[tuple[float, float, float, float]] = []
+    body = [text(4, 14, title, fill=INK, extra=' font-weight="600" font-size="12"')]
+    top = words[0][1] if words else 1
+    shown = []
+    for word, count in words:
+        size = 9 + 19 * math.sqrt(count / top)
+        wide = sum(1.0 if ord(c) > 0x2E7F else 0.58 for c in word) * size
+        spot = _free_spot(placed, wide, size, width, height)
+        if spot is None:
+            continue
+        x, y = spot
+        placed.append((x, y, wide, size))
+        shown.append(word)
+        body.append(
+            f'<text x="{x + wide / 2:.1f}" y="{y + 0.8 * size:.1f}" text-anchor="middle" font-size="{size:.1f}" fill="{fill}" '
+            f'fill-opacity="{0.55 + 0.45 * count / top:.2f}" textLength="{wide:.1f}" lengthAdjust="spacingAndGlyphs" '
+            "font-family=\"system-ui,'Noto Sans','Noto Sans CJK SC','PingFang SC','Hiragino Sans','Malgun Gothic',sans-serif\">"
+            f"{escape(word)}<title>{escape(word)}: {count}</title></text>"
+        )
+    return svg(width, height, title, "Most frequent: " + ", ".join(shown[:12]) + ".", "".join(body))
+
+
+def _free_spot(
+    placed: Sequence[tuple[float, float, float, float]], wide: float, tall: float, width: float, height: float
+) -> tuple[float, float] | None:
+    """The first top-left corner on a spiral where a box fits under the title and overlaps nothing; None if there is none."""
+    for step in range(600):
+        angle, radius = 0.35 * step, 0.28 * step
+        x = width / 2 - wide / 2 + 1.7 * radius * math.cos(angle)
+        y = (height + 20) / 2 - tall / 2 + radius * math.sin(angle)
+        if x < 2 or y < 22 or x + wide > width - 2 or y + tall > height - 2:
+            continue
+        if all(x + wide < a or a + w < x or y + tall < b or b + h < y for a, b, w, h in placed):
+            return x, y
+    return None

@@ -1,0 +1,210 @@
+"""The report's figures: each an SVG with the table of its numbers, so that it can be saved alone (SVG and CSV).
+
+Figure 5 of the paper (chain length, tag frequencies), reward curves per component, faults, word clouds, the tags'
+transitions. Sweeps (figures 4, 7, 8) are drawn from `analyses.json` by `tagpr.report.sweeps`.
+"""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tagpr.files import write_text
+from tagpr.report.diagrams import transition_diagram, word_cloud
+from tagpr.report.reading import RunData
+from tagpr.report.svg import Line, bar_chart, colour, interval_chart, line_chart
+from tagpr.report.words import frequent
+
+REWARDS = ("reward", "verifiable", "format", "repetition", "tag", "prmu")
+"""Curves of RL in this order; the log calls the components `reward/NAME`."""
+TITLES = {
+    "reward": "Whole reward",
+    "verifiable": "R_v: right answer",
+    "format": "R_f: valid format",
+    "repetition": "R_rep: repetition penalty",
+    "tag": "R_tag: well tagged",
+    "prmu": "R_PRMU: personal",
+    "completions/mean_length": "Completion length (tokens)",
+    "clip": "Share of clipped ratios",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One picture and its numbers."""
+
+    id: str
+    section: str  # results, training, chains, sweeps
+    title: str
+    svg: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str | float, ...], ...]
+    caption: str = ""
+    wide: bool = False
+
+    def csv(self) -> str:
+        """The numbers as CSV."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(self.header)
+        writer.writerows(self.rows)
+        return stream.getvalue()
+
+
+def save_figures(figures: Sequence[Figure], folder: Path) -> None:
+    """Write `folder/ID.svg` and `folder/ID.csv` of every figure."""
+    for figure in figures:
+        write_text(folder / f"{figure.id}.svg", figure.svg + "\n")
+        write_text(folder / f"{figure.id}.csv", figure.csv())
+
+
+def result_figures(run: RunData) -> list[Figure]:
+    """The difference to Base of every system, one figure a task, with intervals (main metric)."""
+    found = []
+    for name, block in run.metrics.get("tasks", {}).items():
+        metric = block.get("metric") or next(iter(next(iter(block["systems"].values()))))
+        rows = [
+            (system, value[metric]["mean"], value[metric]["low"], value[metric]["high"])
+            for system in run.systems
+            if (value := block.get("difference_to_base", {}).get(system)) and metric in value
+        ]
+        if rows:
+            title = f"{name}: {metric}, difference to base"
+            picture = interval_chart(title, [(*row, colour(row[0])) for row in rows])
+            found.append(
+                Figure(f"difference-{name}", "results", title, picture, ("system", "difference", "low", "high"), tuple(rows))
+            )
+    return found
+
+
+def training_figures(run: RunData) -> list[Figure]:
+    """SFT loss and the curves of both RL stages, exploratory continuing where guided ends."""
+    found = []
+    loss = [(float(row["step"]), float(row["loss"])) for row in run.logs.get("sft", []) if "loss" in row and "step" in row]
+    if loss:
+        x, y = zip(*loss, strict=True)
+        picture = line_chart("SFT loss", [Line("loss", x, y, colour("sft"))], "optimizer step", smooth=True)
+        found.append(Figure("sft-loss", "training", "SFT loss", picture, ("step", "loss"), tuple(loss)))
+    for key in (*REWARDS, "completions/mean_length", "clip"):
+        lines, rows, offset = [], [], 0.0
+        for stage in ("guided", "exploratory"):
+            points = _curve(run.logs.get(stage, []), key)
+            if points:
+                x = [offset + step for step, _ in points]
+                y = [value for _, value in points]
+                lines.append(Line(stage, x, y, colour("guided" if stage == "guided" else "final")))
+                rows += [(stage, step, value) for step, value in points]
+            steps = [float(row["step"]) for row in run.logs.get(stage, []) if "step" in row]
+            offset += max(steps, default=0.0)
+        if lines:
+            title = TITLES[key]
+            picture = line_chart(title, lines, "RL step", smooth=True)
+            name = "rl-" + key.split("/")[-1].replace("_", "-")
+            found.append(Figure(name, "training", title, picture, ("stage", "step", "value"), tuple(rows)))
+    return found
+
+
+def _curve(log: Sequence[dict], key: str) -> list[tuple[float, float]]:
+    names = {key, f"reward/{key}", f"rewards/{key}/mean"} if key in REWARDS else {key}
+    if key == "clip":
+        names = {"clip_ratio/region_mean", "clip_ratio", "clip_fraction"}
+    if key == "completions/mean_length":
+        names |= {"length", "mean_length"}
+    points = []
+    for row in log:
+        value = next((row[name] for name in sorted(names) if isinstance(row.get(name), int | float)), None)
+        if value is not None and "step" in row and value == value and abs(value) != float("inf"):
+            points.append((float(row["step"]), float(value)))
+    return points
+
+
+def chain_figures(run: RunData) -> list[Figure]:
+    """Figure 5 (length, tag frequencies), format, faults, transitions, and figure 6 (word clouds)."""
+    systems = [name for name in run.systems if name != "final-other-history"]
+    lengths: dict[str, dict[str, float]] = {}
+    for task, by_system in run.predictions.items():
+        for system in systems:
+            rows = by_system.get(system, [])
+            if rows:
+                lengths.setdefault(task, {})[system] = sum(row.chain_tokens for row in rows) / len(rows)
+    if not lengths:
+        return []
+    found = [_bars("chain-length", "Chain length, mean tokens", lengths)]
+    everything = {
+        system: [row for by_system in run.predictions.values() for row in by_system.get(system, [])] for system in systems
+    }
+    shares: dict[str, dict[str, float]] = {}
+    for tag, _ in run.vocabulary:
+        for system, rows in everything.items():
+            counts = Counter(name for row in rows for name in row.tags)
+            if counts and system != "base":
+                shares.setdefault(tag, {})[system] = counts[tag] / counts.total()
+    shares = {tag: row for tag, row in shares.items() if any(row.values())}
+    if shares:
+        found.append(_bars("tag-frequency", "Tags, share of all steps", shares, percent=True))
+    faults: dict[str, dict[str, float]] = {}
+    for system, rows in everything.items():
+        for kind, count in Counter(kind for row in rows for kind in row.faults).items():
+            faults.setdefault(kind, {})[system] = count / len(rows)
+    if faults:
+        ordered = dict(sorted(faults.items(), key=lambda pair: (-max(pair[1].values()), pair[0]))[:8])
+        found.append(_bars("faults", "Format faults, share of answers", ordered, percent=True))
+    found += _last_system_figures(everything, systems)
+    return found
+
+
+def _last_system_figures(everything: dict, systems: list[str]) -> list[Figure]:
+    trained = next((name for name in ("final", "guided", "sft") if everything.get(name)), None)
+    found = []
+    if trained:
+        moves: Counter[tuple[str, str]] = Counter()
+        for row in everything[trained]:
+            path = ("start", *row.tags, "answer")
+            moves.update(zip(path, path[1:], strict=False))
+        title = f"From step to step ({trained})"
+        rows = tuple((a, b, n) for (a, b), n in sorted(moves.items(), key=lambda p: (-p[1], p[0])))
+        found.append(
+            Figure("transitions", "chains", title, transition_diagram(title, moves), ("from", "to", "count"), rows, wide=True)
+        )
+    for system in dict.fromkeys(name for name in ("base", trained) if name and everything.get(name)):
+        counted = frequent(row.completion for row in everything[system])
+        title = f"Words of {system}'s chains"
+        picture = word_cloud(title, counted, colour(system))
+        found.append(Figure(f"words-{system}", "chains", title, picture, ("word", "count"), tuple(counted)))
+    return found
+
+
+def _bars(name: str, title: str, groups: dict[str, dict[str, float]], percent: bool = False) -> Figure:
+    rows = tuple((group, series, value) for group, by in groups.items() for series, value in by.items())
+    return Figure(
+        name, "chains", title, bar_chart(title, groups, percent=percent), ("group", "series", "value"), rows
+    )
+
+
+def funnel_figure(run: RunData) -> Figure | None:
+    """How many chains survive each filter: the numbers of funnel.json, in their order."""
+    counts = _counts(run.funnel)
+    if not counts:
+        return None
+    title = "Chains left after each filter"
+    picture = bar_chart(title, {name: {"chains": float(count)} for name, count in counts})
+    return Figure("funnel", "training", title, picture, ("step", "count"), tuple(counts))
+
+
+def _counts(funnel: object) -> list[tuple[str, int]]:
+    """(name, count) rows of a funnel: a mapping of counts, or a list of {name|stage|step, count|kept|out}."""
+    if isinstance(funnel, dict):
+        for key in ("steps", "stages", "filters", "rows"):
+            if isinstance(funnel.get(key), list | dict):
+                return _counts(funnel[key])
+        return [(str(k), v) for k, v in funnel.items() if isinstance(v, int) and not isinstance(v, bool)]
+    rows = []
+    for row in funnel if isinstance(funnel, list) else []:
+        if isinstance(row, dict):
+            name = next((row[k] for k in ("name", "stage", "step", "filter") if k in row), None)
+            count = next((row[k] for k in ("count", "kept", "out", "after", "left") if isinstance(row.get(k), int)), None)
+            if name is not None and count is not None:
+                rows.append((str(name), count))
+    return rows

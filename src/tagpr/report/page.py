@@ -1,0 +1,154 @@
+"""`write_report`: one self-contained HTML file of a run. No network, no plotting library; user text is escaped data.
+
+The page holds its own style and script (allowed by hash in a Content-Security-Policy that allows nothing else).
+"""
+
+import base64
+import hashlib
+import json
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from tagpr.evaluation.statistics import LOWER_IS_BETTER
+from tagpr.files import write_text
+from tagpr.report.cases import pack_cases
+from tagpr.report.figures import Figure, chain_figures, funnel_figure, result_figures, save_figures, training_figures
+from tagpr.report.reading import RunData, read_run
+from tagpr.report.summary import costs, label, minutes, show, verdicts
+
+
+def write_report(run: Path, out: Path) -> Path:
+    """Write the report of run folder `run` to `out` (a folder: `index.html` and `figures/` in it; or an .html file).
+
+    Returns the HTML file. Parts whose files the run does not have are left out. Raises RunError for no run folder.
+    """
+    data = read_run(run)
+    page = out if out.suffix == ".html" else out / "index.html"
+    figures = all_figures(data)
+    save_figures(figures, page.parent / "figures")
+    write_text(page, render(data, figures))
+    return page
+
+
+def all_figures(data: RunData) -> list[Figure]:
+    """Every figure of the report."""
+    funnel = funnel_figure(data)
+    found = [*result_figures(data), *training_figures(data), *([funnel] if funnel else []), *chain_figures(data)]
+    return found
+
+
+def render(data: RunData, figures: list[Figure]) -> str:
+    """The page as text."""
+    system = next((name for name in ("final", "guided", "sft") if name in data.systems), "base")
+    style, script = _asset("page.css"), _asset("page.js")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.globals |= {"label": label, "show": show, "minutes": minutes}
+    environment.filters["json_data"] = json_data
+    template = environment.from_string(_asset("page.html.jinja"))
+    stages = costs(data)
+    return template.render(
+        run=data,
+        system=system,
+        verdicts=verdicts(data),
+        costs=stages,
+        total_seconds=sum(seconds for _, seconds, _ in stages),
+        peak=max((memory for _, _, memory in stages if memory), default=None),
+        tables=[_table(name, block) for name, block in data.metrics.get("tasks", {}).items()],
+        sections=_by_section(figures),
+        diagnosis=_flat(data.diagnosis),
+        versions=next((m["versions"] for m in data.manifests.values() if m.get("versions")), {}),
+        cases=pack_cases(data, system),
+        markup=Markup,  # noqa: S704 - only for our own SVG, style and script
+        style=Markup(style),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def json_data(value: Any) -> Markup:
+    """JSON that is safe inside a <script> element: no `<`, `>`, `&` or line separator survives unescaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _asset(name: str) -> str:
+    return resources.files("tagpr.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _by_section(figures: list[Figure]) -> dict[str, list[Figure]]:
+    found: dict[str, list[Figure]] = {"results": [], "training": [], "chains": [], "sweeps": []}
+    for figure in figures:
+        found.setdefault(figure.section, []).append(figure)
+    return found
+
+
+def _table(name: str, block: dict[str, Any]) -> dict[str, Any]:
+    """Rows of one task's result table: systems with their metrics, intervals and differences; then the sanity rows."""
+    systems = block.get("systems", {})
+    metrics = list(dict.fromkeys(metric for values in systems.values() for metric in values))
+    order = [m for m in metrics if m not in ("format_rate", "chain_tokens")] + [
+        m for m in ("format_rate", "chain_tokens") if m in metrics
+    ]
+    rows = []
+    for key, values in [*systems.items(), *block.get("sanity", {}).items()]:
+        cells = []
+        for metric in order:
+            interval = block.get("intervals", {}).get(key, {}).get(metric)
+            change = block.get("difference_to_base", {}).get(key, {}).get(metric)
+            cells.append(
+                {
+                    "value": show(metric, values.get(metric)),
+                    "interval": f"{show(metric, interval['low'])} to {show(metric, interval['high'])}" if interval else "",
+                    "change": f"{show(metric, change['mean'], True)} "
+                    f"[{show(metric, change['low'], True)}, {show(metric, change['high'], True)}]"
+                    if change
+                    else "",
+                    "mark": _mark(metric, change),
+                }
+            )
+        rows.append({"system": key, "sanity": key not in systems, "cells": cells})
+    pairs = []
+    main = block.get("metric") or (order[0] if order else "")
+    for pair, values in block.get("differences", {}).items():
+        if main in values:
+            change = values[main]
+            a, _, b = pair.partition(" - ")
+            pairs.append(
+                {
+                    "a": a,
+                    "b": b,
+                    "mean": show(main, change["mean"], True),
+                    "low": show(main, change["low"], True),
+                    "high": show(main, change["high"], True),
+                    "mark": _mark(main, change),
+                }
+            )
+    return {"task": name, "n": block.get("n"), "metrics": order, "rows": rows, "pairs": pairs, "main": main}
+
+
+def _mark(metric: str, change: dict[str, float] | None) -> str:
+    """better, worse, or nothing where the interval holds 0."""
+    if not change or change["low"] <= 0 <= change["high"]:
+        return ""
+    return "better" if (change["low"] > 0) != (metric in LOWER_IS_BETTER) else "worse"
+
+
+def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Numbers and short texts of a nested mapping as (path, text) rows."""
+    rows: list[tuple[str, str]] = []
+    for key, item in value.items() if isinstance(value, dict) else []:
+        path = f"{prefix} · {key}" if prefix else str(key)
+        if isinstance(item, dict):
+            rows += _flat(item, path)
+        elif isinstance(item, bool | int | str):
+            rows.append((re.sub("_", " ", path), str(item)))
+        elif isinstance(item, float):
+            rows.append((re.sub("_", " ", path), f"{item:.4g}"))
+    return rows

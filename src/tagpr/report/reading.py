@@ -1,0 +1,110 @@
+"""`RunData`: what the report shows, read from a run folder. A missing or older file leaves its part empty, no more.
+
+Reads only; nothing is computed here and no model is loaded.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tagpr.errors import RunError, TagPRError
+from tagpr.evaluation.predictions import Prediction, read_predictions
+from tagpr.files import read_json, read_jsonl
+from tagpr.tasks.types import Example, Task
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+STAGES = ("data", "chains", "sft", "prmu", "guided", "exploratory", "evaluate")
+SYSTEMS = ("base", "sft", "guided", "final", "final-other-history")
+"""Order in tables and figures; others follow by name."""
+
+
+@dataclass(frozen=True)
+class RunData:
+    """One run's files, as far as they are there."""
+
+    name: str
+    tasks: dict[str, Task]
+    heldout: dict[str, list[Example]]
+    metrics: dict[str, Any]  # metrics.json
+    predictions: dict[str, dict[str, list[Prediction]]]  # by task, then by system
+    logs: dict[str, list[dict[str, Any]]]  # by stage
+    funnel: dict[str, Any]
+    diagnosis: dict[str, Any]
+    manifests: dict[str, dict[str, Any]]  # by stage
+    vocabulary: list[tuple[str, str]]  # (name, definition)
+    analyses: dict[str, Any] = field(default_factory=dict)  # analyses.json and sweep tables
+
+    @property
+    def systems(self) -> list[str]:
+        """Every system that answered anything, in the report's order."""
+        found = {system for by_system in self.predictions.values() for system in by_system}
+        found |= {name for task in self.metrics.get("tasks", {}).values() for name in task.get("systems", {})}
+        return [name for name in SYSTEMS if name in found] + sorted(found - set(SYSTEMS))
+
+
+def read_run(run: Path) -> RunData:
+    """Read a run folder. Raises RunError where the folder does not exist or holds nothing of a run."""
+    if not run.is_dir():
+        raise RunError(f"{run}: no such run folder; run `tagpr run RECIPE` first or check the path")
+    if not any((run / stage).is_dir() for stage in STAGES):
+        raise RunError(f"{run}: holds no stage of a run (data, chains, ..., evaluate); give a folder such as runs/NAME")
+    cards = _optional(run / "data" / "tasks.json", read_json, [])
+    tasks = {}
+    for card in cards:
+        task = Task.model_validate(card)
+        tasks[task.name] = task
+    predictions: dict[str, dict[str, list[Prediction]]] = {name: {} for name in tasks}
+    for path in sorted((run / "evaluate" / "predictions").glob("*/*.jsonl")):
+        predictions.setdefault(path.stem, {})[path.parent.name] = _optional(path, read_predictions, [])
+    ordered = {
+        task: {name: by[name] for name in sorted(by, key=_system_order) if by[name]} for task, by in predictions.items()
+    }
+    return RunData(
+        name=run.resolve().name,
+        tasks=tasks,
+        heldout={name: _optional(run / "data" / name / "heldout.jsonl", _examples, []) for name in tasks},
+        metrics=_optional(run / "evaluate" / "metrics.json", read_json, {}),
+        predictions=ordered,
+        logs={stage: _optional(run / stage / "log.jsonl", read_jsonl, []) for stage in STAGES},
+        funnel=_optional(run / "chains" / "funnel.json", read_json, {}),
+        diagnosis=_optional(run / "prmu" / "diagnosis.json", read_json, {}),
+        manifests={stage: _optional(run / stage / "manifest.json", read_json, {}) for stage in STAGES},
+        vocabulary=_vocabulary(run / "chains" / "vocabulary.yaml"),
+        analyses=_optional(run / "evaluate" / "analyses.json", read_json, {}),
+    )
+
+
+def _system_order(name: str) -> tuple[int, str]:
+    return (SYSTEMS.index(name), "") if name in SYSTEMS else (len(SYSTEMS), name)
+
+
+def _optional(path: Path, read: Callable[[Path], T], default: T) -> T:
+    """What `read` makes of the file; `default` where it is missing, or damaged (which is logged)."""
+    if not path.exists():
+        return default
+    try:
+        return read(path)
+    except (TagPRError, ValueError, KeyError, TypeError) as error:
+        logger.warning("%s: left out of the report (%s)", path, " ".join(str(error).split())[:200])
+        return default
+
+
+def _examples(path: Path) -> list[Example]:
+    from tagpr.data import read_examples
+
+    return read_examples(path)
+
+
+def _vocabulary(path: Path) -> list[tuple[str, str]]:
+    from tagpr.chains.vocabulary import load_vocabulary
+
+    try:
+        vocabulary = load_vocabulary(path if path.is_file() else None)
+    except TagPRError as error:
+        logger.warning("%s: %s", path, error)
+        vocabulary = load_vocabulary(None)
+    return [(tag.name, tag.definition) for tag in vocabulary]
