@@ -10,7 +10,7 @@ _PUBLIC = {
     "paired_bootstrap": "bootstrap",
     "predict": "predict",
     "read_predictions": "predictions",
-    "score_task": "evaluate",
+    "score_task": "scoring",
 }
 
 __all__ = list(_PUBLIC)

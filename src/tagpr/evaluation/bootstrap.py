@@ -37,7 +37,7 @@ def bootstrap_sums(columns: Floats, clusters: Sequence[Any] | None, resamples: i
     """Column sums of every resample.
 
     columns: (n, c) per-example numbers. clusters: n cluster keys (user ids), None for one example a cluster.
-    Returns (resamples, c). Add a column of ones to know how many examples each resample holds. O(resamples · users · c).
+    Returns (resamples, c). Add a column of ones to know how many examples each resample holds.
     """
     if columns.ndim != 2 or not len(columns):
         raise ValueError(f"columns must be (examples, columns) with at least one example, got shape {columns.shape}")

@@ -61,7 +61,7 @@ def with_other_history(examples: Sequence[Example], seed: int) -> tuple[list[Exa
     profiles = {example.user_id: example.profile for example in examples}
     users = sorted(profiles)
     if len(users) < 2:
-        raise DataError("another user's history needs at least two users among the examples; add users or switch it off")
+        raise DataError("another user's history needs at least two users; add users or switch it off")
     order = [users[i] for i in np.random.default_rng(seed).permutation(len(users))]
     donor = {user: order[(i + 1) % len(order)] for i, user in enumerate(order)}
     changed = [replace(example, profile=profiles[donor[example.user_id]]) for example in examples]

@@ -14,7 +14,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?。！？])(?:\s+|(?<=[。！？]))|\n{2,}"
 
 
 def sanity_answers(task: Task, train: Sequence[Example], heldout: Sequence[Example]) -> dict[str, list[str]]:
-    """Answers to `heldout`, by row name: majority and user-majority for labels, choices and ratings, lead-sentence for text."""
+    """Answers to `heldout` by row name: lead-sentence for text, majority and user-majority for every other kind."""
     if task.kind is Kind.TEXT:
         return {"lead-sentence": [lead_sentence(task, example) for example in heldout]}
     majority = _commonest([example.target or "" for example in train]) or (task.labels[0] if task.labels else "")

@@ -13,7 +13,7 @@ from tagpr.evaluation.bootstrap import Floats
 from tagpr.tasks.metrics import normalise_answer, score_one
 from tagpr.tasks.types import Kind, Task
 
-LOWER_IS_BETTER = frozenset({"mae", "rmse", "mse", "chain_tokens"})
+LOWER_IS_BETTER = frozenset({"mae", "rmse", "mse"})
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The case browser's data: every held-out question with history, reference and each system's chain, packed small.
 
 Cases are JSON, gzipped in chunks and base64-encoded, so that a page with 10,000 of them stays small and opens at once:
-the browser unpacks a chunk when one of its cases is looked at. Base64 holds no character that could end a script element.
+the browser unpacks a chunk when one of its cases is looked at. No character of base64 could end a script element.
 """
 
 import base64
@@ -60,7 +60,15 @@ def pack_cases(run: RunData, system: str, reference: str = "base") -> PackedCase
         "tags": tags,
         "chunk": CHUNK,
         "rows": [
-            [case["id"], case["user"], case["task"], case["outcome"], case["question"][:90], sorted(case["faults"]), case["change"]]
+            [
+                case["id"],
+                case["user"],
+                case["task"],
+                case["outcome"],
+                case["question"][:90],
+                sorted(case["faults"]),
+                case["change"],
+            ]
             for case in cases
         ],
     }

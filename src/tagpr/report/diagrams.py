@@ -1,4 +1,4 @@
-"""Two drawings that are no charts: the tags' transition diagram and the word cloud (any script, no font file needed)."""
+"""Two drawings that are no charts: the tags' transition diagram and the word cloud (any script, no font file)."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,8 +6,7 @@ from html import escape
 
 from tagpr.report.svg import INK, MUTED, svg, text
 
-TAG_COLOURS = 10
-"""`page.css` defines --tag0 ... --tag9; tags take them in the vocabulary's order."""
+_FONTS = "system-ui,'Noto Sans','Noto Sans CJK SC','PingFang SC','Hiragino Sans','Malgun Gothic',sans-serif"
 
 
 def transition_diagram(title: str, moves: Mapping[tuple[str, str], int], width: float = 700) -> str:
@@ -32,20 +31,21 @@ def transition_diagram(title: str, moves: Mapping[tuple[str, str], int], width: 
     for (a, b), count in sorted(kept.items(), key=lambda pair: pair[1]):
         share = min(1.0, count / total)
         span = nodes.index(b) - nodes.index(a)
-        stroke = f'fill="none" stroke="var(--final,#047857)" stroke-width="{1 + 7 * share:.1f}" stroke-opacity="{0.25 + 0.5 * share:.2f}"'
-        tip = f"<title>{escape(a)} to {escape(b)}: {count} ({share:.0%})</title>"
         if a == b:
-            body.append(
-                f'<path d="M{x[a] - 5:.1f} {line + 5} C{x[a] - 22:.1f} {line + 34} {x[a] + 22:.1f} {line + 34} {x[a] + 5:.1f} {line + 5}" {stroke}>{tip}</path>'
-            )
-            continue
-        bow = (-1 if span > 0 else 0.5) * min(rise, 12 + 0.42 * gap * abs(span)) * 1.3
-        middle = (x[a] + x[b]) / 2
-        body.append(f'<path d="M{x[a]:.1f} {line} Q{middle:.1f} {line + bow:.1f} {x[b]:.1f} {line}" {stroke}>{tip}</path>')
-    for i, node in enumerate(nodes):
-        body.append(f'<circle cx="{x[node]:.1f}" cy="{line}" r="6" fill="var(--page,#fff)" stroke="{INK}" stroke-width="1.6"/>')
+            shape = f"M{x[a] - 5:.1f} {line + 5}c-17 29 27 29 10 0"
+        else:
+            bow = (-1.3 if span > 0 else 0.65) * min(rise, 12 + 0.42 * gap * abs(span))
+            shape = f"M{x[a]:.1f} {line}Q{(x[a] + x[b]) / 2:.1f} {line + bow:.1f} {x[b]:.1f} {line}"
         body.append(
-            f'<text transform="translate({x[node] + 3:.1f} {line + 18}) rotate(28)" fill="{MUTED}" font-size="11">{escape(node)}</text>'
+            f'<path d="{shape}" fill="none" stroke="var(--final,#047857)" stroke-width="{1 + 7 * share:.1f}" '
+            f'stroke-opacity="{0.25 + 0.5 * share:.2f}">'
+            f"<title>{escape(a)} to {escape(b)}: {count} ({share:.0%})</title></path>"
+        )
+    for node in nodes:
+        body.append(
+            f'<circle cx="{x[node]:.1f}" cy="{line}" r="6" fill="var(--page,#fff)" stroke="{INK}" stroke-width="1.6"/>'
+            f'<text transform="translate({x[node] + 3:.1f} {line + 18}) rotate(28)" fill="{MUTED}" font-size="11">'
+            f"{escape(node)}</text>"
         )
     top = sorted(kept.items(), key=lambda pair: (-pair[1], pair[0]))[:6]
     said = "; ".join(f"{a} to {b} {count}" for (a, b), count in top)
@@ -83,10 +83,10 @@ def word_cloud(title: str, words: Sequence[tuple[str, int]], fill: str, width: f
         placed.append((x, y, wide, size))
         shown.append(word)
         body.append(
-            f'<text x="{x + wide / 2:.1f}" y="{y + 0.8 * size:.1f}" text-anchor="middle" font-size="{size:.1f}" fill="{fill}" '
-            f'fill-opacity="{0.55 + 0.45 * count / top:.2f}" textLength="{wide:.1f}" lengthAdjust="spacingAndGlyphs" '
-            "font-family=\"system-ui,'Noto Sans','Noto Sans CJK SC','PingFang SC','Hiragino Sans','Malgun Gothic',sans-serif\">"
-            f"{escape(word)}<title>{escape(word)}: {count}</title></text>"
+            f'<text x="{x + wide / 2:.1f}" y="{y + 0.8 * size:.1f}" text-anchor="middle" font-size="{size:.1f}" '
+            f'fill="{fill}" fill-opacity="{0.65 + 0.35 * count / top:.2f}" textLength="{wide:.1f}" '
+            f'lengthAdjust="spacingAndGlyphs" font-family="{_FONTS}">{escape(word)}'
+            f"<title>{escape(word)}: {count}</title></text>"
         )
     return svg(width, height, title, "Most frequent: " + ", ".join(shown[:12]) + ".", "".join(body))
 
@@ -94,7 +94,7 @@ def word_cloud(title: str, words: Sequence[tuple[str, int]], fill: str, width: f
 def _free_spot(
     placed: Sequence[tuple[float, float, float, float]], wide: float, tall: float, width: float, height: float
 ) -> tuple[float, float] | None:
-    """The first top-left corner on a spiral where a box fits under the title and overlaps nothing; None if there is none."""
+    """The first top-left corner on a spiral where a box fits below the title and overlaps nothing, if there is one."""
     for step in range(600):
         angle, radius = 0.35 * step, 0.28 * step
         x = width / 2 - wide / 2 + 1.7 * radius * math.cos(angle)

@@ -9,6 +9,7 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from tagpr.files import write_text
@@ -74,7 +75,14 @@ def result_figures(run: RunData) -> list[Figure]:
             title = f"{name}: {metric}, difference to base"
             picture = interval_chart(title, [(*row, colour(row[0])) for row in rows])
             found.append(
-                Figure(f"difference-{name}", "results", title, picture, ("system", "difference", "low", "high"), tuple(rows))
+                Figure(
+                    f"difference-{name}",
+                    "results",
+                    title,
+                    picture,
+                    ("system", "difference", "low", "high"),
+                    tuple(rows),
+                )
             )
     return found
 
@@ -82,7 +90,9 @@ def result_figures(run: RunData) -> list[Figure]:
 def training_figures(run: RunData) -> list[Figure]:
     """SFT loss and the curves of both RL stages, exploratory continuing where guided ends."""
     found = []
-    loss = [(float(row["step"]), float(row["loss"])) for row in run.logs.get("sft", []) if "loss" in row and "step" in row]
+    loss = [
+        (float(row["step"]), float(row["loss"])) for row in run.logs.get("sft", []) if "loss" in row and "step" in row
+    ]
     if loss:
         x, y = zip(*loss, strict=True)
         picture = line_chart("SFT loss", [Line("loss", x, y, colour("sft"))], "optimizer step", smooth=True)
@@ -133,7 +143,8 @@ def chain_figures(run: RunData) -> list[Figure]:
         return []
     found = [_bars("chain-length", "Chain length, mean tokens", lengths)]
     everything = {
-        system: [row for by_system in run.predictions.values() for row in by_system.get(system, [])] for system in systems
+        system: [row for by_system in run.predictions.values() for row in by_system.get(system, [])]
+        for system in systems
     }
     shares: dict[str, dict[str, float]] = {}
     for tag, _ in run.vocabulary:
@@ -162,11 +173,19 @@ def _last_system_figures(everything: dict, systems: list[str]) -> list[Figure]:
         moves: Counter[tuple[str, str]] = Counter()
         for row in everything[trained]:
             path = ("start", *row.tags, "answer")
-            moves.update(zip(path, path[1:], strict=False))
+            moves.update(pairwise(path))
         title = f"From step to step ({trained})"
         rows = tuple((a, b, n) for (a, b), n in sorted(moves.items(), key=lambda p: (-p[1], p[0])))
         found.append(
-            Figure("transitions", "chains", title, transition_diagram(title, moves), ("from", "to", "count"), rows, wide=True)
+            Figure(
+                "transitions",
+                "chains",
+                title,
+                transition_diagram(title, moves),
+                ("from", "to", "count"),
+                rows,
+                wide=True,
+            )
         )
     for system in dict.fromkeys(name for name in ("base", trained) if name and everything.get(name)):
         counted = frequent(row.completion for row in everything[system])
@@ -178,9 +197,7 @@ def _last_system_figures(everything: dict, systems: list[str]) -> list[Figure]:
 
 def _bars(name: str, title: str, groups: dict[str, dict[str, float]], percent: bool = False) -> Figure:
     rows = tuple((group, series, value) for group, by in groups.items() for series, value in by.items())
-    return Figure(
-        name, "chains", title, bar_chart(title, groups, percent=percent), ("group", "series", "value"), rows
-    )
+    return Figure(name, "chains", title, bar_chart(title, groups, percent=percent), ("group", "series", "value"), rows)
 
 
 def funnel_figure(run: RunData) -> Figure | None:
@@ -204,7 +221,9 @@ def _counts(funnel: object) -> list[tuple[str, int]]:
     for row in funnel if isinstance(funnel, list) else []:
         if isinstance(row, dict):
             name = next((row[k] for k in ("name", "stage", "step", "filter") if k in row), None)
-            count = next((row[k] for k in ("count", "kept", "out", "after", "left") if isinstance(row.get(k), int)), None)
+            count = next(
+                (row[k] for k in ("count", "kept", "out", "after", "left") if isinstance(row.get(k), int)), None
+            )
             if name is not None and count is not None:
                 rows.append((str(name), count))
     return rows

@@ -63,7 +63,7 @@ def render(data: RunData, figures: list[Figure]) -> str:
         diagnosis=_flat(data.diagnosis),
         versions=next((m["versions"] for m in data.manifests.values() if m.get("versions")), {}),
         cases=pack_cases(data, system),
-        markup=Markup,  # noqa: S704 - only for our own SVG, style and script
+        markup=Markup,
         style=Markup(style),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -105,7 +105,9 @@ def _table(name: str, block: dict[str, Any]) -> dict[str, Any]:
             cells.append(
                 {
                     "value": show(metric, values.get(metric)),
-                    "interval": f"{show(metric, interval['low'])} to {show(metric, interval['high'])}" if interval else "",
+                    "interval": f"{show(metric, interval['low'])} to {show(metric, interval['high'])}"
+                    if interval
+                    else "",
                     "change": f"{show(metric, change['mean'], True)} "
                     f"[{show(metric, change['low'], True)}, {show(metric, change['high'], True)}]"
                     if change
@@ -134,8 +136,8 @@ def _table(name: str, block: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mark(metric: str, change: dict[str, float] | None) -> str:
-    """better, worse, or nothing where the interval holds 0."""
-    if not change or change["low"] <= 0 <= change["high"]:
+    """better, worse, or nothing where the interval holds 0 (and for lengths, which are neither)."""
+    if not change or metric == "chain_tokens" or change["low"] <= 0 <= change["high"]:
         return ""
     return "better" if (change["low"] > 0) != (metric in LOWER_IS_BETTER) else "worse"
 

@@ -34,7 +34,7 @@ def svg(width: float, height: float, title: str, description: str, body: str) ->
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" role="img" '
         f'aria-label="{escape(title, quote=True)}. {escape(description, quote=True)}" '
-        f'font-family="system-ui,-apple-system,\'Segoe UI\',\'Noto Sans\',sans-serif" font-size="11">'
+        f"font-family=\"system-ui,-apple-system,'Segoe UI','Noto Sans',sans-serif\" font-size=\"11\">"
         f"<title>{escape(title)}</title>{body}</svg>"
     )
 
@@ -218,7 +218,9 @@ def interval_chart(
         y = top + step * i + step / 2
         body.append(text(left - 8, y + 4, name, "end", INK))
         body.append(f'<path d="M{px(low):.1f} {y}H{px(high):.1f}" stroke="{stroke}" stroke-width="3"/>')
-        body.append(f'<path d="M{px(low):.1f} {y - 5}v10M{px(high):.1f} {y - 5}v10" stroke="{stroke}" stroke-width="2"/>')
+        body.append(
+            f'<path d="M{px(low):.1f} {y - 5}v10M{px(high):.1f} {y - 5}v10" stroke="{stroke}" stroke-width="2"/>'
+        )
         body.append(f'<circle cx="{px(mean):.1f}" cy="{y}" r="4.5" fill="{stroke}"/>')
     summary = "; ".join(f"{n}: {m:+.3g} ({lo:+.3g} to {hi:+.3g})" for n, m, lo, hi, _ in rows)
     return svg(width, height, title, summary + ".", "".join(body))

@@ -1,4 +1,4 @@
-"""Words of a text for counting and clouds, in any script: Latin words, and pairs of characters where there are no spaces.
+"""Words of a text for counting and clouds, in any script: words, or pairs of characters where there are no spaces.
 
 CJK writing has no spaces; a bigram of characters is the usual stand-in for a word where no dictionary is at hand.
 """
@@ -10,10 +10,10 @@ from collections.abc import Iterable
 _RUN = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]+|[^\W\d_]{2,}", re.UNICODE)
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
 STOP = frozenset(
-    "the and for that this with was are not but you has have had its from they their which will would about into than "
-    "then there also can could may more most other some such only very over when what where who how all any both each "
-    "few nor own same too just because been being did does doing our out these those through under until were your his "
-    "her him she he it is of to in on at as by an or if so we be do no up my me us am".split()
+    """a about all am an and any are as at be because been being both but by can could did do does doing each few for
+    from had has have he her him his how i if in into is it its just may me more most my no nor not of on only or other
+    our out over own same she so some such than that the their then there these they this those through to too under
+    until up us very was we were what when where which who will with would you your""".split()  # noqa: SIM905
 )
 
 
