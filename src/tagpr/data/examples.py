@@ -1,0 +1,75 @@
+"""Writing and reading examples, an exact round trip: JSONL for run folders, Parquet for size; by the file's ending."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tagpr.errors import DataError
+from tagpr.files import read_jsonl, write_jsonl
+from tagpr.tasks import Example, Interaction
+
+_KEYS = ("id", "user_id", "task", "input", "target", "date", "query")
+
+
+def write_examples(path: Path, examples: Iterable[Example]) -> None:
+    """Write examples to `path` (.jsonl or .parquet), atomically."""
+    if path.suffix == ".parquet":
+        _write_parquet(path, examples)
+    else:
+        write_jsonl(path, (_row(example) for example in examples))
+
+
+def read_examples(path: Path) -> list[Example]:
+    """Read what `write_examples` wrote. Raises DataError where the file is missing or damaged."""
+    try:
+        rows = _read_parquet(path) if path.suffix == ".parquet" else read_jsonl(path)
+        return [_example(row) for row in rows]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); run the data stage again") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: damaged ({str(error).splitlines()[0]}); run the data stage again") from None
+
+
+def _row(example: Example) -> dict[str, Any]:
+    row: dict[str, Any] = {key: getattr(example, key) for key in _KEYS}
+    row["fields"] = dict(example.fields)
+    row["profile"] = [{"id": i.id, "date": i.date, "fields": dict(i.fields)} for i in example.profile]
+    return row
+
+
+def _example(row: dict[str, Any]) -> Example:
+    profile = tuple(Interaction(i["id"], dict(i["fields"]), i["date"]) for i in row["profile"])
+    return Example(**{key: row[key] for key in _KEYS}, fields=dict(row["fields"]), profile=profile)
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    fields = pa.map_(pa.string(), pa.string())
+    entry = pa.struct([("id", pa.string()), ("date", pa.string()), ("fields", fields)])
+    columns = [(key, pa.string()) for key in _KEYS]
+    return pa.schema([*columns, ("fields", fields), ("profile", pa.list_(entry))])
+
+
+def _write_parquet(path: Path, examples: Iterable[Example]) -> None:
+    import os
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = []
+    for example in examples:
+        row = _row(example)
+        row["fields"] = list(row["fields"].items())
+        row["profile"] = [{**entry, "fields": list(entry["fields"].items())} for entry in row["profile"]]
+        rows.append(row)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    pq.write_table(pa.Table.from_pylist(rows, schema=_schema()), temporary)
+    os.replace(temporary, path)
+
+
+def _read_parquet(path: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path).to_pylist()

@@ -1,0 +1,126 @@
+"""From dated or undated items of users to examples: who is held out, and what each profile may hold.
+
+The one place where leakage is decided: a profile never holds its own query, a held-out item, nor (where dates are
+known) anything later than the query. Not here: reading files (`jsonl.py`, ...) and choosing p_u (`tagpr.profiles`).
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tagpr.errors import DataError
+from tagpr.tasks import Example, Interaction, Task
+
+
+@dataclass(frozen=True)
+class Item:
+    """One (x_i, y_i) of a user as read from a file: the question's text, the answer, the history form of both."""
+
+    user_id: str
+    input: str
+    output: str
+    fields: Mapping[str, str]
+    date: str | None = None
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """One task's examples. `report` holds counts and how the split was made, for `data/report.json`."""
+
+    task: Task
+    train: list[Example]
+    heldout: list[Example]
+    report: dict[str, object] = field(default_factory=dict)
+
+
+def by_user(items: Sequence[Item]) -> dict[str, list[Item]]:
+    """Items grouped by user, users and items in the order of their first appearance."""
+    users: dict[str, list[Item]] = {}
+    for item in items:
+        users.setdefault(item.user_id, []).append(item)
+    return users
+
+
+def split_items(
+    task: Task,
+    items: Sequence[Item],
+    *,
+    seed: int,
+    heldout_per_user: int = 1,
+    min_history: int = 1,
+    max_history: int = 500,
+) -> tuple[list[Example], list[Example], str]:
+    """(train, heldout, "time" or "random"). Held out are each user's last items where all are dated, else random ones.
+
+    A user too small for it (fewer than `heldout_per_user + min_history` items) only gives training examples. Where
+    dates are known a profile holds strictly earlier items only; else all the user's other training items.
+    """
+    dated = bool(items) and all(item.date for item in items)
+    train: list[Example] = []
+    heldout: list[Example] = []
+    for user_id, own in by_user(items).items():
+        if dated:
+            order = sorted(range(len(own)), key=lambda i: (own[i].date or "", i))
+        else:
+            order = list(range(len(own)))
+            random.Random(f"{seed} {user_id}").shuffle(order)
+        enough = len(own) >= heldout_per_user + max(min_history, 1)
+        held = order[len(order) - heldout_per_user :] if enough else []
+        kept = order[: len(order) - len(held)]
+        for position in kept if dated else sorted(kept):
+            past = _before(own, kept, position, dated)
+            if len(past) >= min_history:
+                train.append(_example(task, own, position, past[-max_history:]))
+        for position in held:
+            past = _before(own, kept, position, dated)
+            if len(past) >= min_history:
+                heldout.append(_example(task, own, position, past[-max_history:]))
+    return train, heldout, "time" if dated else "random"
+
+
+def _before(own: Sequence[Item], kept: Sequence[int], position: int, dated: bool) -> list[int]:
+    """Positions of the training items that a query at `position` may see, oldest first."""
+    if dated:
+        return [other for other in kept if (own[other].date or "") < (own[position].date or "")]
+    return [other for other in sorted(kept) if other != position]
+
+
+def _example(task: Task, own: Sequence[Item], position: int, past: Sequence[int]) -> Example:
+    item = own[position]
+
+    def name(i: int) -> str:
+        return own[i].id or str(i)
+
+    return Example(
+        id=f"{item.user_id}-{name(position)}",
+        user_id=item.user_id,
+        task=task.name,
+        input=item.input,
+        target=item.output,
+        profile=tuple(Interaction(id=name(i), fields=own[i].fields, date=own[i].date) for i in past),
+        date=item.date,
+        fields=item.fields if task.output_field is None else _without(item.fields, task.output_field),
+    )
+
+
+def _without(fields: Mapping[str, str], name: str) -> dict[str, str]:
+    """`fields` less the answer: what a question template may see."""
+    return {key: value for key, value in fields.items() if key != name}
+
+
+def choose_some(examples: list[Example], most: int, seed: int) -> list[Example]:
+    """At most `most` examples (0: all), a seeded choice that keeps their order."""
+    if not most or len(examples) <= most:
+        return examples
+    chosen = sorted(random.Random(seed).sample(range(len(examples)), most))
+    return [examples[i] for i in chosen]
+
+
+def need_examples(task: Task, examples: Sequence[Example], what: str, origin: str) -> None:
+    """Raise DataError where a split came out empty."""
+    if not examples:
+        raise DataError(
+            f"{origin}: no {what} example for task {task.name}; users need at least two lines each"
+            " (lower min_history, or give a file with more history)"
+        )

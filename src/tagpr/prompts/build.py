@@ -1,0 +1,121 @@
+"""From an example and its sub-profile to chat messages, within a token budget.
+
+The system message holds what is the same for every example of a task (so that a server can keep it), the user message
+the history and the question. Over budget, the longest input field of the history is shortened first, again and again,
+down to a few words; then the least relevant entries go; the question is shortened last. An entry's output (its label)
+is never cut.
+Not here: choosing the history (`tagpr.profiles`) and token ids (`ids.py`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from tagpr.errors import RecipeError
+from tagpr.prompts.neutral import neutralise
+from tagpr.prompts.settings import PromptSettings
+from tagpr.tasks import Example, Interaction, Task
+from tagpr.tasks.templates import render
+
+_SHORTEST = 24  # characters to which a history field may be cut before whole entries are dropped
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Chat messages, and the interactions p_u that the budget let in, best first."""
+
+    messages: list[dict[str, str]]
+    entries: tuple[Interaction, ...]
+
+
+def build_prompt(
+    task: Task,
+    example: Example,
+    entries: Sequence[Interaction],
+    settings: PromptSettings,
+    count_tokens: Callable[[str], int],
+    tags: Sequence[str],
+) -> Prompt:
+    """The prompt of `example` with the history `entries` (best first).
+
+    `count_tokens` counts the tokens of a text without special tokens; `tags` are the names of the vocabulary. Raises
+    RecipeError where a template fails or the budget cannot even hold the instruction.
+    """
+    system_source, user_source = prompt_templates(settings.templates)
+    system = render(system_source, {"task": task, "tags": list(tags)}).strip()
+    room = settings.max_tokens - count_tokens(system)
+    kept = list(entries)
+    fields = [dict(entry.fields) for entry in kept]
+    question = {**example.fields, "input": example.input}
+
+    def user_text() -> str:
+        shown = [render(task.entry, _inert(values)) for values in fields]
+        values = _inert(question)
+        asked = render(task.question, values)
+        return render(user_source, {"task": task, "entries": shown, "question": asked}).strip()
+
+    user = user_text()
+    # Each round removes at least the surplus it measured, in characters, so few rounds are needed.
+    while (surplus := count_tokens(user) - room) > 0:
+        if not _shorten_history(task, fields, surplus):
+            if kept:
+                kept.pop()
+                fields.pop()
+            elif not _shorten_question(question, surplus):
+                raise RecipeError(
+                    f"prompt.max_tokens: {settings.max_tokens} cannot hold task {task.name}'s instruction; raise it"
+                )
+        user = user_text()
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+    return Prompt(messages, tuple(kept))
+
+
+def _inert(values: Mapping[str, str]) -> dict[str, str]:
+    return {name: neutralise(value) for name, value in values.items()}
+
+
+def _shorten_history(task: Task, fields: list[dict[str, str]], surplus: int) -> bool:
+    """Cut the longest input field of the history towards the others' length; False where none is long enough."""
+    places = [
+        (len(values[name]), i, name) for i, values in enumerate(fields) for name in task.input_fields if name in values
+    ]
+    if not places:
+        return False
+    length, i, name = max(places)
+    if length <= _SHORTEST:
+        return False
+    shorter = max(_SHORTEST, length - max(surplus, length // 4))
+    fields[i][name] = _cut(fields[i][name], shorter)
+    return True
+
+
+def _shorten_question(question: dict[str, str], surplus: int) -> bool:
+    name = max(question, key=lambda key: len(question[key]))
+    if len(question[name]) <= 1:
+        return False
+    question[name] = _cut(question[name], max(1, len(question[name]) - max(surplus, 1)))
+    return True
+
+
+def _cut(text: str, length: int) -> str:
+    """At most `length` characters, at a space where one is near, always shorter than before."""
+    short = text[:length]
+    head, space, _ = short.rpartition(" ")
+    return head if space and len(head) > length // 2 else short
+
+
+@lru_cache(maxsize=16)
+def prompt_templates(folder: str) -> tuple[str, str]:
+    """Sources of `system.jinja` and `user.jinja`, from `folder` or the bundled ones."""
+    names = ("system.jinja", "user.jinja")
+    if not folder:
+        base = resources.files("tagpr.prompts") / "templates"
+        return tuple((base / name).read_text(encoding="utf-8") for name in names)  # type: ignore[return-value]
+    try:
+        return tuple((Path(folder) / name).read_text(encoding="utf-8") for name in names)  # type: ignore[return-value]
+    except OSError as error:
+        raise RecipeError(
+            f"prompt.templates: {error.filename} cannot be read; give a folder with {' and '.join(names)}"
+        ) from None

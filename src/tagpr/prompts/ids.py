@@ -1,0 +1,40 @@
+"""Token ids of a prompt: the model's own chat template plus the opening of the assistant's turn."""
+
+from typing import Any
+
+from tagpr.prompts.build import Prompt
+from tagpr.prompts.neutral import guard
+
+
+def prompt_ids(prompt: Prompt, tokenizer: Any) -> list[int]:
+    """Ids of `prompt` under a Hugging Face tokenizer with a chat template.
+
+    A template that knows no system turn (Gemma's) gets the system text at the start of the user's turn.
+    """
+    tokens = _control_tokens(tokenizer)
+    messages = [{**message, "content": guard(message["content"], tokens)} for message in prompt.messages]
+    if messages[0]["role"] == "system" and not takes_system(tokenizer):
+        joined = messages[0]["content"] + "\n\n" + messages[1]["content"]
+        messages = [{"role": "user", "content": joined}, *messages[2:]]
+    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+    return [int(i) for i in ids]
+
+
+def _control_tokens(tokenizer: Any) -> tuple[str, ...]:
+    return tuple(sorted(set(tokenizer.all_special_tokens)))
+
+
+_TAKES_SYSTEM: dict[str, bool] = {}
+
+
+def takes_system(tokenizer: Any) -> bool:
+    """Whether the chat template shows a system turn."""
+    template = str(tokenizer.chat_template)
+    if template not in _TAKES_SYSTEM:
+        probe = [{"role": "system", "content": "probe-4711"}, {"role": "user", "content": "hello"}]
+        try:
+            shown = tokenizer.apply_chat_template(probe, add_generation_prompt=True, tokenize=False)
+        except Exception:  # templates refuse by raising whatever they like
+            shown = ""
+        _TAKES_SYSTEM[template] = "probe-4711" in shown
+    return _TAKES_SYSTEM[template]

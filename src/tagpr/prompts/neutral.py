@@ -1,0 +1,37 @@
+r"""Making user text inert: nothing in it can open or close a turn, a thought or a tag. Reversible.
+
+A backslash goes behind the first character of whatever could be read as control text: `<|im_start|>` becomes
+`<\|im_start|>`, `</think>` becomes `<\/think>`, `[INST]` becomes `[\INST]`. Every `<` before a letter, a slash, a bar
+or the end of the text counts, whether or not a model knows the token: which tokens are control tokens depends on the
+model, and text outlives models. `restore` takes exactly these backslashes out again. For models with control tokens of
+another form, `guard` does the same for the tokenizer's own list (called where ids are made).
+"""
+
+import re
+from collections.abc import Sequence
+
+# "<" and its full-width forms (some normalisers fold those); "[" only before what looks like a control token.
+_OPENINGS = re.compile(
+    r"([<\uff1c\ufe64])(\\*)(?=[^\s\d=<\\]|\Z)|(\[)(\\*)(?=/?[A-Z_]{2,}[\]\d]|/?\||[gs]MASK\]|/?[A-Z_|]*\Z)"
+)
+_CLOSED = re.compile(
+    r"([<\uff1c\ufe64])\\(\\*)(?=[^\s\d=<\\]|\Z)|(\[)\\(\\*)(?=/?[A-Z_]{2,}[\]\d]|/?\||[gs]MASK\]|/?[A-Z_|]*\Z)"
+)
+
+
+def neutralise(text: str) -> str:
+    """`text` with every possible opening of control text broken by a backslash."""
+    return _OPENINGS.sub(r"\1\2\3\4\\", text)
+
+
+def restore(text: str) -> str:
+    """The inverse of `neutralise`: `restore(neutralise(text)) == text` for every text."""
+    return _CLOSED.sub(r"\1\2\3\4", text)
+
+
+def guard(text: str, control_tokens: Sequence[str]) -> str:
+    """`text` with any of these very tokens broken by a backslash behind its first character."""
+    for token in control_tokens:
+        while len(token) > 1 and token in text:
+            text = text.replace(token, token[0] + "\\" + token[1:])
+    return text
