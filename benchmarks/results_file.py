@@ -1,0 +1,49 @@
+"""Writing `benchmarks/results/NAME.json`: figures with the command, machine, date and versions that made them."""
+
+import importlib.metadata
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tagpr.files import write_json
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("tagpr", "torch", "transformers", "trl", "numpy", "pyarrow", "rapidfuzz", "rank-bm25", "rouge-score")
+
+
+def write_results(name: str, command: str, figures: dict[str, Any]) -> Path:
+    """Write the results file `name` and return its path."""
+    path = RESULTS / f"{name}.json"
+    content = {
+        "command": command,
+        "machine": machine(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "figures": figures,
+    }
+    write_json(path, content)
+    return path
+
+
+def machine() -> str:
+    """Processor, usable cores and memory in one line."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (OSError, StopIteration, ValueError):
+        return f"{model}, {os.cpu_count()} cores"
+    return f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB"
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
