@@ -1,4 +1,4 @@
-"""A small, well-shaped run folder about invented people, for tests of evaluation and report. Nothing in it was measured."""
+"""A small, well-shaped run folder about invented people, for tests of evaluation and report; nothing was measured."""
 
 import json
 import random
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tagpr.chains.vocabulary import load_vocabulary
-from tagpr.evaluation.evaluate import score_task
 from tagpr.evaluation.predictions import Prediction, judge, write_predictions
 from tagpr.evaluation.sanity import sanity_answers
+from tagpr.evaluation.scoring import score_task
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.files import write_json, write_jsonl
 from tagpr.tasks import Example, Interaction, Task, load_task
 
 HOSTILE = '</script><img src=x onerror="document.title=1"> <!-- & \u2028 {{ 7*7 }}'
 RATES = {"base": 0.22, "sft": 0.46, "guided": 0.52, "final": 0.58, "final-other-history": 0.2}
-_WORDS = "image network daemon parser font python game terminal cluster audio matrix browser backup mail crypto".split()
+_WORDS = "image network daemon parser font python game terminal cluster audio matrix browser backup mail".split()  # noqa: SIM905
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,7 @@ def fake_examples(task: Task, users: int, per_user: int, rng: random.Random, hos
     for user in range(users):
         favourite = rng.choice(task.labels) if task.labels else ""
         for question in range(per_user):
-            profile = tuple(
-                _item(task, f"{user}-{question}-{i}", favourite, rng) for i in range(rng.randint(4, 8))
-            )
+            profile = tuple(_item(task, f"{user}-{question}-{i}", favourite, rng) for i in range(rng.randint(4, 8)))
             asked = _item(task, f"{user}-{question}-x", favourite, rng)
             text = asked.fields[task.input_fields[0]]
             if hostile and user == 0:
@@ -120,7 +118,10 @@ def build_fake_run(folder: Path, users: int = 40, per_user: int = 1, seed: int =
     write_json(folder / "chains" / "funnel.json", funnel)
     write_json(
         folder / "prmu" / "diagnosis.json",
-        {"PQP": {"right": 0.66, "shuffled": 0.6, "generic": 0.59, "pairs": 210}, "PRP": {"right": 0.9, "shuffled": 0.89}},
+        {
+            "PQP": {"right": 0.66, "shuffled": 0.6, "generic": 0.59, "pairs": 210},
+            "PRP": {"right": 0.9, "shuffled": 0.89},
+        },
     )
     for stage, steps in (("guided", 40), ("exploratory", 15)):
         write_jsonl(folder / stage / "log.jsonl", [_logged(step, steps, stage, rng) for step in range(1, steps + 1)])

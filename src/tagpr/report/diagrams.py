@@ -1,23 +1,27 @@
 """Two drawings that are no charts: the tags' transition diagram and the word cloud (any script, no font file)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from html import escape
+from itertools import pairwise
 
 from tagpr.report.svg import INK, MUTED, svg, text
 
 _FONTS = "system-ui,'Noto Sans','Noto Sans CJK SC','PingFang SC','Hiragino Sans','Malgun Gothic',sans-serif"
 
 
-def transition_diagram(title: str, moves: Mapping[tuple[str, str], int], width: float = 700) -> str:
-    """Which step follows which: nodes on a line in their usual order, arcs as thick as the move is frequent.
+def transition_diagram(title: str, chains: Sequence[Sequence[str]], width: float = 700) -> str:
+    """Which step follows which in `chains` (sequences of tags): nodes on a line in their usual order, arcs as thick as
+    the move is frequent.
 
-    Forward moves bow above the line, backward moves and repeats below. Moves under 1% of the chains are left out.
+    Forward moves bow above the line, backward moves and repeats below. Moves in under 1% of the chains are left out.
     """
+    moves = tag_moves(chains)
     total = sum(count for (start, _), count in moves.items() if start == "start")
     if not total:
         return svg(width, 60, title, "No chains.", text(4, 14, title, fill=INK))
-    nodes = _in_order(moves)
+    nodes = _in_order(chains)
     kept = {pair: count for pair, count in moves.items() if count >= 0.01 * total}
     nodes = [node for node in nodes if any(node in pair for pair in kept)]
     gap = (width - 110) / max(1, len(nodes) - 1)
@@ -52,22 +56,27 @@ def transition_diagram(title: str, moves: Mapping[tuple[str, str], int], width: 
     return svg(width, height, title, f"Most frequent moves: {said}.", "".join(body))
 
 
-def _in_order(moves: Mapping[tuple[str, str], int]) -> list[str]:
-    """Nodes by the mean share of the way at which they stand, estimated by how often they follow others."""
-    nodes = sorted({node for pair in moves for node in pair} - {"start", "answer"})
-    before = {
-        a: sum(moves.get((b, a), 0) - moves.get((a, b), 0) for b in nodes)
-        + len(nodes) * (moves.get((a, "answer"), 0) - moves.get(("start", a), 0))
-        for a in nodes
-    }
-    total = {a: 1 + sum(count for pair, count in moves.items() if a in pair) for a in nodes}
-    return ["start", *sorted(nodes, key=lambda a: (before[a] / total[a], a)), "answer"]
+def tag_moves(chains: Sequence[Sequence[str]]) -> Counter[tuple[str, str]]:
+    """How often each step follows another, with `start` before the first and `answer` after the last."""
+    moves: Counter[tuple[str, str]] = Counter()
+    for tags in chains:
+        moves.update(pairwise(("start", *tags, "answer")))
+    return moves
+
+
+def _in_order(chains: Sequence[Sequence[str]]) -> list[str]:
+    """Nodes by how far into a chain they stand on average."""
+    places: dict[str, list[float]] = {}
+    for tags in chains:
+        for i, tag in enumerate(tags):
+            places.setdefault(tag, []).append((i + 1) / (len(tags) + 1))
+    return ["start", *sorted(places, key=lambda tag: (sum(places[tag]) / len(places[tag]), tag)), "answer"]
 
 
 def word_cloud(title: str, words: Sequence[tuple[str, int]], fill: str, width: float = 340, height: float = 220) -> str:
     """The commonest words, larger the commoner, placed on a spiral from the middle so that none overlap.
 
-    Fonts are the reader's own (CJK families named), widths are estimated: 1 em a CJK character, 0.58 em another.
+    Fonts are the reader's own (CJK families named), widths are estimated.
     """
     placed: list[tuple[float, float, float, float]] = []
     body = [text(4, 14, title, fill=INK, extra=' font-weight="600" font-size="12"')]
@@ -75,7 +84,7 @@ def word_cloud(title: str, words: Sequence[tuple[str, int]], fill: str, width: f
     shown = []
     for word, count in words:
         size = 9 + 19 * math.sqrt(count / top)
-        wide = sum(1.0 if ord(c) > 0x2E7F else 0.58 for c in word) * size
+        wide = sum(_em(c) for c in word) * size
         spot = _free_spot(placed, wide, size, width, height)
         if spot is None:
             continue
@@ -89,6 +98,13 @@ def word_cloud(title: str, words: Sequence[tuple[str, int]], fill: str, width: f
             f"<title>{escape(word)}: {count}</title></text>"
         )
     return svg(width, height, title, "Most frequent: " + ", ".join(shown[:12]) + ".", "".join(body))
+
+
+def _em(character: str) -> float:
+    """About how wide a character is, in em."""
+    if ord(character) > 0x2E7F:
+        return 1.0
+    return 0.32 if character in "fijlrt" else 0.9 if character in "mw" else 0.6
 
 
 def _free_spot(

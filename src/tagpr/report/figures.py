@@ -9,11 +9,10 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 from tagpr.files import write_text
-from tagpr.report.diagrams import transition_diagram, word_cloud
+from tagpr.report.diagrams import tag_moves, transition_diagram, word_cloud
 from tagpr.report.reading import RunData
 from tagpr.report.svg import Line, bar_chart, colour, interval_chart, line_chart
 from tagpr.report.words import frequent
@@ -170,10 +169,8 @@ def _last_system_figures(everything: dict, systems: list[str]) -> list[Figure]:
     trained = next((name for name in ("final", "guided", "sft") if everything.get(name)), None)
     found = []
     if trained:
-        moves: Counter[tuple[str, str]] = Counter()
-        for row in everything[trained]:
-            path = ("start", *row.tags, "answer")
-            moves.update(pairwise(path))
+        chains = [row.tags for row in everything[trained]]
+        moves = tag_moves(chains)
         title = f"From step to step ({trained})"
         rows = tuple((a, b, n) for (a, b), n in sorted(moves.items(), key=lambda p: (-p[1], p[0])))
         found.append(
@@ -181,7 +178,7 @@ def _last_system_figures(everything: dict, systems: list[str]) -> list[Figure]:
                 "transitions",
                 "chains",
                 title,
-                transition_diagram(title, moves),
+                transition_diagram(title, chains),
                 ("from", "to", "count"),
                 rows,
                 wide=True,

@@ -31,7 +31,7 @@
   function el(name, attributes, ...children) {
     const node = document.createElement(name);
     for (const [key, value] of Object.entries(attributes || {})) if (value !== null && value !== undefined) node.setAttribute(key, value);
-    node.append(...children.filter((child) => child !== null));
+    node.append(...children.filter((child) => child !== null && child !== undefined));
     return node;
   }
 
@@ -117,9 +117,14 @@
       el("h4", {}, NAMES[name] || name, el("small", {}, `${value.tokens} tokens`)),
       whose ? el("p", { class: "faults" }, whose) : null,
       ...value.steps.map(step),
-      el("p", { class: "said" }, value.answer || "(no answer)"),
+      el("p", { class: "said" }, value.answer || "(no answer)", verdict(value)),
       el("small", {}, scores),
       value.faults.length ? el("p", { class: "faults" }, "Faults: " + value.faults.join(", ")) : null);
+  }
+
+  function verdict(value) {
+    if (!("accuracy" in value.scores)) return null;
+    return value.scores.accuracy ? el("span", { class: "right" }, " ✓", el("span", { class: "sr" }, " right")) : el("span", { class: "wrong" }, " ✗", el("span", { class: "sr" }, " wrong"));
   }
 
   function step([tag, text, quotes]) {

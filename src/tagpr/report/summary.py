@@ -119,8 +119,9 @@ def _reads_person(block: Mapping[str, Any], metric: str, good: float) -> str:
     if not difference:
         return ""
     low, high = sorted((good * difference["low"], good * difference["high"]))
+    unit = " points" if metric in _PERCENT else ""
     bounds = (
-        f"{show(metric, difference['mean'], True)} with the person's own history instead of somebody else's "
+        f"{show(metric, difference['mean'], True)}{unit} with the person's own history instead of somebody else's "
         f"(95%: {show(metric, difference['low'], True)} to {show(metric, difference['high'], True)})"
     )
     if low > 0:

@@ -164,7 +164,7 @@ def bar_chart(
     longest = max((len(group) for group in groups), default=0)
     left = min(0.42 * width, 12 + 6.3 * longest)
     legend = 18 if len(names) > 1 else 0
-    thickness, y = (13 if len(names) < 3 else 10), 26.0 + legend
+    thickness, y = 13, 26.0 + legend
     body = [text(4, 14, title, fill=INK, extra=' font-weight="600" font-size="12"')]
     if legend:
         offset = 4.0
@@ -180,7 +180,7 @@ def bar_chart(
             if name not in series:
                 continue
             value = series[name]
-            label = f"{100 * value:.1f}%" if percent else f"{number(round(value, 3))}{unit}"
+            label = f"{100 * value:.1f}%" if percent else f"{round(value, 3 if abs(value) < 10 else 1):,.10g}{unit}"
             body.append(
                 f'<rect x="{left:.1f}" y="{y:.1f}" width="{max(0.5, value / high * room):.1f}" '
                 f'height="{thickness - 2}" rx="2" fill="{colour(name, i)}"/>'

@@ -1,0 +1,173 @@
+"""The report in a real browser (headless Chromium), from disk with the network off; accessibility by axe-core."""
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from fake_run import build_fake_run
+from tagpr.report import write_report
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (extra `dev`)")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver on PATH")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    profile = tmp_path_factory.mktemp("chromium")
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", f"user-data-dir={profile}"):
+        options.add_argument(f"--{flag}")
+    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.set_script_timeout(60)
+    driver.set_window_size(1280, 1000)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    run = build_fake_run(tmp_path_factory.mktemp("runs") / "demo", users=35)
+    return write_report(run, run / "report")
+
+
+def _open(browser, page: Path, seconds: float = 30) -> None:
+    browser.get_log("browser")
+    browser.get(page.as_uri())
+    until = time.monotonic() + seconds
+    while browser.execute_script("return document.documentElement.dataset.ready") != "true":
+        assert time.monotonic() < until, [entry["message"] for entry in browser.get_log("browser")]
+        time.sleep(0.05)
+
+
+def _text(browser, selector: str) -> str:
+    return browser.execute_script("return document.querySelector(arguments[0]).innerText", selector)
+
+
+def _wait_for(browser, script: str, seconds: float = 10) -> None:
+    until = time.monotonic() + seconds
+    while not browser.execute_script(script):
+        assert time.monotonic() < until, script
+        time.sleep(0.05)
+
+
+def _set(browser, name: str, value: str, event: str) -> None:
+    browser.execute_script(
+        "const e = document.getElementById(arguments[0]); e.value = arguments[1];"
+        "e.dispatchEvent(new Event(arguments[2], { bubbles: true }));",
+        name,
+        value,
+        event,
+    )
+
+
+def _violations(browser) -> list[str]:
+    import axe_core_python
+
+    source = Path(axe_core_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
+    browser.execute_script(source)
+    found = browser.execute_async_script(
+        "const done = arguments[0]; axe.run(document, { resultTypes: ['violations'] }).then(r => done(r.violations))"
+    )
+    return [f"{v['id']}: {v['help']}: {[node['html'][:160] for node in v['nodes'][:3]]}" for v in found]
+
+
+def test_opens_without_an_error_or_a_request(browser, page):
+    _open(browser, page)
+    assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+    requested = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
+    assert [name for name in requested if not name.startswith(("data:", "blob:"))] == []
+    assert browser.title == "demo · tagpr report"  # the hostile text's onerror would have changed it
+    assert _text(browser, "#count") == "70 cases"
+    assert "History of this person" in _text(browser, "#case")
+
+
+def test_hostile_question_is_shown_as_text(browser, page):
+    _open(browser, page)
+    _set(browser, "query", "onerror", "input")
+    _wait_for(browser, "return /^2 of 70/.test(document.getElementById('count').innerText)")
+    _wait_for(browser, "return document.getElementById('case').innerText.includes('</script><img src=x')")
+    assert browser.execute_script("return document.images.length") == 0
+    assert browser.title == "demo · tagpr report"
+
+
+def test_filters_and_search(browser, page):
+    _open(browser, page)
+    _set(browser, "outcome", "worse", "change")
+    _wait_for(browser, "return / of 70/.test(document.getElementById('count').innerText)")
+    worse = int(_text(browser, "#count").split()[0])
+    assert 0 < worse < 70
+    assert browser.execute_script("return document.querySelectorAll('#list .mark.worse').length") == min(worse, 50)
+    _set(browser, "task", "package-section", "change")
+    _wait_for(browser, "return [...document.querySelectorAll('#list small')].every(e => /section/.test(e.innerText))")
+    _set(browser, "query", "输入法", "input")
+    _set(browser, "outcome", "", "change")
+    _wait_for(browser, "return /^1 of 70/.test(document.getElementById('count').innerText)")
+    _set(browser, "query", "no such words anywhere", "input")
+    _wait_for(browser, "return /No case matches/.test(document.getElementById('case').innerText)")
+    _set(browser, "query", "", "input")
+    _set(browser, "task", "", "change")
+    fault = browser.execute_script("return document.querySelector('#fault option:nth-child(2)').value")
+    _set(browser, "fault", fault, "change")
+    _wait_for(browser, "return / of 70/.test(document.getElementById('count').innerText)")
+    _wait_for(browser, "return document.querySelector('#case .faults') !== null")
+
+
+def test_keyboard(browser, page):
+    from selenium.webdriver.common.keys import Keys
+
+    _open(browser, page)
+    body = browser.switch_to.active_element
+    first = _text(browser, "#case .head")
+    body.send_keys("j")
+    _wait_for(browser, "return document.querySelector('#list [aria-current]') === document.activeElement")
+    _wait_for(browser, f"return document.querySelector('#case .head').innerText !== {first!r}")
+    browser.switch_to.active_element.send_keys("k")
+    _wait_for(browser, f"return document.querySelector('#case .head').innerText === {first!r}")
+    browser.switch_to.active_element.send_keys("/")
+    assert browser.execute_script("return document.activeElement.id") == "query"
+    browser.switch_to.active_element.send_keys("j")  # typing is typing
+    assert browser.execute_script("return document.getElementById('query').value") == "j"
+    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert browser.execute_script("return document.activeElement.id") != "query"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_accessible_in_both_themes_and_on_a_phone(browser, page, theme, width):
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
+    )
+    try:
+        _open(browser, page)
+        if theme == "dark":
+            before = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+            browser.execute_script("document.getElementById('theme').click()")
+            assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") != before
+        assert _violations(browser) == []
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.slow
+def test_ten_thousand_cases_stay_quick_and_small(browser, tmp_path):
+    run = build_fake_run(tmp_path / "large", users=5000)
+    page = write_report(run, run / "report")
+    assert page.stat().st_size < 30 * 2**20
+    started = time.monotonic()
+    _open(browser, page)
+    assert time.monotonic() - started < 10
+    assert _text(browser, "#count") == "10000 cases"
+    started = time.monotonic()
+    _set(browser, "query", "u4321", "input")
+    _wait_for(browser, "return /^2 of 10000/.test(document.getElementById('count').innerText)")
+    assert time.monotonic() - started < 5
+    assert "person u4321" in _text(browser, "#case")
