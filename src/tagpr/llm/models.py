@@ -2,8 +2,8 @@
 `random:tiny` (a two-layer random model for smoke runs).
 
 Whatever the spec, the outcome is an ordinary Hugging Face folder with safetensors. A GGUF is converted once, into a
-cache folder that appears atomically; the package carrying it is located but never imported. Remote code is never trusted and
-nothing but safetensors (or the GGUF of an installed package) is read.
+cache folder that appears atomically; the package carrying it is located but never imported. Remote code is never
+trusted and nothing but safetensors (or the GGUF of an installed package) is read.
 """
 
 from __future__ import annotations
