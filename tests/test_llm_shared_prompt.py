@@ -1,0 +1,102 @@
+"""Shared-prompt log-probabilities and gradients against one stock left-padded row per completion, in fp32."""
+
+import pytest
+import torch
+
+from tagpr.llm.shared_prompt import Group, completion_logprobs, micro_batches
+from tiny_models import ARCHITECTURES, tiny_model
+
+
+def stock(model, groups):
+    """Left-padded batch of prompt + completion rows through the untouched model."""
+    rows = [(list(g.prompt), list(c)) for g in groups for c in g.completions]
+    longest_p, longest_c = max(len(p) for p, _ in rows), max(len(c) for _, c in rows)
+    ids = torch.zeros(len(rows), longest_p + longest_c, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for i, (p, c) in enumerate(rows):
+        ids[i, longest_p - len(p) : longest_p + len(c)] = torch.tensor(p + c)
+        mask[i, longest_p - len(p) : longest_p + len(c)] = 1
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
+    logps = torch.log_softmax(logits[:, longest_p - 1 : -1].float(), -1)
+    picked = logps.gather(-1, ids[:, longest_p:, None]).squeeze(-1)
+    return [picked[i, : len(c)] for i, (_, c) in enumerate(rows)]
+
+
+def ragged_groups(vocab=97, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+
+    def ids(n):
+        return torch.randint(3, vocab, (n,), generator=generator).tolist()
+
+    return [Group(ids(p), [ids(c) for c in lengths]) for p, lengths in ((17, (5, 9, 1)), (23, (4, 4, 12)), (9, (7,)))]
+
+
+def dense_groups():
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(3, 97, (2, 16 + 3 * 8), generator=generator).tolist()
+    return [Group(row[:16], [row[16 + 8 * i : 24 + 8 * i] for i in range(3)]) for row in ids]
+
+
+def compare(model, groups, **options):
+    model.zero_grad()
+    expected = stock(model, groups)
+    weights = [torch.randn(len(e), generator=torch.Generator().manual_seed(i)) for i, e in enumerate(expected)]
+    sum((e * w).sum() for e, w in zip(expected, weights, strict=True)).backward()
+    gradient = torch.cat([p.grad.flatten().clone() for p in model.parameters() if p.requires_grad])
+    model.zero_grad()
+    found = completion_logprobs(model, groups, **options)
+    sum((f * w).sum() for f, w in zip(found, weights, strict=True)).backward()
+    ours = torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad])
+    assert max((f - e).abs().max().item() for f, e in zip(found, expected, strict=True)) < 1e-5
+    assert ((ours - gradient).norm() / gradient.norm()).item() < 1e-5
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("groups", [ragged_groups(), dense_groups()], ids=["ragged", "dense"])
+def test_equal_to_stock(architecture, groups):
+    compare(tiny_model(architecture), groups)
+
+
+def test_equal_with_lora():
+    from peft import LoraConfig, get_peft_model
+
+    model = get_peft_model(tiny_model("llama"), LoraConfig(r=4, target_modules=["q_proj", "v_proj", "down_proj"]))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(2))
+    compare(model, ragged_groups())
+
+
+def test_equal_with_gradient_checkpointing():
+    model = tiny_model("qwen3").train()
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    compare(model, ragged_groups())
+
+
+def test_entropy_and_temperature():
+    model, groups = tiny_model("llama"), ragged_groups()
+    logps, entropies = completion_logprobs(model, groups, with_entropy=True, temperature=0.7)
+    p, c = list(groups[0].prompt), list(groups[0].completions[1])
+    logits = model(input_ids=torch.tensor([p + c])).logits[0, len(p) - 1 : -1] / 0.7
+    expected = torch.log_softmax(logits, -1)
+    assert torch.allclose(logps[1], expected.gather(1, torch.tensor(c)[:, None]).squeeze(1), atol=1e-5)
+    assert torch.allclose(entropies[1], -(expected.exp() * expected).sum(-1), atol=1e-4)
+
+
+def test_model_is_left_as_it_was():
+    model = tiny_model("llama")
+    before = model.config._attn_implementation
+    with pytest.raises(IndexError):
+        completion_logprobs(model, [Group([10**6], [[3, 4]])])
+    assert model.config._attn_implementation == before
+    assert "forward" not in vars(model.get_output_embeddings())
+
+
+def test_micro_batches_cover_everything_once_within_budget():
+    groups = [
+        Group(list(range(1, p)), [list(range(1, c))] * 3) for p, c in ((30, 5), (10, 9), (50, 20), (9, 3), (31, 5))
+    ]
+    batches = micro_batches(groups, 100)
+    assert sorted(i for batch in batches for i in batch) == list(range(5))
+    assert all(len(batch) == 1 or sum(groups[i].tokens for i in batch) <= 100 for batch in batches)

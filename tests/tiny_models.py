@@ -1,0 +1,50 @@
+"""Two-layer random models of the three architectures that the engine promises to be exact on."""
+
+import torch
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GemmaConfig,
+    GemmaForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+SIZES = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "initializer_range": 0.3,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+ARCHITECTURES = ["llama", "llama-tied", "qwen3", "gemma", "gemma2"]
+
+
+def tiny_model(architecture: str, seed: int = 0, **changes: object) -> torch.nn.Module:
+    """A random model in eval mode, the same for the same seed."""
+    torch.manual_seed(seed)
+    sizes = SIZES | changes
+    match architecture:
+        case "llama":
+            model = LlamaForCausalLM(LlamaConfig(**sizes, tie_word_embeddings=False))
+        case "llama-tied":
+            model = LlamaForCausalLM(LlamaConfig(**sizes, tie_word_embeddings=True))
+        case "qwen3":
+            model = Qwen3ForCausalLM(Qwen3Config(**sizes, tie_word_embeddings=True))
+        case "gemma":
+            model = GemmaForCausalLM(GemmaConfig(**sizes))
+        case "gemma2":
+            model = Gemma2ForCausalLM(
+                Gemma2Config(**sizes, query_pre_attn_scalar=8, sliding_window=4096, attn_implementation="eager")
+            )
+        case _:
+            raise ValueError(architecture)
+    return model.eval()
