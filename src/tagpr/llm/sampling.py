@@ -1,0 +1,42 @@
+"""Drawing the next token so that a sample depends on its prompt, its number and the seed alone, not on the batch.
+
+Each (prompt, sample) has its own stream of uniform numbers, one a step, and the token is where that number falls in the
+cumulative distribution: one random number a step instead of one per vocabulary entry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def uniforms(prompt: Sequence[int], occurrence: int, sample: int, seed: int, steps: int) -> Tensor:
+    """(steps,) numbers in [0, 1) for one sample of one prompt; `occurrence` tells equal prompts of one call apart."""
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update(struct.pack("<qqq", seed, occurrence, sample))
+    digest.update(struct.pack(f"<{len(prompt)}q", *prompt))
+    generator = torch.Generator().manual_seed(int.from_bytes(digest.digest(), "little") >> 1)
+    return torch.rand(steps, generator=generator)
+
+
+def choose(logits: Tensor, numbers: Tensor, temperature: float, top_p: float) -> Tensor:
+    """The next token of each row, (R,), from logits (R, V) and this step's uniform numbers (R,).
+
+    temperature 0 is greedy. top_p < 1 keeps the smallest set of tokens whose probability reaches top_p.
+    """
+    if temperature == 0:
+        return logits.argmax(-1)
+    probabilities = torch.softmax(logits.float() / temperature, dim=-1)
+    if top_p < 1.0:
+        ordered, index = probabilities.sort(dim=-1, descending=True)
+        ordered[ordered.cumsum(-1) - ordered >= top_p] = 0.0
+        total = ordered.cumsum(-1)
+        place = torch.searchsorted(total, (numbers * total[:, -1])[:, None], right=True)
+        return index.gather(1, place.clamp(max=logits.shape[1] - 1)).squeeze(1)
+    total = probabilities.cumsum(-1)
+    place = torch.searchsorted(total, (numbers * total[:, -1])[:, None], right=True).squeeze(1)
+    return place.clamp(max=logits.shape[1] - 1)

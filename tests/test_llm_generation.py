@@ -1,0 +1,88 @@
+"""The generator against transformers' own greedy decoding, and what sampling must not depend on."""
+
+import pytest
+import torch
+
+from tagpr.llm.generation import generate
+from tagpr.llm.sampling import choose
+from tiny_models import ARCHITECTURES, tiny_model
+
+
+def prompts(n=7, seed=0, prefix=4):
+    generator = torch.Generator().manual_seed(seed)
+    start = torch.randint(3, 97, (prefix,), generator=generator).tolist()
+    lengths = torch.randint(1, 20, (n,), generator=generator).tolist()
+    return [start + torch.randint(3, 97, (length,), generator=generator).tolist() for length in lengths]
+
+
+def hf_greedy(model, prompt, steps, eos):
+    out = model.generate(
+        torch.tensor([prompt]),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        max_new_tokens=steps,
+        do_sample=False,
+        eos_token_id=eos,
+        pad_token_id=0,
+    )
+    return out[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("rows", [1, 3, 64])
+def test_greedy_equals_transformers(architecture, rows):
+    model, eos = tiny_model(architecture), [2, 5, 11, 40]
+    batch = prompts()
+    found = generate(model, batch, max_new_tokens=12, eos_token_ids=eos, temperature=0, rows=rows)
+    for prompt, (completion,) in zip(batch, found, strict=True):
+        assert completion.token_ids == hf_greedy(model, prompt, 12, eos)
+        assert completion.finished == (completion.token_ids[-1] in eos)
+
+
+@pytest.mark.parametrize("prefix", [0, 4])
+def test_samples_do_not_depend_on_the_batch(prefix):
+    model, batch = tiny_model("llama"), prompts(prefix=prefix)
+    options = {"max_new_tokens": 10, "eos_token_ids": [2, 5, 11], "seed": 3}
+    together = generate(model, batch, 4, rows=64, **options)
+    narrow = generate(model, batch, 4, rows=8, tokens_per_prefill=30, **options)
+    alone = [generate(model, [prompt], 4, **options)[0] for prompt in batch]
+    assert together == narrow == alone
+    assert len({tuple(c.token_ids) for c in together[0]}) > 1
+    assert generate(model, batch, 4, **(options | {"seed": 4})) != together
+
+
+def test_equal_prompts_get_different_samples():
+    model, prompt = tiny_model("llama"), prompts()[0]
+    first, second = generate(model, [prompt, prompt], 3, max_new_tokens=10, eos_token_ids=[2])
+    assert [c.token_ids for c in first] != [c.token_ids for c in second]
+
+
+def test_logprobs_are_the_models():
+    model, batch = tiny_model("qwen3"), prompts(3)
+    out = generate(model, batch, 2, max_new_tokens=6, eos_token_ids=[2], temperature=0.8, with_logprobs=True)
+    for prompt, group in zip(batch, out, strict=True):
+        for c in group:
+            logits = model(torch.tensor([prompt + c.token_ids])).logits[0, len(prompt) - 1 : -1] / 0.8
+            expected = torch.log_softmax(logits, -1).gather(1, torch.tensor(c.token_ids)[:, None]).squeeze(1)
+            assert torch.allclose(torch.tensor(c.logprobs), expected, atol=1e-4)
+
+
+def test_draws_follow_the_distribution():
+    logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]]).expand(40_000, -1)
+    numbers = torch.rand(40_000, generator=torch.Generator().manual_seed(0))
+    shares = torch.bincount(choose(logits, numbers, 1.0, 1.0), minlength=4) / 40_000
+    assert torch.allclose(shares, torch.softmax(logits[0], -1), atol=0.01)
+    nucleus = choose(logits, numbers, 1.0, 0.7)
+    assert set(nucleus.tolist()) == {1, 2}
+
+
+def test_sliding_window_falls_back(caplog):
+    from transformers import MistralConfig, MistralForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "sliding_window": 8, "initializer_range": 0.3}
+    model = MistralForCausalLM(MistralConfig(**sizes, **heads)).eval()
+    batch = prompts(3)
+    found = generate(model, batch, max_new_tokens=5, eos_token_ids=[2], temperature=0)
+    assert "not shared" in caplog.text
+    assert [c.token_ids for (c,) in found] == [hf_greedy(model, prompt, 5, [2]) for prompt in batch]
