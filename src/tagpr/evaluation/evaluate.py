@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tagpr.chains.vocabulary import Vocabulary
+from tagpr.evaluation.answerer import Answerer
 from tagpr.evaluation.predict import Progress, is_complete, model_key, predict
 from tagpr.evaluation.predictions import Prediction
 from tagpr.evaluation.questions import ask, with_other_history
@@ -47,7 +48,7 @@ def evaluate_systems(
     done = 0
     predictions: dict[str, dict[str, list[Prediction]]] = {name: {} for name in data}
     for system, folder, swapped in jobs:
-        answerer = _Answerer(folder, settings, seed)
+        answerer = Answerer(folder, settings, seed)
         for name, (task, _, _) in data.items():
             examples, donors = with_other_history(heldout[name], seed) if swapped else (heldout[name], {})
             questions = ask(
@@ -80,7 +81,6 @@ def evaluate_systems(
                 progress=report,
             )
             done += len(rows)
-            report(0, total, "", before=done)
             predictions[name][system] = rows
     metrics = {
         "tasks": {
@@ -90,37 +90,3 @@ def evaluate_systems(
     }
     write_json(out / "metrics.json", metrics)
     return metrics
-
-
-class _Answerer:
-    """A checkpoint: its tokenizer at once, its weights when the first question needs them."""
-
-    def __init__(self, folder: Path, settings: EvaluationSettings, seed: int) -> None:
-        from tagpr.llm.models import load_tokenizer
-
-        self.folder, self.settings, self.seed = folder, settings, seed
-        self.tokenizer = load_tokenizer(folder)
-        self.model: Any = None
-
-    def load(self) -> None:
-        if self.model is None:
-            from tagpr.llm.models import load_causal_lm
-
-            self.model = load_causal_lm(self.folder)
-            self.model.eval()
-
-    def generate(self, prompts: list[list[int]]) -> list[Any]:
-        from tagpr.llm.generation import generate
-
-        self.load()
-        completions = generate(
-            self.model,
-            self.tokenizer,
-            prompts,
-            num_samples=1,
-            max_new_tokens=self.settings.max_new_tokens,
-            temperature=self.settings.temperature,
-            top_p=1.0,
-            seed=self.seed,
-        )
-        return [samples[0] for samples in completions]

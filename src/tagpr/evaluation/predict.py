@@ -24,8 +24,8 @@ from tagpr.tasks.types import Task
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, str], None]
-Generate = Callable[[list[list[int]]], list[Any]]
-"""Prompts in ids -> one `tagpr.llm.generation.Completion` a prompt."""
+Generate = Callable[[list[list[int]], Progress], list[Any]]
+"""Prompts in ids, progress -> one `tagpr.llm.generation.Completion` a prompt."""
 
 
 def predict(
@@ -56,20 +56,24 @@ def predict(
     order = sorted(range(len(questions)), key=lambda i: (-len(questions[i].prompt_ids), i))
     chunks = [order[i : i + chunk] for i in range(0, len(order), chunk)]
     mine = [number for number in range(len(chunks)) if number % shard[1] == shard[0]]
-    done = 0
+    done, total = 0, sum(len(chunks[number]) for number in mine)
+
+    def report(part: int, _: int = 0, note: str = "") -> None:
+        if progress is not None:
+            progress(min(total, done + part), total, note)
+
     for number in mine:
         part = parts / f"{number:05d}.jsonl"
         if not part.is_file():
             picked = [questions[i] for i in chunks[number]]
-            completions = generate([list(question.prompt_ids) for question in picked])
+            completions = generate([list(question.prompt_ids) for question in picked], report)
             rows = [
                 _row(task, question, completion, tokenizer, vocabulary)
                 for question, completion in zip(picked, completions, strict=True)
             ]
             write_predictions(part, rows)
         done += len(chunks[number])
-        if progress is not None:
-            progress(done, sum(len(chunks[n]) for n in mine), "")
+        report(0)
     if not all((parts / f"{number:05d}.jsonl").is_file() for number in range(len(chunks))):
         return []
     by_id = {row.id: row for number in range(len(chunks)) for row in read_predictions(parts / f"{number:05d}.jsonl")}

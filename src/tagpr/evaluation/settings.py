@@ -22,8 +22,10 @@ class EvaluationSettings(Settings):
     """Longest completion, in tokens; a longer one is cut and has no answer."""
     temperature: float = Field(0.0, ge=0)
     """0 is greedy, which the reported figures use."""
-    chunk: int = Field(64, ge=1)
-    """Examples answered between two saves; a killed run loses at most one chunk."""
+    rows: int = Field(64, ge=1)
+    """Completions decoded side by side."""
+    chunk: int = Field(192, ge=1)
+    """Examples answered between two saves, a few times `rows`; a killed run loses at most one chunk."""
     resamples: int = Field(10_000, ge=100)
     """Bootstrap resamples of users behind every interval."""
     level: float = Field(0.95, gt=0, lt=1)
