@@ -13,6 +13,7 @@ _HOME = {
     "PairSet": "pairs",
     "Rollout": "pairs",
     "build_pairs": "pairs",
+    "choose_examples": "rollouts",
     "diagnose": "diagnosis",
     "make_rollouts": "rollouts",
     "read_pairs": "pairs",

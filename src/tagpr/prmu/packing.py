@@ -4,8 +4,8 @@
     segment     0  0  0 |  1  1 |  2  2  2 | -1
     position    0  1  2 |  3  4 |  3  4  5 |  0
 
-A token sees the prompt and its own completion up to itself, nothing else (`tagpr.prmu.model` turns segments and positions
-into the attention mask), so every completion gets the score it would get alone.
+A token sees the prompt and its own completion up to itself, nothing else (`tagpr.prmu.model` turns segments and
+positions into the attention mask), so every completion gets the score it would get alone.
 """
 
 from __future__ import annotations

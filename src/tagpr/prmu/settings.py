@@ -13,7 +13,7 @@ class PRMUSettings(Settings):
     backbone: str | None = None
     """Backbone as a model spec (causal or sequence classification); none: the model the policy starts from."""
     user_option: Literal["soft-token", "profile-encoded", "mlp-head", "none"] = "soft-token"
-    """How e_u enters: learned tokens in the input, the same plus an encoding of the history, an MLP head, or not at all."""
+    """How e_u enters: tokens in the input, the same plus an encoding of the history, through an MLP head, or not."""
     user_tokens: int = Field(4, ge=1, le=64)
     """m, the number of vectors a user has (soft-token and profile-encoded)."""
     user_dropout: float = Field(0.2, ge=0, lt=1)

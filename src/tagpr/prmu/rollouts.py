@@ -1,0 +1,82 @@
+"""Rollouts for preference pairs: the policy answers each question with and without the profile, and is scored.
+
+It samples through a callable, so any engine will do; turning rollouts into pairs is `tagpr.prmu.pairs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+
+from tagpr.chains.grammar import parse_response
+from tagpr.chains.vocabulary import Vocabulary
+from tagpr.prmu.pairs import Rollout
+from tagpr.prmu.settings import PRMUSettings
+from tagpr.tasks.metrics import score_one
+from tagpr.tasks.types import Example, Kind, Task
+
+Sample = Callable[[list[list[int]], int, int], list[list[Sequence[int]]]]
+"""(prompts as token ids, completions a prompt, seed) -> token ids of each completion of each prompt."""
+
+
+def make_rollouts(
+    sample: Sample,
+    decode: Callable[[Sequence[int]], str],
+    tasks: Mapping[str, Task],
+    examples: Sequence[Example],
+    prompts_with: Sequence[Sequence[int]],
+    prompts_without: Sequence[Sequence[int]],
+    vocabulary: Vocabulary,
+    settings: PRMUSettings,
+    seed: int,
+) -> list[Rollout]:
+    """Sample `rollouts_with` completions with and `rollouts_without` without the profile for each example; score them.
+
+    `prompts_with`/`prompts_without` are the examples' prompts as token ids; every rollout carries the one with the
+    profile, which is what the reward model reads. Examples need their target.
+    """
+    with_profile = sample([list(ids) for ids in prompts_with], settings.rollouts_with, seed)
+    without: list[list[Sequence[int]]] = [[] for _ in examples]
+    if settings.rollouts_without:
+        without = sample([list(ids) for ids in prompts_without], settings.rollouts_without, seed + 1)
+    rollouts = []
+    for row, example in enumerate(examples):
+        for made_with, completions in ((True, with_profile[row]), (False, without[row])):
+            for ids in completions:
+                answer = parse_response(decode(ids), vocabulary).answer
+                rollouts.append(
+                    Rollout(
+                        example_id=example.id,
+                        user_id=example.user_id,
+                        task=example.task,
+                        prompt_ids=tuple(prompts_with[row]),
+                        completion_ids=tuple(int(token) for token in ids),
+                        score=quality(tasks[example.task], answer, example.target or ""),
+                        made_with_profile=made_with,
+                        date=example.date,
+                        history_length=len(example.profile),
+                    )
+                )
+    return rollouts
+
+
+def quality(task: Task, answer: str, target: str) -> float:
+    """What PQP orders by, higher is better: accuracy, minus the absolute error, or the mean of ROUGE-1 and ROUGE-L."""
+    scores = score_one(task, answer, target)
+    if task.kind is Kind.TEXT:
+        return (scores["rouge1"] + scores["rougeL"]) / 2
+    return -scores["mae"] if task.kind is Kind.RATING else scores["accuracy"]
+
+
+def choose_examples(examples: Mapping[str, Sequence[Example]], count: int, seed: int) -> list[Example]:
+    """`count` training examples, as evenly over the tasks as their numbers allow, drawn by lot."""
+    random = Random(f"prmu-examples-{seed}")
+    queues = []
+    for task in sorted(examples):
+        queue = [example for example in examples[task] if example.target is not None]
+        random.shuffle(queue)
+        queues.append(queue)
+    chosen: list[Example] = []
+    for rank in range(max(map(len, queues), default=0)):
+        chosen += [queue[rank] for queue in queues if rank < len(queue)]
+    return chosen[:count]

@@ -1,0 +1,91 @@
+"""What the reward model knows about a user: E, one row o_u each, and the generic e_0 (e_u = e_0 + o_u).
+
+There is deliberately no option that adds e_u to the pooled state in front of a *linear* head: w·(h + e_u) differs from
+w·h by a constant of the user, the same on both sides of a pair and for every rollout of a group, so that E would get no
+gradient and have no effect (`tests/test_prmu_users.py` shows it).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class UserEmbedding(nn.Module):
+    """e_u = e_0 + o_u, entries of unit scale; a negative row is the generic user, o_u = 0.
+
+    In training o_u is dropped for a row of the batch with probability `dropout`, so that e_0 alone also works.
+    New rows start at o_u = 0: a user never seen in training *is* the generic user until fitted.
+    """
+
+    def __init__(self, users: int, size: int, dropout: float) -> None:
+        super().__init__()
+        self.generic = nn.Parameter(torch.empty(size).normal_())
+        self.offsets = nn.Parameter(torch.zeros(users, size))
+        self.dropout = dropout
+
+    def forward(self, user_rows: Tensor) -> Tensor:
+        """user_rows [B] -> e_u [B, size]."""
+        known = user_rows >= 0
+        if self.training and self.dropout:
+            known = known & (torch.rand(user_rows.shape, device=user_rows.device) >= self.dropout)
+        if not len(self.offsets):
+            return self.generic.expand(len(user_rows), -1)
+        offsets = self.offsets[user_rows.clamp(min=0)]  # [B, size]
+        return self.generic + offsets * known[:, None]
+
+
+class HistoryEncoder(nn.Module):
+    """g: attention of learned queries over frozen encodings of the user's past items, then an MLP.
+
+    Encodings are standardised by the training users' mean and scale (buffers), because averaged token embeddings share
+    a large common part that would drown what is personal.
+    """
+
+    def __init__(self, input_size: int, size: int, queries: int = 4, hidden: int = 128) -> None:
+        super().__init__()
+        self.mean = nn.Buffer(torch.zeros(input_size))
+        self.scale = nn.Buffer(torch.ones(()))
+        self.key = nn.Linear(input_size, hidden)
+        self.value = nn.Linear(input_size, hidden)
+        self.query = nn.Parameter(torch.randn(queries, hidden) / hidden**0.5)
+        self.out = nn.Sequential(nn.Linear(queries * hidden, 2 * hidden), nn.GELU(), nn.Linear(2 * hidden, size))
+
+    def forward(self, history: Tensor, mask: Tensor) -> Tensor:
+        """history [B, n, d], mask [B, n] -> [B, size]; a user without any item gets zeros."""
+        items = (history - self.mean) / self.scale
+        scores = torch.einsum("qh,bnh->bqn", self.query, self.key(items))  # [B, Q, n]
+        scores = scores.masked_fill(~mask[:, None], torch.finfo(scores.dtype).min)
+        pooled = torch.einsum("bqn,bnh->bqh", scores.softmax(-1), self.value(items)).flatten(1)  # [B, Q*h]
+        return self.out(pooled) * mask.any(-1, keepdim=True)
+
+
+class RowAdamW(torch.optim.AdamW):
+    """AdamW that, in groups marked `rows`, leaves alone every row whose gradient is zero, momentum included.
+
+    Plain Adam goes on moving a user's row for many steps after the user was last seen; here exactly the rows used in a
+    step move.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        kept = []
+        for parameter in (p for group in self.param_groups if group.get("rows") for p in group["params"]):
+            if parameter.grad is None or not self.state.get(parameter):
+                idle = parameter.grad.abs().sum(-1) == 0 if parameter.grad is not None else None
+                kept.append((parameter, idle, None))
+                continue
+            state = self.state[parameter]
+            idle = parameter.grad.abs().sum(-1) == 0
+            kept.append((parameter, idle, {key: state[key][idle].clone() for key in ("exp_avg", "exp_avg_sq")}))
+        before = [parameter[idle].clone() if idle is not None else None for parameter, idle, _ in kept]
+        loss = super().step(closure)
+        for (parameter, idle, moments), rows in zip(kept, before, strict=True):
+            if idle is None:
+                continue
+            parameter[idle] = rows
+            for key, value in (moments or {}).items():
+                self.state[parameter][key][idle] = value
+        return loss

@@ -1,0 +1,144 @@
+"""The reward model itself: packing is exact, pooling is by mask, users do what they should, saving loses nothing."""
+
+import json
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+
+from tagpr.errors import DataError, ModelError
+from tagpr.llm.tiny import build_tiny_model
+from tagpr.prmu.model import PRMUConfig, PRMUModel, build_model
+from tagpr.prmu.packing import Group, ended, pack
+from tagpr.prmu.reward_model import PRMU, encode_items
+
+OPTIONS = ("soft-token", "profile-encoded", "mlp-head", "none")
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+def prmu(backbone: Path, option: str = "soft-token", users: int = 3, frozen_layers: int = 0) -> PRMU:
+    users = 0 if option == "none" else users
+    config = PRMUConfig({}, option, 2, users, frozen_layers, 0.2, [2, 0], 0)
+    model = build_model(backbone, config, None, seed=0)
+    with torch.no_grad():
+        if model.users is not None:
+            model.users.offsets.normal_()
+        model.head.apply(lambda m: m.weight.normal_() if isinstance(m, torch.nn.Linear) else None)
+    histories = {}
+    if option == "profile-encoded":
+        histories = {f"u{i}": encode_items(model, [[5 + i, 6], [9, 3 + i, 40]]) for i in range(users)}
+    return PRMU(model, {f"u{i}": i for i in range(users)}, histories=histories)
+
+
+def sequences(count: int, seed: int = 0) -> tuple[list[str], list[list[int]], list[list[int]]]:
+    random = Random(seed)
+    ids = lambda n: [random.randrange(3, 500) for _ in range(n)]  # noqa: E731
+    prompts = [ids(random.randint(5, 30)) for _ in range(-(-count // 3))]
+    order = [index % len(prompts) for index in range(count)]
+    return [f"u{i % 3}" for i in order], [prompts[i] for i in order], [ids(random.randint(1, 25)) for _ in order]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("frozen_layers", [0, 1, 2])
+def test_shared_prompt_equals_separate_sequences(backbone, option, frozen_layers) -> None:
+    model = prmu(backbone, option, frozen_layers=frozen_layers)
+    users, prompts, completions = sequences(12)
+    shared = model.logits(users, prompts, completions)
+    alone = torch.cat([model.logits([u], [p], [c]) for u, p, c in zip(users, prompts, completions, strict=True)])
+    assert torch.allclose(shared, alone, atol=1e-5)
+    assert shared.std() > 1e-2
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_pooling_is_by_mask_for_any_padding_side(backbone, side) -> None:
+    model = prmu(backbone).model
+    texts = [[7, 8, 9, 10, 2], [30, 31, 2]]
+    rows = torch.tensor([1, 2])
+    alone = torch.cat([model(torch.tensor([t]), user_rows=rows[i : i + 1]).logits for i, t in enumerate(texts)])
+    padding = [[0] * (5 - len(text)) for text in texts]
+    ids = [p + t if side == "left" else t + p for t, p in zip(texts, padding, strict=True)]
+    mask = [[int(token != 0) for token in row] for row in ids]
+    assert torch.allclose(model(torch.tensor(ids), torch.tensor(mask), rows).logits, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_user_decides_except_with_none(backbone, option) -> None:
+    model = prmu(backbone, option)
+    _, prompts, completions = sequences(3)
+    scores = [model.logits([user] * 3, prompts, completions) for user in ("u0", "u1", "somebody else")]
+    for other in scores[1:]:
+        margins = (scores[0] - scores[0][0]) - (other - other[0])  # what a constant of the user cannot change
+        assert (margins.abs().max() > 1e-3) == (option != "none")
+
+
+def test_linear_head_on_a_sum_has_no_use_for_the_user(backbone) -> None:
+    """Why there is no option "add e_u to the pooled state": nothing a pair or a group could see, and no gradient."""
+    hidden = torch.randn(2, 64)  # pooled states of the two completions of one pair
+    embedding = torch.randn(3, 64, requires_grad=True)
+    head = torch.randn(64)
+    logits = torch.stack([(hidden + embedding[user]) @ head for user in range(3)])  # [user, 2]
+    margins = logits[:, 0] - logits[:, 1]
+    assert torch.allclose(margins, margins[:1].expand(3), atol=1e-4)
+    (gradient,) = torch.autograd.grad(-torch.nn.functional.logsigmoid(margins).sum(), embedding)
+    assert gradient.abs().max() < 1e-6
+    # The same pair through each option there is: a gradient.
+    for option in ("soft-token", "profile-encoded", "mlp-head"):
+        model = prmu(backbone, option)
+        group = Group("u1", (5, 6, 7), ((8, 9), (10,)), ((0, 1),), history=model.histories.get("u1"))
+        chosen, rejected = model.model(**pack([group], [1], [2], 0)).logits
+        (-torch.nn.functional.logsigmoid(chosen - rejected)).backward()
+        assert model.model.users.offsets.grad[1].norm() > 1e-4
+        assert not model.model.users.offsets.grad[[0, 2]].any()
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_save_and_load_give_bit_equal_scores(backbone, option, tmp_path) -> None:
+    model = prmu(backbone, option)
+    arguments = sequences(9)
+    before = model.score(*arguments)
+    model.save(tmp_path / "prmu")
+    assert PRMU.from_pretrained(tmp_path / "prmu", dtype="float32").score(*arguments) == before
+    assert all(0 < score < 1 for score in before)
+    assert {path.suffix for path in (tmp_path / "prmu").iterdir()} == {".json", ".safetensors"}
+
+
+def test_bad_input_is_one_clear_line(backbone, tmp_path) -> None:
+    model = prmu(backbone)
+    model.on_unknown = "error"
+    with pytest.raises(DataError, match="'nobody' has no row in the user map"):
+        model.score(["nobody"], [[5]], [[6]])
+    with pytest.raises(DataError, match="2 user ids, 1 prompts, 1 completions"):
+        model.score(["u0", "u1"], [[5]], [[6]])
+    encoding = prmu(backbone, "profile-encoded")
+    encoding.on_unknown = "encode"
+    with pytest.raises(DataError, match="no history was given"):
+        encoding.score(["nobody"], [[5]], [[6]])
+    assert encoding.score(["nobody"], [[5]], [[6]], {"nobody": [[5, 6]]}) != encoding.score(
+        ["nobody"], [[5]], [[6]], {"nobody": [[70, 80]]}
+    )
+    with pytest.raises(ModelError, match=r"no model\.safetensors"):
+        PRMU.from_pretrained(tmp_path)
+    model.save(tmp_path / "prmu")
+    (tmp_path / "prmu" / "users.json").write_text(json.dumps({"u0": 0, "u1": 1}))
+    with pytest.raises(ModelError, match=r"users\.json names 2 users, model\.safetensors has 3 rows"):
+        PRMU.from_pretrained(tmp_path / "prmu")
+    (tmp_path / "prmu" / "prmu.json").write_text("{")
+    with pytest.raises(ModelError, match="is damaged"):
+        PRMU.from_pretrained(tmp_path / "prmu")
+
+
+def test_completions_end_in_exactly_one_end_token() -> None:
+    assert ended([5, 6], [2, 0]) == ended([5, 6, 2, 0, 0], [2, 0]) == [5, 6, 2]
+
+
+def test_layers_are_cut_and_checked(backbone) -> None:
+    config = PRMUConfig({}, "none", 2, 0, 0, 0.2, [2], 0)
+    model = build_model(backbone, config, layers=1, seed=0)
+    assert isinstance(model, PRMUModel) and len(model.backbone.layers) == 1
+    with pytest.raises(ModelError, match="has 2 layers"):
+        build_model(backbone, config, layers=3, seed=0)

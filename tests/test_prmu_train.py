@@ -1,0 +1,115 @@
+"""Training on TRL's RewardTrainer: resumes to the same bytes, moves the rows it used, stops at a NaN."""
+
+import shutil
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+
+from tagpr.errors import DataError, RunError
+from tagpr.files import read_jsonl
+from tagpr.llm.tiny import build_tiny_model
+from tagpr.prmu import train as training
+from tagpr.prmu.diagnosis import diagnose
+from tagpr.prmu.pairs import Pair
+from tagpr.prmu.reward_model import PRMU
+from tagpr.prmu.settings import PRMUSettings
+from tagpr.prmu.users import RowAdamW
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+def make_pairs(count: int = 24, users: int = 6) -> list[Pair]:
+    random = Random(0)
+    ids = lambda n: tuple(random.randrange(3, 500) for _ in range(n))  # noqa: E731
+    splits = ["train"] * 3 + ["seen"]
+    return [
+        Pair("PQP", splits[i % 4], f"e{i}", f"u{i % users}", "t", ids(12), ids(6), ids(7), 1.0, 0.0)
+        for i in range(count)
+    ]
+
+
+SETTINGS = PRMUSettings(epochs=2, batch_size=4, micro_batch_size=2, save_every=2, learning_rate=1e-3)
+
+
+def test_killed_training_ends_with_the_same_bytes(backbone, tmp_path) -> None:
+    pairs = make_pairs()
+    training.train_prmu(backbone, pairs, SETTINGS, tmp_path / "whole", seed=1)
+
+    def kill(done: int, total: int, note: str) -> None:
+        assert 0 < done <= total and "loss" in note
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.train_prmu(backbone, pairs, SETTINGS, tmp_path / "killed", seed=1, progress=kill)
+    # A checkpoint that a kill left half-written must not be used.
+    shutil.copytree(tmp_path / "killed/checkpoints/checkpoint-4", tmp_path / "killed/checkpoints/checkpoint-9")
+    (tmp_path / "killed/checkpoints/checkpoint-9/complete").unlink()
+    assert training.last_checkpoint(tmp_path / "killed/checkpoints").name == "checkpoint-4"
+    training.train_prmu(backbone, pairs, SETTINGS, tmp_path / "killed", seed=1)
+    for name in ("model/model.safetensors", "model/prmu.json", "model/users.json", "log.jsonl"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert len(read_jsonl(tmp_path / "whole/log.jsonl")) == 10  # 18 prompts, 5 steps an epoch
+
+
+@pytest.mark.parametrize("option", ["soft-token", "mlp-head", "profile-encoded"])
+def test_training_fits_its_pairs_and_users_matter(backbone, tmp_path, option) -> None:
+    pairs = make_pairs()
+    random = Random(1)
+    histories = {f"u{i}": [[random.randrange(3, 500) for _ in range(5)]] * 2 for i in range(6)}
+    settings = SETTINGS.model_copy(update={"user_option": option, "epochs": 15})
+    facts = training.train_prmu(backbone, pairs, settings, tmp_path, seed=0, histories=histories)
+    assert facts["pairs"] == facts["prompts"] == 18 and facts["users"] == 6
+    log = read_jsonl(tmp_path / "log.jsonl")
+    assert log[-1]["loss"] < 0.1 < 0.6 < log[0]["loss"]
+    prmu = PRMU.from_pretrained(tmp_path / "model")
+    assert prmu.model.users.offsets.abs().sum(1).min() > 0  # every training user's row moved
+    figures = diagnose(prmu, pairs, seed=0, histories=histories)
+    assert figures["seen"]["PQP"]["right"]["n"] == 6 and not figures["unseen"]
+    assert "user embedding" in figures["words"]
+
+
+def test_exactly_the_used_rows_move() -> None:
+    table, other = torch.nn.Parameter(torch.randn(5, 3)), torch.nn.Parameter(torch.randn(2))
+    optimizer = RowAdamW([{"params": [table], "rows": True}, {"params": [other]}], lr=0.1, weight_decay=0.1)
+    for used in ([0, 1], [1, 2], [4]):
+        before = table.detach().clone()
+        optimizer.zero_grad()
+        (table[used].square().sum() + other.sum()).backward()
+        optimizer.step()
+        moved = (table != before).any(1)
+        assert moved.tolist() == [row in used for row in range(5)]
+
+
+def test_lora_is_merged_when_saved(backbone, tmp_path) -> None:
+    settings = SETTINGS.model_copy(update={"lora_rank": 4})
+    training.train_prmu(backbone, make_pairs(), settings, tmp_path, seed=0)
+    prmu = PRMU.from_pretrained(tmp_path / "model")
+    assert not any("lora" in name for name in prmu.model.state_dict())
+    fresh = training.new_prmu(backbone, training.load_tokenizer(backbone), SETTINGS, 6, seed=0)
+    key = "backbone.layers.0.self_attn.q_proj.weight"
+    assert not torch.equal(prmu.model.state_dict()[key].float(), fresh.state_dict()[key])
+
+
+def test_nan_stops_names_the_batch_and_keeps_the_checkpoint(backbone, tmp_path) -> None:
+    settings = SETTINGS.model_copy(update={"learning_rate": 1e30, "head_learning_rate": 1e30})
+    settings = settings.model_copy(update={"save_every": 1})
+    with pytest.raises(RunError, match=r"loss became \S+ at step \d+ \(batch: e\d+ of u\d"):
+        training.train_prmu(backbone, make_pairs(), settings, tmp_path, seed=0)
+    assert training.last_checkpoint(tmp_path / "checkpoints") is not None
+    assert not (tmp_path / "model").exists()
+
+
+def test_nothing_to_train_on_is_said_clearly(backbone, tmp_path) -> None:
+    with pytest.raises(DataError, match="no pair to train on"):
+        training.train_prmu(backbone, [], SETTINGS, tmp_path, seed=0)
+    with pytest.raises(DataError, match="18 are longer than prmu.max_length = 16 tokens"):
+        training.train_prmu(backbone, make_pairs(), SETTINGS.model_copy(update={"max_length": 16}), tmp_path, seed=0)
+    with pytest.raises(DataError, match="needs the users' histories"):
+        encoded = SETTINGS.model_copy(update={"user_option": "profile-encoded"})
+        training.train_prmu(backbone, make_pairs(), encoded, tmp_path, seed=0)
