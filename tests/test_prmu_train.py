@@ -108,7 +108,7 @@ def test_nan_stops_names_the_batch_and_keeps_the_checkpoint(backbone, tmp_path) 
 def test_nothing_to_train_on_is_said_clearly(backbone, tmp_path) -> None:
     with pytest.raises(DataError, match="no pair to train on"):
         training.train_prmu(backbone, [], SETTINGS, tmp_path, seed=0)
-    with pytest.raises(DataError, match="18 are longer than prmu.max_length = 16 tokens"):
+    with pytest.raises(DataError, match=r"18 are longer than prmu\.max_length = 16 tokens"):
         training.train_prmu(backbone, make_pairs(), SETTINGS.model_copy(update={"max_length": 16}), tmp_path, seed=0)
     with pytest.raises(DataError, match="needs the users' histories"):
         encoded = SETTINGS.model_copy(update={"user_option": "profile-encoded"})

@@ -215,6 +215,8 @@ def _trainer(
             dataloader_pin_memory=False,
             use_cpu=not torch.cuda.is_available(),
         )
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):  # nothing for the Trainer to align, or to warn of
+        setattr(model.config, name, getattr(tokenizer, name))
     trainer = BradleyTerryTrainer(
         model=model,
         args=args,
@@ -270,6 +272,9 @@ class BradleyTerryTrainer(RewardTrainer):
         if self.optimizer is None:
             self.optimizer = RowAdamW(_parameter_groups(self.model, self.rates), weight_decay=0.0)
         return self.optimizer
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """A checkpoint without the frozen weights is what `_save` wrote: nothing to warn of."""
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """Only what is trained: everything else comes from the backbone again."""
