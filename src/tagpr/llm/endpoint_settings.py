@@ -1,0 +1,62 @@
+"""Settings of text generators: which model, where, how it samples, and what calls may cost. Light: imports nothing."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from tagpr.settings import Settings
+
+
+class Price(Settings):
+    """What a model costs, in one currency throughout (the caps only add and compare)."""
+
+    input: float = Field(0.0, ge=0)
+    """Per million prompt tokens."""
+    output: float = Field(0.0, ge=0)
+    """Per million completion tokens."""
+
+
+class GeneratorSettings(Settings):
+    """One text generator: a model behind an OpenAI-compatible endpoint, or run here by transformers or vLLM."""
+
+    model: str
+    """Model name at the endpoint; for the local backends a hub id, a local path or `pypi:PACKAGE`."""
+    backend: Literal["openai", "transformers", "vllm"] = "openai"
+    """openai: any OpenAI-compatible HTTP endpoint; transformers: in this process; vllm: vLLM's offline engine."""
+    base_url: str = "https://api.openai.com/v1"
+    """Endpoint to call, up to and with `/v1`; read by the openai backend only."""
+    key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the API key; the key itself is never written anywhere."""
+    temperature: float = Field(1.0, ge=0)
+    """Sampling temperature; 0 is greedy."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Nucleus sampling mass."""
+    max_tokens: int = Field(4096, ge=1)
+    """Most tokens of one completion, reasoning included."""
+    price: Price = Price()
+    """Price table row, for `max_cost` and the spend shown in the progress line."""
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    """Further request fields a server understands, e.g. `{chat_template_kwargs: {enable_thinking: true}}`."""
+
+
+class CallSettings(Settings):
+    """How calls to endpoints are made: concurrency, patience and caps."""
+
+    concurrency: int = Field(64, ge=1, le=4096)
+    """Most calls in flight."""
+    timeout_s: float = Field(600.0, gt=0)
+    """Seconds after which one attempt is given up (and tried again)."""
+    attempts: int = Field(8, ge=1)
+    """Most attempts of one call."""
+    backoff_s: float = Field(0.5, ge=0)
+    """Wait before the second attempt; doubles with each further one, with jitter; Retry-After wins where longer."""
+    backoff_max_s: float = Field(60.0, ge=0)
+    """Longest wait between attempts."""
+    requests_per_minute: int | None = Field(None, ge=1)
+    """Rate cap; None for no cap."""
+    max_requests: int | None = Field(None, ge=0)
+    """Attempts this process may send before it stops cleanly; None for no cap. Cached answers are free."""
+    max_tokens: int | None = Field(None, ge=0)
+    """Prompt and completion tokens this process may spend before it stops cleanly."""
+    max_cost: float | None = Field(None, ge=0)
+    """Money this process may spend before it stops cleanly, by the generator's `price`."""
