@@ -102,11 +102,6 @@ def json_lines(path: Path, rejects: Rejects) -> Iterator[tuple[int, dict[str, An
         raise DataError(f"{path}: the file is empty; give one JSON object a line with user_id, input and output")
 
 
-def jsonl_items(path: Path, task: Task, names: Mapping[str, str], rejects: Rejects) -> list[Item]:
-    """Items of a JSONL file; `names` maps our field names to the file's."""
-    return items_of_rows(json_lines(path, rejects), path, task, names, rejects)
-
-
 def items_of_rows(
     rows: Iterator[tuple[int, Mapping[str, Any]]], path: Path, task: Task, names: Mapping[str, str], rejects: Rejects
 ) -> list[Item]:
@@ -120,7 +115,7 @@ def items_of_rows(
     labels = set(task.labels)
     for number, row in rows:
         try:
-            values = {ours: _field(row, ours, names) for ours in ("user_id", "input", "output")}
+            values = {ours: _field(row, ours, names, task) for ours in ("user_id", "input", "output")}
             extra = {ours: _field(row, ours, names, required=False) for ours in ("id", "date")}
             date = None if extra["date"] == "" else _date(extra["date"], names)
             if labels and task.kind is not Kind.TEXT and values["output"].strip() not in labels:
@@ -136,15 +131,36 @@ def items_of_rows(
             rejects.add(path, number, str(error))
             continue
         ids.add((values["user_id"], extra["id"]))
-        fields = {task.input_fields[0]: values["input"]}
-        if task.output_field:
-            fields[task.output_field] = values["output"]
-        items.append(Item(values["user_id"], values["input"], values["output"].strip(), fields, date, extra["id"]))
+        output = values["output"].strip()
+        question = question_fields(task, row, values["input"])
+        fields = {**question, task.output_name: output}
+        items.append(Item(values["user_id"], values["input"], output, fields, question, date, extra["id"]))
     return items
 
 
-def _field(row: Mapping[str, Any], ours: str, names: Mapping[str, str], required: bool = True) -> str:
+def question_fields(task: Task, row: Mapping[str, Any], text: str) -> dict[str, str]:
+    """What the question template sees: the text under its field's name, other input fields of the row, and what the
+    card's `input_pattern` takes out of an official input text."""
+    fields = {task.input_name: text}
+    for name in task.input_fields:
+        if name not in (task.input_name, task.output_name) and isinstance(row.get(name), str):
+            fields[name] = text_of(row[name])
+    return fields | pattern_fields(task, text)
+
+
+def pattern_fields(task: Task, text: str) -> dict[str, str]:
+    """The named groups of the card's `input_pattern` in `text`; empty where there is none or it does not match."""
+    found = re.search(task.input_pattern, text) if task.input_pattern else None
+    return {name: value for name, value in found.groupdict().items() if value is not None} if found else {}
+
+
+def _field(
+    row: Mapping[str, Any], ours: str, names: Mapping[str, str], task: Task | None = None, required: bool = True
+) -> str:
     key = names.get(ours, ours)
+    if task is not None and ours not in names and ours not in row:
+        key = {"input": task.input_name, "output": task.output_name}.get(ours, ours)
+        key = key if key in row else ours
     if row.get(key) is None or (isinstance(row[key], str) and not row[key].strip()):
         if not required:
             return ""

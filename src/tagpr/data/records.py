@@ -19,7 +19,8 @@ class Item:
     user_id: str
     input: str
     output: str
-    fields: Mapping[str, str]
+    fields: Mapping[str, str]  # as a history entry shows it, output included
+    question: Mapping[str, str]  # as the question template sees it, output not included
     date: str | None = None
     id: str = ""
 
@@ -100,13 +101,16 @@ def _example(task: Task, own: Sequence[Item], position: int, past: Sequence[int]
         target=item.output,
         profile=tuple(Interaction(id=name(i), fields=own[i].fields, date=own[i].date) for i in past),
         date=item.date,
-        fields=item.fields if task.output_field is None else _without(item.fields, task.output_field),
+        fields=item.question,
     )
 
 
-def _without(fields: Mapping[str, str], name: str) -> dict[str, str]:
-    """`fields` less the answer: what a question template may see."""
-    return {key: value for key, value in fields.items() if key != name}
+def split_examples(examples: list[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
+    """(train, heldout) of examples that come with their profiles: a seeded `share` of the users is held out whole."""
+    users = sorted({example.user_id for example in examples})
+    random.Random(seed).shuffle(users)
+    held = set(users[: max(1, round(share * len(users)))])
+    return [e for e in examples if e.user_id not in held], [e for e in examples if e.user_id in held]
 
 
 def choose_some(examples: list[Example], most: int, seed: int) -> list[Example]:

@@ -19,7 +19,8 @@ class SourceSettings(Settings):
     path: str = ""
     """File or folder, relative to the working directory; empty: the bundled sample."""
     heldout_path: str = ""
-    """Held-out file of its own (an official validation set); empty: items are held out per user."""
+    """Held-out file of its own (an official validation set); empty: items are held out per user,
+    and of files whose examples bring their own profiles, a seeded tenth of the users."""
     fields: dict[str, str] = Field(default_factory=dict)
     """Our field name -> the file's (user_id, input, output, date, id), where they differ."""
     heldout_per_user: int = Field(1, ge=1)
@@ -32,6 +33,8 @@ class SourceSettings(Settings):
     """At most this many training examples, a seeded choice; 0: all."""
     max_heldout: int = Field(0, ge=0)
     """At most this many held-out examples, a seeded choice; 0: all."""
+    history: Literal["none", "own", "neighbours", "both"] = "own"
+    """PGraphRAG: whose past reviews the profile holds, the user's own, other users' of the same product, or both."""
     on_error: Literal["stop", "skip"] = "stop"
     """At a bad line: stop, or skip it and list it with its reason in the data report."""
 

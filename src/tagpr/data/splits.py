@@ -2,11 +2,16 @@
 
 from pathlib import Path
 
-from tagpr.data.jsonl import Rejects, jsonl_items
-from tagpr.data.records import Splits, by_user, choose_some, need_examples, split_items
+from tagpr.data.jsonl import Rejects, items_of_rows, json_lines
+from tagpr.data.lamp import find_questions, lamp_examples
+from tagpr.data.pgraphrag import pgraphrag_examples
+from tagpr.data.records import Item, Splits, by_user, choose_some, need_examples, split_examples, split_items
 from tagpr.data.settings import DataSettings, SourceSettings
+from tagpr.data.tables import csv_rows, parquet_rows
 from tagpr.errors import DataError, RecipeError
-from tagpr.tasks import load_task
+from tagpr.tasks import Example, Task, load_task
+
+HELDOUT_SHARE = 0.1  # of the users, where records bring their profiles and no held-out file is named
 
 
 def load_splits(settings: DataSettings, seed: int, folder: Path) -> dict[str, Splits]:
@@ -27,45 +32,88 @@ def load_splits(settings: DataSettings, seed: int, folder: Path) -> dict[str, Sp
 
 def load_source(source: SourceSettings, seed: int, folder: Path, rejects: Rejects) -> Splits:
     """One source of a recipe."""
-    task = load_task(source.task)
-    path = folder / source.path
-    if source.reader == "bundled" or (source.reader == "auto" and not source.path):
-        from tagpr.data.bundled import bundled_items
-
-        origin = "bundled Debian sample"
-        items = bundled_items(task.name)
-    elif source.reader in ("auto", "jsonl"):
-        origin = source.path
-        items = jsonl_items(path, task, source.fields, rejects)
-        _need_history(items, origin, source, rejects)
+    task = load_task(source.task if not source.task.endswith((".yaml", ".yml")) else folder / source.task)
+    origin = source.path or "bundled Debian sample"
+    reader = source.reader if source.reader != "auto" else guess_reader(source.path, folder)
+    report: dict[str, object] = {"origin": origin, "reader": reader}
+    if reader in ("lamp", "longlamp", "pgraphrag"):
+        train, heldout = _ready_examples(source, reader, task, seed, folder, rejects)
+        users = {example.user_id for example in train + heldout}
+        report |= {"users": len(users), "split": "official" if source.heldout_path else "users"}
     else:
-        raise DataError(f"data.sources: reader {source.reader!r} is not known")
-    train, heldout, how = split_items(
-        task,
-        items,
-        seed=seed,
-        heldout_per_user=source.heldout_per_user,
-        min_history=source.min_history,
-        max_history=source.max_history,
-    )
+        items = read_items(source, reader, task, folder, rejects)
+        if reader != "bundled":
+            _need_history(items, origin, source, rejects)
+        train, heldout, how = split_items(
+            task,
+            items,
+            seed=seed,
+            heldout_per_user=source.heldout_per_user,
+            min_history=source.min_history,
+            max_history=source.max_history,
+        )
+        report |= {"users": len(by_user(items)), "items": len(items), "split": how}
     need_examples(task, train, "training", origin)
     need_examples(task, heldout, "held-out", origin)
-    report: dict[str, object] = {
-        "origin": origin,
-        "users": len(by_user(items)),
-        "items": len(items),
-        "split": how,
-        "train": len(train),
-        "heldout": len(heldout),
-        "rejects": rejects.rows,
-    }
+    report |= {"train": len(train), "heldout": len(heldout), "rejects": rejects.rows}
     train = choose_some(train, source.max_train, seed)
     heldout = choose_some(heldout, source.max_heldout, seed)
     report |= {"train_used": len(train), "heldout_used": len(heldout)}
     return Splits(task, train, heldout, report)
 
 
-def _need_history(items: list, origin: str, source: SourceSettings, rejects: Rejects) -> None:  # type: ignore[type-arg]
+def guess_reader(path: str, folder: Path) -> str:
+    """The reader for a path: by its ending, and for .json by what its first record looks like."""
+    if not path:
+        return "bundled"
+    from tagpr.data.check import guess_format
+
+    return guess_format(folder / path)
+
+
+def read_items(source: SourceSettings, reader: str, task: Task, folder: Path, rejects: Rejects) -> list[Item]:
+    """Items of a source whose rows are single interactions."""
+    path = folder / source.path
+    if reader == "bundled":
+        from tagpr.data.bundled import bundled_items
+
+        return bundled_items(task.name)
+    if reader == "csv":
+        return items_of_rows(csv_rows(path, rejects), path, task, source.fields, rejects)
+    if reader == "parquet":
+        return items_of_rows(parquet_rows(path), path, task, source.fields, rejects)
+    return items_of_rows(json_lines(path, rejects), path, task, source.fields, rejects)
+
+
+def _ready_examples(
+    source: SourceSettings, reader: str, task: Task, seed: int, folder: Path, rejects: Rejects
+) -> tuple[list[Example], list[Example]]:
+    """Train and held-out examples of files whose records bring their profiles along."""
+
+    def read(text: str, split: str) -> list[Example]:
+        path = find_questions(folder / text, split)
+        if reader == "pgraphrag":
+            return pgraphrag_examples(path, task, rejects, source.history)
+        return lamp_examples(path, task, rejects, source.max_history)
+
+    train = read(source.path, "train")
+    if source.heldout_path:
+        heldout = read(source.heldout_path, "dev")
+    else:
+        train, heldout = split_examples(train, HELDOUT_SHARE, seed)
+    for name, examples in ((source.path, train), (source.heldout_path or source.path, heldout)):
+        withheld = sum(example.target is None for example in examples)
+        if withheld:
+            raise DataError(
+                f"{name}: {withheld} records have no answer (a test split?); put the outputs file beside it"
+            )
+    return (
+        [example for example in train if len(example.profile) >= source.min_history],
+        [example for example in heldout if len(example.profile) >= source.min_history],
+    )
+
+
+def _need_history(items: list[Item], origin: str, source: SourceSettings, rejects: Rejects) -> None:
     """A user with a single item has no history to learn from: refuse, or note and go on."""
     if source.min_history < 1:
         return

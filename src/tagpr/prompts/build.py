@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tagpr.errors import RecipeError
 from tagpr.prompts.neutral import neutralise
+from tagpr.prompts.official import official_prompt
 from tagpr.prompts.settings import PromptSettings
 from tagpr.tasks import Example, Interaction, Task
 from tagpr.tasks.templates import render
@@ -43,6 +44,10 @@ def build_prompt(
     `count_tokens` counts the tokens of a text without special tokens; `tags` are the names of the vocabulary. Raises
     RecipeError where a template fails or the budget cannot even hold the instruction.
     """
+    if settings.style == "official":
+        shown = [_inert(entry.fields) for entry in entries]
+        text = official_prompt(task.name, neutralise(example.input), shown, settings.max_tokens, count_tokens)
+        return Prompt([{"role": "user", "content": text}], tuple(entries))
     system_source, user_source = prompt_templates(settings.templates)
     system = render(system_source, {"task": task, "tags": list(tags)}).strip()
     room = settings.max_tokens - count_tokens(system)

@@ -57,8 +57,21 @@ class Task(Settings):
     """Fields of an interaction that retrieval compares with the query, joined by a space; empty: `input_fields`."""
     input_pattern: str | None = None
     """Regular expression that takes an official input text apart into named fields (LaMP files)."""
+    columns: dict[Literal["input", "output"], str] = Field(default_factory=dict)
+    """What rows call the question's text and the answer, where that is neither `input` and `output` nor the first input
+    field and the output field."""
     source: str = ""
     """Where the data comes from and under which terms, in one line."""
+
+    @property
+    def input_name(self) -> str:
+        """The field that a row's question text becomes."""
+        return self.columns.get("input", self.input_fields[0])
+
+    @property
+    def output_name(self) -> str:
+        """The field that a row's answer becomes."""
+        return self.columns.get("output") or self.output_field or "output"
 
 
 @dataclass(frozen=True)

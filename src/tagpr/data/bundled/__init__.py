@@ -26,5 +26,7 @@ def bundled_items(task_name: str) -> list[Item]:
         user = json.loads(line)
         for position, item in enumerate(user["items"]):
             fields = {given: item[given], asked: item[asked]}
-            items.append(Item(user["user_id"], item[given], item[asked], fields, id=str(position)))
+            items.append(
+                Item(user["user_id"], item[given], item[asked], fields, {given: item[given]}, id=str(position))
+            )
     return items
