@@ -112,7 +112,7 @@ def convert_gguf(gguf: Path, out: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     # The de-quantising bar ignores every switch, so stderr itself is turned away while it runs.
-    with _quiet(), contextlib.redirect_stderr(io.StringIO()):
+    with quiet(), contextlib.redirect_stderr(io.StringIO()):
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         config = model.config
@@ -138,7 +138,7 @@ def load_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        with _quiet():
+        with quiet():
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"model {str(path)!r}: its tokenizer does not load ({_first_line(error)})") from None
@@ -164,7 +164,7 @@ def load_causal_lm(path: Path | str, dtype: str | torch.dtype = "auto", device: 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     resolved = fast_dtype(device) if dtype == "auto" else getattr(torch, dtype) if isinstance(dtype, str) else dtype
     try:
-        with _quiet():
+        with quiet():
             model = AutoModelForCausalLM.from_pretrained(
                 path, dtype=resolved, trust_remote_code=False, use_safetensors=True
             )
@@ -220,8 +220,8 @@ def _atomic_folder(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No weight-loading bars or loader chatter: the pipeline shows its own progress."""
+def quiet() -> Iterator[None]:
+    """No weight-loading or -saving bars or loader chatter: the pipeline shows its own progress."""
     from transformers.utils import logging as hf_logging
 
     verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()

@@ -1,7 +1,7 @@
 """Linear layers with weights laid out once for oneDNN's bf16 kernels, for decoding on CPUs.
 
-A decoding step multiplies few rows by every weight, and oneDNN otherwise rearranges each weight at every call: for 64 rows
-that costs as much as the product. The layout lives as long as the context; the model's own weights are not touched.
+A decoding step multiplies few rows by every weight, and oneDNN otherwise rearranges each weight at every call: for 64
+rows that costs as much as the product. The layout lives as long as the context; the model's own weights stay.
 """
 
 from __future__ import annotations

@@ -1,0 +1,106 @@
+"""One rollout: which prompts, their sampled completions, their rewards. Everything follows from (seed, step)."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import Any
+
+import torch
+
+from tagpr.errors import RunError
+from tagpr.llm.generation import Completion, generate
+from tagpr.llm.shared_prompt import Group
+from tagpr.training.settings import GSPOSettings
+
+Row = Mapping[str, Any]
+"""A prompt to train on: `prompt_ids` and the columns that the reward reads (task, target, user_id, ...)."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Groups of completions with their rewards. Lists run over groups, then over completions."""
+
+    rows: list[Row]
+    completions: list[list[Completion]]
+    texts: list[list[str]]
+    rewards: list[list[float]]
+    components: dict[str, list[float]] = field(default_factory=dict)  # flat, one value a completion
+
+    def group(self, index: int) -> Group:
+        """The token ids of one group."""
+        return Group(self.rows[index]["prompt_ids"], [c.token_ids for c in self.completions[index]])
+
+
+def derived_seed(*parts: int) -> int:
+    """One 62-bit seed from several numbers, the same on every machine."""
+    digest = hashlib.blake2b(struct.pack(f"<{len(parts)}q", *parts), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 2
+
+
+def rows_of_step(step: int, rows: int, per_step: int, seed: int) -> list[int]:
+    """Which rows rollout `step` uses: every epoch a new seeded order, steps running on across epochs."""
+    chosen = []
+    for place in range(step * per_step, (step + 1) * per_step):
+        epoch, offset = divmod(place, rows)
+        generator = torch.Generator().manual_seed(derived_seed(seed, 1, epoch))
+        chosen.append(int(torch.randperm(rows, generator=generator)[offset]))
+    return chosen
+
+
+def roll_out(
+    model: torch.nn.Module,
+    tokenizer: Any,
+    rows: list[Row],
+    reward: Callable[..., Sequence[float]],
+    settings: GSPOSettings,
+    eos: Sequence[int],
+    seed: int,
+) -> Rollout:
+    """Sample and score. Raises RunError where a reward is not finite."""
+    completions = generate(
+        model,
+        [row["prompt_ids"] for row in rows],
+        settings.group_size,
+        max_new_tokens=settings.max_new_tokens,
+        eos_token_ids=eos,
+        pad_token_id=tokenizer.pad_token_id or 0,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        seed=seed,
+        rows=settings.decode_rows,
+    )
+    flat_texts = tokenizer.batch_decode([c.token_ids for g in completions for c in g], skip_special_tokens=True)
+    values, components = score(reward, rows, flat_texts, [c.token_ids for g in completions for c in g])
+    size = settings.group_size
+    return Rollout(
+        rows,
+        completions,
+        [flat_texts[i : i + size] for i in range(0, len(flat_texts), size)],
+        [values[i : i + size] for i in range(0, len(values), size)],
+        components,
+    )
+
+
+def score(
+    reward: Callable[..., Sequence[float]], rows: Sequence[Row], texts: list[str], ids: list[list[int]]
+) -> tuple[list[float], dict[str, list[float]]]:
+    """Rewards of `texts` (len(rows) groups of equal size) and, where the reward tells, its components by name."""
+    repeat = len(texts) // len(rows)
+    columns = {key: [row[key] for row in rows for _ in range(repeat)] for key in rows[0]}
+    prompts = columns.pop("prompt_ids")
+    components: dict[str, list[float]] = {}
+    if hasattr(reward, "components"):
+        known = {key: columns[key] for key in ("task", "target", "user_id") if key in columns}
+        parts = reward.components(texts, **known, prompt_ids=prompts, completion_ids=ids)
+        tables = [asdict(part) if is_dataclass(part) else dict(part) for part in parts]
+        components = {key: [float(table[key]) for table in tables] for key in tables[0]}
+        values = components.pop("reward")
+    else:
+        values = [float(v) for v in reward(prompts, texts, completion_ids=ids, prompt_ids=prompts, **columns)]
+    if bad := [i for i, value in enumerate(values) if not math.isfinite(value)]:
+        raise RunError(f"the reward of completion {bad[0]} is {values[bad[0]]}; it must be a finite number")
+    return values, components
