@@ -1,0 +1,153 @@
+"""Predicting: order, resuming after a kill, shards, changed questions; the evaluate stage with a real tiny model."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from fake_run import fake_completion, fake_examples
+from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.errors import DataError, RunError
+from tagpr.evaluation.predict import predict
+from tagpr.evaluation.questions import Question, with_other_history
+from tagpr.evaluation.settings import EvaluationSettings
+from tagpr.files import read_json
+from tagpr.tasks import load_task
+
+TASK = load_task("package-section")
+VOCABULARY = load_vocabulary(None)
+
+
+@dataclass(frozen=True)
+class Completion:
+    token_ids: list[int]
+    finished: bool = True
+
+
+class Characters:
+    """A tokenizer of characters; 0 ends a text."""
+
+    all_special_ids = (0,)
+
+    def decode(self, ids, skip_special_tokens=False):
+        return "".join(map(chr, ids))
+
+    def __call__(self, text, add_special_tokens=False):
+        return {"input_ids": [ord(c) for c in text]}
+
+
+class Parrot:
+    """Answers each prompt with a fixed completion; raises after `fail_after` calls, as a kill would."""
+
+    def __init__(self, examples, fail_after=None):
+        rng = random.Random(0)
+        self.texts = {e.id: fake_completion(TASK, e, "final", True, rng) for e in examples}
+        self.by_prompt = {tuple(map(ord, e.id)): self.texts[e.id] for e in examples}
+        self.batches, self.fail_after = [], fail_after
+
+    def __call__(self, prompts, progress):
+        if self.fail_after is not None and len(self.batches) >= self.fail_after:
+            raise KeyboardInterrupt
+        self.batches.append([tuple(prompt) for prompt in prompts])
+        return [Completion([*map(ord, self.by_prompt[tuple(prompt)]), 0]) for prompt in prompts]
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return fake_examples(TASK, 23, 1, random.Random(5), hostile=False)
+
+
+def _questions(examples):
+    return [Question(example, tuple(map(ord, example.id)), ()) for example in examples]
+
+
+def _predict(parrot, examples, out, **more):
+    return predict(parrot, Characters(), TASK, _questions(examples), VOCABULARY, out, chunk=5, **more)
+
+
+def test_rows_are_in_the_order_of_the_questions(examples, tmp_path):
+    parrot = Parrot(examples)
+    seen = []
+    rows = _predict(parrot, examples, tmp_path / "t.jsonl", progress=lambda *now: seen.append(now[:2]))
+    assert [row.id for row in rows] == [example.id for example in examples]
+    assert all(row.completion == parrot.texts[row.id] for row in rows)
+    assert all(row.scores == {"accuracy": 1.0} and row.format_ok for row in rows if "and then" not in row.completion)
+    lengths = [len(prompt) for batch in parrot.batches for prompt in batch]
+    assert lengths == sorted(lengths, reverse=True)
+    assert seen[-1] == (23, 23) and [path.name for path in tmp_path.iterdir()] == ["t.jsonl"]
+
+
+def test_a_killed_run_keeps_its_chunks_and_ends_the_same(examples, tmp_path):
+    _predict(whole := Parrot(examples), examples, tmp_path / "whole.jsonl")
+    out = tmp_path / "t.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        _predict(first := Parrot(examples, fail_after=3), examples, out)
+    assert not out.exists()
+    _predict(second := Parrot(examples), examples, out)
+    assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert first.batches + second.batches == whole.batches  # nothing answered twice, same batches
+    _predict(third := Parrot(examples), examples, out)
+    assert third.batches == []
+
+
+def test_chunks_of_another_model_are_not_used(examples, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        _predict(Parrot(examples, fail_after=3), examples, tmp_path / "t.jsonl", key="one")
+    _predict(other := Parrot(examples), examples, tmp_path / "t.jsonl", key="two")
+    assert len(other.batches) == 5
+
+
+def test_shards_share_the_work(examples, tmp_path):
+    _predict(Parrot(examples), examples, tmp_path / "whole.jsonl")
+    out = tmp_path / "t.jsonl"
+    parrots = [Parrot(examples) for _ in range(3)]
+    results = [_predict(parrot, examples, out, shard=(i, 3)) for i, parrot in enumerate(parrots)]
+    assert [len(parrot.batches) for parrot in parrots] == [2, 2, 1]
+    assert results[0] == results[1] == [] and len(results[2]) == 23
+    assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_answers_to_other_examples_are_refused(examples, tmp_path):
+    _predict(Parrot(examples), examples, tmp_path / "t.jsonl")
+    with pytest.raises(RunError, match="other examples"):
+        _predict(Parrot(examples), examples[:-1], tmp_path / "t.jsonl")
+
+
+def test_another_history_is_always_somebody_elses(examples):
+    changed, donors = with_other_history(examples, seed=3)
+    for before, after in zip(examples, changed, strict=True):
+        assert after.id == before.id and after.target == before.target and after.input == before.input
+        assert donors[before.id] != before.user_id
+        assert after.profile != before.profile
+    assert with_other_history(examples, seed=3)[1] == donors
+    with pytest.raises(DataError, match="at least two users"):
+        with_other_history(examples[:1], seed=0)
+
+
+def test_the_stage_with_a_real_tiny_model(tmp_path):
+    pytest.importorskip("torch")
+    from tagpr.evaluation import evaluate_systems
+    from tagpr.llm.tiny import build_tiny_model
+    from tagpr.profiles.settings import ProfileSettings
+    from tagpr.prompts.settings import PromptSettings
+
+    model = build_tiny_model(tmp_path / "model")
+    rng = random.Random(0)
+    data = {TASK.name: (TASK, fake_examples(TASK, 5, 1, rng), fake_examples(TASK, 6, 1, rng))}
+    settings = EvaluationSettings(max_new_tokens=8, resamples=200, chunk=4, rows=4)
+
+    def evaluate(out: Path):
+        models = {"base": model, "final": model}
+        return evaluate_systems(models, data, VOCABULARY, ProfileSettings(k=3), PromptSettings(), settings, out, seed=1)
+
+    metrics = evaluate(tmp_path / "a")
+    assert metrics == read_json(tmp_path / "a" / "metrics.json")
+    block = metrics["tasks"][TASK.name]
+    assert list(block["systems"]) == ["base", "final", "final-other-history"]
+    assert block["systems"]["base"] == block["systems"]["final"]
+    assert block["difference_to_base"]["final"]["accuracy"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    (tmp_path / "a" / "predictions" / "final" / f"{TASK.name}.jsonl").unlink()
+    before = (tmp_path / "a" / "metrics.json").read_bytes()
+    evaluate(tmp_path / "a")
+    assert (tmp_path / "a" / "metrics.json").read_bytes() == before
