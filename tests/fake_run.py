@@ -114,15 +114,17 @@ def build_fake_run(folder: Path, users: int = 40, per_user: int = 1, seed: int =
         metrics["tasks"][task.name] = score_task(task, predictions, sanity, settings)
     write_json(folder / "evaluate" / "metrics.json", metrics)
     vocabulary.write(folder / "chains" / "vocabulary.yaml")
-    funnel = {"examples": 400, "sampled": 6400, "accurate": 2350, "well_formed": 2310, "distinct": 1900, "kept": 560}
-    write_json(folder / "chains" / "funnel.json", funnel)
-    write_json(
-        folder / "prmu" / "diagnosis.json",
-        {
-            "PQP": {"right": 0.66, "shuffled": 0.6, "generic": 0.59, "pairs": 210},
-            "PRP": {"right": 0.9, "shuffled": 0.89},
-        },
-    )
+    counts = {"sample": 200, "rollouts": 3200, "accuracy": 1175, "format": 1150, "keep": 280}
+    steps = [
+        {"step": step, "unit": "chains" if n > 200 else "examples", "total": 2 * n, "tasks": {t.name: n for t in tasks}}
+        for step, n in counts.items()
+    ]
+    write_json(folder / "chains" / "funnel.json", {"steps": steps})
+    sure = {"low": 0.55, "high": 0.75, "n": 210, "users": 90}
+    who = {"right": 0.66, "shuffled": 0.6, "generic": 0.59}
+    block = {kind: {name: {"accuracy": value, **sure} for name, value in who.items()} for kind in ("PRP", "PQP", "all")}
+    diagnosis = {"seen": block, "unseen": {"PQP": block["PQP"]}, "words": "The user embedding is used: 66.0%."}
+    write_json(folder / "prmu" / "diagnosis.json", diagnosis)
     for stage, steps in (("guided", 40), ("exploratory", 15)):
         write_jsonl(folder / stage / "log.jsonl", [_logged(step, steps, stage, rng) for step in range(1, steps + 1)])
     write_jsonl(

@@ -198,29 +198,15 @@ def _bars(name: str, title: str, groups: dict[str, dict[str, float]], percent: b
 
 
 def funnel_figure(run: RunData) -> Figure | None:
-    """How many chains survive each filter: the numbers of funnel.json, in their order."""
-    counts = _counts(run.funnel)
-    if not counts:
+    """How many chains are left after each step of stage 0, by task, in the steps' order."""
+    steps = run.funnel.get("steps", [])
+    groups = {
+        f"{step['step']} ({step['unit']})": {str(task): float(n) for task, n in step["tasks"].items()}
+        for step in steps
+        if isinstance(step, dict) and step.get("tasks") and not step.get("skipped")
+    }
+    if not groups:
         return None
-    title = "Chains left after each filter"
-    picture = bar_chart(title, {name: {"chains": float(count)} for name, count in counts})
-    return Figure("funnel", "training", title, picture, ("step", "count"), tuple(counts))
-
-
-def _counts(funnel: object) -> list[tuple[str, int]]:
-    """(name, count) rows of a funnel: a mapping of counts, or a list of {name|stage|step, count|kept|out}."""
-    if isinstance(funnel, dict):
-        for key in ("steps", "stages", "filters", "rows"):
-            if isinstance(funnel.get(key), list | dict):
-                return _counts(funnel[key])
-        return [(str(k), v) for k, v in funnel.items() if isinstance(v, int) and not isinstance(v, bool)]
-    rows = []
-    for row in funnel if isinstance(funnel, list) else []:
-        if isinstance(row, dict):
-            name = next((row[k] for k in ("name", "stage", "step", "filter") if k in row), None)
-            count = next(
-                (row[k] for k in ("count", "kept", "out", "after", "left") if isinstance(row.get(k), int)), None
-            )
-            if name is not None and count is not None:
-                rows.append((str(name), count))
-    return rows
+    title = "What is left after each step of stage 0"
+    rows = tuple((group, task, count) for group, by_task in groups.items() for task, count in by_task.items())
+    return Figure("funnel", "training", title, bar_chart(title, groups), ("step", "task", "count"), rows)

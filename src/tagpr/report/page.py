@@ -6,7 +6,6 @@ The page holds its own style and script (allowed by hash in a Content-Security-P
 import base64
 import hashlib
 import json
-import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -60,7 +59,7 @@ def render(data: RunData, figures: list[Figure]) -> str:
         peak=max((memory for _, _, memory in stages if memory), default=None),
         tables=[_table(name, block) for name, block in data.metrics.get("tasks", {}).items()],
         sections=_by_section(figures),
-        diagnosis=_flat(data.diagnosis),
+        diagnosis=_diagnosis(data.diagnosis) if data.diagnosis else None,
         versions=next((m["versions"] for m in data.manifests.values() if m.get("versions")), {}),
         cases=pack_cases(data, system),
         markup=Markup,
@@ -142,15 +141,15 @@ def _mark(metric: str, change: dict[str, float] | None) -> str:
     return "better" if (change["low"] > 0) != (metric in LOWER_IS_BETTER) else "worse"
 
 
-def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Numbers and short texts of a nested mapping as (path, text) rows."""
-    rows: list[tuple[str, str]] = []
-    for key, item in value.items() if isinstance(value, dict) else []:
-        path = f"{prefix} · {key}" if prefix else str(key)
-        if isinstance(item, dict):
-            rows += _flat(item, path)
-        elif isinstance(item, bool | int | str):
-            rows.append((re.sub("_", " ", path), str(item)))
-        elif isinstance(item, float):
-            rows.append((re.sub("_", " ", path), f"{item:.4g}"))
-    return rows
+def _diagnosis(figures: dict[str, Any]) -> dict[str, Any]:
+    """The reward model's diagnosis as words and rows (pairs, right, shuffled, generic)."""
+    rows = []
+    for split in ("seen", "unseen"):
+        for kind, by_user in figures.get(split, {}).items():
+            cells = []
+            for who in ("right", "shuffled", "generic"):
+                value = by_user.get(who)
+                cells.append(f"{value['accuracy']:.1%} ({value['low']:.1%} to {value['high']:.1%})" if value else "–")
+            n = by_user.get("right", {}).get("n", "")
+            rows.append({"name": f"{kind}, {split} users", "n": n, "cells": cells})
+    return {"words": str(figures.get("words", "")), "rows": rows}
