@@ -102,6 +102,44 @@ app.command("exploratory")(_stage_command("exploratory", "Stage 3: exploratory R
 app.command("evaluate")(_stage_command("evaluate", "Answer the held-out examples with every system and score them."))
 
 
+@data.command("check")
+def data_check(
+    path: Annotated[Path, typer.Argument(help="A file or folder of histories, in any of the known formats.")],
+    task: Annotated[
+        str, typer.Option("--task", help="Card by whose labels and fields to read; guessed if absent.")
+    ] = "",
+    fields: Annotated[list[str] | None, typer.Option("--field", help="OURS=THEIRS, e.g. --field input=text.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a file is, count what it holds, and name every problem with its line."""
+    from tagpr.data.check import print_check
+
+    if not print_check(path, task, fields or [], as_json=as_json):
+        raise typer.Exit(2)
+
+
+tasks = typer.Typer(invoke_without_command=True, help="The task cards: list them, or show one.")
+app.add_typer(tasks, name="tasks")
+
+
+@tasks.callback()
+def tasks_list(context: typer.Context) -> None:
+    """List the bundled task cards."""
+    if context.invoked_subcommand is None:
+        from tagpr.prompts.show import task_lines
+
+        typer.echo("\n".join(task_lines()))
+
+
+@tasks.command("show")
+def tasks_show(name: Annotated[str, typer.Argument(help="Name of a bundled card, or path of a .yaml card.")]) -> None:
+    """Show a card and the prompt it makes of an invented example."""
+    from tagpr.chains.vocabulary import load_vocabulary
+    from tagpr.prompts.show import show_task
+
+    typer.echo(show_task(name, load_vocabulary(None).names))
+
+
 def main() -> None:
     """Entry point of `tagpr`."""
     for name, value in {

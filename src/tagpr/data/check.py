@@ -177,3 +177,22 @@ def render_check(result: Check, most: int = 20) -> str:
     if len(result.problems) > most:
         lines.append(f"  ... and {len(result.problems) - most} more")
     return "\n".join(lines)
+
+
+def print_check(path: Path, task: str, fields: list[str], *, as_json: bool = False) -> bool:
+    """`tagpr data check`: print the report of `path` to standard output; True where nothing is wrong."""
+    import json
+
+    from rich.console import Console
+
+    names = dict(pair.split("=", 1) for pair in fields if "=" in pair)
+    if len(names) != len(fields):
+        raise DataError("--field: write OURS=THEIRS, e.g. --field input=text")
+    result = check(path, task, names)
+    if as_json:
+        rows = {"path": str(path), "format": result.format, "task": result.task, "counts": result.counts}
+        text = json.dumps({**rows, "problems": result.problems}, ensure_ascii=False)
+    else:
+        text = render_check(result)
+    Console(soft_wrap=True, highlight=False, markup=False).print(text)
+    return result.ok

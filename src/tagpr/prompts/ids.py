@@ -1,5 +1,6 @@
 """Token ids of a prompt: the model's own chat template plus the opening of the assistant's turn."""
 
+import weakref
 from typing import Any
 
 from tagpr.prompts.build import Prompt
@@ -12,7 +13,11 @@ def prompt_ids(prompt: Prompt, tokenizer: Any) -> list[int]:
     A template that knows no system turn (Gemma's) gets the system text at the start of the user's turn.
     """
     tokens = _control_tokens(tokenizer)
-    messages = [{**message, "content": guard(message["content"], tokens)} for message in prompt.messages]
+    # The system message is ours and the card's; people's text stands in the others.
+    messages = [
+        message if message["role"] == "system" else {**message, "content": guard(message["content"], tokens)}
+        for message in prompt.messages
+    ]
     if messages[0]["role"] == "system" and not takes_system(tokenizer):
         joined = messages[0]["content"] + "\n\n" + messages[1]["content"]
         messages = [{"role": "user", "content": joined}, *messages[2:]]
@@ -20,8 +25,15 @@ def prompt_ids(prompt: Prompt, tokenizer: Any) -> list[int]:
     return [int(i) for i in ids]
 
 
+_TOKENS: "weakref.WeakKeyDictionary[Any, tuple[str, ...]]" = weakref.WeakKeyDictionary()
+
+
 def _control_tokens(tokenizer: Any) -> tuple[str, ...]:
-    return tuple(sorted(set(tokenizer.all_special_tokens)))
+    """Every token the tokenizer calls special. (Its plain added tokens may be mere text, like Gemma's newlines.)"""
+    if tokenizer not in _TOKENS:
+        added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+        _TOKENS[tokenizer] = tuple(sorted({*added, *tokenizer.all_special_tokens}))
+    return _TOKENS[tokenizer]
 
 
 _TAKES_SYSTEM: dict[str, bool] = {}

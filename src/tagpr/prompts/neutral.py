@@ -8,7 +8,7 @@ another form, `guard` does the same for the tokenizer's own list (called where i
 """
 
 import re
-from collections.abc import Sequence
+from functools import lru_cache
 
 # "<" and its full-width forms (some normalisers fold those); "[" only before what looks like a control token.
 _OPENINGS = re.compile(
@@ -29,9 +29,16 @@ def restore(text: str) -> str:
     return _CLOSED.sub(r"\1\2\3\4", text)
 
 
-def guard(text: str, control_tokens: Sequence[str]) -> str:
+def guard(text: str, control_tokens: tuple[str, ...]) -> str:
     """`text` with any of these very tokens broken by a backslash behind its first character."""
-    for token in control_tokens:
-        while len(token) > 1 and token in text:
-            text = text.replace(token, token[0] + "\\" + token[1:])
+    pattern = _any_of(control_tokens)
+    while (broken := pattern.sub(lambda found: found[0][0] + "\\" + found[0][1:], text)) != text:
+        text = broken
     return text
+
+
+@lru_cache(maxsize=64)
+def _any_of(tokens: tuple[str, ...]) -> re.Pattern[str]:
+    """Matches any of `tokens`, the longest first; single characters cannot be broken and are left alone."""
+    longest_first = sorted((token for token in tokens if len(token) > 1), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
