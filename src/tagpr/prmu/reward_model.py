@@ -23,8 +23,10 @@ from torch import Tensor
 from tagpr.errors import DataError, ModelError
 from tagpr.files import read_json, write_json
 from tagpr.llm.models import fast_dtype
+from tagpr.prmu.fitting import fit_row
 from tagpr.prmu.model import PRMUConfig, PRMUModel, empty_model
-from tagpr.prmu.packing import Group, batches, pack
+from tagpr.prmu.packing import Group, batches, group_pairs, pack
+from tagpr.prmu.pairs import Pair
 
 logger = logging.getLogger(__name__)
 
@@ -190,6 +192,62 @@ class PRMU:
             self._rows_of_unknown.add(user_id)
             logger.debug("prmu: user %r is unknown and scored as the generic user", user_id)
         return -1
+
+    # -- users --------------------------------------------------------------------------------------------------------
+
+    def add_user(self, user_id: str, history: Sequence[Sequence[int]] = ()) -> None:
+        """Give a user a row, o_u = 0 (scored as the generic user until fitted); no other user's score changes.
+
+        `history` (token ids of past items) is what profile-encoded reads. Raises DataError for a user who has a row.
+        """
+        if self.model.users is None:
+            raise DataError("prmu: this model was trained with user_option none; it has no users")
+        if user_id in self.users:
+            raise DataError(f"prmu: user {user_id!r} already has a row; remove the user first, or fit it")
+        offsets = self.model.users.offsets
+        self._set_rows(torch.cat([offsets.data, offsets.data.new_zeros(1, offsets.shape[1])]))
+        self.users[user_id] = len(offsets)
+        if self.model.history is not None:
+            self.histories[user_id] = encode_items(self.model, history)
+
+    def remove_user(self, user_id: str) -> None:
+        """Forget a user: row, name and encoded history. No other user's score changes."""
+        if user_id not in self.users or self.model.users is None:
+            raise DataError(f"prmu: user {user_id!r} has no row to remove")
+        gone = self.users.pop(user_id)
+        offsets = self.model.users.offsets
+        self._set_rows(torch.cat([offsets.data[:gone], offsets.data[gone + 1 :]]))
+        self.users = {user: row - (row > gone) for user, row in self.users.items()}
+        self.histories.pop(user_id, None)
+
+    def fit_user(
+        self,
+        user_id: str,
+        pairs: Sequence[Pair],
+        history: Sequence[Sequence[int]] = (),
+        starts: int = 16,
+        steps: int = 10,
+        learning_rate: float = 0.02,
+    ) -> float:
+        """Fit only this user's row (added if new) on pairs from the user's own past; returns the loss reached.
+
+        Raises DataError where there is no pair.
+        """
+        if not pairs:
+            raise DataError(f"prmu: no pair to fit user {user_id!r} on; make at least one from the user's past")
+        if user_id not in self.users:
+            self.add_user(user_id, history)
+        encoded = self._history(user_id, None)
+        groups = [
+            Group(user_id, g.prompt_ids, g.completions, g.preferences, g.example_id, encoded)
+            for g in group_pairs(pairs)
+        ]
+        return fit_row(self.model, groups, self.users[user_id], starts, steps, learning_rate)
+
+    def _set_rows(self, rows: Tensor) -> None:
+        assert self.model.users is not None
+        self.model.users.offsets = torch.nn.Parameter(rows)
+        self.model.settings.users = len(rows)
 
     def _history(self, user_id: str, histories: Mapping[str, Sequence[Sequence[int]]] | None) -> Tensor | None:
         if self.model.history is None:

@@ -1,0 +1,76 @@
+"""Fitting one new user's row of E on a few pairs, everything else frozen: for people who come after training.
+
+With eight pairs there is little to fit on, so the rows already learned serve as the prior: the search starts from the
+existing row (or the generic user) that explains the pairs best, and moves on from there by a few small steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from tagpr.prmu.model import PRMUModel
+from tagpr.prmu.packing import Group, pack
+from tagpr.prmu.users import RowAdamW
+
+
+def fit_row(
+    model: PRMUModel, groups: Sequence[Group], row: int, starts: int, steps: int, learning_rate: float
+) -> float:
+    """Set o_u of `row` by eq. 2 on `groups`; returns the loss reached. No other parameter changes.
+
+    `starts`: how many existing rows, spread over what was learned, are tried besides the generic user.
+    """
+    assert model.users is not None
+    offsets = model.users.offsets
+    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    model.eval()
+    model.requires_grad_(False)
+    try:
+        candidates = torch.cat([torch.zeros_like(offsets[:1]), _spread(offsets, row, starts)])
+        losses = []
+        for candidate in candidates:
+            offsets.data[row] = candidate
+            with torch.no_grad():
+                losses.append(_loss(model, groups, row).item())
+        offsets.data[row] = candidates[int(torch.tensor(losses).argmin())]
+        offsets.requires_grad_(True)
+        optimizer = RowAdamW([{"params": [offsets], "rows": True}], lr=learning_rate, weight_decay=0.0)
+        best, kept = min(losses), offsets.data[row].clone()
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss = _loss(model, groups, row)
+            loss.backward()
+            if loss.item() < best:
+                best, kept = loss.item(), offsets.data[row].clone()
+            optimizer.step()
+        offsets.data[row] = kept
+    finally:
+        offsets.grad = None
+        for parameter, flag in wanted.items():
+            parameter.requires_grad_(flag)
+    return best
+
+
+def _spread(offsets: Tensor, row: int, count: int) -> Tensor:
+    """`count` existing rows as far from each other as can be (farthest-point order, from the largest row on)."""
+    others = torch.cat([offsets.data[:row], offsets.data[row + 1 :]])
+    if not len(others) or count < 1:
+        return others[:0]
+    chosen = [int(others.norm(dim=-1).argmax())]
+    distance = (others - others[chosen[0]]).norm(dim=-1)
+    while len(chosen) < min(count, len(others)):
+        chosen.append(int(distance.argmax()))
+        distance = torch.minimum(distance, (others - others[chosen[-1]]).norm(dim=-1))
+    return others[chosen]
+
+
+def _loss(model: PRMUModel, groups: Sequence[Group], row: int) -> Tensor:
+    config, device = model.settings, next(model.parameters()).device
+    batch = pack(groups, [row] * len(groups), config.end_ids, config.pad_id)
+    logits = model(**{key: value.to(device) for key, value in batch.items()}).logits
+    chosen, rejected = logits.chunk(2)
+    return -logsigmoid(chosen - rejected).mean()
