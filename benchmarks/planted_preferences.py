@@ -1,14 +1,15 @@
 """Planted preferences: synthetic users whose tastes are known, so that a reward model can be checked against the truth.
 
-Four groups of users, two pairs of opposites. A question has a topic, each of its two answers one of two flavours:
+Users are in four groups, two pairs of opposites. A question is about food or about paint; its two answers differ in
+one word, of one flavour or the other, or of one colour or the other:
 
-    group   topics A, B   topics C, D
-      0       sweet          sweet
-      1       salty          salty
-      2       sweet          salty
-      3       salty          sweet
+    group   food     paint
+      0     sweet    warm
+      1     salty    cold
+      2     sweet    cold
+      3     salty    warm
 
-On every topic half of the users prefer either flavour: the text says nothing about which answer is preferred, only the
+On every question half of the users prefer either answer: the text says nothing about which one is preferred, only the
 user does. Everything else in the token ids is noise. No language, no real data.
 """
 
@@ -17,7 +18,9 @@ from random import Random
 
 from tagpr.prmu.pairs import Pair
 
-TOPICS, SWEET, SALTY, NOISE = (10, 11, 12, 13), (20, 21, 22, 23), (30, 31, 32, 33), (100, 500)
+QUESTIONS = (10, 11)  # food, paint
+WORDS = (((20, 21, 22, 23), (30, 31, 32, 33)), ((40, 41, 42, 43), (50, 51, 52, 53)))  # sweet, salty; warm, cold
+NOISE = (100, 500)
 
 
 @dataclass(frozen=True)
@@ -36,23 +39,25 @@ def planted_world(users: int, unseen: int, train_pairs: int, heldout_pairs: int,
         user, group = f"user-{number:04d}", number % 4
         histories[user] = []
         for _ in range(items):
-            topic = random.choice(TOPICS)
-            liked = random.choice(SWEET if _likes_sweet(group, topic) else SALTY)
-            histories[user].append([topic, liked, *_noise(random, 2)])
+            about = random.randrange(2)
+            liked = random.choice(WORDS[about][_taste(group, about)])
+            histories[user].append([QUESTIONS[about], liked, *_noise(random, 2)])
         splits = ["train"] * train_pairs + ["seen"] * heldout_pairs if number < users else ["unseen"] * heldout_pairs
         for index, split in enumerate(splits):
-            topic = random.choice(TOPICS)
-            prompt = (*_noise(random, 2), topic, *_noise(random, 2))
-            sweet, salty = ((*_noise(random, 2), random.choice(kind), *_noise(random, 1)) for kind in (SWEET, SALTY))
-            chosen, rejected = (sweet, salty) if _likes_sweet(group, topic) else (salty, sweet)
+            about = random.randrange(2)
+            prompt = (*_noise(random, 2), QUESTIONS[about], *_noise(random, 2))
+            answers = [(*_noise(random, 2), random.choice(words), *_noise(random, 1)) for words in WORDS[about]]
+            taste = _taste(group, about)
+            chosen, rejected = answers[taste], answers[1 - taste]
             pairs.append(
                 Pair("PQP", split, f"{user}-{index}", user, "planted", prompt, chosen, rejected, 1.0, 0.0, items)
             )
     return World(pairs, histories)
 
 
-def _likes_sweet(group: int, topic: int) -> bool:
-    return (group in (0, 2)) if topic in TOPICS[:2] else (group in (0, 3))
+def _taste(group: int, about: int) -> int:
+    """Which of the two kinds of words the group prefers on food (0) or paint (1)."""
+    return group % 2 if about == 0 else (0, 1, 1, 0)[group]
 
 
 def _noise(random: Random, count: int) -> list[int]:

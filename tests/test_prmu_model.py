@@ -11,6 +11,7 @@ from tagpr.errors import DataError, ModelError
 from tagpr.llm.tiny import build_tiny_model
 from tagpr.prmu.model import PRMUConfig, PRMUModel, build_model
 from tagpr.prmu.packing import Group, ended, pack
+from tagpr.prmu.pairs import Pair
 from tagpr.prmu.reward_model import PRMU, encode_items
 
 OPTIONS = ("soft-token", "profile-encoded", "mlp-head", "none")
@@ -142,3 +143,41 @@ def test_layers_are_cut_and_checked(backbone) -> None:
     assert isinstance(model, PRMUModel) and len(model.backbone.layers) == 1
     with pytest.raises(ModelError, match="has 2 layers"):
         build_model(backbone, config, layers=3, seed=0)
+
+
+def test_adding_or_removing_a_user_changes_no_other_score(backbone, tmp_path) -> None:
+    for option in ("soft-token", "profile-encoded"):
+        model = prmu(backbone, option)
+        users, prompts, completions = sequences(9)
+        rows = [i for i, user in enumerate(users) if user != "u1"]
+        others = [[values[i] for i in rows] for values in (users, prompts, completions)]
+        before = model.score(*others)
+        model.add_user("new", [[7, 8, 9]])
+        assert model.score(*others) == before
+        model.remove_user("u1")
+        assert model.users == {"u0": 0, "u2": 1, "new": 2} and model.score(*others) == before
+        model.save(tmp_path / option)
+        again = PRMU.from_pretrained(tmp_path / option, dtype="float32")
+        assert again.users == model.users and again.score(*others) == before
+        with pytest.raises(DataError, match="already has a row"):
+            model.add_user("new")
+        with pytest.raises(DataError, match="no row to remove"):
+            model.remove_user("u1")
+        assert model.score(["new"], [[5, 6]], [[7]]) == again.score(["new"], [[5, 6]], [[7]])
+
+
+def test_fitting_a_user_moves_only_that_row(backbone) -> None:
+    model = prmu(backbone)
+    before = {name: value.clone() for name, value in model.model.state_dict().items()}
+    chosen, rejected = (8, 9, 10), (30, 31)
+    pairs = [Pair("PQP", "train", f"e{i}", "new", "t", (5, 6 + i), chosen, rejected, 1.0, 0.0) for i in range(4)]
+    loss = model.fit_user("new", pairs)
+    after = model.model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items() if name != "users.offsets")
+    assert torch.equal(after["users.offsets"][:3], before["users.offsets"]) and len(after["users.offsets"]) == 4
+    generic, fitted = (model.logits([user] * 2, [[5, 6]] * 2, [chosen, rejected]) for user in ("nobody", "new"))
+    assert fitted[0] - fitted[1] > generic[0] - generic[1] and loss < 0.7
+    with pytest.raises(DataError, match="no pair to fit user 'x' on"):
+        model.fit_user("x", [])
+    with pytest.raises(DataError, match="it has no users"):
+        prmu(backbone, "none").add_user("x")

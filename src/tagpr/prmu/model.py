@@ -158,8 +158,10 @@ def build_model(
     A sequence-classification backbone keeps its trained linear head. Raises ModelError for a backbone whose layers do
     not all attend fully, or with fewer layers than asked for.
     """
-    bars = hf_logging.is_progress_bar_enabled()
+    # A causal checkpoint has an output layer that is not needed here; no report of it, and no bar.
+    bars, verbosity = hf_logging.is_progress_bar_enabled(), hf_logging.get_verbosity()
     hf_logging.disable_progress_bar()
+    hf_logging.set_verbosity_error()
     try:
         hf = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         options = {
@@ -178,6 +180,7 @@ def build_model(
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise ModelError(f"prmu backbone {str(folder)!r}: does not load ({reason})") from None
     finally:
+        hf_logging.set_verbosity(verbosity)
         if bars:
             hf_logging.enable_progress_bar()
     if any(kind != "full_attention" for kind in getattr(backbone.config, "layer_types", None) or ()):
