@@ -133,6 +133,26 @@ def test_lora_trains_and_merges(policy, tmp_path):
     assert any(not torch.equal(before[k].float(), after[k]) for k in after)
 
 
+def test_heldout_rows_are_looked_at(policy, tmp_path):
+    settings = GSPOSettings(**SETTINGS | {"steps": 2, "heldout_every": 2})
+    train_gspo(policy, rows(), vowels, settings, tmp_path, heldout=rows(4))
+    looks = sorted(path.name for path in (tmp_path / "heldout").iterdir())
+    assert looks == ["step-00000.json", "step-00002.json"]
+    table = json.loads((tmp_path / "heldout" / looks[1]).read_text())
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert len(table["reward"]) == 4 and abs(sum(table["reward"]) / 4 - log[1]["heldout/reward"]) < 1e-9
+
+
+def test_tags_dying_out_stop_the_run(policy, tmp_path):
+    class Untagged:
+        def components(self, texts, **_):
+            return [{"reward": float(i % 2), "tag": -1.0} for i, _ in enumerate(texts)]
+
+    settings = GSPOSettings(**SETTINGS | {"tag_rate_floor": 0.5, "tag_rate_steps": 2})
+    with pytest.raises(RunError, match="tag_rate_floor"):
+        train_gspo(policy, rows(), Untagged(), settings, tmp_path)
+
+
 WORKER = """
 import sys
 from pathlib import Path

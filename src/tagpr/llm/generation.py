@@ -1,9 +1,9 @@
 """Generating several completions per prompt, fast: every distinct prompt runs through the model once.
 
 What makes it fast: the tokens that all prompts begin with run once; a prompt's keys and values are computed and
-stored once for all its completions and read once a step for all of them; caches are preallocated; finished rows leave the
-batch at once and waiting prompts take the place of finished ones; only last positions reach the output head; on CPUs the
-weights are laid out once for small batches (`prepacked`).
+stored once for all its completions and read once a step for all of them; caches are preallocated; finished rows leave
+the batch at once and waiting prompts take the place of finished ones; only last positions reach the output head; on
+CPUs the weights are laid out once for small batches (`prepacked`).
 
 Samples depend on prompt, sample number and seed, not on how they were batched. Models whose attention cannot be shared
 (sliding windows shorter than the text, hybrid caches) go through transformers' own `generate`, with one logged line.

@@ -110,6 +110,10 @@ def why_not_shared(model: torch.nn.Module, longest: int) -> str | None:
         return f"{config.model_type} does not let its attention be replaced"
     if checkpointed(model) and model.config._attn_implementation not in ("sdpa", NAME):
         return "gradient checkpointing needs attn_implementation='sdpa'"
+    if any(
+        getattr(config, key, None) not in (None, 1.0) for key in ("logit_scale", "logits_scaling", "lm_head_multiplier")
+    ):
+        return f"{config.model_type} scales its logits"
     if getattr(config, "attention_dropout", 0.0):
         return f"{config.model_type} is set to drop out attention"
     return None

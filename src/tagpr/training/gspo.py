@@ -53,15 +53,18 @@ def train_gspo(
     """Train `policy` on `rows`; writes `out/model` (Hugging Face, fp32) and `out/log.jsonl`.
 
     rows: `prompt_ids` and the reward's columns. `reward` follows TRL's protocol; one with `components(...)` has its
-    parts logged. Checkpoints are kept in `out/checkpoints` and continued from. `stop_after` returns after that many more steps
-    without writing a model (for runs in instalments). Returns figures of the last steps. Raises RunError when there is
-    nothing to train on, a number is not finite (the batch is saved beside the checkpoints) or tags die out.
+    parts logged. Checkpoints are kept in `out/checkpoints` and continued from. `stop_after` returns after that many
+    more steps without writing a model (for runs in instalments). Returns figures of the first and last steps. Raises
+    RunError when there is nothing to train on, a number is not finite (the batch is saved beside the checkpoints) or
+    tags die out.
     """
     if not rows:
         raise RunError("no prompt to train on: the data stage kept no training example")
     trainer = _Trainer(policy, rows, reward, settings, out, seed, heldout)
     total = settings.steps or max(1, math.ceil(len(rows) * settings.epochs / settings.prompts_per_step))
     start = trainer.resume()
+    if start == 0 and heldout and settings.heldout_every:
+        trainer.look(0)
     end = total if stop_after is None else min(total, start + stop_after)
     for step in range(start, end):
         figures = trainer.step(step)
@@ -139,7 +142,7 @@ class _Trainer:
             updates.append(self._update(step, rollout, part, before, advantages, count))
         figures = step_figures(step + 1, rollout, advantages, updates, self.rank, self.world)
         if s.heldout_every and self.heldout and (step + 1) % s.heldout_every == 0:
-            figures |= self._look()
+            figures |= self.look(step + 1)
         self.watch.note(figures, rollout)
         return figures
 
@@ -197,10 +200,14 @@ class _Trainer:
                 self._stop(step, rollout, f"the gradient norm is {norm}")
         return {"loss": loss, "clipped": clipped, "count": count, "logp": logp_sum, "tokens": tokens, "norm": norm}
 
-    def _look(self) -> dict[str, float]:
-        """Mean reward parts of greedy answers on the held-out rows."""
-        share = self.heldout[self.rank :: self.world]
-        return greedy_scores(self.model, self.tokenizer, share, self.reward, self.settings, self.eos, self.world)
+    def look(self, step: int) -> dict[str, float]:
+        """Greedy answers on the held-out rows: their means; each row's numbers go to `out/heldout/step-N.json`."""
+        table = greedy_scores(
+            self.model, self.tokenizer, self.heldout, self.reward, self.settings, self.eos, self.rank, self.world
+        )
+        if not self.rank:
+            write_json(self.out / "heldout" / f"step-{step:05d}.json", table)
+        return {f"heldout/{key}": sum(column) / len(column) for key, column in table.items()}
 
     def _stop(self, step: int, rollout: Rollout, what: str) -> None:
         path = self.out / "checkpoints" / f"stopped-at-{step + 1}.json"

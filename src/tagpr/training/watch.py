@@ -72,23 +72,21 @@ def greedy_scores(
     reward: Callable[..., Sequence[float]],
     settings: GSPOSettings,
     eos: Sequence[int],
+    rank: int = 0,
     world: int = 1,
-) -> dict[str, float]:
-    """Mean reward and its parts of greedy completions, as `heldout/NAME`."""
-    prompts = [row["prompt_ids"] for row in rows]
+) -> dict[str, list[float]]:
+    """Reward, its parts and the length of one greedy completion of each row, in the rows' order, on every process."""
+    share = rows[rank::world]
     options = {"max_new_tokens": settings.max_new_tokens, "eos_token_ids": eos, "rows": settings.decode_rows}
-    out = generate(model, prompts, 1, temperature=0, **options)
+    out = generate(model, [row["prompt_ids"] for row in share], 1, temperature=0, **options)
     ids = [group[0].token_ids for group in out]
-    values, parts = score(reward, rows, tokenizer.batch_decode(ids, skip_special_tokens=True), ids)
+    values, parts = score(reward, share, tokenizer.batch_decode(ids, skip_special_tokens=True), ids)
     table = {"reward": values, "length": [float(len(x)) for x in ids], **parts}
-    sums = {key: sum(column) for key, column in table.items()}
-    count = float(len(rows))
-    if world > 1:
-        everyone: list[Any] = [None] * world
-        torch.distributed.all_gather_object(everyone, (sums, count))
-        sums = {key: sum(s[key] for s, _ in everyone) for key in sums}
-        count = sum(c for _, c in everyone)
-    return {f"heldout/{key}": value / count for key, value in sums.items()}
+    if world == 1:
+        return table
+    everyone: list[Any] = [None] * world
+    torch.distributed.all_gather_object(everyone, table)
+    return {key: [everyone[i % world][key][i // world] for i in range(len(rows))] for key in table}
 
 
 class Watch:
