@@ -18,7 +18,8 @@ from tagpr.chains.grammar import parse_response
 from tagpr.chains.heuristic import HeuristicTeacher
 from tagpr.chains.settings import ChainSettings
 from tagpr.chains.steps import Funnel, Row, StepStore, write_parquet
-from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
+from tagpr.chains.tagging import FREE_TAGS, explore, make_tagger, restrict
+from tagpr.chains.vocabulary import Tag, Vocabulary, load_vocabulary
 from tagpr.errors import RecipeError, RunError
 from tagpr.tasks.types import Example, Interaction, Task
 
@@ -46,6 +47,15 @@ ROLLOUTS = pa.schema(
 )
 SCORED = ROLLOUTS.append(pa.field("score", pa.float64()))
 JUDGED = SCORED.append(pa.field("judge", pa.int32()))
+VOCABULARY = pa.schema(
+    [
+        ("task", pa.string()),
+        ("name", pa.string()),
+        ("definition", pa.string()),
+        ("count", pa.int64()),
+        ("members", pa.list_(pa.string())),
+    ]
+)
 CHAINS = pa.schema(
     [
         ("example_id", pa.string()),
@@ -107,7 +117,7 @@ def build_chains(
             "rollouts",
             ROLLOUTS,
             [settings.teacher.model_dump(mode="json"), settings.samples],
-            lambda: teacher_rollouts(settings, tasks, drawn, examples, prompt, seed, report),
+            lambda: teacher_rollouts(settings, tasks, drawn, examples, prompt, report),
         )
     correct = store.run(
         "accuracy_filter",
@@ -124,7 +134,7 @@ def build_chains(
             "judge_filter",
             JUDGED,
             [settings.judge.model_dump(mode="json"), settings.judge_above],
-            lambda: judge_filter(settings, correct, examples, prompt, tasks, seed, report),
+            lambda: judge_filter(settings, correct, tasks, examples, prompt, report),
         )
     vocabulary, tagged = _tag(settings, store, judged, seed, report)
     formed = store.run(
@@ -198,6 +208,44 @@ def _tag(
         skipped = "the heuristic teacher tags its own chains"
         tagged = store.run("tagging", JUDGED, None, lambda: (judged, {}), skipped=skipped)
         return load_vocabulary(), tagged
-    from tagpr.chains.tagging import tag_chains
+    assert settings.tagger is not None
+    tagger = settings.tagger.model_dump(mode="json")
+    if settings.vocabulary == "paper":
+        vocabulary = load_vocabulary()
+    elif settings.vocabulary != "discover":
+        vocabulary = load_vocabulary(settings.vocabulary)
+    else:
+        free = store.run(
+            "exploratory_tagging",
+            FREE_TAGS,
+            [tagger, settings.discovery.examples],
+            lambda: explore(settings, judged, report),
+            unit="tagged groups",
+        )
+        clusters = store.run(
+            "vocabulary",
+            VOCABULARY,
+            settings.discovery.model_dump(mode="json"),
+            lambda: (_clusters(settings, [row["tag"] for row in free], seed), {}),
+            unit="tags",
+        )
+        vocabulary = Vocabulary(
+            tuple(Tag(r["name"], r["definition"], r["count"], tuple(r["members"])) for r in clusters)
+        )
+    tagged = store.run(
+        "tagging",
+        JUDGED,
+        [tagger, settings.tagging, [(tag.name, tag.definition) for tag in vocabulary]],
+        lambda: restrict(settings, judged, vocabulary, report),
+    )
+    return vocabulary, tagged
 
-    return tag_chains(settings, store, judged, seed, report)
+
+def _clusters(settings: ChainSettings, names: Sequence[str], seed: int) -> list[Row]:
+    from tagpr.chains.discovery import discover
+
+    found = discover(names, settings.discovery, seed, make_tagger(settings))
+    return [
+        {"task": "all tasks", "name": t.name, "definition": t.definition, "count": t.count, "members": list(t.members)}
+        for t in found
+    ]

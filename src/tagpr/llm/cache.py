@@ -1,4 +1,4 @@
-"""Replies on disk: one SQLite file keyed by the whole request, safe to share between processes and to kill at any moment.
+"""Replies on disk: one SQLite file keyed by the whole request, safe to share between processes and to kill at any time.
 
 A reply is committed as soon as it is there. The key covers everything that shapes a reply (endpoint, model, messages,
 sampling, sample number) and nothing else; no secret is part of a request, so none reaches the file.
@@ -34,8 +34,8 @@ class ReplyCache:
             self.connection.execute("PRAGMA journal_mode=WAL")
             self.connection.execute("PRAGMA synchronous=NORMAL")
             self.connection.execute(
-                "CREATE TABLE IF NOT EXISTS replies (key BLOB PRIMARY KEY, content TEXT, reasoning TEXT, finished INTEGER,"
-                " prompt_tokens INTEGER, completion_tokens INTEGER) WITHOUT ROWID"
+                "CREATE TABLE IF NOT EXISTS replies (key BLOB PRIMARY KEY, content TEXT, reasoning TEXT,"
+                " finished INTEGER, prompt_tokens INTEGER, completion_tokens INTEGER) WITHOUT ROWID"
             )
         except sqlite3.Error as error:
             raise RunError(f"{path}: not a usable cache file ({error}); delete it or name another one") from None
@@ -70,6 +70,13 @@ class ReplyCache:
                 found[row[5]] = _reply(row)
         return found
 
+    def put_many(self, replies: Sequence[tuple[bytes, Reply]]) -> None:
+        """Store several replies, all or none."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        for key, reply in replies:
+            self.put(key, reply)
+        self.connection.execute("COMMIT")
+
     def put(self, key: bytes, reply: Reply) -> None:
         """Store one reply; the first one stays where two processes asked at once, so that both go on with the same."""
         self.connection.execute(
@@ -82,14 +89,18 @@ def _reply(row: Sequence[Any]) -> Reply:
     return Reply(row[0], row[1], bool(row[2]), row[3], row[4])
 
 
-def request_body(settings: GeneratorSettings, messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """The JSON body of a chat completion request."""
+def request_body(
+    settings: GeneratorSettings, messages: Sequence[Mapping[str, str]], sample: int | None = None
+) -> dict[str, Any]:
+    """The JSON body of a chat completion request. Where sampling, the sample number is the seed, for servers that heed
+    it: rollouts of one prompt differ even where a server repeats itself."""
     return {
         "model": settings.model,
         "messages": [dict(message) for message in messages],
         "temperature": settings.temperature,
         "top_p": settings.top_p,
         "max_tokens": settings.max_tokens,
+        **({"seed": sample} if sample is not None and settings.temperature > 0 else {}),
         **settings.extra_body,
     }
 

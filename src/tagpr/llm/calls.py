@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tagpr.errors import ModelError, RunError
+from tagpr.errors import ModelError, RunError, TagPRError
 from tagpr.llm.cache import ReplyCache, request_body, request_keys
 from tagpr.llm.endpoint_settings import CallSettings, GeneratorSettings
 from tagpr.llm.generator import Progress, Refusal, Reply, Request, split_reasoning
@@ -64,8 +64,8 @@ class CallEngine:
         self._jitter = random.Random()  # spreads retries; has no influence on results
 
     def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Reply | Refusal]:
-        """Replies in the order of `requests`. Raises RunError at a cap, or at the end where calls kept failing; what was
-        answered stays in the cache, so a rerun asks only for the rest."""
+        """Replies in the order of `requests`. Raises RunError at a cap, or at the end where calls kept failing; what
+        was answered stays in the cache, so a rerun asks only for the rest."""
         with ReplyCache(self.cache_path) as cache:
             keys = request_keys(self.generator, requests)
             found: dict[bytes, Reply | Refusal] = dict(cache.get_many(list(dict.fromkeys(keys))))
@@ -84,16 +84,19 @@ class CallEngine:
         queue = iter(open_calls.items())
         failed: list[str] = []
         run = _Run(time.monotonic(), len(open_calls), self.spend.completion_tokens)
-        async with self._client() as client, asyncio.TaskGroup() as group:
-            for _ in range(min(self.calls.concurrency, len(open_calls))):
-                group.create_task(self._worker(client, queue, found, cache, failed, run, progress))
+        try:
+            async with self._client() as client, asyncio.TaskGroup() as group:
+                for _ in range(min(self.calls.concurrency, len(open_calls))):
+                    group.create_task(self._worker(client, queue, found, cache, failed, run, progress))
+        except* TagPRError as errors:
+            raise errors.exceptions[0] from None
         if run.stopped:
             left = len(open_calls) - run.done
             raise RunError(f"{run.stopped}; {left} calls are left: raise the cap and rerun, what is answered is kept")
         if failed:
             raise RunError(
-                f"{self.generator.base_url}: {len(failed)} of {len(open_calls)} calls failed {self.calls.attempts} times "
-                f"(last: {failed[-1]}); rerun to ask for these alone"
+                f"{self.generator.base_url}: {len(failed)} of {len(open_calls)} calls failed {self.calls.attempts} "
+                f"times (last: {failed[-1]}); rerun to ask for these alone"
             )
 
     async def _worker(
@@ -125,7 +128,7 @@ class CallEngine:
 
     async def _attempts(self, client: Any, request: Request, run: "_Run") -> Reply | Refusal | None:
         """One call, tried until it is answered; None where a cap says stop. Raises the last _PassingError."""
-        body = request_body(self.generator, request.messages)
+        body = request_body(self.generator, request.messages, request.sample)
         for attempt in range(1, self.calls.attempts + 1):
             await self._turn(run)
             run.stopped = run.stopped or self._cap()
@@ -185,7 +188,7 @@ class CallEngine:
             await asyncio.sleep(run.next_start - 60 / self.calls.requests_per_minute - now)
 
     def _cap(self) -> str:
-        """Which cap is reached, "" for none. Calls in flight are let finish, so tokens and cost may end a little above."""
+        """Which cap is reached, "" for none. Calls in flight may finish, so tokens and cost end a little above."""
         calls, spend = self.calls, self.spend
         tokens = spend.prompt_tokens + spend.completion_tokens
         if calls.max_requests is not None and spend.requests >= calls.max_requests:

@@ -29,9 +29,10 @@ class LocalGenerator:
             pending = list({key: r for key, r in zip(keys, requests, strict=True) if key not in found}.items())
             for start in range(0, len(pending), self.CHUNK):
                 chunk = pending[start : start + self.CHUNK]
-                for (key, _), reply in zip(chunk, self._answer(chunk), strict=True):
-                    cache.put(key, reply)
-                    found[key] = reply
+                # a whole chunk or none of it: its sampling is seeded by the chunk, so a rerun must draw the same ones
+                answered = [(key, reply) for (key, _), reply in zip(chunk, self._answer(chunk), strict=True)]
+                cache.put_many(answered)
+                found.update(answered)
                 if progress:
                     progress(min(start + self.CHUNK, len(pending)), len(pending), "")
             return [found[key] for key in keys]
@@ -82,7 +83,7 @@ class LocalGenerator:
             temperature=self.settings.temperature,
             top_p=self.settings.top_p,
             seed=seed,
-            eos_token_id=tokenizer.eos_token_id,
+            eos_token_ids=[tokenizer.eos_token_id],
         )
         return [(list(row[0].token_ids), row[0].finished) for row in rows]
 

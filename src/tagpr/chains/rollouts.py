@@ -1,0 +1,62 @@
+"""Raw chains from a teacher model: it sees the history and the question, never the reference, and reasons untagged."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tagpr.chains.asking import fill
+from tagpr.chains.settings import ChainSettings
+from tagpr.chains.steps import Row
+from tagpr.llm.cache import default_cache
+from tagpr.llm.generator import Refusal, Reply, Request, make_generator
+from tagpr.tasks.types import Example, Task
+
+_ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
+
+
+def teacher_rollouts(
+    settings: ChainSettings,
+    tasks: Mapping[str, Task],
+    drawn: Sequence[Row],
+    examples: Mapping[tuple[str, str], Example],
+    prompt: Callable[[Task, Example], Any],
+    report: Callable[[int, int, str], None],
+) -> tuple[list[Row], dict[str, int]]:
+    """`settings.samples` rows an example with the raw chain and its answer; refusals and cut chains are counted."""
+    assert settings.teacher != "heuristic"
+    generator = make_generator(settings.teacher, settings.calls, settings.cache or default_cache())
+    requests: list[Request] = []
+    for row in drawn:
+        task = tasks[row["task"]]
+        shown = [m for m in prompt(task, examples[row["task"], row["example_id"]]).messages if m["role"] != "system"]
+        messages = ({"role": "system", "content": fill("teacher", task=task)}, *shown)
+        requests += [Request(messages, sample) for sample in range(settings.samples)]
+    replies = generator.generate(requests, lambda done, total, note: report(done, total, f"rollouts {note}"))
+    rows: list[Row] = []
+    notes = Counter[str]()
+    for number, reply in enumerate(replies):
+        row, sample = drawn[number // settings.samples], number % settings.samples
+        if isinstance(reply, Refusal):
+            notes[f"refused: {reply.reason}"] += 1
+        elif not reply.finished:
+            notes["cut by max_tokens"] += 1
+        else:
+            chain, answer = chain_and_answer(reply)
+            if chain:
+                rows.append(row | {"sample": sample, "chain": chain, "answer": answer, "completion": ""})
+            else:
+                notes["no reasoning shown"] += 1
+    return rows, dict(notes)
+
+
+def chain_and_answer(reply: Reply) -> tuple[str, str]:
+    """The raw chain and the answer of a teacher's reply, `<answer>` marks or not.
+
+    A model without a reasoning field reasons in its content: what precedes `<answer>` is the chain then.
+    """
+    marked = _ANSWER.search(reply.content)
+    answer = (marked[1] if marked else reply.content).strip()
+    if reply.reasoning:
+        return reply.reasoning, answer
+    return (reply.content[: marked.start()].strip(), answer) if marked else ("", answer)

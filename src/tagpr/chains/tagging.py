@@ -1,0 +1,183 @@
+"""Faithful tagging of raw chains, exploratory (free names) and restricted (a vocabulary), inline or by ranges.
+
+`ranges` (ours): the chain is split into numbered sentences and the tagger says which numbers belong together, so the
+text cannot change. `inline` (the paper's): the tagger writes the chain again with tags; what it wrote is compared with
+the raw chain and any drift beyond white space is rejected. Exploratory tagging always goes by ranges.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+
+from tagpr.chains.asking import ask, fill
+from tagpr.chains.grammar import parse_response
+from tagpr.chains.settings import ChainSettings
+from tagpr.chains.steps import Row
+from tagpr.chains.vocabulary import Vocabulary
+from tagpr.errors import RecipeError
+from tagpr.llm.cache import default_cache
+from tagpr.llm.generator import Generator, Reply, make_generator
+
+FREE_TAGS = pa.schema(
+    [("task", pa.string()), ("example_id", pa.string()), ("sample", pa.int32()), ("tag", pa.string())]
+)
+
+_BOUNDARY = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+|(?<=[。！？])")
+_LINE = re.compile(
+    r"^\W*(\d+)(?:\s*(?:-|–|to)\s*(\d+))?\s*[:.)]\s*[`*<]*([A-Za-z][A-Za-z0-9_ -]*)[`*>]*\s*$", re.MULTILINE
+)
+
+Report = Callable[[int, int, str], None]
+
+
+class TaggingError(ValueError):
+    """A tagger's output that cannot be used; the message is the reason counted in the funnel."""
+
+
+def split_sentences(chain: str) -> list[str]:
+    """The chain in pieces that, joined, give it back but for white space. Never empty pieces."""
+    pieces, start = [], 0
+    for match in _BOUNDARY.finditer(chain):
+        pieces.append(chain[start : match.end()])
+        start = match.end()
+    pieces.append(chain[start:])
+    return [piece.strip() for piece in pieces if piece.strip()]
+
+
+def numbered(sentences: Sequence[str]) -> str:
+    """`[1] …` lines."""
+    return "\n".join(f"[{number}] {sentence}" for number, sentence in enumerate(sentences, 1))
+
+
+def read_ranges(text: str, count: int) -> list[tuple[int, int, str]]:
+    """(first, last, name) groups that cover sentences 1 to `count` in order. Raises TaggingError with the reason."""
+    groups = [(int(m[1]), int(m[2] or m[1]), m[3].strip()) for m in _LINE.finditer(text)]
+    if not groups:
+        raise TaggingError("no ranges")
+    expected = 1
+    for first, last, _ in groups:
+        if first > expected:
+            raise TaggingError("a sentence is in no range")
+        if first < expected or last < first:
+            raise TaggingError("ranges overlap")
+        expected = last + 1
+    if expected <= count:
+        raise TaggingError("a sentence is in no range")
+    if expected > count + 1:
+        raise TaggingError("a range goes beyond the chain")
+    return groups
+
+
+def apply_ranges(sentences: Sequence[str], text: str, vocabulary: Vocabulary, answer: str) -> str:
+    """The tagged completion; neighbouring groups of one tag become one step. Raises TaggingError."""
+    steps: list[tuple[str, list[str]]] = []
+    for first, last, name in read_ranges(text, len(sentences)):
+        tag = normalise_name(name)
+        if tag not in vocabulary:
+            raise TaggingError("unknown tag")
+        if steps and steps[-1][0] == tag:
+            steps[-1][1].extend(sentences[first - 1 : last])
+        else:
+            steps.append((tag, list(sentences[first - 1 : last])))
+    return completion([(tag, " ".join(parts)) for tag, parts in steps], answer)
+
+
+def apply_inline(chain: str, text: str, vocabulary: Vocabulary, answer: str) -> str:
+    """The tagged completion from a rewritten chain. Raises TaggingError for bad form or drift beyond white space."""
+    body = re.sub(r"^```\w*\n|\n```$", "", text.strip()).replace("<chain>", "").replace("</chain>", "").strip()
+    response = parse_response(f"<think>\n{body}\n</think>\n-", vocabulary)
+    if response.faults:
+        raise TaggingError(response.faults[0].kind)
+    if squeeze("".join(segment.text for segment in response.segments)) != squeeze(chain):
+        raise TaggingError("the text was changed")
+    return completion([(segment.tag, segment.text) for segment in response.segments], answer)
+
+
+def squeeze(text: str) -> str:
+    """Text without white space: what fidelity compares."""
+    return "".join(text.split())
+
+
+def completion(steps: Sequence[tuple[str, str]], answer: str) -> str:
+    """`<think>`, one step a line, `</think>`, answer."""
+    lines = [f"<{tag}> {text} </{tag}>" for tag, text in steps]
+    return "\n".join(["<think>", *lines, "</think>", answer])
+
+
+def normalise_name(name: str) -> str:
+    """`Compare Options`, `compareOptions`, `compare-options` -> `compare_options`."""
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip())
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def make_tagger(settings: ChainSettings) -> Generator:
+    """The generator that tags."""
+    if settings.tagger is None:
+        raise RecipeError("chains.tagger: missing; raw chains of a teacher model need a `tagger` block with a `model`")
+    return make_generator(settings.tagger, settings.calls, settings.cache or default_cache())
+
+
+def explore(settings: ChainSettings, rows: Sequence[Row], report: Report) -> tuple[list[Row], dict[str, int]]:
+    """Free tag names of the first chains: one row a group. Chains are taken round-robin over tasks."""
+    chosen = _round_robin(rows, settings.discovery.examples)
+    sentences = [split_sentences(row["chain"]) for row in chosen]
+    requests = [ask(fill("explore", sentences=numbered(parts))) for parts in sentences]
+    replies = make_tagger(settings).generate(requests, lambda d, t, note: report(d, t, f"exploratory tagging {note}"))
+    found: list[Row] = []
+    notes = Counter[str]()
+    for row, parts, reply in zip(chosen, sentences, replies, strict=True):
+        try:
+            if not isinstance(reply, Reply):
+                raise TaggingError("refused")
+            groups = read_ranges(reply.content, len(parts))
+        except TaggingError as error:
+            notes[str(error)] += 1
+            continue
+        names = [normalise_name(name) for _, _, name in groups]
+        found += [{key: row[key] for key in ("task", "example_id", "sample")} | {"tag": name} for name in names if name]
+    return found, dict(notes)
+
+
+def restrict(
+    settings: ChainSettings, rows: Sequence[Row], vocabulary: Vocabulary, report: Report
+) -> tuple[list[Row], dict[str, int]]:
+    """Rows with their tagged `completion`; chains the tagger did not tag faithfully are dropped and counted."""
+    inline = settings.tagging == "inline"
+    sentences = [split_sentences(row["chain"]) for row in rows]
+    requests = [
+        ask(
+            fill("tag_inline", vocabulary=vocabulary, chain=row["chain"])
+            if inline
+            else fill("tag_ranges", vocabulary=vocabulary, sentences=numbered(parts))
+        )
+        for row, parts in zip(rows, sentences, strict=True)
+    ]
+    replies = make_tagger(settings).generate(requests, lambda d, t, note: report(d, t, f"tagging {note}"))
+    kept: list[Row] = []
+    notes = Counter[str]()
+    for row, parts, reply in zip(rows, sentences, replies, strict=True):
+        try:
+            if not isinstance(reply, Reply):
+                raise TaggingError("refused")
+            if inline:
+                text = apply_inline(row["chain"], reply.content, vocabulary, row["answer"])
+            else:
+                text = apply_ranges(parts, reply.content, vocabulary, row["answer"])
+            kept.append(row | {"completion": text})
+        except TaggingError as error:
+            notes[str(error)] += 1
+    return kept, dict(notes)
+
+
+def _round_robin(rows: Sequence[Row], limit: int) -> list[Row]:
+    queues: dict[str, list[Row]] = {}
+    for row in rows:
+        queues.setdefault(row["task"], []).append(row)
+    chosen: list[Row] = []
+    depth = 0
+    while len(chosen) < limit and any(len(queue) > depth for queue in queues.values()):
+        chosen += [queue[depth] for queue in queues.values() if len(queue) > depth]
+        depth += 1
+    return chosen[:limit]
