@@ -6,18 +6,22 @@ Each function here reads the folders of earlier stages and calls one function of
 Run folders, skipping and resuming are `tagpr.runs`'.
 """
 
+import json
 import logging
+import sys
+import time
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tagpr.files import read_json
-from tagpr.recipe import Recipe
+from tagpr.files import read_json, write_json
+from tagpr.progress import clock, stage_progress
+from tagpr.recipe import Recipe, find_recipe, load_recipe
+from tagpr.runs import Progress, Stage, locked, run_stage
 from tagpr.tasks.types import Example, Task
 
 logger = logging.getLogger(__name__)
-
-STAGES = ("data", "chains", "sft", "prmu", "guided", "exploratory", "evaluate", "report")
 
 
 class Workspace:
@@ -73,3 +77,219 @@ class Workspace:
                 read_examples(folder / "heldout.jsonl"),
             )
         return found
+
+    @cached_property
+    def prompts(self) -> Any:
+        """Builds prompts with this recipe's settings (a PromptBuilder)."""
+        from tagpr.chains.vocabulary import load_vocabulary
+        from tagpr.prompts.builder import PromptBuilder
+
+        written = self.folder / "chains" / "vocabulary.yaml"
+        tags = load_vocabulary(written if written.is_file() else None).names
+        return PromptBuilder(self.tokenizer, self.recipe.profile, self.recipe.prompt, tags, self.recipe.seed)
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        return {name: task for name, (task, _, _) in self.data.items()}
+
+    @property
+    def train(self) -> dict[str, list[Example]]:
+        return {name: train for name, (_, train, _) in self.data.items()}
+
+    def stages(self) -> list[Stage]:
+        """All stages in order, each with the part of the recipe it depends on."""
+        recipe, values = self.recipe, self.recipe.model_dump(mode="json")
+
+        def part(*keys: str) -> dict[str, Any]:
+            return {key: values[key] for key in keys}
+
+        return [
+            Stage("data", (), part("data"), self._data),
+            Stage("chains", ("data",), part("model", "profile", "prompt", "chains"), self._chains),
+            Stage("sft", ("data", "chains"), part("model", "profile", "prompt", "sft"), self._sft),
+            Stage("prmu", ("data", "sft"), part("model", "profile", "prompt", "prmu"), self._prmu),
+            Stage(
+                "guided",
+                ("data", "sft", "prmu") if recipe.rewards.gamma else ("data", "sft"),
+                part("profile", "prompt", "rewards", "guided"),
+                self._guided,
+            ),
+            Stage(
+                "exploratory",
+                ("data", "guided"),
+                part("profile", "prompt", "rewards", "exploratory"),
+                self._exploratory,
+            ),
+            Stage(
+                "evaluate",
+                ("data", "sft", "guided", "exploratory"),
+                part("model", "profile", "prompt", "evaluate"),
+                self._evaluate,
+            ),
+            Stage(
+                "report",
+                ("data", "chains", "sft", "prmu", "guided", "exploratory", "evaluate"),
+                part("name"),
+                self._report,
+            ),
+        ]
+
+    def _data(self, out: Path, progress: Progress) -> dict[str, Any]:
+        from tagpr.data import load_splits, write_examples
+
+        splits = load_splits(self.recipe.data, self.recipe.seed, self.recipe_folder)
+        for name, split in splits.items():
+            write_examples(out / name / "train.jsonl", split.train)
+            write_examples(out / name / "heldout.jsonl", split.heldout)
+        write_json(out / "tasks.json", [split.task.model_dump(mode="json") for split in splits.values()])
+        figures = {name: split.report for name, split in splits.items()}
+        write_json(out / "report.json", figures)
+        return figures
+
+    def _chains(self, out: Path, progress: Progress) -> dict[str, Any]:
+        from tagpr.chains.build import build_chains
+
+        recipe = self.recipe
+        funnel = build_chains(recipe.chains, self.tasks, self.train, self.prompts.build, out, recipe.seed, progress)
+        return {step.step: step.total for step in funnel.steps}
+
+    def _sft(self, out: Path, progress: Progress) -> dict[str, Any]:
+        from tagpr.training.sft import train_sft
+
+        return train_sft(self.model, self.chain_groups(), self.recipe.sft, out, self.recipe.seed, progress)
+
+    def chain_groups(self) -> list[Any]:
+        """The kept chains in token ids, those of one example together."""
+        import pyarrow.parquet as parquet
+
+        from tagpr.training.sft import ChainGroup
+
+        examples = {(name, example.id): example for name, train in self.train.items() for example in train}
+        chains: dict[tuple[str, str], list[list[int]]] = {}
+        for row in parquet.read_table(self.folder / "chains" / "chains.parquet").to_pylist():
+            ids = self.tokenizer(row["completion"], add_special_tokens=False)["input_ids"]
+            chains.setdefault((row["task"], row["example_id"]), []).append([*ids, self.tokenizer.eos_token_id])
+        return [
+            ChainGroup(self.prompts.ids(self.tasks[key[0]], examples[key]), completions)
+            for key, completions in chains.items()
+        ]
+
+    def _prmu(self, out: Path, progress: Progress) -> dict[str, Any]:
+        from tagpr.prmu.stage import make_prmu
+
+        return make_prmu(
+            self.folder / "sft" / "model",
+            self.prmu_backbone or self.model,
+            self.tasks,
+            self.train,
+            self.prompts,
+            self.vocabulary,
+            self.recipe.prmu,
+            out,
+            self.recipe.seed,
+            progress,
+        )
+
+    def _guided(self, out: Path, progress: Progress) -> dict[str, Any]:
+        prmu = None
+        if self.recipe.rewards.gamma:
+            from tagpr.prmu import PRMU
+
+            prmu = PRMU.from_pretrained(self.folder / "prmu" / "model").score
+        return self._rl("guided", "sft", prmu, out, progress)
+
+    def _exploratory(self, out: Path, progress: Progress) -> dict[str, Any]:
+        return self._rl("exploratory", "guided", None, out, progress)
+
+    def _rl(self, stage: str, start: str, prmu: Any, out: Path, progress: Progress) -> dict[str, Any]:
+        from tagpr.rewards.composite import CompositeReward
+        from tagpr.training.gspo import train_gspo
+
+        recipe = self.recipe
+        reward = CompositeReward(self.tasks, self.vocabulary, recipe.rewards, prmu, stage=stage)
+        rows = [
+            {
+                "prompt_ids": self.prompts.ids(task, example),
+                "example_id": example.id,
+                "task": name,
+                "user_id": example.user_id,
+                "target": example.target,
+            }
+            for name, (task, train, _) in self.data.items()
+            for example in train
+        ]
+        settings = recipe.guided if stage == "guided" else recipe.exploratory
+        return train_gspo(self.folder / start / "model", rows, reward, settings, out, recipe.seed, progress)
+
+    def _evaluate(self, out: Path, progress: Progress) -> dict[str, Any]:
+        from tagpr.evaluation.evaluate import evaluate_systems
+
+        folders = {
+            "base": self.model,
+            "sft": self.folder / "sft" / "model",
+            "guided": self.folder / "guided" / "model",
+            "final": self.folder / "exploratory" / "model",
+        }
+        recipe = self.recipe
+        metrics = evaluate_systems(
+            {name: folders[name] for name in recipe.evaluate.systems},
+            self.data,
+            self.vocabulary,
+            recipe.profile,
+            recipe.prompt,
+            recipe.evaluate,
+            out,
+            recipe.seed,
+            progress,
+        )
+        return {name: block["systems"] for name, block in metrics["tasks"].items()}
+
+    def _report(self, out: Path, progress: Progress) -> dict[str, Any]:
+        from tagpr.report import write_report
+
+        write_report(self.folder, out)
+        return {}
+
+
+def run_recipe(
+    name_or_path: str,
+    overrides: Sequence[str] = (),
+    runs: Path = Path("runs"),
+    only: str | None = None,
+    quiet: bool = False,
+    as_json: bool = False,
+) -> dict[str, Any]:
+    """Make every stage that is missing or out of date (or `only` one), print the results, return the manifests.
+
+    Raises RecipeError, DataError, ModelError or RunError for what a user can mend; a killed run continues when called
+    again.
+    """
+    recipe = load_recipe(name_or_path, overrides)
+    folder = runs / recipe.name
+    workspace = Workspace(recipe, folder, find_recipe(name_or_path).parent)
+    manifests: dict[str, Any] = {}
+    began = time.monotonic()
+    try:
+        with locked(folder):
+            for stage in workspace.stages():
+                if only not in (None, stage.name):
+                    continue
+                with stage_progress(stage.name, quiet) as progress:
+                    manifest, made = run_stage(folder, stage, recipe.seed, progress)
+                manifests[stage.name] = manifest
+                if not quiet:
+                    state = clock(manifest["measured"]["seconds"]) if made else "done before"
+                    sys.stderr.write(f"{stage.name:<12} {state}\n")
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; the same command continues from here\n")
+        raise SystemExit(130) from None
+    summary = {"run": str(folder), "seconds": round(time.monotonic() - began, 1), "stages": manifests}
+    if as_json:
+        sys.stdout.write(json.dumps(summary, ensure_ascii=False) + "\n")
+    elif only in (None, "evaluate") and not quiet:
+        from tagpr.evaluation.table import print_results
+
+        print_results(read_json(folder / "evaluate" / "metrics.json"))
+    if only in (None, "report") and not as_json:
+        sys.stdout.write(f"report: {folder / 'report' / 'index.html'}\n")
+    return summary

@@ -20,7 +20,7 @@ from trl import SFTConfig, SFTTrainer
 from tagpr.errors import ModelError, RunError
 from tagpr.files import write_jsonl
 from tagpr.llm.models import fast_dtype, load_causal_lm, load_tokenizer
-from tagpr.llm.shared_prompt import PromptGroup, completion_logprobs
+from tagpr.llm.shared_prompt import Group, completion_logprobs, micro_batches
 from tagpr.training.settings import SFTSettings
 
 logger = logging.getLogger(__name__)
@@ -43,10 +43,10 @@ class SharedPromptSFTTrainer(SFTTrainer):
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """One backward per micro-batch of at most `tokens_per_forward` tokens; returns the summed loss."""
-        parts = _split(inputs["groups"], self.tokens_per_forward)
+        groups = inputs["groups"]
         total: torch.Tensor | None = None
-        for groups in parts:
-            loss = super().training_step(model, {"groups": groups}, num_items_in_batch)
+        for part in micro_batches(groups, self.tokens_per_forward):
+            loss = super().training_step(model, {"groups": [groups[i] for i in part]}, num_items_in_batch)
             total = loss if total is None else total + loss
         assert total is not None
         return total
@@ -66,22 +66,10 @@ class SharedPromptSFTTrainer(SFTTrainer):
 
 
 def _collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    groups = [PromptGroup(tuple(row["prompt_ids"]), tuple(map(tuple, row["completion_ids"]))) for row in rows]
+    groups = [Group(row["prompt_ids"], row["completion_ids"]) for row in rows]
     count = sum(len(ids) for group in groups for ids in group.completions)
     # `labels` only tells the Trainer how many tokens carry loss (it counts from position 1 on)
     return {"groups": groups, "labels": torch.cat([torch.tensor([[-100]]), torch.zeros(1, count, dtype=torch.long)], 1)}
-
-
-def _split(groups: Sequence[PromptGroup], budget: int) -> list[list[PromptGroup]]:
-    """Micro-batches of groups of similar length whose padded size stays within `budget` tokens (at least one each)."""
-    parts: list[list[PromptGroup]] = []
-    longest = 0
-    for group in sorted(groups, key=lambda g: len(g.prompt) + sum(map(len, g.completions))):
-        longest = len(group.prompt) + sum(map(len, group.completions))
-        if not parts or longest * (len(parts[-1]) + 1) > budget:
-            parts.append([])
-        parts[-1].append(group)
-    return parts
 
 
 class _Log(TrainerCallback):
@@ -122,9 +110,7 @@ def train_sft(
     steps = max(1, round(math.ceil(len(kept) / settings.batch_size) * settings.epochs))
     arguments = SFTConfig(
         output_dir=str(out / "checkpoints"),
-        per_device_train_batch_size=max(1, settings.batch_size // int(torch.distributed.get_world_size()))
-        if torch.distributed.is_initialized()
-        else settings.batch_size,
+        per_device_train_batch_size=max(1, settings.batch_size // _processes()),
         max_steps=steps,
         learning_rate=settings.learning_rate,
         warmup_steps=math.ceil(steps * settings.warmup_ratio),
@@ -199,6 +185,10 @@ def _within(groups: Sequence[ChainGroup], longest: int) -> tuple[list[ChainGroup
         if short:
             kept.append(ChainGroup(group.prompt_ids, short))
     return kept, left_out
+
+
+def _processes() -> int:
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
 def _lora(rank: int | None) -> Any:

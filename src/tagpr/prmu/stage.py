@@ -1,0 +1,118 @@
+"""The PRMU stage: roll the policy out, make preference pairs, train, diagnose. Each step is a function of this room."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tagpr.chains.vocabulary import Vocabulary
+from tagpr.files import write_json
+from tagpr.prmu.pairs import build_pairs, read_pairs, write_pairs
+from tagpr.prmu.settings import PRMUSettings
+from tagpr.tasks.types import Example, Task
+
+if TYPE_CHECKING:
+    from tagpr.prompts.builder import PromptBuilder
+
+Progress = Callable[[int, int, str], None]
+
+
+def make_prmu(
+    policy: Path,
+    backbone: Path,
+    tasks: Mapping[str, Task],
+    train: Mapping[str, Sequence[Example]],
+    prompts: "PromptBuilder",
+    vocabulary: Vocabulary,
+    settings: PRMUSettings,
+    out: Path,
+    seed: int,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write `out/pairs.parquet`, `out/pairs.json` (counts), `out/model` and `out/diagnosis.json`; return figures.
+
+    policy: the SFT checkpoint that is rolled out. Pairs that are there already are kept (a killed stage goes on).
+    """
+    from tagpr.prmu.diagnosis import diagnose
+    from tagpr.prmu.reward_model import PRMU
+    from tagpr.prmu.train import train_prmu
+
+    path = out / "pairs.parquet"
+    if not path.is_file():
+        rollouts = _rollouts(policy, tasks, train, prompts, vocabulary, settings, seed, progress)
+        made = build_pairs(rollouts, settings, seed)
+        write_json(out / "pairs.json", made.card())
+        write_pairs(path, made.pairs)
+    pairs = read_pairs(path)
+    histories = _histories(tasks, train, prompts) if settings.user_option == "profile-encoded" else None
+    figures = train_prmu(backbone, pairs, settings, out, seed, progress, histories, prompts.tokenizer)
+    if any(pair.split != "train" for pair in pairs):
+        diagnosis = diagnose(PRMU.from_pretrained(out / "model"), pairs, seed, histories)
+        write_json(out / "diagnosis.json", diagnosis)
+        figures["words"] = diagnosis["words"]
+    return figures
+
+
+def _rollouts(
+    policy: Path,
+    tasks: Mapping[str, Task],
+    train: Mapping[str, Sequence[Example]],
+    prompts: "PromptBuilder",
+    vocabulary: Vocabulary,
+    settings: PRMUSettings,
+    seed: int,
+    progress: Progress | None,
+) -> list[Any]:
+    from tagpr.llm.generation import generate
+    from tagpr.llm.models import eos_token_ids, load_causal_lm
+    from tagpr.prmu.rollouts import choose_examples, make_rollouts
+
+    model = load_causal_lm(policy).eval()
+    ends = eos_token_ids(model, prompts.tokenizer)
+
+    def sample(ids: list[list[int]], count: int, number: int) -> list[list[Sequence[int]]]:
+        completions = generate(
+            model,
+            ids,
+            count,
+            max_new_tokens=settings.max_new_tokens,
+            eos_token_ids=ends,
+            temperature=settings.temperature,
+            seed=number,
+            progress=None if progress is None else lambda done, total, note: progress(done, total, "rollouts"),
+        )
+        return [[row.token_ids for row in rows] for rows in completions]
+
+    def decode(ids: Sequence[int]) -> str:
+        return prompts.tokenizer.decode([i for i in ids if i not in ends])
+
+    chosen = choose_examples(train, settings.prompts, seed)
+    return make_rollouts(
+        sample,
+        decode,
+        tasks,
+        chosen,
+        [prompts.ids(tasks[example.task], example) for example in chosen],
+        [prompts.ids(tasks[example.task], example, with_profile=False) for example in chosen],
+        vocabulary,
+        settings,
+        seed,
+    )
+
+
+def _histories(
+    tasks: Mapping[str, Task], train: Mapping[str, Sequence[Example]], prompts: "PromptBuilder"
+) -> dict[str, list[list[int]]]:
+    """Token ids of every user's past items, worded as in the prompts."""
+    from tagpr.prompts.neutral import neutralise
+    from tagpr.tasks.templates import render
+
+    histories: dict[str, dict[str, list[int]]] = {}
+    for name in sorted(train):
+        for example in train[name]:
+            items = histories.setdefault(example.user_id, {})
+            for item in example.profile:
+                if item.id not in items:
+                    fields = {key: neutralise(value) for key, value in item.fields.items()}
+                    text = render(tasks[name].entry, fields)
+                    items[item.id] = prompts.tokenizer(text, add_special_tokens=False)["input_ids"]
+    return {user: list(items.values()) for user, items in histories.items()}

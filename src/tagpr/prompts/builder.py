@@ -1,0 +1,36 @@
+"""`PromptBuilder`: choosing history, wording and tokenising in one object, with the same settings for every stage."""
+
+from typing import Any
+
+from tagpr.profiles import choose
+from tagpr.profiles.settings import ProfileSettings
+from tagpr.prompts.build import Prompt, build_prompt
+from tagpr.prompts.ids import prompt_ids
+from tagpr.prompts.settings import PromptSettings
+from tagpr.tasks.types import Example, Task
+
+
+class PromptBuilder:
+    """Prompts as the policy sees them. What is built once is kept."""
+
+    def __init__(
+        self, tokenizer: Any, profile: ProfileSettings, prompt: PromptSettings, tags: tuple[str, ...], seed: int
+    ) -> None:
+        self.tokenizer, self.profile, self.prompt, self.tags, self.seed = tokenizer, profile, prompt, tags, seed
+        self._built: dict[tuple[str, str, bool], Prompt] = {}
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text without special tokens."""
+        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def build(self, task: Task, example: Example, with_profile: bool = True) -> Prompt:
+        """The prompt of an example; without its profile it is the zero-shot prompt of the same question."""
+        key = (task.name, example.id, with_profile)
+        if key not in self._built:
+            entries = choose(task, example, self.profile, self.seed) if with_profile else ()
+            self._built[key] = build_prompt(task, example, entries, self.prompt, self.count_tokens, self.tags)
+        return self._built[key]
+
+    def ids(self, task: Task, example: Example, with_profile: bool = True) -> list[int]:
+        """Token ids of the prompt, chat template and generation prompt included."""
+        return prompt_ids(self.build(task, example, with_profile), self.tokenizer)
