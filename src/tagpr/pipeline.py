@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tagpr.files import read_json, write_json
+from tagpr.llm.memory import keep_freed_memory
 from tagpr.progress import clock, stage_progress
 from tagpr.recipe import Recipe, find_recipe, load_recipe
 from tagpr.runs import Progress, Stage, locked, run_stage
@@ -269,6 +270,7 @@ def run_recipe(
     workspace = Workspace(recipe, folder, find_recipe(name_or_path).parent)
     manifests: dict[str, Any] = {}
     began = time.monotonic()
+    keep_freed_memory()
     try:
         with locked(folder):
             for stage in workspace.stages():

@@ -18,7 +18,7 @@ def print_results(metrics: dict[str, Any]) -> None:
         table.add_column("system")
         for metric in columns:
             table.add_column(metric, justify="right")
-        table.add_column(f"{main} - base [95% interval]", justify="right")
+        table.add_column(f"{main} - base, 95%", justify="right", no_wrap=True)
         for system, row in {**block["systems"], **block.get("sanity", {})}.items():
             difference = block["difference_to_base"].get(system, {}).get(main)
             text = (
