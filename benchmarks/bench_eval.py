@@ -26,8 +26,8 @@ from tagpr.profiles.settings import ProfileSettings
 from tagpr.prompts.settings import PromptSettings
 from tagpr.tasks import Task
 
-BATCH = 16
-NEW_TOKENS = 48
+BATCH = 32
+NEW_TOKENS = 128
 
 
 def predict_figures(model_spec: str, examples: int, dtype: str) -> dict[str, float]:

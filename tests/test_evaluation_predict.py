@@ -8,7 +8,7 @@ import pytest
 
 from fake_run import fake_completion, fake_examples
 from tagpr.chains.vocabulary import load_vocabulary
-from tagpr.errors import DataError, RunError
+from tagpr.errors import DataError
 from tagpr.evaluation.predict import predict
 from tagpr.evaluation.questions import Question, with_other_history
 from tagpr.evaluation.settings import EvaluationSettings
@@ -75,7 +75,7 @@ def test_rows_are_in_the_order_of_the_questions(examples, tmp_path):
     assert all(row.scores == {"accuracy": 1.0} and row.format_ok for row in rows if "and then" not in row.completion)
     lengths = [len(prompt) for batch in parrot.batches for prompt in batch]
     assert lengths == sorted(lengths, reverse=True)
-    assert seen[-1] == (23, 23) and [path.name for path in tmp_path.iterdir()] == ["t.jsonl"]
+    assert seen[-1] == (23, 23) and {path.name for path in tmp_path.iterdir()} == {"t.jsonl", ".t.made-from"}
 
 
 def test_a_killed_run_keeps_its_chunks_and_ends_the_same(examples, tmp_path):
@@ -108,10 +108,13 @@ def test_shards_share_the_work(examples, tmp_path):
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
-def test_answers_to_other_examples_are_refused(examples, tmp_path):
-    _predict(Parrot(examples), examples, tmp_path / "t.jsonl")
-    with pytest.raises(RunError, match="other examples"):
-        _predict(Parrot(examples), examples[:-1], tmp_path / "t.jsonl")
+def test_answers_of_another_model_or_to_other_examples_are_not_kept(examples, tmp_path):
+    out = tmp_path / "t.jsonl"
+    _predict(Parrot(examples), examples, out, key="one")
+    _predict(parrot := Parrot(examples), examples, out, key="two")
+    assert len(parrot.batches) == 5
+    rows = _predict(parrot := Parrot(examples), examples[:-1], out, key="two")
+    assert len(rows) == 22 and len(parrot.batches) == 5
 
 
 def test_another_history_is_always_somebody_elses(examples):

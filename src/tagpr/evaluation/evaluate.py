@@ -10,7 +10,7 @@ from typing import Any
 
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.evaluation.answerer import Answerer
-from tagpr.evaluation.predict import Progress, is_complete, model_key, predict
+from tagpr.evaluation.predict import Progress, model_key, predict
 from tagpr.evaluation.predictions import Prediction
 from tagpr.evaluation.questions import ask, with_other_history
 from tagpr.evaluation.sanity import sanity_answers
@@ -62,8 +62,6 @@ def evaluate_systems(
                 lambda example, donors=donors: f"other:{donors[example.id]}" if donors else "own",
             )
             target = out / "predictions" / system / f"{name}.jsonl"
-            if not is_complete(target, questions):
-                answerer.load()
 
             def report(part: int, _: int, __: str, before: int = done, note: str = f"{system} {name}") -> None:
                 if progress is not None:

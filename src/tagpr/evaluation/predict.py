@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from tagpr.chains.vocabulary import Vocabulary
-from tagpr.errors import RunError
 from tagpr.evaluation.predictions import Prediction, judge, read_predictions, write_predictions
 from tagpr.evaluation.questions import Question
 from tagpr.evaluation.settings import EvaluationSettings
+from tagpr.files import write_text
 from tagpr.tasks.types import Task
 
 logger = logging.getLogger(__name__)
@@ -44,15 +44,12 @@ def predict(
 
     key: says which model and decoding settings answer; parts made with another key are not used.
     shard: (i, n) answers every n-th chunk; with n > 1 the list is empty until the last process has finished.
-    Rows already on disk are kept. Raises RunError where `out` exists and was made from other questions.
+    Rows already on disk are kept, if they were made from the same questions with the same key.
     """
+    if is_complete(out, task, questions, chunk, key):
+        return read_predictions(out)
     fingerprint = _fingerprint(task, questions, chunk, key)
     parts = out.with_name(f".{out.stem}-{fingerprint}.parts")
-    if out.is_file() and not parts.exists():
-        rows = read_predictions(out)
-        if [row.id for row in rows] != [question.example.id for question in questions]:
-            raise RunError(f"{out}: holds answers to other examples; delete it or choose another folder")
-        return rows
     order = sorted(range(len(questions)), key=lambda i: (-len(questions[i].prompt_ids), i))
     chunks = [order[i : i + chunk] for i in range(0, len(order), chunk)]
     mine = [number for number in range(len(chunks)) if number % shard[1] == shard[0]]
@@ -79,15 +76,20 @@ def predict(
     by_id = {row.id: row for number in range(len(chunks)) for row in read_predictions(parts / f"{number:05d}.jsonl")}
     rows = [by_id[question.example.id] for question in questions]
     write_predictions(out, rows)
+    write_text(_origin(out), fingerprint + "\n")
     shutil.rmtree(parts)
     return rows
 
 
-def is_complete(out: Path, questions: Sequence[Question]) -> bool:
-    """Are there answers to exactly these questions, so that no model has to be loaded?"""
-    if not out.is_file() or any(out.parent.glob(f".{out.stem}-*.parts")):
-        return False
-    return [row.id for row in read_predictions(out)] == [question.example.id for question in questions]
+def is_complete(out: Path, task: Task, questions: Sequence[Question], chunk: int, key: str) -> bool:
+    """Does `out` hold the answers to exactly these questions, so that no model has to be loaded?"""
+    origin = _origin(out)
+    return out.is_file() and origin.is_file() and origin.read_text() == _fingerprint(task, questions, chunk, key) + "\n"
+
+
+def _origin(out: Path) -> Path:
+    """Where the fingerprint stands of what a predictions file was made from."""
+    return out.with_name(f".{out.stem}.made-from")
 
 
 def _row(task: Task, question: Question, completion: Any, tokenizer: Any, vocabulary: Vocabulary) -> Prediction:

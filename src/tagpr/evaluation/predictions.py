@@ -79,3 +79,13 @@ def read_predictions(path: Path) -> list[Prediction]:
         except TypeError as error:
             raise DataError(f"{path}:{number}: not a prediction ({error}); see tagpr.evaluation.Prediction") from None
     return rows
+
+
+def main_score(row: Prediction) -> float:
+    """One number of a prediction, larger is better: accuracy, mean of ROUGE-1 and ROUGE-L, or minus the error."""
+    scores = row.scores
+    if "accuracy" in scores:
+        return scores["accuracy"]
+    if "mae" in scores:
+        return -scores["mae"]
+    return (scores["rouge1"] + scores["rougeL"]) / 2

@@ -14,7 +14,7 @@ from typing import Any
 
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Tag, Vocabulary
-from tagpr.evaluation.predictions import Prediction
+from tagpr.evaluation.predictions import Prediction, main_score
 from tagpr.report.reading import RunData
 from tagpr.tasks.types import Example, Task
 
@@ -78,16 +78,6 @@ def pack_cases(run: RunData, system: str, reference: str = "base") -> PackedCase
     return PackedCases(pack(index), pack(search), chunks, len(cases), outcomes)
 
 
-def main_score(task: Task | None, row: Prediction) -> float:
-    """One number of a row, larger is better: accuracy, mean ROUGE, or minus the error."""
-    scores = row.scores
-    if "accuracy" in scores:
-        return scores["accuracy"]
-    if "mae" in scores:
-        return -scores["mae"]
-    return sum(scores[name] for name in ("rouge1", "rougeL") if name in scores) / 2
-
-
 def _case(
     name: str,
     task: Task | None,
@@ -99,7 +89,7 @@ def _case(
 ) -> dict[str, Any]:
     change = 0.0
     if system in answered and reference in answered:
-        change = main_score(task, answered[system]) - main_score(task, answered[reference])
+        change = main_score(answered[system]) - main_score(answered[reference])
     first = next(iter(answered.values()))
     history = _history(task, example, answered)
     texts = [value for item in history for _, value in item["fields"]]

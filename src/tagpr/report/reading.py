@@ -74,7 +74,7 @@ def read_run(run: Path) -> RunData:
         diagnosis=_optional(run / "prmu" / "diagnosis.json", read_json, {}),
         manifests={stage: _optional(run / stage / "manifest.json", read_json, {}) for stage in STAGES},
         vocabulary=_vocabulary(run / "chains" / "vocabulary.yaml"),
-        analyses=_optional(run / "evaluate" / "analyses.json", read_json, {}),
+        analyses=_optional(run / "analyses" / "analyses.json", read_json, {}),
     )
 
 

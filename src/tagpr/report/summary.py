@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tagpr.evaluation.predictions import main_score
 from tagpr.evaluation.statistics import LOWER_IS_BETTER
-from tagpr.report.cases import main_score
 from tagpr.report.reading import STAGES, RunData
 
 LABELS = {
@@ -135,11 +135,10 @@ def _people(run: RunData, task: str, system: str) -> dict[str, int]:
     """Users whose mean score went up, down or stayed against Base."""
     by_system = run.predictions.get(task, {})
     changes: dict[str, float] = {}
-    card = run.tasks.get(task)
     base = {row.id: row for row in by_system.get("base", [])}
     for row in by_system.get(system, []):
         if row.id in base:
-            change = main_score(card, row) - main_score(card, base[row.id])
+            change = main_score(row) - main_score(base[row.id])
             changes[row.user_id] = changes.get(row.user_id, 0.0) + change
     counts = {"better": 0, "same": 0, "worse": 0}
     for change in changes.values():
