@@ -146,7 +146,35 @@ def build_fake_run(folder: Path, users: int = 40, per_user: int = 1, seed: int =
                 "measured": {"date": "2026-11-21T05:00:00+00:00", "seconds": measured, "peak_memory_mib": 3100},
             },
         )
+    _write_fake_analyses(folder, tasks, metrics)
     return folder
+
+
+def _write_fake_analyses(folder: Path, tasks: list[Task], metrics: dict) -> None:
+    """analyses.json with every part: the systems' own blocks stand in for those of each sweep's value."""
+    blocks = {task.name: metrics["tasks"][task.name] for task in tasks}
+    change = {"mean": -0.1, "low": -0.2, "high": 0.02}
+    use = {
+        key: {"n": 40, "moved": {**change, "mean": 0.4}, "quality": change} for key in ("other", "none", "exchanged")
+    }
+    practitioner = {
+        "profile_use": {"base": use, "final": use},
+        "evidence": {"final": {"quotations": 50, "in_history": 40, "in_question": 4, "hallucinated": 0.12}},
+        "by_history_length": [
+            {"items": items, "n": 20, "score": 0.4 + i / 20, "reference": 0.3, "difference": change}
+            for i, items in enumerate(("1", "2-3", "4-7", "8-15"))
+        ],
+        "who_loses": [{"user_id": "u0007", "change": -1.0, "n": 1, "cases": ["package-section-7-0"]}],
+    }
+    write_json(
+        folder / "analyses" / "analyses.json",
+        {
+            "profile_length": {name: dict.fromkeys(("2", "4", "8"), block) for name, block in blocks.items()},
+            "retriever": {name: dict.fromkeys(("recency", "bm25", "random"), block) for name, block in blocks.items()},
+            "rewards": {"0.8, 0.8, 0.2": blocks, "1, 1, 1": blocks},
+            "practitioner": dict.fromkeys(blocks, practitioner),
+        },
+    )
 
 
 def _prediction(task, example, system, rate, vocabulary, rng, heldout) -> Prediction:

@@ -11,7 +11,7 @@ import pytest
 
 from fake_run import build_fake_run
 from tagpr.errors import RunError
-from tagpr.report import write_report
+from tagpr.report import write_comparison, write_report
 from tagpr.report.page import json_data
 from tagpr.report.svg import nice_ticks
 from tagpr.report.words import frequent, words
@@ -94,6 +94,9 @@ def test_figures_are_saved_with_their_numbers(run, page):
     names = {path.stem for path in folder.glob("*.svg")}
     assert names == {path.stem for path in folder.glob("*.csv")}
     assert {"chain-length", "tag-frequency", "rl-reward", "rl-prmu", "sft-loss", "funnel", "transitions"} <= names
+    assert {"sweep-profile-length-package-section", "sweep-retriever-package-synopsis"} <= names
+    assert {"rewards-package-section", "profile-use-package-section", "evidence-package-section"} <= names
+    assert {"cold-start-package-section", "losers-package-section", "words-base", "faults"} <= names
     assert len((folder / "rl-reward.csv").read_text().splitlines()) == 1 + 40 + 15
     from xml.etree import ElementTree
 
@@ -142,3 +145,36 @@ def test_words_of_any_script():
 def test_ticks_hold_the_range(low, high):
     ticks = nice_ticks(low, high)
     assert ticks[0] <= low and ticks[-1] >= high and 2 <= len(ticks) <= 8
+
+
+def test_comparison_of_runs(run, tmp_path):
+    other = build_fake_run(tmp_path / "other", users=30, seed=0)
+    smaller = build_fake_run(tmp_path / "smaller", users=12, seed=4)
+    text = write_comparison([run, other, smaller], tmp_path / "out.html").read_text(encoding="utf-8")
+    elements = _Elements()
+    elements.feed(text)
+    assert len(elements.ids) == len(set(elements.ids))
+    assert "other" in text and "smaller" in text and "Which run is better?" in text
+    assert "0.0 [0.0, 0.0]" in text  # the same answers: no difference; the smaller run has other questions
+    assert text.count("0.0 [0.0, 0.0]") == 1
+    with pytest.raises(RunError, match="no such run folder"):
+        write_comparison([run, tmp_path / "nothing"], tmp_path / "out.html")
+
+
+def test_report_commands(run, tmp_path):
+    from typer.testing import CliRunner
+
+    from tagpr.cli import app
+
+    out = tmp_path / "page.html"
+    result = CliRunner().invoke(app, ["report", str(run), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert out.is_file() and str(out) in result.output.replace("\n", "")
+    result = CliRunner().invoke(app, ["report", str(run), str(run), "--out", str(tmp_path / "both.html")])
+    assert result.exit_code == 0 and (tmp_path / "both.html").is_file()
+    predictions = run / "evaluate" / "predictions"
+    files = [str(predictions / system / "package-section.jsonl") for system in ("base", "final")]
+    result = CliRunner().invoke(app, ["rescore", *files, "--task", "package-section", "--json"])
+    stored = json.loads((run / "evaluate" / "metrics.json").read_text())["tasks"]["package-section"]["systems"]
+    found = json.loads(result.output)["tasks"]["package-section"]["systems"]
+    assert found == {name: stored[name] for name in ("base", "final")}

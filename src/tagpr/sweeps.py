@@ -4,6 +4,7 @@ Opens the run, asks its systems under changed conditions (`tagpr.evaluation.deep
 `analyses.json`. The sweep over reward weights trains: a run per setting, sharing the stages that do not depend on them.
 """
 
+import json
 import logging
 import multiprocessing
 import os
@@ -191,6 +192,38 @@ def rewards(
     found = {label: read_json(runs / name / "evaluate" / "metrics.json")["tasks"] for label, name in names.items()}
     write_analyses(folder / "analyses" / "analyses.json", rewards=found)
     return write_report(folder, folder / "analyses")
+
+
+def show_metrics(metrics: dict[str, Any], as_json: bool) -> None:
+    """Print a metrics.json's content as a table, or as JSON."""
+    if as_json:
+        sys.stdout.write(json.dumps(metrics, ensure_ascii=False) + "\n")
+    else:
+        from tagpr.evaluation.table import print_results
+
+        print_results(metrics)
+
+
+def parse_weights(weights: Sequence[str] | None) -> Sequence[tuple[float, float, float]]:
+    """`["0.8,0.8,0.2"]` -> [(0.8, 0.8, 0.2)]; None -> the six of table 6. Raises RecipeError naming the bad one."""
+    if not weights:
+        return REWARD_SETTINGS
+    found = []
+    for text in weights:
+        try:
+            alpha, beta, gamma = (float(part) for part in text.split(","))
+        except ValueError:
+            raise RecipeError(f"weights '{text}': write three numbers, e.g. 0.8,0.8,0.2") from None
+        found.append((alpha, beta, gamma))
+    return found
+
+
+def whole_numbers(text: str) -> list[int]:
+    """`"2,4"` -> [2, 4]. Raises RecipeError where a part is no whole number from 0."""
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise RecipeError(f"lengths '{text}': write whole numbers with commas, e.g. 2,4,8")
+    return [int(part) for part in parts]
 
 
 def _weights(alpha: float, beta: float, gamma: float) -> list[str]:

@@ -1,13 +1,17 @@
-"""The HTML report of a run and its figures. `write_report(run, out)`; light to import."""
+"""The HTML report of a run and its figures: `write_report(run, out)`, `write_comparison(runs, out)`."""
 
 from typing import Any
 
-__all__ = ["write_report"]
+__all__ = ["write_comparison", "write_report"]
 
 
 def __getattr__(name: str) -> Any:
-    if name != "write_report":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from tagpr.report.page import write_report
+    if name == "write_report":
+        from tagpr.report.page import write_report
 
-    return write_report
+        return write_report
+    if name == "write_comparison":
+        from tagpr.report.compare import write_comparison
+
+        return write_comparison
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -77,7 +77,7 @@ def _practitioner(task: str, block: dict[str, Any]) -> list[Figure]:
                 bar_chart(title, moved, percent=True),
                 ("history", "system", "share"),
                 rows,
-                "A model that reads the person answers differently with another history; one that reads the text does not.",
+                "A model that reads the person moves with the history; one that goes by the text alone stays.",
             )
         )
         title = f"{task}: quality against the own history"

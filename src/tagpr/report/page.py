@@ -51,11 +51,11 @@ def all_figures(data: RunData) -> list[Figure]:
 def render(data: RunData, figures: list[Figure]) -> str:
     """The page as text."""
     system = next((name for name in ("final", "guided", "sft") if name in data.systems), "base")
-    style, script = _asset("page.css"), _asset("page.js")
+    style, script = asset("page.css"), asset("page.js")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.globals |= {"label": label, "show": show, "minutes": minutes}
     environment.filters["json_data"] = json_data
-    template = environment.from_string(_asset("page.html.jinja"))
+    template = environment.from_string(asset("page.html.jinja"))
     stages = costs(data)
     return template.render(
         run=data,
@@ -84,7 +84,8 @@ def json_data(value: Any) -> Markup:
     return Markup(text)
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a file of this folder: template, style or script."""
     return resources.files("tagpr.report").joinpath(name).read_text(encoding="utf-8")
 
 
@@ -118,7 +119,7 @@ def _table(name: str, block: dict[str, Any]) -> dict[str, Any]:
                     f"[{show(metric, change['low'], True)}, {show(metric, change['high'], True)}]"
                     if change
                     else "",
-                    "mark": _mark(metric, change),
+                    "mark": mark(metric, change),
                 }
             )
         rows.append({"system": key, "sanity": key not in systems, "cells": cells})
@@ -135,13 +136,13 @@ def _table(name: str, block: dict[str, Any]) -> dict[str, Any]:
                     "mean": show(main, change["mean"], True),
                     "low": show(main, change["low"], True),
                     "high": show(main, change["high"], True),
-                    "mark": _mark(main, change),
+                    "mark": mark(main, change),
                 }
             )
     return {"task": name, "n": block.get("n"), "metrics": order, "rows": rows, "pairs": pairs, "main": main}
 
 
-def _mark(metric: str, change: dict[str, float] | None) -> str:
+def mark(metric: str, change: dict[str, float] | None) -> str:
     """better, worse, or nothing where the interval holds 0 (and for lengths, which are neither)."""
     if not change or metric == "chain_tokens" or change["low"] <= 0 <= change["high"]:
         return ""
