@@ -225,7 +225,7 @@ class _Trainer:
         )
         raise RunError(f"step {step + 1}: {what}; the batch is in {path}; lower learning_rate or look at its rewards")
 
-    # -- checkpoints ------------------------------------------------------------------------------------------------
+    # -- checkpoints
 
     def save(self, step: int) -> None:
         """Write `checkpoints/step-N` atomically and drop the one before. Only process 0 writes."""

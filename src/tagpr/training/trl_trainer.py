@@ -1,0 +1,248 @@
+"""`SharedPromptGRPOTrainer`: TRL's GRPOTrainer with every prompt run once, in generation and in the loss. Any task.
+
+A drop-in: same arguments, same losses, same logs. It changes four things: completions are drawn by our generator
+(transformers path only); log-probabilities come from one packed row per micro-batch; minibatches are made of whole
+groups; and a minibatch is worked through in micro-batches by token budget, leaving out groups without variance.
+Where that cannot hold (sliding windows, images, tools, vLLM, which shares prefixes itself) TRL's own code runs, with
+one logged line. Settings of which nothing would come are refused.
+
+    trainer = SharedPromptGRPOTrainer(model, reward, GRPOConfig(...), train_dataset=..., tokens_per_forward=8192)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import time
+from typing import Any
+
+import torch
+from accelerate import DistributedType
+from accelerate.logging import get_logger
+from torch import Tensor
+from trl import GRPOTrainer
+from trl.models import unwrap_model_for_generation
+from trl.trainer.utils import pad, split_tensor_dict
+
+from tagpr.errors import RecipeError
+from tagpr.llm.generation import generate
+from tagpr.llm.group_attention import why_not_shared
+from tagpr.llm.shared_prompt import Group, completion_logprobs, micro_batches
+
+logger = get_logger(__name__)
+
+
+class SharedPromptGRPOTrainer(GRPOTrainer):
+    """GRPOTrainer that runs each prompt once. `tokens_per_forward` bounds a micro-batch of the loss (whole groups)."""
+
+    def __init__(self, *args: Any, tokens_per_forward: int = 16384, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.tokens_per_forward = tokens_per_forward
+        self._said: set[str] = set()
+        self._ready = False
+        refuse_idle_settings(self)
+
+    def _fallback(self, longest: int) -> bool:
+        base = self.accelerator.unwrap_model(self.model)
+        base = base.get_base_model() if hasattr(base, "get_base_model") else base
+        reason = why_not_shared(base, longest)
+        if self._is_vlm or self.tools or self.aux_loss_enabled:
+            reason = "images, tools and mixture-of-experts losses run through TRL's own code"
+        if reason and reason not in self._said:
+            self._said.add(reason)
+            logger.warning(f"prompts are not shared: {reason}", main_process_only=True)
+        return reason is not None
+
+    # -- generation
+
+    def _generate_single_turn(
+        self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, *args: Any, **kwargs: Any
+    ) -> Any:
+        longest = max(map(len, prompt_ids)) + self.max_completion_length
+        plain = not (self.use_vllm or self.use_transformers_continuous_batching or multimodal_fields)
+        config = self.generation_config
+        plain = plain and not (config.top_k or config.min_p or (config.repetition_penalty or 1.0) != 1.0)
+        grouped = all(list(prompt_ids[i]) == list(prompt_ids[i - i % num_generations]) for i in range(len(prompt_ids)))
+        if not plain or not grouped or len(prompt_ids) % num_generations or self._fallback(longest):
+            return super()._generate_single_turn(
+                prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs
+            )
+        with (
+            unwrap_model_for_generation(
+                self.model_wrapped, self.accelerator, gather_deepspeed3_params=self.args.ds3_gather_for_generation
+            ) as model,
+            self._dist.summon_full_params(self.model_wrapped, recurse=False),
+            self.accelerator.autocast(),
+        ):
+            groups = generate(
+                model,
+                [list(ids) for ids in prompt_ids[::num_generations]],
+                num_generations,
+                max_new_tokens=self.max_completion_length,
+                eos_token_ids=self.eos_token_ids,
+                pad_token_id=self._tokenizer.pad_token_id,
+                temperature=self.temperature,
+                top_p=self.args.top_p,
+                # drawn from the process's generator, which TRL seeds per rank and the Trainer checkpoints
+                seed=int(torch.randint(2**62, ()).item()),
+                rows=max(len(prompt_ids), 1),
+            )
+        return [completion.token_ids for group in groups for completion in group], None
+
+    # -- minibatches of whole groups, micro-batches by tokens
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        if self._ready:
+            return generation_batch
+        if not self.model.training:
+            return super()._prepare_inputs(generation_batch)
+        every = self.args.steps_per_generation * self.num_iterations
+        if self._step % every == 0 or self._buffered_inputs is None:
+            batch = self._generate_and_score_completions(generation_batch)
+            self._buffered_inputs = split_tensor_dict(self._shuffle_groups(batch), self.args.steps_per_generation)
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def _shuffle_groups(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """A random order of whole groups: TRL's shuffle of rows would part a prompt's completions."""
+        rows, size = len(batch["completion_ids"]), self.num_generations
+        if rows % size or (rows // self.args.steps_per_generation) % size:
+            return batch
+        order = (torch.randperm(rows // size)[:, None] * size + torch.arange(size)).flatten()
+        return {k: v[order.to(v.device)] if isinstance(v, Tensor) and v.ndim else v for k, v in batch.items()}
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """TRL's step with one backward per micro-batch; the sum of the gradients is the same."""
+        begun = time.perf_counter()
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+        parts = self._micro_batches(inputs)
+        self._ready = True
+        total = torch.zeros((), device=self.accelerator.device)
+        rows = len(inputs["completion_ids"])
+        try:
+            for i, part in enumerate(parts):
+                last = i == len(parts) - 1
+                with self.accelerator.no_sync(model) if not last else contextlib.nullcontext():
+                    with self.compute_loss_context_manager():
+                        loss = self.compute_loss(model, part) * (len(part["completion_ids"]) / rows)
+                    self.accelerator.backward(loss)
+                total += loss.detach()
+        finally:
+            self._ready = False
+        if not torch.isfinite(total):
+            raise RuntimeError(f"the loss is {total.item()} at step {self.state.global_step}: check rewards and lr")
+        self._step += 1
+        self._current_train_step_time += time.perf_counter() - begun
+        if self._step % self.current_gradient_accumulation_steps == 0:
+            self._metrics["train"]["step_time"].append(self._current_train_step_time)
+            self._current_train_step_time = 0.0
+        return total
+
+    def _micro_batches(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
+        """Rows of `inputs` in parts of whole groups; only the sequence-mean loss splits into weighted means."""
+        if self.loss_type != "grpo" or self.beta != 0.0 or self._entropy_bonus_enabled:
+            return [inputs]
+        spans = self._spans(inputs["prompt_ids"], inputs["prompt_mask"])
+        moving = [(a, b) for a, b in spans if bool(inputs["advantages"][a:b].any())]
+        self._metrics["train"]["groups_skipped"].append(1 - len(moving) / len(spans))
+        lengths = inputs["prompt_mask"].sum(1).tolist()
+        widths = inputs["completion_mask"].sum(1).tolist()
+        groups = [Group(range(lengths[a]), [range(max(widths[r], 1)) for r in range(a, b)]) for a, b in moving]
+        parts = [[moving[i] for i in batch] for batch in micro_batches(groups, self.tokens_per_forward)]
+        # without any moving group one is kept, so that every process takes part in the gradient exchange
+        parts = parts or [[spans[0]]]
+        picked = []
+        for part in parts:
+            index = torch.cat([torch.arange(a, b) for a, b in part])
+            picked.append(
+                {k: v[index.to(v.device)] if isinstance(v, Tensor) and v.ndim else v for k, v in inputs.items()}
+            )
+        return picked
+
+    @staticmethod
+    def _spans(prompt_ids: Tensor, prompt_mask: Tensor) -> list[tuple[int, int]]:
+        """Runs of consecutive rows with the same prompt, as (first, after last)."""
+        same = (prompt_ids[1:] == prompt_ids[:-1]).all(1) & (prompt_mask[1:] == prompt_mask[:-1]).all(1)
+        breaks = [0, *((~same).nonzero().flatten() + 1).tolist(), len(prompt_ids)]
+        return list(itertools.pairwise(breaks))
+
+    # -- log-probabilities
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **others: Any,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        if compute_aux_loss or any(v is not None for v in others.values()) or self._fallback(input_ids.shape[1]):
+            return super()._get_per_token_logps_and_entropies(
+                model,
+                input_ids,
+                attention_mask,
+                logits_to_keep,
+                batch_size,
+                compute_entropy=compute_entropy,
+                compute_aux_loss=compute_aux_loss,
+                **others,
+            )
+        cut = input_ids.shape[1] - logits_to_keep
+        prompt_ids, prompt_mask = input_ids[:, :cut], attention_mask[:, :cut]
+        spans = self._spans(prompt_ids, prompt_mask)
+        lengths = attention_mask[:, cut:].sum(1).tolist()
+        completions = [row[:n] for row, n in zip(input_ids[:, cut:].tolist(), lengths, strict=True)]
+        groups = [Group(prompt_ids[a][prompt_mask[a].bool()].tolist(), completions[a:b]) for a, b in spans]
+        batches = [list(range(len(groups)))]
+        if not torch.is_grad_enabled():
+            batches = micro_batches(groups, self.tokens_per_forward)
+        logps: list[Tensor] = [input_ids.new_zeros(0)] * len(completions)
+        entropies = list(logps)
+        base = self.accelerator.unwrap_model(model)
+        for batch in batches:
+            with self.accelerator.autocast():
+                found, entropy = completion_logprobs(
+                    base,
+                    [groups[i] for i in batch],
+                    temperature=self.temperature,
+                    with_entropy=True,
+                    forward=model if torch.is_grad_enabled() else None,
+                )
+            rows = [row for i in batch for row in range(*spans[i])]
+            for row, values, spread in zip(rows, found, entropy, strict=True):
+                logps[row], entropies[row] = values, spread
+        padded = pad(logps, padding_value=0.0, padding_side="right")
+        padded = torch.nn.functional.pad(padded, (0, logits_to_keep - padded.shape[1]))
+        if not compute_entropy:
+            return padded, None, None
+        spread = pad(entropies, padding_value=0.0, padding_side="right")
+        return padded, torch.nn.functional.pad(spread, (0, logits_to_keep - spread.shape[1])), None
+
+
+def refuse_idle_settings(trainer: GRPOTrainer) -> None:
+    """Raise RecipeError for settings that TRL or accelerate would silently ignore."""
+    args, accelerator = trainer.args, trainer.accelerator
+    updates = args.steps_per_generation * trainer.num_iterations // args.gradient_accumulation_steps
+    own_clip = args.epsilon != 0.2 or args.epsilon_high not in (None, 0.2)
+    if updates <= 1 and own_clip:
+        raise RecipeError(
+            f"epsilon={args.epsilon} does nothing with one update a rollout; set steps_per_generation above "
+            f"gradient_accumulation_steps={args.gradient_accumulation_steps} or num_iterations above 1"
+        )
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" and accelerator.distributed_type not in (
+        DistributedType.FSDP,
+    ):
+        raise RecipeError(
+            f"FSDP was asked for but accelerate runs {accelerator.distributed_type.value}; FSDP needs GPUs, "
+            "use torchrun (DDP) on CPUs"
+        )
+    asked = int(os.environ.get("TAGPR_PROCESSES", accelerator.num_processes))
+    if asked != accelerator.num_processes:
+        raise RecipeError(
+            f"{asked} processes were asked for (TAGPR_PROCESSES) but {accelerator.num_processes} run; "
+            "`accelerate launch --cpu --num_processes N` starts one, use torchrun --nproc_per_node N"
+        )
