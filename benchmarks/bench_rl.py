@@ -6,7 +6,7 @@
     python benchmarks/bench_rl.py --model FOLDER --cells 256/90/5   # a real model, e.g. SmolLM2-135M
 
 A cell is prompt/completion/G. Measured: a whole step (generation, rewards, two updates) and loss + backward on the same
-batch, alternating between the two trainers, medians; the difference of log-probabilities and gradients on that batch; and
+batch, alternating between the two trainers, medians; the difference of log-probabilities and gradients on it; and
 for the main cell the peak memory of each trainer in a process of its own. Every figure is stock over shared.
 """
 
@@ -122,7 +122,7 @@ def time_steps(trainer, rollouts):
     trainer.until = 2 * (rollouts + 1)
     trainer.train()
     ends = trainer.clock.times[1::2]
-    return [b - a for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    return [b - a for a, b in itertools.pairwise(ends)]
 
 
 def time_loss(trainers, cell, device, repeats):
