@@ -127,6 +127,19 @@ def data_check(
         raise typer.Exit(2)
 
 
+@data.command("adapt")
+def data_adapt(
+    name: Annotated[str, typer.Argument(help="movielens, yelp, huffpost, acl-titles, acl-citations.")],
+    raw: Annotated[Path, typer.Argument(help="Folder with the raw files as downloaded.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the result.")],
+) -> None:
+    """Make a LaMP-shaped task from public raw files that you downloaded."""
+    from tagpr.data.adapters import adapt
+
+    report = adapt(name, raw, out)
+    typer.echo(", ".join(f"{key} {value}" for key, value in report.items()) + f" -> {out}")
+
+
 tasks = typer.Typer(invoke_without_command=True, help="The task cards: list them, or show one.")
 app.add_typer(tasks, name="tasks")
 

@@ -116,7 +116,7 @@ def items_of_rows(
     for number, row in rows:
         try:
             values = {ours: _field(row, ours, names, task) for ours in ("user_id", "input", "output")}
-            extra = {ours: _field(row, ours, names, required=False) for ours in ("id", "date")}
+            extra = {ours: _field(row, ours, names, required=False) for ours in ("id", "date", "work")}
             date = None if extra["date"] == "" else _date(extra["date"], names)
             if labels and task.kind is not Kind.TEXT and values["output"].strip() not in labels:
                 known = ", ".join(task.labels)
@@ -134,7 +134,9 @@ def items_of_rows(
         output = values["output"].strip()
         question = question_fields(task, row, values["input"])
         fields = {**question, task.output_name: output}
-        items.append(Item(values["user_id"], values["input"], output, fields, question, date, extra["id"]))
+        items.append(
+            Item(values["user_id"], values["input"], output, fields, question, date, extra["id"], extra["work"])
+        )
     return items
 
 

@@ -23,6 +23,7 @@ class Item:
     question: Mapping[str, str]  # as the question template sees it, output not included
     date: str | None = None
     id: str = ""
+    work: str = ""  # what several users can share (a paper of two authors); held out for one, it is unseen by all
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ def split_items(
     dated = bool(items) and all(item.date for item in items)
     train: list[Example] = []
     heldout: list[Example] = []
-    for user_id, own in by_user(items).items():
+    orders: dict[str, tuple[list[int], list[int]]] = {}
+    users = by_user(items)
+    for user_id, own in users.items():
         if dated:
             order = sorted(range(len(own)), key=lambda i: (own[i].date or "", i))
         else:
@@ -68,7 +71,11 @@ def split_items(
             random.Random(f"{seed} {user_id}").shuffle(order)
         enough = len(own) >= heldout_per_user + max(min_history, 1)
         held = order[len(order) - heldout_per_user :] if enough else []
-        kept = order[: len(order) - len(held)]
+        orders[user_id] = order[: len(order) - len(held)], held
+    unseen = {users[user][i].work for user, (_, held) in orders.items() for i in held} - {""}
+    for user_id, own in users.items():
+        kept, held = orders[user_id]
+        kept = [i for i in kept if own[i].work not in unseen]
         for position in kept if dated else sorted(kept):
             past = _before(own, kept, position, dated)
             if len(past) >= min_history:
