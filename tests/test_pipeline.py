@@ -1,0 +1,209 @@
+"""The whole method on a tiny random model, through the real command: every file, resuming after SIGKILL, bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tagpr.errors import RecipeError
+from tagpr.recipe import bundled_recipes, load_recipe
+
+STAGES = ("data", "chains", "sft", "prmu", "guided", "exploratory", "evaluate", "report")
+ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+
+def tagpr(*arguments, cwd, **environment):
+    command = [sys.executable, "-m", "tagpr.cli", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=280)
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("smoke")
+    began = time.monotonic()
+    done = tagpr("run", "smoke", "--quiet", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "runs" / "smoke", json.loads(done.stdout), time.monotonic() - began
+
+
+def manifests(run):
+    """What must not depend on when and how often the run was killed."""
+    found = {}
+    for stage in STAGES:
+        manifest = json.loads((run / stage / "manifest.json").read_text())
+        manifest.pop("measured")
+        found[stage] = manifest
+    return found
+
+
+def test_smoke_writes_every_file(smoke):
+    run, summary, _ = smoke
+    assert list(summary["stages"]) == list(STAGES)
+    for name in (
+        "data/tasks.json",
+        "data/package-section/train.jsonl",
+        "data/package-synopsis/heldout.jsonl",
+        "chains/chains.parquet",
+        "chains/funnel.json",
+        "chains/vocabulary.yaml",
+        "sft/model/model.safetensors",
+        "sft/log.jsonl",
+        "prmu/pairs.parquet",
+        "prmu/log.jsonl",
+        "guided/model/model.safetensors",
+        "guided/log.jsonl",
+        "exploratory/model/model.safetensors",
+        "exploratory/log.jsonl",
+        "evaluate/metrics.json",
+        "report/index.html",
+    ):
+        assert (run / name).stat().st_size > 0, name
+    assert not list((run / ".work").iterdir())
+
+
+def test_smoke_metrics_have_the_promised_shape(smoke):
+    run, _, _ = smoke
+    metrics = json.loads((run / "evaluate" / "metrics.json").read_text())
+    assert set(metrics["tasks"]) == {"package-section", "package-synopsis"}
+    for name, main in (("package-section", "accuracy"), ("package-synopsis", "rouge1")):
+        block = metrics["tasks"][name]
+        assert block["n"] == 12
+        assert set(block["systems"]) >= {"base", "sft", "guided", "final"}
+        for row in block["systems"].values():
+            assert 0 <= row[main] <= 1 and 0 <= row["format_rate"] <= 1 and row["chain_tokens"] >= 0
+        for difference in block["difference_to_base"].values():
+            assert difference[main]["low"] <= difference[main]["mean"] <= difference[main]["high"]
+        rows = (run / "evaluate" / "predictions" / "final" / f"{name}.jsonl").read_text().splitlines()
+        assert len({json.loads(row)["id"] for row in rows}) == 12
+
+
+def test_every_stage_really_trains(smoke):
+    from safetensors.torch import load_file
+
+    run, _, _ = smoke
+    weights = [load_file(run / stage / "model" / "model.safetensors") for stage in ("sft", "guided", "exploratory")]
+    for before, after in zip(weights, weights[1:], strict=False):
+        assert before.keys() == after.keys()
+    losses = [json.loads(row)["loss"] for row in (run / "sft" / "log.jsonl").read_text().splitlines()]
+    assert losses[-1] < losses[0] - 0.5
+
+
+def test_a_second_run_makes_nothing_again(smoke):
+    run, _, seconds = smoke
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+    again = tagpr("run", "smoke", "--json", cwd=run.parent.parent)
+    assert again.returncode == 0 and again.stderr.count("done before") == len(STAGES)
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert json.loads(again.stdout)["seconds"] < seconds / 2
+
+
+MOMENTS = (
+    "chains-*/steps",
+    "sft-*/checkpoints/checkpoint-*",
+    "prmu-*/pairs.parquet",
+    "guided-*/checkpoints/*",
+    "evaluate-*/predictions",
+)
+
+
+def test_killed_at_five_moments_the_run_ends_the_same(smoke, tmp_path):
+    undisturbed, _, _ = smoke
+    work = tmp_path / "runs" / "smoke" / ".work"
+    killed = []
+    for moment in MOMENTS:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tagpr.cli", "run", "smoke", "--quiet"],
+            cwd=tmp_path,
+            env=ENVIRONMENT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if any(work.glob(moment)):
+                process.send_signal(signal.SIGKILL)
+                killed.append(moment)
+                break
+            time.sleep(0.005)
+        _, errors = process.communicate()
+        assert process.returncode == -signal.SIGKILL, f"{moment}: {process.returncode} {errors}"
+    assert len(killed) == 5
+    done = tagpr("run", "smoke", "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "runs" / "smoke"
+    ours, theirs = manifests(run), manifests(undisturbed)
+    for stage in STAGES:
+        assert ours[stage] == theirs[stage], stage
+    name = "evaluate/metrics.json"
+    assert (run / name).read_bytes() == (undisturbed / name).read_bytes()
+
+
+def recipe(folder: Path, **changes: str) -> Path:
+    """A recipe on one's own JSONL file, with some lines changed."""
+    lines = {
+        "name": "mine",
+        "model": "random:tiny",
+        "data": "{sources: [{task: generic-text, path: mine.jsonl}]}",
+    } | changes
+    path = folder / "mine.yaml"
+    path.write_text("".join(f"{key}: {value}\n" for key, value in lines.items()))
+    return path
+
+
+GOOD_LINE = '{"user_id": "u1", "input": "a text", "output": "a title", "date": "2024-01-02"}\n'
+
+
+@pytest.mark.parametrize(
+    ("change", "content", "parts"),
+    [
+        ({"sft": "{learning_rat: 1}"}, GOOD_LINE * 2, ("mine.yaml:4", "learning_rat", "learning_rate")),
+        ({"sft": "{learning_rate: fast}"}, GOOD_LINE * 2, ("mine.yaml:4", "sft.learning_rate")),
+        ({"modle": "x"}, GOOD_LINE * 2, ("mine.yaml:4", "modle", "model")),
+        ({}, GOOD_LINE + '{"user_id": "u1", "inp', ("mine.jsonl:2",)),
+        ({}, GOOD_LINE + "\n" + GOOD_LINE, ("mine.jsonl:2",)),
+        ({}, GOOD_LINE + '{"user_id": "u1", "input": "b"}\n', ("mine.jsonl:2", "output")),
+        ({}, GOOD_LINE + GOOD_LINE.replace("2024-01-02", "2024-13-77"), ("mine.jsonl:2", "2024-13-77")),
+        ({}, GOOD_LINE, ("mine.jsonl", "u1", "history")),
+        ({"model": "no/such/model"}, GOOD_LINE * 3, ("no/such/model",)),
+        ({"model": "pypi:no-such-package"}, GOOD_LINE * 3, ("no-such-package", "pip install")),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_code_2(tmp_path, change, content, parts):
+    (tmp_path / "mine.jsonl").write_text(content)
+    done = tagpr("run", recipe(tmp_path, **change), "--quiet", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert all(part in line for part in parts), line
+    run = tmp_path / "runs" / "mine"
+    assert not [path for path in run.glob("*") if path.name not in (".work", ".lock", "data")]
+    assert not (run / "data").exists() or (run / "data" / "manifest.json").exists()
+
+
+def test_overrides_and_bundled_names(tmp_path):
+    assert load_recipe("smoke", ["sft.epochs=3", "seed=7"]).sft.epochs == 3
+    for bad, part in (("sft.epoch=3", "epochs"), ("sft", "key=value"), ("name.x=1", "a value, not a block")):
+        with pytest.raises(RecipeError, match=part):
+            load_recipe("smoke", [bad])
+    with pytest.raises(RecipeError, match="quickstart"):
+        load_recipe("quikstart")
+    path = tmp_path / "twice.yaml"
+    path.write_text("name: a\nname: b\n")
+    with pytest.raises(RecipeError, match=r"twice\.yaml:2: key 'name' is written twice"):
+        load_recipe(str(path))
+
+
+@pytest.mark.parametrize("name", bundled_recipes())
+def test_every_bundled_recipe_is_valid(name):
+    assert load_recipe(name).name == name
+
+
+def test_help_is_fast_and_without_torch():
+    code = "import sys, tagpr.cli, tagpr.recipe; print([m for m in ('torch', 'transformers', 'sklearn') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=True)
+    assert done.stdout.strip() == "[]"
