@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test test-all lint format clean
+.PHONY: run test test-all lint format clean bench-quickstart
 
 # Two environments in one folder: `run` needs less than `test`; each stamp is renewed when the requirements change.
 $(BIN)/python:
@@ -33,6 +33,13 @@ lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+# Benchmarks write benchmarks/results/NAME.json; run them on a quiet machine.
+bench-quickstart: $(VENV)/.ready-test
+	$(BIN)/python benchmarks/quickstart.py
+
+bench-%: $(VENV)/.ready-test
+	PYTHONPATH=benchmarks $(BIN)/python benchmarks/bench_$*.py $(if $(DEVICE),--device $(DEVICE))
 
 format: $(VENV)/.ready-test
 	$(BIN)/ruff check --fix .

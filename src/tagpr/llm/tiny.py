@@ -1,4 +1,4 @@
-"""A two-layer random Llama and a small byte-level tokenizer, built on the spot: the model of `recipes/smoke.yaml` and tests.
+"""A two-layer random Llama and a small byte-level tokenizer, built on the spot, for `recipes/smoke.yaml` and tests.
 
 It knows nothing and is only there to run every stage for real in seconds. The tokenizer is a byte-level BPE trained on
 the few lines below, so no file and no network is needed and every machine gets the same ids.
@@ -15,7 +15,7 @@ You answer for one person. Think inside <think> and </think>, in short tagged st
 <synthesize_findings>both the words and the history point to it</synthesize_findings>
 <make_decision>so the answer is</make_decision> <verify_conclusion>it is among the allowed ones</verify_conclusion>
 <formulate_conclusion>write it in this person's own words and style, short and lower case</formulate_conclusion>
-library for the Python and Perl programming languages, development files, tools, utilities, documentation, games, network,
+library for the Python and Perl programming languages, development files, tools, utilities, documentation, games, net,
 graphics, sound, video, science, mathematics, text, web, system administration, editors, shells and desktop programs
 """
 
