@@ -19,8 +19,6 @@ from tagpr.tasks import load_task
 SHARED = Path(os.environ.get("TAGPR_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 FOLDERS = {"yelp": "yelp", "huffpost": "huffpost", "tweets": "tweets", "movielens": ""}
 FOLDERS |= dict.fromkeys(("acl-titles", "acl-citations"), "acl_anthology")
-    ("acl-titles", "acl-citations"), "acl_anthology"
-)
 
 
 def shorten(texts: list[str]) -> list[str]:
