@@ -98,7 +98,7 @@ def _practitioner(task: str, block: dict[str, Any]) -> list[Figure]:
         if value["hallucinated"] is not None
     }
     if hallucinated:
-        title = f"{task}: quotations that stand in neither history nor question"
+        title = f"{task}: quotations found nowhere"
         rows = tuple((system, *block["evidence"][system].values()) for system in hallucinated)
         header = ("system", "quotations", "in history", "in question", "share in neither")
         found.append(
@@ -120,7 +120,7 @@ def _practitioner(task: str, block: dict[str, Any]) -> list[Figure]:
         title = f"{task}: who loses (score against Base)"
         picture = bar_chart(title, {row["user_id"][:14]: {"loss": -row["change"]} for row in losers[:12]})
         rows = tuple((row["user_id"], row["change"], row["n"], " ".join(row["cases"])) for row in losers)
-        caption = f"{len(losers)} people got worse answers than from Base; the dozen heaviest losses are drawn."
+        caption = f"People with worse answers than from Base: {len(losers)}; the dozen heaviest losses are drawn."
         header = ("person", "change", "questions", "cases")
         found.append(Figure(f"losers-{task}", "sweeps", title, picture, header, rows, caption))
     return found

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from itertools import pairwise
 
-from tagpr.report.svg import INK, MUTED, svg, text
+from tagpr.report.svg import INK, MUTED, heading, svg, text
 
 _FONTS = "system-ui,'Noto Sans','Noto Sans CJK SC','PingFang SC','Hiragino Sans','Malgun Gothic',sans-serif"
 
@@ -31,7 +31,7 @@ def transition_diagram(title: str, chains: Sequence[Sequence[str]], width: float
     down = any(nodes.index(b) <= nodes.index(a) for a, b in kept)
     line = 30 + rise
     height = line + 96 + (30 if down else 0)
-    body = [text(4, 14, title, fill=INK, extra=' font-weight="600" font-size="12"')]
+    body = [heading(title, width)]
     for (a, b), count in sorted(kept.items(), key=lambda pair: pair[1]):
         share = min(1.0, count / total)
         span = nodes.index(b) - nodes.index(a)
@@ -79,7 +79,7 @@ def word_cloud(title: str, words: Sequence[tuple[str, int]], fill: str, width: f
     Fonts are the reader's own (CJK families named), widths are estimated.
     """
     placed: list[tuple[float, float, float, float]] = []
-    body = [text(4, 14, title, fill=INK, extra=' font-weight="600" font-size="12"')]
+    body = [heading(title, width)]
     top = words[0][1] if words else 1
     shown = []
     for word, count in words:

@@ -43,6 +43,12 @@ def text(x: float, y: float, content: str, anchor: str = "start", fill: str = MU
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{fill}"{extra}>{escape(content)}</text>'
 
 
+def heading(title: str, width: float) -> str:
+    """A chart's title, set smaller where it would not fit."""
+    size = min(12.0, (width - 10) / (0.58 * max(1, len(title))))
+    return text(4, 14, title, fill=INK, extra=f' font-weight="600" font-size="{size:.1f}"')
+
+
 def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
     """Round numbers from below `low` to above `high`, about `count` steps."""
     if not math.isfinite(low + high):
@@ -114,7 +120,7 @@ def line_chart(
     def py(y: float) -> float:
         return height - bottom - (y - ticks[0]) / (ticks[-1] - ticks[0]) * (height - top - bottom)
 
-    body = [text(left - 40, 14, title, fill=INK, extra=' font-weight="600" font-size="12"')]
+    body = [heading(title, width)]
     for tick in ticks:
         body.append(f'<path d="M{left} {py(tick):.1f}H{width - right}" stroke="{RULE}" stroke-width=".7"/>')
         body.append(text(left - 5, py(tick) + 4, number(tick), "end"))
@@ -165,7 +171,7 @@ def bar_chart(
     left = min(0.42 * width, 12 + 6.3 * longest)
     legend = 18 if len(names) > 1 else 0
     thickness, y = 13, 26.0 + legend
-    body = [text(4, 14, title, fill=INK, extra=' font-weight="600" font-size="12"')]
+    body = [heading(title, width)]
     if legend:
         offset = 4.0
         for i, name in enumerate(names):
@@ -209,7 +215,7 @@ def interval_chart(
     def px(x: float) -> float:
         return left + (x - ticks[0]) / (ticks[-1] - ticks[0]) * (width - left - right)
 
-    body = [text(4, 14, title, fill=INK, extra=' font-weight="600" font-size="12"')]
+    body = [heading(title, width)]
     for tick in ticks:
         stroke = INK if tick == 0 else RULE
         body.append(f'<path d="M{px(tick):.1f} {top - 4}V{height - 20}" stroke="{stroke}" stroke-width=".8"/>')
