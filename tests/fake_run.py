@@ -202,8 +202,9 @@ def _logged(step: int, steps: int, stage: str, rng: random.Random) -> dict:
         "reward/verifiable": 0.25 + 0.3 * share + rng.gauss(0, 0.05),
         "reward/format": min(1.0, 0.85 + 0.15 * share + rng.gauss(0, 0.02)),
         "reward/repetition": -0.05 + 0.03 * share + rng.gauss(0, 0.005),
-        "completions/mean_length": 130 - 30 * share + rng.gauss(0, 3),
-        "clip_ratio/region_mean": abs(rng.gauss(0.1, 0.03)),
+        "length": 130 - 30 * share + rng.gauss(0, 3),
+        "clip_fraction": abs(rng.gauss(0.1, 0.03)),
+        "entropy": 1.2 - 0.4 * share + rng.gauss(0, 0.03),
     }
     if stage == "guided":
         row |= {"reward/tag": -0.1 + 0.1 * share, "reward/prmu": 0.5 + 0.1 * share + rng.gauss(0, 0.02)}

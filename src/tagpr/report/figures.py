@@ -26,9 +26,13 @@ TITLES = {
     "repetition": "R_rep: repetition penalty",
     "tag": "R_tag: well tagged",
     "prmu": "R_PRMU: personal",
-    "completions/mean_length": "Completion length (tokens)",
-    "clip": "Share of clipped ratios",
+    "length": "Completion length (tokens)",
+    "entropy": "Entropy (nats a token)",
+    "clip_fraction": "Share of clipped ratios",
+    "heldout/verifiable": "R_v, greedy, on training's own held-out looks",
 }
+ALIASES = {"length": ["completions/mean_length"], "clip_fraction": ["clip_ratio/region_mean"]}
+"""What TRL's own trainer calls them."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def training_figures(run: RunData) -> list[Figure]:
         x, y = zip(*loss, strict=True)
         picture = line_chart("SFT loss", [Line("loss", x, y, colour("sft"))], "optimizer step", smooth=True)
         found.append(Figure("sft-loss", "training", "SFT loss", picture, ("step", "loss"), tuple(loss)))
-    for key in (*REWARDS, "completions/mean_length", "clip"):
+    for key in TITLES:
         lines, rows, offset = [], [], 0.0
         for stage in ("guided", "exploratory"):
             points = _curve(run.logs.get(stage, []), key)
@@ -116,14 +120,11 @@ def training_figures(run: RunData) -> list[Figure]:
 
 
 def _curve(log: Sequence[dict], key: str) -> list[tuple[float, float]]:
-    names = {key, f"reward/{key}", f"rewards/{key}/mean"} if key in REWARDS else {key}
-    if key == "clip":
-        names = {"clip_ratio/region_mean", "clip_ratio", "clip_fraction"}
-    if key == "completions/mean_length":
-        names |= {"length", "mean_length"}
+    names = [f"reward/{key}"] if key in REWARDS and key != "reward" else [key]
+    names += ALIASES.get(key, [])
     points = []
     for row in log:
-        value = next((row[name] for name in sorted(names) if isinstance(row.get(name), int | float)), None)
+        value = next((row[name] for name in names if isinstance(row.get(name), int | float)), None)
         if value is not None and "step" in row and value == value and abs(value) != float("inf"):
             points.append((float(row["step"]), float(value)))
     return points
