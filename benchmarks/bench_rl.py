@@ -11,6 +11,7 @@ for the main cell the peak memory of each trainer in a process of its own. Every
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource

@@ -125,8 +125,9 @@ def causal(q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None,
     Right padding needs no mask: a real query never sees a later key.
     """
     rep = q.shape[1] // k.shape[1]
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and not torch.is_autocast_enabled("cpu"):
-        return causal(q.float(), k.float(), v.float(), scale, softcap, offset).to(q.dtype)
+    if q.device.type == "cpu" and (v.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")):
+        with torch.autocast("cpu", enabled=False):
+            return causal(q.float(), k.float(), v.float(), scale, softcap, offset).to(v.dtype)
     if rep > 1:
         k, v = k.repeat_interleave(rep, dim=1), v.repeat_interleave(rep, dim=1)
     if softcap is None and offset == 0:
