@@ -17,6 +17,8 @@ from tagpr.tasks import Kind, Task
 
 LONGEST_FIELD = 1_000_000
 """Characters; longer fields are refused: they are damaged files, not anybody's text."""
+LONGEST_REASON = 300
+"""Characters of one complaint."""
 _DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}")
 _TIMESTAMP = re.compile(r"\d{9,13}")
 
@@ -30,6 +32,8 @@ class Rejects:
 
     def add(self, path: Path | str, line: int, reason: str) -> None:
         """Raise DataError `path:line: reason`, or note it where bad lines are skipped."""
+        reason = " ".join(reason.split())  # a field's name can be anything, newlines included
+        reason = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]} ..."
         if not self.skip:
             raise DataError(f"{path}:{line}: {reason}")
         self.rows.append({"file": str(path), "line": line, "reason": reason})

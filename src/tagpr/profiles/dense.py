@@ -1,0 +1,66 @@
+"""Dense retrieval: any sentence-transformers model; for plain encoders such as Contriever mean pooling and dot product.
+
+Texts are embedded once per process and kept (histories repeat from query to query). Needs the extra `embed`. Scores are
+dot products, as the paper's retriever computes them; models that normalise their vectors thereby give cosines. Among
+equals the later item comes first, as in BM25 here.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from tagpr.errors import ModelError
+
+_KEPT = 200_000  # vectors; at 768 floats each about 600 MB at the very most
+
+
+class DenseEncoder:
+    """A text encoder with a memory. `folder`: a sentence-transformers or plain Hugging Face encoder, or a hub id."""
+
+    def __init__(self, folder: str):
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError:
+            raise ModelError(
+                "profile.retriever dense: needs sentence-transformers; pip install 'tagpr[embed]'"
+            ) from None
+        try:
+            # For a folder without sentence-transformers' own files the library adds mean pooling: Contriever's.
+            self.model = SentenceTransformer(folder, trust_remote_code=False, device="cpu")
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(
+                f"profile.encoder: {folder} cannot be loaded ({reason}); give a folder or hub id"
+            ) from None
+        self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors of `texts`, shape (texts, width), float32."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._kept]
+        vectors: dict[str, np.ndarray] = {}
+        if new:
+            rows = self.model.encode(new, batch_size=64, show_progress_bar=False, convert_to_numpy=True)
+            vectors = dict(zip(new, np.asarray(rows, np.float32), strict=True))
+        found = np.stack([vectors[text] if text in vectors else self._kept[text] for text in texts])
+        self._kept.update(vectors)
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return found
+
+    def scores(self, documents: Sequence[str], query: str) -> np.ndarray:
+        """Dot product of the query with every document, shape (documents,)."""
+        return self.encode(documents) @ self.encode([query])[0]
+
+    def top(self, documents: Sequence[str], query: str, k: int) -> list[int]:
+        """Positions of the `k` best documents, best first."""
+        if not documents:
+            return []
+        return np.argsort(self.scores(documents, query), kind="stable")[::-1][:k].tolist()
+
+
+@lru_cache(maxsize=4)
+def encoder_of(folder: str) -> DenseEncoder:
+    """The encoder, loaded once."""
+    return DenseEncoder(folder)
