@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tagpr.files import read_json, write_json
-from tagpr.llm.memory import keep_freed_memory
+from tagpr.llm.memory import give_back_memory, keep_freed_memory
 from tagpr.progress import clock, stage_progress
 from tagpr.recipe import Recipe, find_recipe, load_recipe
 from tagpr.runs import Progress, Stage, locked, run_stage
@@ -279,6 +279,7 @@ def run_recipe(
                 with stage_progress(stage.name, quiet) as progress:
                     manifest, made = run_stage(folder, stage, recipe.seed, progress)
                 manifests[stage.name] = manifest
+                give_back_memory()
                 if not quiet:
                     state = clock(manifest["measured"]["seconds"]) if made else "done before"
                     sys.stderr.write(f"{stage.name:<12} {state}\n")
