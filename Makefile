@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test test-all bench-rl lint format clean bench-quickstart
+.PHONY: run test test-all lint format clean bench-quickstart
 
 # Two environments in one folder: `run` needs less than `test`; each stamp is renewed when the requirements change.
 $(BIN)/python:
@@ -28,11 +28,6 @@ test: $(VENV)/.ready-test
 
 test-all: $(VENV)/.ready-test
 	$(BIN)/python -m pytest -m 'slow or not slow'
-
-# Quiet machine, about an hour: shared prompts against TRL's own trainer. DEVICE=cuda on a GPU.
-DEVICE ?= cpu
-bench-rl: $(VENV)/.ready-test
-	$(BIN)/python benchmarks/bench_rl.py --device $(DEVICE)
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .
