@@ -1,8 +1,8 @@
 """Keep freed memory in the process instead of giving it back to the kernel (glibc).
 
 Every forward and backward pass frees and takes again the same gigabytes of activations. By default glibc returns such
-blocks to the kernel, which must then clear every page again: on two CPU cores that can take half of a training step. The
-price is a resident size that stays at its peak, until `give_back_memory` is called between two stages.
+blocks to the kernel, which must then clear every page again: on two CPU cores that can take half of a training step.
+The price is a resident size that stays at its peak, until `give_back_memory` is called between two stages.
 """
 
 import ctypes
