@@ -20,6 +20,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import logging as hf_logging
 
 from tagpr.errors import ModelError
+from tagpr.prmu.prefix_attention import NAME, prefix_mask
 from tagpr.prmu.users import HistoryEncoder, UserEmbedding
 
 
@@ -107,10 +108,12 @@ class PRMUModel(nn.Module):
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         if segment_ids is None:
-            segment_ids = attention_mask - 1  # one sequence: 0 where real, -1 where padding
-            position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)
-            length = attention_mask.shape[1]
-            last = length - 1 - attention_mask.flip(-1).argmax(-1)
+            # One sequence a row, brought to the left: stable sort, so that real tokens keep their order.
+            order = attention_mask.argsort(dim=-1, descending=True, stable=True)
+            input_ids, attention_mask = input_ids.gather(-1, order), attention_mask.gather(-1, order)
+            segment_ids = attention_mask - 1  # 0 where real, -1 where padding
+            position_ids = (attention_mask.cumsum(-1) - 1) * attention_mask
+            last = attention_mask.sum(-1) - 1
             ends = torch.stack([torch.arange(len(last), device=last.device), last], dim=-1)
         assert position_ids is not None and ends is not None
         if user_rows is None:
@@ -137,17 +140,16 @@ class PRMUModel(nn.Module):
         embeddings = self.backbone.get_input_embeddings()(input_ids)
         if frozen:
             with torch.no_grad():
-                embeddings = _run(self.backbone, 0, frozen, embeddings, _mask(segments, positions), positions)
+                embeddings = _run(self.backbone, 0, frozen, embeddings, prefix_mask(segments, positions), positions)
         if m:
             assert users is not None
             batch = len(users)
             vectors = (users * self.settings.token_scale).view(batch, m, -1).to(embeddings.dtype)
             places = torch.arange(1, m + 1, device=positions.device).expand(batch, m)
-            embeddings = torch.cat([vectors, embeddings], dim=1)
-            # Order of attention is by position, not by index: where the vectors lie in memory does not matter.
-            positions = torch.cat([places, positions], dim=1)
-            segments = torch.cat([torch.zeros_like(places), segments], dim=1)
-        return _run(self.backbone, frozen, None, embeddings, _mask(segments, positions), positions)
+            embeddings = torch.cat([embeddings[:, :1], vectors, embeddings[:, 1:]], dim=1)
+            positions = torch.cat([positions[:, :1], places, positions[:, 1:]], dim=1)
+            segments = torch.cat([segments[:, :1], torch.zeros_like(places), segments[:, 1:]], dim=1)
+        return _run(self.backbone, frozen, None, embeddings, prefix_mask(segments, positions), positions)
 
 
 def build_model(
@@ -168,7 +170,7 @@ def build_model(
             "dtype": dtype,
             "trust_remote_code": False,
             "use_safetensors": True,
-            "attn_implementation": "sdpa",
+            "attn_implementation": NAME,
         }
         head = None
         if any(name.endswith("ForSequenceClassification") for name in hf.architectures or ()):
@@ -213,14 +215,7 @@ def empty_model(config: PRMUConfig) -> PRMUModel:
     """A PRMU of this shape with unset weights, for loading a state dict into."""
     values = dict(config.backbone)
     hf = AutoConfig.for_model(values.pop("model_type"), **values)
-    return PRMUModel(config, AutoModel.from_config(hf, attn_implementation="sdpa")).eval()
-
-
-def _mask(segments: Tensor, positions: Tensor) -> Tensor:
-    """[B, 1, T, T], True where query (dim 2) may see key (dim 3): the prompt, or its own completion, up to itself."""
-    same = (segments[:, None, :] == segments[:, :, None]) | (segments[:, None, :] == 0)
-    seen = same & (segments[:, None, :] >= 0) & (positions[:, None, :] <= positions[:, :, None])
-    return seen[:, None]
+    return PRMUModel(config, AutoModel.from_config(hf, attn_implementation=NAME)).eval()
 
 
 def _run(
@@ -250,7 +245,9 @@ def _token_scale(model: PRMUModel) -> float:
     hidden = model.backbone.get_input_embeddings()(ids)
     if model.settings.frozen_layers:
         segments, positions = torch.zeros_like(ids), torch.arange(ids.shape[1])[None]
-        hidden = _run(model.backbone, 0, model.settings.frozen_layers, hidden, _mask(segments, positions), positions)
+        hidden = _run(
+            model.backbone, 0, model.settings.frozen_layers, hidden, prefix_mask(segments, positions), positions
+        )
     return float(hidden.float().norm(dim=-1).median()) / hidden.shape[-1] ** 0.5
 
 
