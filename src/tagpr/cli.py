@@ -111,6 +111,30 @@ app.command("exploratory")(_stage_command("exploratory", "Stage 3: exploratory R
 app.command("evaluate")(_stage_command("evaluate", "Answer the held-out examples with every system and score them."))
 
 
+@prmu.command("diagnose")
+def prmu_diagnose(
+    recipe: RecipeArgument, overrides: Overrides = None, runs: RunsOption = Path("runs"), as_json: AsJson = False
+) -> None:
+    """Does the user embedding do anything? Held-out pairs with the right, a shuffled and the generic user."""
+    from tagpr.ablations import diagnose_run
+
+    diagnose_run(recipe, overrides or [], runs, as_json=as_json)
+
+
+ablate = typer.Typer(no_args_is_help=True, help="Train a run again without one of its parts.")
+app.add_typer(ablate, name="ablate")
+
+
+@ablate.command("prmu")
+def ablate_prmu(
+    recipe: RecipeArgument, overrides: Overrides = None, runs: RunsOption = Path("runs"), quiet: Quiet = False
+) -> None:
+    """No reward model, an untrained one, one without user embeddings, and PRMU (the paper's table 4)."""
+    from tagpr.ablations import ablate_prmu
+
+    ablate_prmu(recipe, overrides or [], runs, quiet=quiet)
+
+
 @data.command("check")
 def data_check(
     path: Annotated[Path, typer.Argument(help="A file or folder of histories, in any of the known formats.")],

@@ -180,7 +180,7 @@ def rewards(
         names[f"{alpha:g}, {beta:g}, {gamma:g}"] = name
         for stage in SHARED:
             if not (runs / name / stage).exists():
-                _link_tree(folder / stage, runs / name / stage)
+                link_tree(folder / stage, runs / name / stage)
     calls = [
         (recipe, [*overrides, f"name={names[f'{a:g}, {b:g}, {g:g}']}", *_weights(a, b, g)], runs)
         for a, b, g in settings
@@ -241,7 +241,7 @@ def _run_one(call: tuple[str, list[str], Path]) -> None:
     run_recipe(recipe, overrides, runs, quiet=True, as_json=False)
 
 
-def _link_tree(source: Path, target: Path) -> None:
+def link_tree(source: Path, target: Path) -> None:
     """A copy of a folder whose files are hard links (copies where the file system has none), renamed when complete."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)

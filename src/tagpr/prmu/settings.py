@@ -54,8 +54,8 @@ class PRMUSettings(Settings):
     """Peak learning rate of the head and the history encoder."""
     user_learning_rate: float = Field(1e-2, gt=0)
     """Peak learning rate of E and e_0, whose entries have unit scale."""
-    epochs: float = Field(1.0, gt=0)
-    """Passes over the training prompts."""
+    epochs: float = Field(1.0, ge=0)
+    """Passes over the training prompts; 0 leaves the reward model untrained (a row of Table 4)."""
     batch_size: int = Field(8, ge=1)
     """Prompts (each with all its pairs) in one optimizer step of one process."""
     micro_batch_size: int = Field(4, ge=1)

@@ -43,7 +43,7 @@ def make_prmu(
         write_json(out / "pairs.json", made.card())
         write_pairs(path, made.pairs)
     pairs = read_pairs(path)
-    histories = _histories(tasks, train, prompts) if settings.user_option == "profile-encoded" else None
+    histories = histories_of(tasks, train, prompts) if settings.user_option == "profile-encoded" else None
     figures = train_prmu(backbone, pairs, settings, out, seed, progress, histories, prompts.tokenizer)
     if any(pair.split != "train" for pair in pairs):
         diagnosis = diagnose(PRMU.from_pretrained(out / "model"), pairs, seed, histories)
@@ -99,7 +99,7 @@ def _rollouts(
     )
 
 
-def _histories(
+def histories_of(
     tasks: Mapping[str, Task], train: Mapping[str, Sequence[Example]], prompts: "PromptBuilder"
 ) -> dict[str, list[list[int]]]:
     """Token ids of every user's past items, worded as in the prompts."""

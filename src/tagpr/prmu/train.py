@@ -75,9 +75,10 @@ def train_prmu(
     ]
     trainer = _trainer(model, groups, users, settings, out, seed, tokenizer, progress)
     checkpoint = last_checkpoint(out / "checkpoints")
-    if checkpoint:
-        logger.info("prmu: continuing from %s", checkpoint.name)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if settings.epochs:
+        if checkpoint:
+            logger.info("prmu: continuing from %s", checkpoint.name)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     log = [_without_times(row) for row in trainer.state.log_history if "loss" in row]
     model = trainer.accelerator.unwrap_model(trainer.model)
     if trainer.is_world_process_zero():
