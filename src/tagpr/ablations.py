@@ -1,4 +1,4 @@
-"""`tagpr ablate prmu RECIPE`: Table 4, and `tagpr prmu diagnose RECIPE`: the reward model's diagnosis of a finished run.
+"""`tagpr ablate prmu RECIPE`: the paper's Table 4. `tagpr prmu diagnose RECIPE`: a finished run's reward model.
 
 An ablation trains one run per row with equal data, chains, SFT, steps and seed (`runs/NAME-prmu-ROW`), sharing the
 stages that do not depend on the reward model; killed, it continues. It changes settings only: what a row does is in the
@@ -107,7 +107,7 @@ def print_table(table: dict[str, Any]) -> None:
 def diagnose_run(
     recipe: str, overrides: Sequence[str] = (), runs: Path = Path("runs"), as_json: bool = False
 ) -> dict[str, Any]:
-    """Diagnose a finished run's PRMU on its held-out pairs, print it and renew `prmu/diagnosis.json`'s figures.
+    """Diagnose a finished run's PRMU on its held-out pairs and print it; the figures of `prmu/diagnosis.json`.
 
     Raises RunError where the prmu stage has not been run.
     """
