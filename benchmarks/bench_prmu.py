@@ -81,7 +81,7 @@ def fitted(prmu: PRMU, world: World, seed: int) -> dict:
     return accuracy(pair_margins(prmu, rest, {user: user for user in users}), users, seed)
 
 
-def scoring(layers: int, prompt: int, completion: int, group: int, repeats: int, threads: int) -> dict:
+def scoring(layers: int, prompt: int, completion: int, group: int, repeats: int, threads: int, device: str) -> dict:
     """Seconds of one packed row against separate sequences, in a SmolLM2-shaped random model in float32."""
     torch.set_num_threads(threads)
     shape = {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3}
@@ -92,12 +92,12 @@ def scoring(layers: int, prompt: int, completion: int, group: int, repeats: int,
         config = LlamaConfig(vocab_size=8192, num_hidden_layers=layers, **shape)
         LlamaForCausalLM(config).save_pretrained(folder)
         model = build_model(Path(folder), PRMUConfig({}, "none", 1, 0, 0, 0.0, [2], 0), None, seed=0)
-    prmu = PRMU(model, {})
+    prmu = PRMU(model.to(device), {})
     random = torch.Generator().manual_seed(0)
     head = torch.randint(3, 8192, (prompt,), generator=random).tolist()
     tails = [torch.randint(3, 8192, (completion - 1,), generator=random).tolist() for _ in range(group)]
     packed = [Group("u", tuple(head), tuple(map(tuple, tails)))]
-    rows = torch.tensor([[*head, *tail, 2] for tail in tails])
+    rows = torch.tensor([[*head, *tail, 2] for tail in tails], device=device)
 
     @torch.no_grad()
     def separate(batch: int) -> torch.Tensor:
@@ -106,7 +106,7 @@ def scoring(layers: int, prompt: int, completion: int, group: int, repeats: int,
             model.backbone(input_ids=part, use_cache=False).last_hidden_state[:, -1] for part in rows.split(batch)
         ]
         model.backbone.config._attn_implementation = ours
-        return model.head(torch.cat(states)).squeeze(-1)
+        return model.head(torch.cat(states)).squeeze(-1).cpu()
 
     ours = model.backbone.config._attn_implementation
 
@@ -136,14 +136,17 @@ def scoring(layers: int, prompt: int, completion: int, group: int, repeats: int,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="a look at whether it runs; writes no results file")
+    parser.add_argument(
+        "--device", default="cpu", help="where scoring is timed; training takes the GPU if there is one"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if args.small:
-        print(scoring(2, 256, 32, 5, 2, args.threads))
+        print(scoring(2, 256, 32, 5, 2, args.threads, args.device))
         planted(20, 4, 6, 10, 1, args.seed)
         return
-    figures = scoring(8, 1024, 96, 5, 7, args.threads)
+    figures = scoring(8, 1024, 96, 5, 7, args.threads, args.device)
     print(figures, flush=True)
     # A two-layer model of width 64: one thread is faster than two.
     torch.set_num_threads(1)

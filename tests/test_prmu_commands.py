@@ -7,7 +7,7 @@ import pytest
 from tagpr.errors import RunError
 from tagpr.files import read_json
 
-SMALL = ["guided.steps=1", "exploratory.steps=1", "evaluate.max_new_tokens=16", "evaluate.resamples=50"]
+SMALL = ["guided.steps=1", "exploratory.steps=1", "evaluate.max_new_tokens=16"]
 
 
 def test_commands_say_what_must_run_first(tmp_path) -> None:
