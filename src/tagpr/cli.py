@@ -164,6 +164,44 @@ def data_adapt(
     typer.echo(", ".join(f"{key} {value}" for key, value in report.items()) + f" -> {out}")
 
 
+ChainsFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The chains folder of a run: runs/NAME/chains.")]
+
+
+@chains.command("review")
+def chains_review(
+    folder: ChainsFolder,
+    size: Annotated[int, typer.Option("--size", help="Chains to look at.")] = 60,
+    port: Annotated[int, typer.Option("--port", help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
+    page_only: Annotated[bool, typer.Option("--page-only", help="Write review.html and do not serve it.")] = False,
+) -> None:
+    """Look at a stratified sample of chains in the browser; decisions are saved to review.jsonl."""
+    from tagpr.chains.review import ReviewServer, write_review
+
+    if page_only:
+        typer.echo(write_review(folder, size))
+        return
+    server = ReviewServer(folder, size, port=port)
+    typer.echo(f"{server.url}  (Ctrl-C ends)")
+    server.serve()
+
+
+@chains.command("stats")
+def chains_stats(
+    folder: ChainsFolder,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Write funnel and tag frequencies to this SVG.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the funnel, tag frequencies, lengths and the yield of each task."""
+    import json
+
+    from tagpr.chains.stats import chain_stats, plot_stats, stats_text
+
+    stats = chain_stats(folder)
+    typer.echo(json.dumps(stats, ensure_ascii=False) if as_json else stats_text(stats))
+    if plot:
+        plot_stats(stats, plot)
+
+
 tasks = typer.Typer(invoke_without_command=True, help="The task cards: list them, or show one.")
 app.add_typer(tasks, name="tasks")
 

@@ -56,6 +56,11 @@ class LocalGenerator:
             replies.append(Reply(content, reasoning, finished, len(prompt), len(ids)))
         return replies
 
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer; loads the model."""
+        return self._load()[0]
+
     def _load(self) -> Any:
         if self._loaded is None:
             folder = resolve_model(self.settings.model)

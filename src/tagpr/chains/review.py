@@ -1,0 +1,190 @@
+"""The manual check of a sample of chains: a self-contained page, and a small local server that saves the decisions.
+
+The sample is stratified by task, tag pattern and judge score. Decisions go to a JSONL file, the last one of a chain
+counts. The server listens on 127.0.0.1 only and takes decisions only with the page's own token, so no other web page
+open in the browser can write. Opened as a file, the page keeps decisions in the browser and offers them as a download.
+"""
+
+import hmac
+import json
+import random
+import secrets
+import threading
+from collections.abc import Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from tagpr.chains.grammar import parse_response
+from tagpr.chains.steps import Row, read_parquet
+from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
+from tagpr.data.examples import read_examples
+from tagpr.errors import DataError, RunError
+from tagpr.files import write_text
+
+VERDICTS = ("approve", "reject", "")
+
+
+def stratified_sample(rows: Sequence[Row], size: int, seed: int) -> list[Row]:
+    """At most `size` rows: strata of (task, tag pattern, judge score) take turns, the rarest pattern as well."""
+    strata: dict[tuple[str, str, int], list[Row]] = {}
+    for row in rows:
+        strata.setdefault((row["task"], " ".join(row["tags"]), row.get("judge") or 0), []).append(row)
+    rng = random.Random(f"{seed}/review")
+    queues: dict[str, list[list[Row]]] = {}
+    for key in sorted(strata):
+        queue = strata[key][:]
+        rng.shuffle(queue)
+        queues.setdefault(key[0], []).append(queue)
+    by_task = []
+    for patterns in queues.values():
+        rng.shuffle(patterns)
+        longest = max(map(len, patterns))
+        by_task.append([queue[depth] for depth in range(longest) for queue in patterns if depth < len(queue)])
+    chosen = [
+        ordered[place]
+        for place in range(max(map(len, by_task), default=0))
+        for ordered in by_task
+        if place < len(ordered)
+    ]
+    return chosen[:size]
+
+
+def review_page(folder: Path, size: int = 60, seed: int = 0, token: str = "") -> str:
+    """The HTML of a review of the chains in `folder`. Raises DataError where there are none."""
+    vocabulary = load_vocabulary(folder / "vocabulary.yaml")
+    rows = stratified_sample(read_parquet(folder / "chains.parquet"), size, seed)
+    if not rows:
+        raise DataError(f"{folder / 'chains.parquet'}: no chains to review; run `tagpr chains` first")
+    questions = _questions(folder, {row["task"] for row in rows})
+    value = {
+        "token": token,
+        "decisions": read_decisions(decisions_path(folder)),
+        "tags": [{"name": tag.name, "definition": tag.definition} for tag in vocabulary],
+        "items": [_item(row, vocabulary, questions.get((row["task"], row["example_id"]), {})) for row in rows],
+    }
+    page = (resources.files("tagpr.chains") / "review.html").read_text(encoding="utf-8")
+    # no "<" may survive inside the script element: texts are other people's
+    return page.replace("/*DATA*/null", json.dumps(value, ensure_ascii=True).replace("<", "\\u003c"))
+
+
+def write_review(folder: Path, size: int = 60, seed: int = 0) -> Path:
+    """Write the page to `review.html` in `folder` and return its path."""
+    path = folder / "review.html"
+    write_text(path, review_page(folder, size, seed))
+    return path
+
+
+def decisions_path(folder: Path) -> Path:
+    return folder / "review.jsonl"
+
+
+def read_decisions(path: Path) -> dict[str, dict[str, str]]:
+    """The last decision on each chain, by its key. Raises DataError naming file and line."""
+    decisions: dict[str, dict[str, str]] = {}
+    if not path.exists():
+        return decisions
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            decisions[row["key"]] = {"verdict": row["verdict"], "comment": row["comment"]}
+        except (ValueError, KeyError, TypeError):
+            raise DataError(f"{path} line {number}: not a decision; delete the line") from None
+    return decisions
+
+
+class ReviewServer:
+    """Serves the page of `folder` on 127.0.0.1 and appends decisions to `review.jsonl`. `url` is where to look."""
+
+    def __init__(self, folder: Path, size: int = 60, seed: int = 0, port: int = 0) -> None:
+        self.folder = folder
+        self.token = secrets.token_urlsafe(16)
+        review_page(folder, size, seed)  # fail before the server starts, not in the browser
+        self._lock = threading.Lock()
+        review = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if not self._own_host() or self.path != "/":
+                    return self._answer(404, b"")
+                page = review_page(folder, size, seed, review.token).encode()
+                return self._answer(200, page, "text/html; charset=utf-8")
+
+            def do_POST(self) -> None:
+                length = min(int(self.headers.get("content-length") or 0), 1_000_000)
+                body = self.rfile.read(length)
+                given = self.headers.get("x-token") or ""
+                if not self._own_host() or self.path != "/decisions" or not hmac.compare_digest(given, review.token):
+                    return self._answer(403, b"")
+                return self._answer(204 if review.save(body) else 400, b"")
+
+            def _own_host(self) -> bool:  # a name that resolves here does not make a page ours
+                return (self.headers.get("host") or "").split(":")[0] in ("127.0.0.1", "localhost")
+
+            def _answer(self, status: int, body: bytes, kind: str = "text/plain") -> None:
+                self.send_response(status)
+                self.send_header("content-type", kind)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *arguments: Any) -> None:
+                pass
+
+        try:
+            self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        except OSError as error:
+            raise RunError(f"port {port}: cannot be used ({error.strerror}); choose another with --port") from None
+        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+
+    def save(self, body: bytes) -> bool:
+        """Append one decision; False where it is none."""
+        try:
+            value = json.loads(body)
+            row = {name: value[name] for name in ("key", "verdict", "comment")}
+        except (ValueError, KeyError, TypeError):
+            return False
+        if not all(isinstance(part, str) for part in row.values()) or row["verdict"] not in VERDICTS:
+            return False
+        with self._lock, open(decisions_path(self.folder), "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        return True
+
+    def serve(self) -> None:
+        """Serve until `close` or Ctrl-C."""
+        self._server.serve_forever(poll_interval=0.1)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def chain_key(row: Row) -> str:
+    """Names a chain across runs of the page."""
+    return f"{row['task']}/{row['example_id']}/{row['sample']}"
+
+
+def _item(row: Row, vocabulary: Vocabulary, question: Mapping[str, str]) -> dict[str, Any]:
+    response = parse_response(row["completion"], vocabulary)
+    return {
+        "key": chain_key(row),
+        "task": row["task"],
+        "user": row["user_id"],
+        "judge": row.get("judge"),
+        "score": round(row["score"], 3),
+        "answer": row["answer"],
+        "segments": [{"tag": segment.tag, "text": segment.text} for segment in response.segments],
+        **question,
+    }
+
+
+def _questions(folder: Path, tasks: set[str]) -> dict[tuple[str, str], dict[str, str]]:
+    """Question and reference of the examples, where the run folder that holds `folder` has them."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for task in sorted(tasks):
+        path = folder.parent / "data" / task / "train.jsonl"
+        if path.exists():
+            for example in read_examples(path):
+                found[task, example.id] = {"question": example.input, "target": example.target or ""}
+    return found

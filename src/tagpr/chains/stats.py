@@ -1,0 +1,91 @@
+"""What a folder of chains holds: funnel, tag frequencies, lengths, yield per task; printed, as JSON, or plotted."""
+
+import statistics
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tagpr.chains.grammar import parse_response
+from tagpr.chains.review import decisions_path, read_decisions
+from tagpr.chains.steps import Funnel, read_parquet
+from tagpr.chains.vocabulary import load_vocabulary
+
+
+def chain_stats(folder: Path) -> dict[str, Any]:
+    """Figures of the chains in `folder`. Raises DataError where it holds none."""
+    funnel = Funnel.read(folder / "funnel.json")
+    rows = read_parquet(folder / "chains.parquet")
+    vocabulary = load_vocabulary(folder / "vocabulary.yaml")
+    sampled = next((step.tasks for step in funnel.steps if step.step == "sample"), {})
+    tasks = {}
+    for task in sorted(sampled):
+        mine = [row for row in rows if row["task"] == task]
+        words = [len(row["completion"].split()) for row in mine]
+        tasks[task] = {
+            "examples": sampled[task],
+            "chains": len(mine),
+            "covered": round(len({row["example_id"] for row in mine}) / max(1, sampled[task]), 4),
+            "words": round(statistics.mean(words), 1) if words else 0.0,
+            "steps": round(statistics.mean(len(row["tags"]) for row in mine), 2) if mine else 0.0,
+        }
+    uses = Counter(tag for row in rows for tag in row["tags"])
+    segment_words: dict[str, list[int]] = {}
+    for row in rows:
+        for segment in parse_response(row["completion"], vocabulary).segments:
+            segment_words.setdefault(segment.tag, []).append(len(segment.text.split()))
+    verdicts = Counter(decision["verdict"] for decision in read_decisions(decisions_path(folder)).values())
+    return {
+        "funnel": [
+            {"step": s.step, "unit": s.unit, "total": s.total, "tasks": s.tasks, "skipped": s.skipped, "notes": s.notes}
+            for s in funnel.steps
+        ],
+        "tasks": tasks,
+        "tags": {
+            name: {"count": uses[name], "words": round(statistics.mean(segment_words.get(name, [0])), 1)}
+            for name in sorted(vocabulary.names, key=lambda name: (-uses[name], name))
+        },
+        "review": {"approved": verdicts["approve"], "rejected": verdicts["reject"]},
+    }
+
+
+def stats_text(stats: dict[str, Any]) -> str:
+    """The figures as plain text tables."""
+    lines = ["Step                   unit               rows  by task"]
+    for step in stats["funnel"]:
+        by_task = step["skipped"] or ", ".join(f"{name} {count}" for name, count in step["tasks"].items())
+        lines.append(f"{step['step']:<22} {step['unit']:<14} {step['total']:>8}  {by_task}")
+        lines += [f"    {count:>8} {reason}" for reason, count in sorted(step["notes"].items())]
+    lines += ["", "Task                   examples  chains  covered  words  steps"]
+    for name, row in stats["tasks"].items():
+        lines.append(
+            f"{name:<22} {row['examples']:>8} {row['chains']:>7} {row['covered']:>8.1%} {row['words']:>6} {row['steps']:>6}"
+        )
+    lines += ["", "Tag                       count  words a step"]
+    lines += [f"{name:<24} {row['count']:>6} {row['words']:>13}" for name, row in stats["tags"].items()]
+    if any(stats["review"].values()):
+        lines += ["", f"Review: {stats['review']['approved']} approved, {stats['review']['rejected']} rejected"]
+    return "\n".join(lines)
+
+
+def plot_stats(stats: dict[str, Any], path: Path) -> None:
+    """Funnel and tag frequencies as one SVG. Needs matplotlib."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    with matplotlib.rc_context({"svg.hashsalt": "tagpr", "font.size": 9}):
+        figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+        steps = [step for step in stats["funnel"] if step["unit"] == "chains"]
+        for axis, names, counts, title in (
+            (left, [s["step"] for s in steps], [s["total"] for s in steps], "chains after each step"),
+            (right, list(stats["tags"]), [row["count"] for row in stats["tags"].values()], "steps with each tag"),
+        ):
+            bars = axis.barh(names, counts, color="#4269d0")
+            axis.bar_label(bars, fmt="{:,.0f}", padding=2)
+            axis.invert_yaxis()
+            axis.margins(x=0.15)
+            axis.set_title(title, loc="left")
+            axis.spines[["top", "right"]].set_visible(False)
+        figure.savefig(path, metadata={"Date": None})
+        pyplot.close(figure)

