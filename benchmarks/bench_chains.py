@@ -3,9 +3,9 @@
     python benchmarks/bench_chains.py            # writes benchmarks/results/chains.json; wants a quiet machine
     python benchmarks/bench_chains.py --small    # a tenth of everything, writes nothing
 
-The tagger of the comparison is a SmolLM2-135M behind this repository's own generator (`--tagger MODEL`), on chains of the
-heuristic teacher with their tags taken off: a small model, so the rates say which mode survives a weak tagger, not what
-a strong one would do. A second, perfect tagger (a program) gives the output tokens of both modes when nothing fails.
+The tagger of the comparison is SmolLM2-135M behind this repository's own generator (`--tagger MODEL`), on chains of
+the heuristic teacher with their tags taken off: a small model, so the rates say which mode survives a weak tagger, not
+what a strong one would do. A second tagger, a program without fault, gives the least output tokens of both modes.
 """
 
 import argparse
@@ -71,7 +71,8 @@ def engine_speed(folder: Path, count: int) -> dict[str, Any]:
 
 def cached_memory(count: int) -> dict[str, Any]:
     """Peak memory and time of `count` cached calls, in a process of their own."""
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import bench_chains as b; b.read_cached({count})"
+    here = str(Path(__file__).parent)
+    code = f"import sys; sys.path.insert(0, {here!r}); import bench_chains as b; b.read_cached({count})"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return json.loads(finished.stdout)
 

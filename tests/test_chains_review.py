@@ -94,7 +94,7 @@ def test_server_takes_decisions_from_its_own_page_only(server, chains):
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
-def test_keyboard_review_in_a_real_browser(server, chains):
+def test_keyboard_review_in_a_real_browser(server, chains, tmp_path):
     selenium = pytest.importorskip("selenium.webdriver")
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
@@ -104,6 +104,9 @@ def test_keyboard_review_in_a_real_browser(server, chains):
     options.binary_location = shutil.which("chromium")
     for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
         options.add_argument(flag)
+    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
+    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     if not shutil.which("chromedriver"):
         pytest.skip("needs chromedriver")
     browser = selenium.Chrome(options=options, service=selenium.ChromeService(shutil.which("chromedriver")))
@@ -120,10 +123,8 @@ def test_keyboard_review_in_a_real_browser(server, chains):
         wait = WebDriverWait(browser, 10)
         assert text("place") == "1 of 10"
         assert len(browser.find_elements(By.CLASS_NAME, "segment")) >= 3
-        colours = {
-            s.value_of_css_property("border-left-color") for s in browser.find_elements(By.CLASS_NAME, "segment")
-        }
-        assert len(colours) >= 2
+        boxes = browser.find_elements(By.CLASS_NAME, "segment")
+        assert len({box.value_of_css_property("border-left-color") for box in boxes}) >= 2
         assert text("question")
         body.send_keys("a")
         wait.until(lambda _: text("place") == "2 of 10" and len(saved()) == 1)
@@ -143,11 +144,8 @@ def test_keyboard_review_in_a_real_browser(server, chains):
         assert browser.find_element(By.ID, "comment").get_attribute("value") == "too vague, ja"
         browser.refresh()
         assert text("place") == "3 of 10"  # goes on where it stopped
-        assert not [
-            entry
-            for entry in browser.get_log("browser")
-            if entry["level"] == "SEVERE" and "favicon" not in entry["message"]
-        ]
+        severe = [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"]
+        assert not [message for message in severe if "favicon" not in message]
     finally:
         browser.quit()
     assert chain_stats(chains)["review"] == {"approved": 1, "rejected": 1}

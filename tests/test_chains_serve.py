@@ -24,9 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory):
     pytest.importorskip("openai")
-    pytest.importorskip(
-        "fastapi", reason="transformers serve needs fastapi and uvicorn (pip install 'transformers[serving]')"
-    )
+    pytest.importorskip("fastapi", reason="needs pip install 'transformers[serving]'")
     from tagpr.llm.models import resolve_model
 
     try:

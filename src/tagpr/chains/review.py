@@ -42,12 +42,8 @@ def stratified_sample(rows: Sequence[Row], size: int, seed: int) -> list[Row]:
         rng.shuffle(patterns)
         longest = max(map(len, patterns))
         by_task.append([queue[depth] for depth in range(longest) for queue in patterns if depth < len(queue)])
-    chosen = [
-        ordered[place]
-        for place in range(max(map(len, by_task), default=0))
-        for ordered in by_task
-        if place < len(ordered)
-    ]
+    longest = max(map(len, by_task), default=0)
+    chosen = [ordered[place] for place in range(longest) for ordered in by_task if place < len(ordered)]
     return chosen[:size]
 
 

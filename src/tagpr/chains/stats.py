@@ -58,7 +58,8 @@ def stats_text(stats: dict[str, Any]) -> str:
     lines += ["", "Task                   examples  chains  covered  words  steps"]
     for name, row in stats["tasks"].items():
         lines.append(
-            f"{name:<22} {row['examples']:>8} {row['chains']:>7} {row['covered']:>8.1%} {row['words']:>6} {row['steps']:>6}"
+            f"{name:<22} {row['examples']:>8} {row['chains']:>7} {row['covered']:>8.1%}"
+            f" {row['words']:>6} {row['steps']:>6}"
         )
     lines += ["", "Tag                       count  words a step"]
     lines += [f"{name:<24} {row['count']:>6} {row['words']:>13}" for name, row in stats["tags"].items()]
