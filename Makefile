@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test test-all lint format clean bench-quickstart bench-chains
+.PHONY: run test test-all lint format clean bench-quickstart
 
 # Two environments in one folder: `run` needs less than `test`; each stamp is renewed when the requirements change.
 $(BIN)/python:
@@ -28,9 +28,6 @@ test: $(VENV)/.ready-test
 
 test-all: $(VENV)/.ready-test
 	$(BIN)/python -m pytest -m 'slow or not slow'
-
-bench-chains: $(VENV)/.ready-test
-	$(BIN)/python benchmarks/bench_chains.py
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .
