@@ -41,15 +41,17 @@ def evaluate_systems(
     A rerun keeps the answers that are there and does not load a model that has answered everything.
     """
     heldout = {name: list(held)[: settings.limit] for name, (_, _, held) in data.items()}
-    jobs = [(system, folder, False) for system, folder in models.items()]
-    if settings.other_history and "final" in models:
-        jobs.append((OTHER_HISTORY, models["final"], True))
-    total = sum(len(rows) for rows in heldout.values()) * len(jobs)
+    swap = list(data) if settings.other_history is True else [n for n in data if n in (settings.other_history or ())]
+    jobs = [(system, folder, list(data)) for system, folder in models.items()]
+    if swap and "final" in models:
+        jobs.append((OTHER_HISTORY, models["final"], swap))
+    total = sum(len(heldout[name]) for _, _, names in jobs for name in names)
     done = 0
     predictions: dict[str, dict[str, list[Prediction]]] = {name: {} for name in data}
-    for system, folder, swapped in jobs:
-        answerer = Answerer(folder, settings, seed)
-        for name, (task, _, _) in data.items():
+    for system, folder, names in jobs:
+        answerer, swapped = Answerer(folder, settings, seed), system == OTHER_HISTORY
+        for name in names:
+            task = data[name][0]
             examples, donors = with_other_history(heldout[name], seed) if swapped else (heldout[name], {})
             questions = ask(
                 task,

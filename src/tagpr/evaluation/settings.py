@@ -14,8 +14,9 @@ class EvaluationSettings(Settings):
 
     systems: tuple[System, ...] = ("base", "sft", "guided", "final")
     """Systems that answer every held-out example; `base` is the untrained model with the same prompt (RAG-R)."""
-    other_history: bool = True
-    """Also ask the final model with another user's history (`final-other-history`): does it read the person?"""
+    other_history: bool | tuple[str, ...] = True
+    """Also ask the final model with another user's history (`final-other-history`): does it read the person? On every
+    task, none, or the named ones."""
     limit: int | None = Field(None, ge=1)
     """Examples per task, the first ones of the held-out file; null takes all."""
     max_new_tokens: int = Field(256, ge=1)
