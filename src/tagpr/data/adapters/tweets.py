@@ -12,9 +12,21 @@ from tagpr.data.adapters import raw_file
 from tagpr.data.jsonl import Rejects
 from tagpr.data.tables import csv_rows
 from tagpr.errors import DataError
+from tagpr.llm.generator import Generator, Reply, Request
 
 REQUEST = "Rewrite this post in plain, neutral words. Keep the meaning, drop the style. Answer with the text only.\n\n"
-"""What to ask of the LLM, followed by the tweet (as data: neutralise it where the endpoint takes control tokens)."""
+"""What to ask of the LLM, followed by the tweet (a chat endpoint takes it as text, never as control tokens)."""
+
+
+def rewriter(generator: Generator) -> Callable[[list[str]], list[str]]:
+    """A `rewrite` for `tweet_rows` by any text generator; a text it refuses comes back empty and is left out."""
+
+    def rewrite(texts: list[str]) -> list[str]:
+        requests = [Request(({"role": "user", "content": REQUEST + text},)) for text in texts]
+        replies = generator.generate(requests)
+        return [reply.content if isinstance(reply, Reply) else "" for reply in replies]
+
+    return rewrite
 
 
 def tweets(raw: Path) -> list[tuple[str, str]]:
