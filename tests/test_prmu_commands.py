@@ -35,7 +35,7 @@ def test_table_4_on_the_smoke_recipe(tmp_path, capsys) -> None:
         block = table["tasks"][task]
         assert list(block["systems"]) == ["w/o RM", "Untrained RM", "PRMU w/o UE", "PRMU"]
         assert set(block["difference_to_base"]) == {"Untrained RM", "PRMU w/o UE", "PRMU"}
-        assert task in shown and "PRMU w/o UE" in shown
+        assert task in shown and "PRMU w/o UE" in shown, shown
     assert read_json(tmp_path / "smoke" / "ablations" / "prmu.json") == table
     steps = {row: manifest_steps(tmp_path / f"smoke-prmu-{row}") for row in ("untrained", "no-users", "prmu")}
     assert steps["untrained"] == 0 < steps["no-users"] == steps["prmu"]

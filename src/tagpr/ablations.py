@@ -80,7 +80,7 @@ def prmu_table(folders: dict[str, Path], seed: int) -> dict[str, Any]:
 
 
 def print_table(table: dict[str, Any]) -> None:
-    """Table 4: one row a setting, each metric with its 95% interval, and the main metric's difference to the first."""
+    """Table 4: one row a setting; the main metric and its difference to the first row with 95% intervals."""
     from rich.console import Console
     from rich.table import Table
 
@@ -88,14 +88,14 @@ def print_table(table: dict[str, Any]) -> None:
         main = block["metric"]
         metrics = [metric for metric in SHOWN if any(metric in row for row in block["systems"].values())]
         shown = Table(title=f"{name} ({block['n']} held-out examples of {block['users']} users)", title_justify="left")
-        shown.add_column("reward model")
+        shown.add_column("reward model", no_wrap=True)
         for metric in metrics:
             shown.add_column(metric, justify="right")
         shown.add_column(f"{main} - {table['reference']}, 95%", justify="right")
         for system, row in block["systems"].items():
             cells = []
             for metric in metrics:
-                interval = block["intervals"][system].get(metric)
+                interval = block["intervals"][system].get(metric) if metric == main else None
                 text = f"{row[metric]:.3f}" if metric in row else ""
                 cells.append(f"{text} [{interval['low']:.3f}, {interval['high']:.3f}]" if interval else text)
             change = block["difference_to_base"].get(system, {}).get(main)
