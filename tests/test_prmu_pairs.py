@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from tagpr.errors import DataError
-from tagpr.prmu.pairs import Rollout, build_pairs, length_only_accuracy, read_pairs, write_pairs
+from tagpr.prmu.pairs import Rollout, build_pairs, card_text, length_only_accuracy, read_pairs, write_pairs
 from tagpr.prmu.settings import PRMUSettings
 
 
@@ -60,6 +60,8 @@ def test_length_alone_cannot_win() -> None:
             assert group and length_only_accuracy(group) == 0.5
     assert pairs.dropped["length_balance"] > 0
     assert pairs.card()["train/PQP"]["length_only_accuracy"] == 0.5
+    text = card_text(pairs.card())
+    assert text.count("| 50.0% |") == 6 and f"{pairs.dropped['length_balance']} length balance" in text
 
 
 def test_ties_and_near_duplicates_are_dropped() -> None:

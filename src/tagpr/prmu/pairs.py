@@ -86,6 +86,31 @@ class PairSet:
         return card
 
 
+def card_text(card: dict[str, Any]) -> str:
+    """The dataset card of a pair set, in Markdown."""
+    lines = [
+        "# Preference pairs of the reward model",
+        "",
+        "Made from the policy's own rollouts. PRP: the answer made with the profile is preferred to one made without.",
+        "PQP: of two answers made with the profile, the more correct (or higher-ROUGE) one is preferred. `seen` are",
+        "held-out questions of training users, the latest where dates are known; `unseen` are users held out whole.",
+        "Pairs are balanced so that length alone cannot win: a judge that always takes the longer answer is at 50%.",
+        "",
+        "| split | kind | pairs | users | questions | tokens preferred | tokens rejected | length-only judge |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in card.items():
+        if "/" in name and row["pairs"]:
+            split, kind = name.split("/")
+            lines.append(
+                f"| {split} | {kind} | {row['pairs']} | {row['users']} | {row['prompts']} | "
+                f"{row['mean_chosen_tokens']:.1f} | {row['mean_rejected_tokens']:.1f} | "
+                f"{row['length_only_accuracy']:.1%} |"
+            )
+    dropped = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in card["dropped"].items())
+    return "\n".join([*lines, "", f"Dropped: {dropped}.", ""])
+
+
 def length_only_accuracy(pairs: Sequence[Pair]) -> float:
     """How often "the longer one" is the preferred one; a tie in length counts one half."""
     right = sum(

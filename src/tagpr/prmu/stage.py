@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tagpr.chains.vocabulary import Vocabulary
-from tagpr.files import write_json
-from tagpr.prmu.pairs import build_pairs, read_pairs, write_pairs
+from tagpr.files import write_json, write_text
+from tagpr.prmu.pairs import build_pairs, card_text, read_pairs, write_pairs
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.tasks.types import Example, Task
 
@@ -41,6 +41,7 @@ def make_prmu(
         rollouts = _rollouts(policy, tasks, train, prompts, vocabulary, settings, seed, progress)
         made = build_pairs(rollouts, settings, seed)
         write_json(out / "pairs.json", made.card())
+        write_text(out / "pairs.md", card_text(made.card()))
         write_pairs(path, made.pairs)
     pairs = read_pairs(path)
     histories = histories_of(tasks, train, prompts) if settings.user_option == "profile-encoded" else None

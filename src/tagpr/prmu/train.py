@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl import RewardConfig, RewardTrainer
 
-from tagpr.errors import DataError, RunError
+from tagpr.errors import DataError, ModelError, RunError
 from tagpr.files import write_jsonl
 from tagpr.llm.models import fast_dtype, load_tokenizer
 from tagpr.prmu.model import PRMUConfig, PRMUModel, build_model
@@ -117,6 +117,12 @@ def new_prmu(
     )
     fast = fast_dtype("cuda" if torch.cuda.is_available() else "cpu")
     model = build_model(backbone, config, settings.layers, seed, dtype=fast)
+    rows = model.backbone.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"prmu backbone {str(backbone)!r}: knows {rows} tokens, the policy's tokenizer has {len(tokenizer)}; "
+            "use a backbone of the policy's family"
+        )
     model.compute_dtype = fast
     model.backbone.requires_grad_(False)
     trained = model.backbone.layers[settings.frozen_layers :]
