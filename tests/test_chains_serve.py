@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -48,6 +49,8 @@ def endpoint(tmp_path_factory):
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=5)
                 break
+            except urllib.error.HTTPError:
+                break  # it answers; this path needs a hub cache that need not exist
             except OSError:
                 time.sleep(0.5)
         yield f"http://127.0.0.1:{port}/v1", str(model)
@@ -58,10 +61,10 @@ def endpoint(tmp_path_factory):
 
 def test_every_step_runs_and_the_funnel_is_honest(endpoint, tmp_path):
     url, model = endpoint
-    generator = {"model": model, "base_url": url, "max_tokens": 160, "temperature": 0.7}
+    generator = {"model": model, "base_url": url, "max_tokens": 96, "temperature": 0.7}
     settings = ChainSettings(
         teacher=generator, judge=generator, judge_above=3, tagger=generator, samples=4, min_segments=1,
-        examples_per_task=3, cache=tmp_path / "calls.sqlite", calls={"concurrency": 2, "timeout_s": 300, "attempts": 3},
+        examples_per_task=2, cache=tmp_path / "calls.sqlite", calls={"concurrency": 2, "timeout_s": 300, "attempts": 3},
     )  # fmt: skip
     tasks, train = {"t": label_task()}, {"t": label_examples(12)}
     try:
@@ -71,7 +74,7 @@ def test_every_step_runs_and_the_funnel_is_honest(endpoint, tmp_path):
     funnel = Funnel.read(tmp_path / "chains" / "funnel.json")
     steps = {step.step: step for step in funnel.steps}
     rollouts = steps["rollouts"]
-    assert steps["sample"].total == 3 and rollouts.total + sum(rollouts.notes.values()) == 12
+    assert steps["sample"].total == 2 and rollouts.total + sum(rollouts.notes.values()) == 8
     for before, after in zip(funnel.steps[1:], funnel.steps[2:], strict=False):
         assert after.total + sum(n for why, n in after.notes.items() if why != "repair requests") == before.total
     assert len(read_parquet(tmp_path / "chains" / "chains.parquet")) == funnel.steps[-1].total
