@@ -164,7 +164,9 @@ def test_two_processes_share_the_cache(tmp_path):
     assert (tmp_path / "log").read_text().count("ask") <= 600
 
 
-@pytest.mark.parametrize(("count", "kills"), [(400, 3), pytest.param(2000, 10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("count", "kills"), [(400, 3), pytest.param(2000, 10, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
+)
 def test_sigkill_at_random_moments_loses_only_calls_in_flight(tmp_path, count: int, kills: int):
     """Rerun after each kill: the same replies in the end, and nothing paid twice beyond calls in flight."""
     rng, concurrency, cache = random.Random(3), 64, tmp_path / "c.sqlite"
