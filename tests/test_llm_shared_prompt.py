@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tagpr.errors import ModelError
 from tagpr.llm.shared_prompt import Group, completion_logprobs, micro_batches
 from tiny_models import ARCHITECTURES, tiny_model
 
@@ -91,6 +92,15 @@ def test_model_is_left_as_it_was():
         completion_logprobs(model, [Group([10**6], [[3, 4]])])
     assert model.config._attn_implementation == before
     assert "forward" not in vars(model.get_output_embeddings())
+
+
+def test_a_window_shorter_than_the_text_is_refused():
+    from transformers import MistralConfig, MistralForCausalLM
+
+    sizes = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "sliding_window": 8}
+    with pytest.raises(ModelError, match="window"):
+        completion_logprobs(MistralForCausalLM(MistralConfig(**sizes, **heads)), ragged_groups())
 
 
 def test_micro_batches_cover_everything_once_within_budget():

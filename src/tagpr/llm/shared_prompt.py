@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tagpr.llm.group_attention import causal, group_attention, two_part_attention
+from tagpr.errors import ModelError
+from tagpr.llm.group_attention import causal, group_attention, two_part_attention, why_not_shared
 from tagpr.llm.token_logprobs import token_logprobs
 
 
@@ -174,9 +175,13 @@ def completion_logprobs(
     """log p(c_t | prompt, c_<t) of every completion, (C_i,) fp32 each, in the order of `groups`; with gradient.
 
     One forward pass: split many groups with `micro_batches` first. `forward` is the wrapper to call (DDP) where it is
-    not `model` itself. With `with_entropy`, also the entropies of the same positions (no gradient).
+    not `model` itself. With `with_entropy`, also the entropies of the same positions (no gradient). Raises ModelError
+    for a model whose attention cannot be shared (see `why_not_shared`).
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    longest = max(len(group.prompt) + max(map(len, group.completions), default=0) for group in groups)
+    if reason := why_not_shared(base, longest):
+        raise ModelError(f"this model cannot share prompts: {reason}; train it with TRL's own trainer")
     layout = PackedLayout(groups, base.get_input_embeddings().weight.device)
     if not layout.targets.numel():
         empty = [torch.zeros(0, device=layout.targets.device) for _ in layout.lengths]
