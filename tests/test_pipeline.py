@@ -159,6 +159,7 @@ def recipe(folder: Path, **changes: str) -> Path:
 
 
 GOOD_LINE = '{"user_id": "u1", "input": "a text", "output": "a title", "date": "2024-01-02"}\n'
+GOOD_FILE = "".join(GOOD_LINE.replace("u1", f"u{i}").replace("01-02", f"0{j}-02") for i in (1, 2) for j in range(1, 5))
 
 
 @pytest.mark.parametrize(
@@ -172,8 +173,8 @@ GOOD_LINE = '{"user_id": "u1", "input": "a text", "output": "a title", "date": "
         ({}, GOOD_LINE + '{"user_id": "u1", "input": "b"}\n', ("mine.jsonl:2", "output")),
         ({}, GOOD_LINE + GOOD_LINE.replace("2024-01-02", "2024-13-77"), ("mine.jsonl:2", "2024-13-77")),
         ({}, GOOD_LINE, ("mine.jsonl", "u1", "history")),
-        ({"model": "no/such/model"}, GOOD_LINE * 3, ("no/such/model",)),
-        ({"model": "pypi:no-such-package"}, GOOD_LINE * 3, ("no-such-package", "pip install")),
+        ({"model": "no/such/model"}, GOOD_FILE, ("no/such/model",)),
+        ({"model": "pypi:no-such-package"}, GOOD_FILE, ("no-such-package", "pip install")),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(tmp_path, change, content, parts):

@@ -5,6 +5,7 @@ A user's mistake ends with one line on standard error and exit code 2; Ctrl-C wi
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -350,6 +351,7 @@ def main() -> None:
         "WANDB_DISABLED": "true",
     }.items():
         os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", category=FutureWarning)  # the libraries' news is not the user's concern
     try:
         app()
     except TagPRError as error:

@@ -77,13 +77,17 @@ def _kind_of(value: Any) -> str:
 
 
 def json_lines(path: Path, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of every non-empty line. Raises DataError for an unreadable or empty file."""
-    empty = True
+    """(line number, object) of every line but trailing blank ones. Raises DataError for an unreadable or empty file."""
+    empty, blank = True, 0
     try:
         with open(path, "rb") as stream:
             for number, raw in enumerate(stream, 1):
                 if not raw.strip():
+                    blank = blank or number
                     continue
+                if blank:  # only trailing blank lines are nothing; one in the middle may be lost data
+                    rejects.add(path, blank, "the line is empty; remove it")
+                    blank = 0
                 empty = False
                 try:
                     value = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"))

@@ -6,6 +6,7 @@ once for all of them (`tagpr.llm.shared_prompt`). The loss is the same token mea
 
 import logging
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers import TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
 from tagpr.errors import ModelError, RunError
@@ -24,6 +24,8 @@ from tagpr.llm.shared_prompt import Group, completion_logprobs, micro_batches
 from tagpr.training.settings import SFTSettings
 
 logger = logging.getLogger(__name__)
+
+COMPLETE = "complete"  # name of the file that marks a whole checkpoint
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,24 @@ def _collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
     count = sum(len(ids) for group in groups for ids in group.completions)
     # `labels` only tells the Trainer how many tokens carry loss (it counts from position 1 on)
     return {"groups": groups, "labels": torch.cat([torch.tensor([[-100]]), torch.zeros(1, count, dtype=torch.long)], 1)}
+
+
+class _MarkComplete(TrainerCallback):
+    """Marks a checkpoint once all of its files are written, so that a kill in between leaves none that looks whole."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest complete checkpoint of `folder`; incomplete ones are removed."""
+    found = {}
+    for checkpoint in folder.glob("checkpoint-*"):
+        if (checkpoint / COMPLETE).is_file():
+            found[int(checkpoint.name.rpartition("-")[2])] = checkpoint
+        else:
+            shutil.rmtree(checkpoint)
+    return str(found[max(found)]) if found else None
 
 
 class _Log(TrainerCallback):
@@ -122,7 +142,7 @@ def train_sft(
         data_seed=seed,
         logging_steps=1,
         save_steps=settings.save_steps,
-        save_total_limit=1,
+        save_total_limit=2,
         report_to="none",
         disable_tqdm=True,
         gradient_checkpointing=False,
@@ -141,12 +161,11 @@ def train_sft(
         train_dataset=Dataset.from_dict(rows),
         processing_class=tokenizer,
         peft_config=_lora(settings.lora_rank),
-        callbacks=[_Log(progress)],
+        callbacks=[_Log(progress), _MarkComplete()],
         tokens_per_forward=settings.tokens_per_forward,
     )
     trainer.remove_callback(_printer())
-    checkpoint = get_last_checkpoint(str(out / "checkpoints")) if (out / "checkpoints").is_dir() else None
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train(resume_from_checkpoint=last_checkpoint(out / "checkpoints"))
 
     history = [
         {"step": row["step"], "loss": row["loss"], "learning_rate": row["learning_rate"], "grad_norm": row["grad_norm"]}
