@@ -74,6 +74,8 @@ def _killed(folder: Path) -> None:
     def make(out, progress):
         done = out / "checkpoints" / "done.txt"
         count = int(done.read_text()) if done.exists() else 0
+        if not count:
+            (out / ".result.json.1.tmp").write_text("torn")  # as a kill inside an atomic write leaves it
         for step in range(count, 5):
             if step == 3 and count == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -95,6 +97,7 @@ def test_a_killed_stage_continues_in_its_work_folder_and_drops_its_checkpoints(t
     assert json.loads((tmp_path / "data" / "result.json").read_text())["continued_from"] == 3
     assert not (tmp_path / "data" / "checkpoints").exists()
     assert read_manifest(tmp_path / "data")["measured"]["resumed"] is True
+    assert set(read_manifest(tmp_path / "data")["files"]) == {"result.json"}
 
 
 def test_two_processes_cannot_work_on_one_run(tmp_path):

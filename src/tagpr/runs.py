@@ -95,6 +95,9 @@ def run_stage(run: Path, stage: Stage, seed: int, progress: Progress) -> tuple[d
     if read_manifest(work) is None:  # else: killed between writing the manifest and the rename
         work.mkdir(parents=True, exist_ok=True)
         resumed = any(work.iterdir())
+        for torn in list(work.rglob(".*.tmp")):  # what a kill left of an atomic write (tagpr.files); the run is locked
+            if torn.is_file():
+                torn.unlink()
         if resumed:
             logger.info("%s: continuing where it was stopped", stage.name)
         started, reset = time.monotonic(), _reset_peak_memory()
