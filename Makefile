@@ -24,10 +24,10 @@ run: $(VENV)/.ready-run
 	$(BIN)/tagpr run quickstart
 
 test: $(VENV)/.ready-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	$(BIN)/python -m pytest
 
 test-all: $(VENV)/.ready-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'slow or not slow'
+	$(BIN)/python -m pytest -m 'slow or not slow'
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .

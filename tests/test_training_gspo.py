@@ -169,7 +169,8 @@ def worker(policy, out, *launcher):
     script = out.parent / "worker.py"
     script.write_text(WORKER)
     arguments = [sys.executable, *launcher, str(script), str(policy), str(out), str(Path(__file__).parent)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    # as many threads as this process: sums are split by thread, so bits are only promised for an equal number
+    environment = os.environ | {"OMP_NUM_THREADS": "1" if launcher else str(torch.get_num_threads())}
     return subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE)
 
 
