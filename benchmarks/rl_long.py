@@ -1,138 +1,160 @@
-"""Does RL help a real model? Hundreds of GSPO steps from a run's SFT checkpoint, with a held-out curve.
+"""Does RL help a real model? Hundreds of GSPO steps from an SFT checkpoint of SmolLM2-135M, with a held-out curve.
 
-    python benchmarks/rl_long.py prepare runs/quickstart prepared          # where the run is: rows and the SFT model
-    python benchmarks/rl_long.py run prepared work --minutes 8             # again and again until it says "complete"
-    python benchmarks/rl_long.py collect prepared work                     # -> benchmarks/results/rl-long.json
+    python benchmarks/rl_long.py prepare work     # data, chains and SFT of the quickstart's recipe; about 7 minutes
+    python benchmarks/rl_long.py run work         # hours on two cores; stop it at any moment, call it again to continue
+    python benchmarks/rl_long.py collect work     # -> benchmarks/results/rl-long.json, of whatever has been reached
 
-`run` trains every setting below side by side (`--jobs` processes), guided then exploratory, continues what it finds in
-`work`, and stops in time. It needs torch, transformers, pydantic, rapidfuzz and PyYAML, not TRL. Held-out questions are
-those of the run plus training questions that no chain was made for, several of each person; nothing is trained on them.
-The guided reward has no PRMU here (gamma 0), so that the figures are about R_v, R_rep, R_f and R_tag alone.
+The task is the bundled package-section (an exact reward), two questions held out per maintainer, which no history and
+no training prompt holds. `run` first gives every setting of TRIALS its first steps, goes on with the one of the best
+sampled correctness to the end of guided RL, and then does exploratory RL from there. Half of the maintainers' held-out
+questions are answered greedily every 25 steps, all of them at the end of a stage. There is no PRMU here (gamma 0): the
+figures are about R_v, R_rep, R_f and R_tag alone.
 """
 
 import argparse
 import json
 import random
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from pathlib import Path
 
 from tagpr.files import read_json, read_jsonl, write_json, write_jsonl
+from tagpr.rewards.settings import RewardSettings
 from tagpr.training.settings import GSPOSettings
 
-COMMON = {"group_size": 8, "max_new_tokens": 160, "heldout_every": 25, "save_steps": 25, "decode_rows": 512}
-COMMON |= {"tokens_per_forward": 32768, "epsilon_low": 3e-4, "epsilon_high": 4e-4}
-SETTINGS = {
-    "lr-3e-6": {"learning_rate": 3e-6, "prompts_per_step": 32, "minibatches": 2},
-    "lr-1e-5": {"learning_rate": 1e-5, "prompts_per_step": 32, "minibatches": 2},
-    "lr-3e-5": {"learning_rate": 3e-5, "prompts_per_step": 32, "minibatches": 2},
-    "lr-1e-5-four-minibatches": {"learning_rate": 1e-5, "prompts_per_step": 32, "minibatches": 4},
-    "lr-1e-5-one-minibatch": {"learning_rate": 1e-5, "prompts_per_step": 32, "minibatches": 1},
-    "lr-1e-5-8-prompts": {"learning_rate": 1e-5, "prompts_per_step": 8, "minibatches": 2},
+RECIPE = [
+    "name=rl-long",
+    "data.sources=[{task: package-section, heldout_per_user: 2}]",
+    "chains.examples_per_task=330",
+    "sft.save_steps=10",
+]
+COMMON = {"group_size": 5, "max_new_tokens": 96, "tokens_per_forward": 2048, "warmup_steps": 4}
+COMMON |= {"heldout_every": 25, "save_steps": 10, "decode_rows": 192}
+TRIALS = {
+    "lr-1e-5": {"learning_rate": 1e-5, "prompts_per_step": 6, "minibatches": 2},
+    "lr-3e-5": {"learning_rate": 3e-5, "prompts_per_step": 6, "minibatches": 2},
 }
+TRIAL_STEPS = 25
 STAGES = {"guided": 300, "exploratory": 100}
 
 
-def prepare(run: Path, out: Path, recipe_name: str | None, heldout: int) -> None:
-    """Write rows (prompts in token ids), tasks, vocabulary and the SFT model in bf16 pieces of under 50 MB."""
-    import torch
+def prepare(work: Path) -> None:
+    """Data, chains and SFT; then the rows of RL: prompts in token ids with the columns the reward reads."""
+    from tagpr.pipeline import Workspace, run_recipe
+    from tagpr.recipe import find_recipe, load_recipe
 
-    from tagpr.llm.models import load_causal_lm, load_tokenizer
-    from tagpr.pipeline import Workspace
-    from tagpr.recipe import load_recipe
-
-    recipe = load_recipe(recipe_name or run.name)
-    workspace = Workspace(recipe, run, Path.cwd())
-    import pyarrow.parquet as parquet
-
-    table = parquet.read_table(run / "chains" / "chains.parquet", columns=["task", "example_id"]).to_pylist()
-    used = {(row["task"], row["example_id"]) for row in table}
-    train_rows, heldout_rows = [], []
-    for name, (task, train, official) in workspace.data.items():
-        fresh = defaultdict(list)
-        for example in train:
-            if (name, example.id) not in used:
-                fresh[example.user_id].append(example)
-        users = sorted(user for user, examples in fresh.items() if len(examples) >= 2)
-        random.Random(0).shuffle(users)
-        extra = [example for user in users for example in fresh[user][:3]][: max(0, heldout - len(official))]
-        held = {example.id for example in extra}
-        for examples, rows in ((list(official) + extra, heldout_rows), (train, train_rows)):
-            for example in examples:
-                if rows is train_rows and example.id in held:
-                    continue
-                ids = workspace.prompts.ids(task, example)
-                columns = {"task": name, "target": example.target, "user_id": example.user_id}
-                rows.append({"prompt_ids": ids, **columns})
-    write_jsonl(out / "train.jsonl", train_rows)
-    write_jsonl(out / "heldout.jsonl", heldout_rows)
-    write_json(out / "tasks.json", [task.model_dump(mode="json") for task, _, _ in workspace.data.values()])
-    (out / "vocabulary.yaml").write_bytes((run / "chains" / "vocabulary.yaml").read_bytes())
-    model = load_causal_lm(run / "sft" / "model", dtype="bfloat16", device="cpu")
-    assert model.dtype == torch.bfloat16
-    model.save_pretrained(out / "sft", max_shard_size="50MB")
-    load_tokenizer(run / "sft" / "model").save_pretrained(out / "sft")
-    users = {row["user_id"] for row in heldout_rows}
-    print(f"{len(train_rows)} prompts to train on, {len(heldout_rows)} held out of {len(users)} people, in {out}")
+    for stage in ("data", "chains", "sft"):
+        run_recipe("quickstart", RECIPE, work / "runs", only=stage)
+    workspace = Workspace(
+        load_recipe("quickstart", RECIPE), work / "runs" / "rl-long", find_recipe("quickstart").parent
+    )
+    for name, (task, train, heldout) in workspace.data.items():
+        for examples, path in ((train, "train.jsonl"), (heldout, "heldout.jsonl")):
+            rows = [
+                {"prompt_ids": workspace.prompts.ids(task, e), "task": name, "target": e.target, "user_id": e.user_id}
+                for e in examples
+            ]
+            write_jsonl(work / path, rows)
+            print(f"{path}: {len(rows)} prompts of {len({e.user_id for e in examples})} people")
 
 
-def reward(prepared: Path, stage: str):
+def reward(work: Path, stage: str):
     """The stage's composite reward, without a PRMU."""
     from tagpr.chains.vocabulary import load_vocabulary
     from tagpr.rewards.composite import CompositeReward
-    from tagpr.rewards.settings import RewardSettings
     from tagpr.tasks.types import Task
 
-    tasks = {card["name"]: Task.model_validate(card) for card in read_json(prepared / "tasks.json")}
-    vocabulary = load_vocabulary(prepared / "vocabulary.yaml")
+    run = work / "runs" / "rl-long"
+    tasks = {card["name"]: Task.model_validate(card) for card in read_json(run / "data" / "tasks.json")}
+    vocabulary = load_vocabulary(run / "chains" / "vocabulary.yaml")
     return CompositeReward(tasks, vocabulary, RewardSettings(gamma=0.0), stage=stage)
 
 
-def train(prepared: Path, work: Path, name: str, minutes: float, steps: dict[str, int], common: dict) -> None:
-    """Bring one setting forward until its time is up; leaves `done` files where a stage is complete."""
+def looked_at(rows: list[dict]) -> list[dict]:
+    """The held-out questions of the curve: all those of every second person."""
+    chosen = set(sorted({row["user_id"] for row in rows})[::2])
+    return [row for row in rows if row["user_id"] in chosen]
+
+
+def bring(work: Path, name: str, stage: str, start: Path, steps: int) -> None:
+    """Train one stage of one setting up to `steps`, from where it stands."""
     from tagpr.training.gspo import train_gspo
 
-    deadline = time.time() + 60 * minutes
-    rows, heldout = read_jsonl(prepared / "train.jsonl"), read_jsonl(prepared / "heldout.jsonl")
-    start = prepared / "sft"
-    for stage, count in steps.items():
-        out = work / name / stage
-        out.mkdir(parents=True, exist_ok=True)
-        settings = GSPOSettings(**common | SETTINGS[name] | {"steps": count})
-        slowest = 0.0
-        while not (out / "done").exists():
-            begun = time.time()
-            if begun + 1.3 * slowest > deadline:
-                return
-            figures = train_gspo(start, rows, reward(prepared, stage), settings, out, 0, None, heldout, stop_after=25)
-            slowest = max(slowest, time.time() - begun)
-            print(name, stage, figures["steps"], f"{time.time() - begun:.0f} s", flush=True)
-            if figures["steps"] >= count:
-                (out / "done").touch()
-        start = out / "model"
+    out = work / name / stage
+    if (out / "model").exists():
+        return
+    at = reached(out)
+    if at >= steps:
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    settings = GSPOSettings(**COMMON | TRIALS[name] | {"steps": STAGES[stage]})
+    heldout = looked_at(read_jsonl(work / "heldout.jsonl"))
+    begun = time.time()
+
+    def progress(done: int, total: int, note: str) -> None:
+        print(f"{name} {stage} {done}/{total} {time.time() - begun:.0f} s: {note}", flush=True)
+
+    rows = read_jsonl(work / "train.jsonl")
+    sft = work / "runs" / "rl-long" / "sft" / "model"
+    train_gspo(
+        start, rows, reward(work, stage), settings, out, 0, progress, heldout, stop_after=steps - at, reference=sft
+    )
 
 
-def run(prepared: Path, work: Path, names: list[str], minutes: float, jobs: int, extra: list[str]) -> None:
-    """All settings, `jobs` at a time, each in a process of its own."""
-    deadline, waiting, running = time.time() + 60 * minutes, list(names), {}
-    while waiting or running:
-        for name, process in list(running.items()):
-            if process.poll() is not None:
-                del running[name]
-                if process.returncode:
-                    print(f"{name}: failed with {process.returncode}")
-        while waiting and len(running) < jobs and time.time() < deadline - 60:
-            name = waiting.pop(0)
-            left = (deadline - time.time()) / 60
-            arguments = ["train", str(prepared), str(work), "--settings", name, "--minutes", f"{left:.2f}", *extra]
-            running[name] = subprocess.Popen([sys.executable, __file__, *arguments])
-        if time.time() > deadline and waiting:
-            break
-        time.sleep(1)
-    done = all((work / name / stage / "done").exists() for name in names for stage in STAGES)
-    print("complete" if done else "not complete: run the same command again")
+def reached(out: Path) -> int:
+    """Steps of a stage that its newest checkpoint holds."""
+    return max((int(path.name.split("-")[1]) for path in (out / "checkpoints").glob("step-*")), default=0)
+
+
+def log_of(out: Path) -> list[dict]:
+    """The stage's log so far."""
+    path = out / "log.jsonl"
+    if not path.exists():
+        path = out / "checkpoints" / f"step-{reached(out)}" / "log.jsonl"
+    return read_jsonl(path) if path.exists() else []
+
+
+def best(work: Path) -> str:
+    """The setting whose sampled completions were right most often in the last ten steps of its trial."""
+
+    def correct(name: str) -> float:
+        rows = log_of(work / name / "guided")[TRIAL_STEPS - 10 : TRIAL_STEPS]
+        return sum(row["reward/verifiable"] for row in rows) / len(rows)
+
+    return max(TRIALS, key=correct)
+
+
+def answer_all(work: Path, model: Path, stage: str, path: Path) -> None:
+    """Greedy answers of a model to all held-out questions."""
+    from tagpr.llm.models import eos_token_ids, load_causal_lm, load_tokenizer
+    from tagpr.training.watch import greedy_scores
+
+    if path.exists() or not model.exists():
+        return
+    policy, tokenizer = load_causal_lm(model), load_tokenizer(model)
+    rows = read_jsonl(work / "heldout.jsonl")
+    settings = GSPOSettings(**COMMON)
+    write_json(
+        path, greedy_scores(policy, tokenizer, rows, reward(work, stage), settings, eos_token_ids(policy, tokenizer))
+    )
+
+
+def run(work: Path) -> None:
+    """Everything that is still to do."""
+    from tagpr.llm.memory import keep_freed_memory
+
+    keep_freed_memory()
+    sft = work / "runs" / "rl-long" / "sft" / "model"
+    for name in TRIALS:
+        bring(work, name, "guided", sft, TRIAL_STEPS)
+    name = best(work)
+    start = sft
+    answer_all(work, sft, "guided", work / "all-sft.json")
+    for stage, steps in STAGES.items():
+        bring(work, name, stage, start, steps)
+        start = work / name / stage / "model"
+        answer_all(work, start, stage, work / name / stage / "all.json")
+    print("complete")
 
 
 def interval(differences: list[float], users: list[str], seed: int = 0, draws: int = 4000) -> dict[str, float]:
@@ -150,88 +172,91 @@ def interval(differences: list[float], users: list[str], seed: int = 0, draws: i
     return {"mean": mean, "low": means[int(0.025 * draws)], "high": means[int(0.975 * draws)]}
 
 
-def collect(prepared: Path, work: Path, names: list[str], device: str) -> None:
-    """Curves and final-minus-SFT with intervals, per setting, stage and task."""
+def gain(rows: list[dict], after: dict, before: dict) -> dict:
+    """Correctness before and after, and the difference with its interval."""
+    difference = [a - b for a, b in zip(after["verifiable"], before["verifiable"], strict=True)]
+    people = [row["user_id"] for row in rows]
+    return {
+        "questions": len(rows),
+        "people": len(set(people)),
+        "before": sum(before["verifiable"]) / len(rows),
+        "after": sum(after["verifiable"]) / len(rows),
+        "difference": interval(difference, people),
+    }
+
+
+def stage_figures(work: Path, name: str, stage: str, before: dict) -> dict:
+    """Curves of one stage and its gain over SFT, on the questions of the curve and, at its end, on all of them."""
+    out = work / name / stage
+    rows = read_jsonl(work / "heldout.jsonl")
+    asked = looked_at(rows)
+    tables = [(int(path.stem.split("-")[1]), read_json(path)) for path in sorted((out / "heldout").glob("step-*.json"))]
+    keys = ("verifiable", "format", "tag", "repetition", "length")
+    figures = {
+        "steps": len(log_of(out)),
+        "of": STAGES[stage],
+        "heldout_curve": [
+            {"step": step} | {k: sum(table[k]) / len(table[k]) for k in keys if k in table} for step, table in tables
+        ],
+        "over_sft_on_the_curves_questions": gain(asked, tables[-1][1], before),
+    }
+    if (out / "all.json").exists():
+        figures["over_sft_on_all_questions"] = gain(rows, read_json(out / "all.json"), read_json(work / "all-sft.json"))
+    log = log_of(out)
+    figures["training_in_tens_of_steps"] = [
+        {"step": part[-1]["step"]}
+        | {key: sum(r[key] for r in part if key in r) / sum(key in r for r in part) for key in keys_of(part)}
+        for part in (log[i : i + 10] for i in range(0, len(log), 10))
+    ]
+    return figures
+
+
+def keys_of(part: list[dict]) -> list[str]:
+    """Every key of some log rows but the step."""
+    return sorted({key for row in part for key in row} - {"step"})
+
+
+def collect(work: Path) -> None:
+    """Write the results file from whatever there is."""
     from results_file import write_results
 
-    rows = read_jsonl(prepared / "heldout.jsonl")
-    tasks = sorted({row["task"] for row in rows})
-    figures: dict = {"device": device, "heldout": {}, "settings": {}}
-    for task in tasks:
-        users = [row["user_id"] for row in rows if row["task"] == task]
-        figures["heldout"][task] = {"questions": len(users), "people": len(set(users))}
-    for name in names:
-        entry: dict = {"settings": COMMON | SETTINGS[name]}
-        first = work / name / "guided" / "heldout" / "step-00000.json"
-        if not first.exists():
-            continue
-        sft = read_json(first)
-        for stage in STAGES:
-            looks = sorted((work / name / stage / "heldout").glob("step-*.json"))
-            if not looks:
-                continue
-            block: dict = {"steps": int(looks[-1].stem.split("-")[1]), "tasks": {}}
-            tables = [(int(path.stem.split("-")[1]), read_json(path)) for path in looks]
-            for task in tasks:
-                index = [i for i, row in enumerate(rows) if row["task"] == task]
-                users = [rows[i]["user_id"] for i in index]
-                curve = [
-                    {"step": step}
-                    | {k: sum(t[k][i] for i in index) / len(index) for k in ("verifiable", "format", "tag", "length")}
-                    for step, t in tables
-                ]
-                last = tables[-1][1]
-                gain = [last["verifiable"][i] - sft["verifiable"][i] for i in index]
-                block["tasks"][task] = {"curve": curve, "gain_over_sft": interval(gain, users)}
-            log = work / name / stage / "log.jsonl"
-            if log.exists():
-                keys = (
-                    "step",
-                    "reward",
-                    "clip_fraction",
-                    "zero_variance",
-                    "length",
-                    "truncated",
-                    "tag_rate",
-                    "entropy",
-                )
-                every = read_jsonl(log)[::10]
-                block["training"] = [{k: round(row[k], 5) for k in keys if k in row} for row in every]
-            entry[stage] = block
-        figures["settings"][name] = entry
-    print(json.dumps({n: {s: e[s]["tasks"] for s in STAGES if s in e} for n, e in figures["settings"].items()})[:3000])
-    print(write_results("rl-long", "python benchmarks/rl_long.py run ... && ... collect", figures))
+    figures: dict = {
+        "model": "SmolLM2-135M-Instruct after SFT on the chains of 330 examples (36 steps of 8)",
+        "training_prompts": len(read_jsonl(work / "train.jsonl")),
+        "common_settings": GSPOSettings(**COMMON).model_dump(mode="json"),
+        "reward": RewardSettings(gamma=0.0).model_dump(mode="json"),
+        "trials": {},
+    }
+    for name, settings in TRIALS.items():
+        if (work / name / "guided" / "heldout" / "step-00000.json").exists():
+            before = read_json(work / name / "guided" / "heldout" / "step-00000.json")
+            figures["trials"][name] = {"settings": settings}
+            for stage in STAGES:
+                if (work / name / stage / "heldout").exists():
+                    figures["trials"][name][stage] = stage_figures(work, name, stage, before)
+    print(
+        json.dumps(
+            {
+                name: {stage: entry[stage]["over_sft_on_the_curves_questions"] for stage in STAGES if stage in entry}
+                for name, entry in figures["trials"].items()
+            },
+            indent=1,
+        )
+    )
+    print(
+        write_results(
+            "rl-long", "python benchmarks/rl_long.py prepare work && ... run work && ... collect work", figures
+        )
+    )
 
 
 def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("verb", choices=["prepare", "run", "train", "collect"])
-    parser.add_argument("first", type=Path)
-    parser.add_argument("second", type=Path)
-    parser.add_argument("--recipe")
-    parser.add_argument("--heldout", type=int, default=450, help="held-out questions a task")
-    parser.add_argument("--settings", default=",".join(SETTINGS))
-    parser.add_argument("--minutes", type=float, default=8.0)
-    parser.add_argument("--jobs", type=int, default=len(SETTINGS))
-    parser.add_argument("--device", default="")
-    parser.add_argument("--steps", default="", help="for trying out: guided,exploratory")
-    parser.add_argument("--common", default="{}", help="for trying out: JSON merged into the common settings")
+    parser.add_argument("verb", choices=["prepare", "run", "collect"])
+    parser.add_argument("work", type=Path)
     options = parser.parse_args()
-    names = options.settings.split(",")
-    steps = dict(zip(STAGES, map(int, options.steps.split(",")), strict=True)) if options.steps else STAGES
-    match options.verb:
-        case "prepare":
-            prepare(options.first, options.second, options.recipe, options.heldout)
-        case "train":
-            common = COMMON | json.loads(options.common)
-            train(options.first, options.second, names[0], options.minutes, steps, common)
-        case "run":
-            extra = ["--steps", options.steps] if options.steps else []
-            extra += ["--common", options.common]
-            run(options.first, options.second, names, options.minutes, options.jobs, extra)
-        case "collect":
-            collect(options.first, options.second, names, options.device)
+    {"prepare": prepare, "run": run, "collect": collect}[options.verb](options.work)
 
 
 if __name__ == "__main__":

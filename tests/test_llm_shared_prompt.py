@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tagpr.errors import ModelError
-from tagpr.llm.shared_prompt import Group, completion_logprobs, micro_batches
+from tagpr.llm.shared_prompt import Group, PackedLayout, common_opening, completion_logprobs, micro_batches
 from tiny_models import ARCHITECTURES, tiny_model
 
 
@@ -33,6 +33,18 @@ def ragged_groups(vocab=97, seed=0):
     return [Group(ids(p), [ids(c) for c in lengths]) for p, lengths in ((17, (5, 9, 1)), (23, (4, 4, 12)), (9, (7,)))]
 
 
+def alike_groups():
+    """Prompts with an opening in common, one of them nothing but the opening and one token."""
+    opening = list(range(40, 51))
+    return [
+        Group(opening + list(g.prompt)[cut:], g.completions) for g, cut in zip(ragged_groups(), (0, 0, 8), strict=True)
+    ]
+
+
+def dense_alike_groups():
+    return [Group([7, 8, 9, *g.prompt], g.completions) for g in dense_groups()]
+
+
 def dense_groups():
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(3, 97, (2, 16 + 3 * 8), generator=generator).tolist()
@@ -54,9 +66,16 @@ def compare(model, groups, **options):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("groups", [ragged_groups(), dense_groups()], ids=["ragged", "dense"])
-def test_equal_to_stock(architecture, groups):
-    compare(tiny_model(architecture), groups)
+@pytest.mark.parametrize("make", [ragged_groups, dense_groups, alike_groups, dense_alike_groups])
+def test_equal_to_stock(architecture, make):
+    compare(tiny_model(architecture), make())
+
+
+def test_a_shared_opening_runs_once():
+    groups = alike_groups()
+    layout = PackedLayout(groups, torch.device("cpu"))
+    assert layout.opening == 11
+    assert layout.input_ids.numel() == sum(group.tokens for group in groups) - 2 * 11
 
 
 def test_equal_with_lora():
@@ -109,4 +128,8 @@ def test_micro_batches_cover_everything_once_within_budget():
     ]
     batches = micro_batches(groups, 100)
     assert sorted(i for batch in batches for i in batch) == list(range(5))
-    assert all(len(batch) == 1 or sum(groups[i].tokens for i in batch) <= 100 for batch in batches)
+    assert max(map(len, batches)) > 1
+    for batch in batches:
+        together = [groups[i] for i in batch]
+        shared = common_opening([group.prompt for group in together])
+        assert len(batch) == 1 or sum(group.tokens - shared for group in together) + shared <= 100

@@ -143,6 +143,17 @@ def test_heldout_rows_are_looked_at(policy, tmp_path):
     assert len(table["reward"]) == 4 and abs(sum(table["reward"]) / 4 - log[1]["heldout/reward"]) < 1e-9
 
 
+def test_kl_to_the_reference_starts_at_zero(policy, tmp_path):
+    settings = GSPOSettings(**SETTINGS | {"steps": 3, "heldout_every": 1})
+    train_gspo(policy, rows(), vowels, settings, tmp_path / "first", heldout=rows(2))
+    kl = [json.loads(line)["kl"] for line in (tmp_path / "first" / "log.jsonl").read_text().splitlines()]
+    assert kl[0] == 0.0 and 0 < kl[1] < kl[2]
+    trained = tmp_path / "first" / "model"
+    settings = GSPOSettings(**SETTINGS | {"steps": 1, "heldout_every": 1})
+    train_gspo(trained, rows(), vowels, settings, tmp_path / "second", heldout=rows(2), reference=policy)
+    assert json.loads((tmp_path / "second" / "log.jsonl").read_text())["kl"] > 0
+
+
 def test_tags_dying_out_stop_the_run(policy, tmp_path):
     class Untagged:
         def components(self, texts, **_):

@@ -25,6 +25,7 @@ from tagpr.llm.decoding import Caches, PrefillLayout, PrefixLayout, StepLayout
 from tagpr.llm.group_attention import group_attention, why_not_shared
 from tagpr.llm.prepacked import prepacked_linears
 from tagpr.llm.sampling import choose, uniforms
+from tagpr.llm.shared_prompt import common_opening
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +134,7 @@ class _Batch:
         self.eos = torch.tensor(sorted(eos_token_ids), device=self.device)
         self.waiting = sorted(jobs, key=lambda job: (-len(job.prompt), job.index))
         slots = min(len(jobs), max(1, rows // samples))
-        self.prefix = _common_prefix([job.prompt for job in jobs])
+        self.prefix = common_opening([job.prompt for job in jobs])
         self.caches = Caches(slots, samples, len(self.waiting[0].prompt), steps)
         self.running: list[_Job | None] = [None] * slots
         self.prompt_lengths = torch.ones(slots, dtype=torch.long, device=self.device)
@@ -250,15 +251,6 @@ class _Batch:
         self.active, self.counts, self.last, self.numbers = (
             x[rows] for x in (self.active, self.counts, self.last, self.numbers)
         )
-
-
-def _common_prefix(prompts: list[Sequence[int]]) -> int:
-    """Tokens that all prompts begin with, leaving each at least one of its own; 0 for a single prompt."""
-    if len(prompts) < 2:
-        return 0
-    first, last = min(map(list, prompts)), max(map(list, prompts))  # the two that differ earliest
-    limit = min(len(prompt) for prompt in prompts) - 1
-    return next((i for i in range(limit) if first[i] != last[i]), limit)
 
 
 def _stock(

@@ -1,8 +1,9 @@
 """Exact log-probabilities, with gradient, of several completions per prompt; each prompt runs through the model once.
 
-A micro-batch is one packed row: all prompts one after the other, then all completions. Tokens are never padded in the
-linear layers; attention pads to the longest prompt and completion of the micro-batch only. Logits exist for completion
-positions alone, a chunk at a time. Works under DDP and gradient checkpointing, with LoRA and tied embeddings.
+A micro-batch is one packed row: the opening that all its prompts share (the task's instructions), then the rest of each
+prompt, then all completions. Tokens are never padded in the linear layers; attention pads to the longest prompt and
+completion of the micro-batch only. Logits exist for completion positions alone, a chunk at a time. Works under DDP and
+gradient checkpointing, with LoRA and tied embeddings.
 
 It does not decide micro-batches' order or what the loss is; see `tagpr.training.gspo`.
 
@@ -37,36 +38,57 @@ class Group:
 
 
 def micro_batches(groups: Sequence[Group], budget: int) -> list[list[int]]:
-    """Indices of `groups` in micro-batches of at most `budget` tokens, similar lengths together.
+    """Indices of `groups` in micro-batches of at most `budget` tokens, an opening that all share counted once.
 
-    A group over the budget is a micro-batch of its own. The order is deterministic.
+    Prompts that open alike come together, and among them similar lengths. A group over the budget is a micro-batch of
+    its own. The order is deterministic.
     """
-    order = sorted(range(len(groups)), key=lambda i: (-len(groups[i].prompt), -groups[i].tokens, i))
+    order = sorted(range(len(groups)), key=lambda i: (tuple(groups[i].prompt[:_ALIKE]), -len(groups[i].prompt), i))
     batches: list[list[int]] = []
-    used = budget + 1
+    used = opening = 0
     for i in order:
-        if used + groups[i].tokens > budget:
-            batches.append([])
-            used = 0
-        batches[-1].append(i)
-        used += groups[i].tokens
+        tokens = groups[i].tokens
+        if batches:
+            shared = common_opening([groups[batches[-1][0]].prompt[: opening + 1], groups[i].prompt])
+            together = used + opening * (len(batches[-1]) - 1) + tokens - shared * len(batches[-1])
+        if not batches or together > budget:
+            batches.append([i])
+            used, opening = tokens, len(groups[i].prompt) - 1
+        else:
+            batches[-1].append(i)
+            used, opening = together, shared
     return batches
 
 
+_ALIKE = 64  # tokens by which prompts are sorted: instructions differ early, histories later
+
+
+def common_opening(prompts: Sequence[Sequence[int]]) -> int:
+    """Tokens that all prompts begin with, leaving each at least one of its own; 0 for a single prompt."""
+    if len(prompts) < 2:
+        return 0
+    first, last = min(map(list, prompts)), max(map(list, prompts))  # the two that differ earliest
+    limit = min(len(prompt) for prompt in prompts) - 1
+    return next((i for i in range(limit) if first[i] != last[i]), limit)
+
+
 class PackedLayout:
-    """Index tensors of one packed row [prompts | completion inputs] and its attention."""
+    """Index tensors of one packed row [opening | prompts after it | completion inputs] and its attention."""
 
     def __init__(self, groups: Sequence[Group], device: torch.device) -> None:
-        prompts = [list(group.prompt) for group in groups]
+        self.opening = common_opening([group.prompt for group in groups])
+        prompts = [list(group.prompt)[self.opening :] for group in groups]
         rows = [(b, list(c)) for b, group in enumerate(groups) for c in group.completions if len(c)]
         slots = max(sum(1 for row, _ in rows if row == b) for b in range(len(groups))) if rows else 0
         self.shape = (len(groups), max(map(len, prompts)), slots, max((len(c) - 1 for _, c in rows), default=0))
         n, p_max, g, t_max = self.shape
-        starts, flat, positions = [], [], []
+        flat = list(groups[0].prompt[: self.opening])
+        positions = list(range(self.opening))
+        starts = []
         for prompt in prompts:
             starts.append(len(flat))
             flat += prompt
-            positions += range(len(prompt))
+            positions += range(self.opening, self.opening + len(prompt))
         self.prompt_tokens = len(flat)
         pads = torch.zeros(n, p_max, dtype=torch.long)
         for b, prompt in enumerate(prompts):
@@ -82,7 +104,8 @@ class PackedLayout:
             predict_from += [starts[b] + len(prompts[b]) - 1, *range(start, start + len(inputs))]
             targets += completion
             flat += inputs
-            positions += range(len(prompts[b]), len(prompts[b]) + len(inputs))
+            after = self.opening + len(prompts[b])
+            positions += range(after, after + len(inputs))
             filled[b] += 1
         self.input_ids = torch.tensor([flat], device=device)
         self.position_ids = torch.tensor([positions], device=device)
@@ -104,7 +127,8 @@ class PackedLayout:
         self.own_back = torch.tensor(back, dtype=torch.long, device=device)
         self.dense_prompts = bool(real_prompt.all())
         self.dense_own = bool((lengths == t_max).all())
-        bias = torch.zeros(n, 1, 1, p_max).masked_fill(~real_prompt[:, None, None], float("-inf"))
+        dead = torch.nn.functional.pad(~real_prompt, (self.opening, 0))[:, None, None]
+        bias = torch.zeros(dead.shape).masked_fill(dead, float("-inf"))
         self.prompt_bias = None if self.dense_prompts else bias.to(device)
         self.own_bias = torch.full((t_max, t_max), float("-inf")).triu(1)[None, None].to(device)
         self.lengths = [len(c) for group in groups for c in group.completions]
@@ -112,10 +136,17 @@ class PackedLayout:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None) -> Tensor:
         """Prompts causally among themselves; completions to their prompt and their own earlier tokens."""
         n, _, g, t_max = self.shape
-        split = self.prompt_tokens
-        qp, kp, vp = (self._padded(x[0, :, :split], self.prompt_index, self.dense_prompts, 0) for x in (q, k, v))
-        out = causal(qp, kp, vp, scale, softcap).transpose(1, 2).flatten(0, 1)  # (B * P, H, D)
-        out = out if self.dense_prompts else out.index_select(0, self.prompt_back)
+        opening, split = self.opening, self.prompt_tokens
+        qp, kp, vp = (
+            self._padded(x[0, :, opening:split], self.prompt_index, self.dense_prompts, opening) for x in (q, k, v)
+        )
+        parts = []
+        if opening:
+            qo, ko, vo = (x[:, :, :opening] for x in (q, k, v))
+            parts.append(causal(qo, ko, vo, scale, softcap)[0].transpose(0, 1))  # (opening, H, D)
+            kp, vp = (torch.cat([x.expand(n, -1, -1, -1), y], dim=2) for x, y in ((ko, kp), (vo, vp)))
+        out = causal(qp, kp, vp, scale, softcap, opening).transpose(1, 2).flatten(0, 1)  # (B * P, H, D)
+        parts.append(out if self.dense_prompts else out.index_select(0, self.prompt_back))
         if t_max:
             own = self.own_index.flatten(0, 1)
             qc, kc, vc = (self._padded(x[0, :, split:], own, self.dense_own, split) for x in (q, k, v))
@@ -123,9 +154,8 @@ class PackedLayout:
                 qc.unflatten(0, (n, g)), kp, vp, kc, vc, scale, softcap, self.prompt_bias, self.own_bias
             )
             answer = answer.transpose(2, 3).flatten(0, 2)  # (B * G * T, H, D)
-            answer = answer if self.dense_own else answer.index_select(0, self.own_back)
-            out = torch.cat([out, answer.to(out.dtype)])
-        return out.unsqueeze(0)
+            parts.append(answer if self.dense_own else answer.index_select(0, self.own_back))
+        return torch.cat([part.to(parts[0].dtype) for part in parts]).unsqueeze(0)
 
     @staticmethod
     def _padded(x: Tensor, index: Tensor, dense: bool, offset: int) -> Tensor:

@@ -49,18 +49,20 @@ def train_gspo(
     progress: Progress | None = None,
     heldout: Sequence[Row] = (),
     stop_after: int | None = None,
+    reference: Path | None = None,
 ) -> dict[str, Any]:
     """Train `policy` on `rows`; writes `out/model` (Hugging Face, fp32) and `out/log.jsonl`.
 
     rows: `prompt_ids` and the reward's columns. `reward` follows TRL's protocol; one with `components(...)` has its
     parts logged. Checkpoints are kept in `out/checkpoints` and continued from. `stop_after` returns after that many
-    more steps without writing a model (for runs in instalments). Returns figures of the first and last steps. Raises
-    RunError when there is nothing to train on, a number is not finite (the batch is saved beside the checkpoints) or
-    tags die out.
+    more steps without writing a model (for runs in instalments). `heldout` rows are looked at every `heldout_every`
+    steps, and with them the KL divergence to the model in `reference` (the SFT model; `policy` where not given).
+    Returns figures of the first and last steps. Raises RunError when there is nothing to train on, a number is not
+    finite (the batch is saved beside the checkpoints) or tags die out.
     """
     if not rows:
         raise RunError("no prompt to train on: the data stage kept no training example")
-    trainer = _Trainer(policy, rows, reward, settings, out, seed, heldout)
+    trainer = _Trainer(policy, rows, reward, settings, out, seed, heldout, reference or policy)
     total = settings.steps or max(1, math.ceil(len(rows) * settings.epochs / settings.prompts_per_step))
     start = trainer.resume()
     if start == 0 and heldout and settings.heldout_every:
@@ -87,6 +89,7 @@ class _Trainer:
         out: Path,
         seed: int,
         heldout: Sequence[Row],
+        reference: Path,
     ) -> None:
         self.rows, self.reward, self.settings, self.out, self.seed = rows, reward, settings, out, seed
         self.heldout = list(heldout)
@@ -114,6 +117,8 @@ class _Trainer:
                     master.copy_(kept)
         self.model = model.eval()  # no dropout in RL: ratios compare the same function
         self.watch = Watch(settings)
+        self.reference_path = reference
+        self.reference: torch.nn.Module | None = None
 
     def _both(self) -> tuple[list[Tensor], list[Tensor]]:
         return self.optimizer.masters, self.optimizer.parameters
@@ -135,30 +140,55 @@ class _Trainer:
         parts = [order[i :: s.minibatches] for i in range(s.minibatches)]
         local = [[place // self.world for place in part if place % self.world == self.rank] for part in parts]
         local = [[g for g in part if bool(advantages[g].any())] for part in local]
-        old = [self._logps_only(rollout, part) if i else None for i, part in enumerate(local)]
+        looking = bool(s.heldout_every and self.heldout and (step + 1) % s.heldout_every == 0)
+        # the first minibatch's own forward pass tells what the old policy says
+        old = [self._logps_only(self.model, rollout, part) if i else None for i, part in enumerate(local)]
+        divergence = self._divergence(rollout, local, old) if looking else {}
         updates = []
         for part, before, whole in zip(local, old, parts, strict=True):
             count = len(whole) * s.group_size
             updates.append(self._update(step, rollout, part, before, advantages, count))
-        figures = step_figures(step + 1, rollout, advantages, updates, self.rank, self.world)
-        if s.heldout_every and self.heldout and (step + 1) % s.heldout_every == 0:
+        figures = step_figures(step + 1, rollout, advantages, updates, self.rank, self.world) | divergence
+        if looking:
             figures |= self.look(step + 1)
         self.watch.note(figures, rollout)
         return figures
 
-    def _logps_only(self, rollout: Rollout, part: list[int]) -> list[list[Tensor]]:
+    def _divergence(
+        self, rollout: Rollout, local: list[list[int]], old: list[list[list[Tensor]] | None]
+    ) -> dict[str, float]:
+        """KL(policy | reference) a token before this step's updates, estimated on the step's completions.
+
+        With d = log p_reference - log p_policy of a sampled token, exp(d) - 1 - d is unbiased and never negative.
+        Groups without variance are left out, as everywhere in the step.
+        """
+        if self.reference is None:
+            parameter = next(self.model.parameters())
+            self.reference = load_causal_lm(self.reference_path, dtype=parameter.dtype, device=str(parameter.device))
+        total = tokens = 0.0
+        for part, known in zip(local, old, strict=True):
+            ours = known if known is not None else self._logps_only(self.model, rollout, part)
+            theirs = self._logps_only(self.reference, rollout, part)
+            for a, b in zip(ours, theirs, strict=True):
+                d = torch.cat(b) - torch.cat(a)
+                total += (torch.expm1(d) - d).sum().item()
+                tokens += d.numel()
+        total, tokens = _summed(total, self.world), _summed(tokens, self.world)
+        return {"kl": total / tokens if tokens else 0.0}
+
+    def _logps_only(self, model: torch.nn.Module, rollout: Rollout, part: list[int]) -> list[list[Tensor]]:
         groups = [rollout.group(g) for g in part]
         found: dict[int, list[Tensor]] = {}
         with torch.no_grad():
             # the same micro-batches as in the update, so that unchanged weights give a ratio of exactly 1
             for batch in micro_batches(groups, self.settings.tokens_per_forward):
-                logps = iter(self._logps([groups[i] for i in batch]))
+                logps = iter(self._logps(model, [groups[i] for i in batch]))
                 for i in batch:
                     found[i] = [next(logps) for _ in groups[i].completions]
         return [found[i] for i in range(len(groups))]
 
-    def _logps(self, groups: Sequence[Group]) -> list[Tensor]:
-        logps = completion_logprobs(self.model, groups, temperature=self.settings.temperature)
+    def _logps(self, model: torch.nn.Module, groups: Sequence[Group]) -> list[Tensor]:
+        logps = completion_logprobs(model, groups, temperature=self.settings.temperature)
         assert isinstance(logps, list)
         return logps
 
@@ -176,7 +206,7 @@ class _Trainer:
         groups = [rollout.group(g) for g in part]
         loss = clipped = logp_sum = tokens = 0.0
         for batch in micro_batches(groups, s.tokens_per_forward):
-            logps = self._logps([groups[i] for i in batch])
+            logps = self._logps(self.model, [groups[i] for i in batch])
             held = [x for i in batch for x in before[i]] if before is not None else [x.detach() for x in logps]
             weights = torch.cat([advantages[part[i]] for i in batch]).to(logps[0].device)
             result = gspo_loss(logps, held, weights, s.epsilon_low, s.epsilon_high)

@@ -146,9 +146,9 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
         spans = self._spans(inputs["prompt_ids"], inputs["prompt_mask"])
         moving = [(a, b) for a, b in spans if bool(inputs["advantages"][a:b].any())]
         self._metrics["train"]["groups_skipped"].append(1 - len(moving) / len(spans))
-        lengths = inputs["prompt_mask"].sum(1).tolist()
+        ids, mask = inputs["prompt_ids"], inputs["prompt_mask"].bool()
         widths = inputs["completion_mask"].sum(1).tolist()
-        groups = [Group(range(lengths[a]), [range(max(widths[r], 1)) for r in range(a, b)]) for a, b in moving]
+        groups = [Group(ids[a][mask[a]].tolist(), [range(max(widths[r], 1)) for r in range(a, b)]) for a, b in moving]
         parts = [[moving[i] for i in batch] for batch in micro_batches(groups, self.tokens_per_forward)]
         # without any moving group one is kept, so that every process takes part in the gradient exchange
         parts = parts or [[spans[0]]]
