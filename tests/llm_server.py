@@ -11,6 +11,7 @@ import json
 import os
 import random
 import re
+import selectors
 from pathlib import Path
 
 FAULTS = ("429", "429-after", "500", "hang", "cut", "broken", "shape", "empty", "close")
@@ -131,4 +132,6 @@ if __name__ == "__main__":
     parser.add_argument("--fault-rate", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", default="")
-    asyncio.run(serve(parser.parse_args()))
+    # select() waits in microseconds, epoll in whole milliseconds rounded up: a call of 50 ms has to take 50 ms
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
+        runner.run(serve(parser.parse_args()))

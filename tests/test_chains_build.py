@@ -120,6 +120,23 @@ def test_a_teacher_model_needs_a_tagger(tmp_path):
         build_chains(ChainSettings(teacher={"model": "m"}), {}, {}, shown, tmp_path, 1)
 
 
+def test_one_budget_for_all_models(tmp_path):
+    """80 rollouts and the judging of what is right: the cap counts both, and a rerun with more goes on."""
+    pytest.importorskip("openai")
+    tasks, train = {"t": label_task()}, {"t": label_examples(10)}
+    with running_server(tmp_path, "--log", str(tmp_path / "log")) as url:
+        model = {"model": "m", "base_url": url}
+        roles = {"teacher": model, "judge": model | {"temperature": 0}, "tagger": model | {"temperature": 0}}
+        blocks = roles | {"samples": 8, "cache": tmp_path / "c.sqlite"}
+        with pytest.raises(RunError, match=r"max_requests: 85 requests are sent; \d+ calls are left"):
+            settings = ChainSettings(**blocks, calls={"max_requests": 85})
+            build_chains(settings, tasks, train, shown, tmp_path / "d", 1)
+        assert (tmp_path / "log").read_text().count("ask") == 85
+        build_chains(ChainSettings(**blocks), tasks, train, shown, tmp_path / "d", 1)
+    asked = [line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("ask")]
+    assert len(asked) == len(set(asked)) > 85
+
+
 @pytest.mark.parametrize("tagging", ["ranges", "inline"])
 def test_faults_of_the_server_do_not_change_the_dataset(tmp_path, tagging: str):
     pytest.importorskip("openai")

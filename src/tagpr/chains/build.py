@@ -16,11 +16,13 @@ import pyarrow as pa
 from tagpr.chains.filters import accuracy_filter, format_filter, keep_best
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.heuristic import HeuristicTeacher
-from tagpr.chains.settings import ChainSettings
+from tagpr.chains.models import Models
+from tagpr.chains.settings import ChainSettings, VocabularySettings
 from tagpr.chains.steps import Funnel, Row, StepStore, write_parquet
-from tagpr.chains.tagging import FREE_TAGS, explore, make_tagger, restrict
+from tagpr.chains.tagging import FREE_TAGS, explore, restrict
 from tagpr.chains.vocabulary import Tag, Vocabulary, load_vocabulary
 from tagpr.errors import RecipeError, RunError
+from tagpr.llm.generator import Generator
 from tagpr.tasks.types import Example, Interaction, Task
 
 Progress = Callable[[int, int, str], None]
@@ -96,6 +98,7 @@ def build_chains(
     examples = {(name, example.id): example for name in sorted(train) for example in train[name]}
     targets = {key: example.target or "" for key, example in examples.items()}
 
+    models = Models(settings)
     drawn = store.run(
         "sample",
         EXAMPLES,
@@ -113,11 +116,13 @@ def build_chains(
     else:
         from tagpr.chains.rollouts import teacher_rollouts
 
+        teacher = models.get(settings.teacher)
+
         rollouts = store.run(
             "rollouts",
             ROLLOUTS,
             [settings.teacher.model_dump(mode="json"), settings.samples],
-            lambda: teacher_rollouts(settings, tasks, drawn, examples, prompt, report),
+            lambda: teacher_rollouts(teacher, settings.samples, tasks, drawn, examples, prompt, report),
         )
     correct = store.run(
         "accuracy_filter",
@@ -130,13 +135,15 @@ def build_chains(
     else:
         from tagpr.chains.judge import judge_filter
 
+        judge = models.get(settings.judge)
+
         judged = store.run(
             "judge_filter",
             JUDGED,
             [settings.judge.model_dump(mode="json"), settings.judge_above],
-            lambda: judge_filter(settings, correct, tasks, examples, prompt, report),
+            lambda: judge_filter(judge, settings.judge_above, correct, tasks, examples, prompt, report),
         )
-    vocabulary, tagged = _tag(settings, store, judged, seed, report)
+    vocabulary, tagged = _tag(settings, models, store, judged, seed, report)
     formed = store.run(
         "format_filter",
         CHAINS,
@@ -201,7 +208,7 @@ def _heuristic(
 
 
 def _tag(
-    settings: ChainSettings, store: StepStore, judged: list[Row], seed: int, report: Progress
+    settings: ChainSettings, models: Models, store: StepStore, judged: list[Row], seed: int, report: Progress
 ) -> tuple[Vocabulary, list[Row]]:
     """The vocabulary and the tagged rows."""
     if settings.teacher == "heuristic":
@@ -209,7 +216,7 @@ def _tag(
         tagged = store.run("tagging", JUDGED, None, lambda: (judged, {}), skipped=skipped)
         return load_vocabulary(), tagged
     assert settings.tagger is not None
-    tagger = settings.tagger.model_dump(mode="json")
+    tagger, block = models.get(settings.tagger), settings.tagger.model_dump(mode="json")
     if settings.vocabulary == "paper":
         vocabulary = load_vocabulary()
     elif settings.vocabulary != "discover":
@@ -218,15 +225,15 @@ def _tag(
         free = store.run(
             "exploratory_tagging",
             FREE_TAGS,
-            [tagger, settings.discovery.examples],
-            lambda: explore(settings, judged, report),
+            [block, settings.discovery.examples],
+            lambda: explore(tagger, settings.discovery.examples, judged, report),
             unit="tagged groups",
         )
         clusters = store.run(
             "vocabulary",
             VOCABULARY,
             settings.discovery.model_dump(mode="json"),
-            lambda: (_clusters(settings, [row["tag"] for row in free], seed), {}),
+            lambda: (_clusters(settings.discovery, [row["tag"] for row in free], seed, tagger), {}),
             unit="tags",
         )
         vocabulary = Vocabulary(
@@ -235,16 +242,16 @@ def _tag(
     tagged = store.run(
         "tagging",
         JUDGED,
-        [tagger, settings.tagging, [(tag.name, tag.definition) for tag in vocabulary]],
-        lambda: restrict(settings, judged, vocabulary, report),
+        [block, settings.tagging, [(tag.name, tag.definition) for tag in vocabulary]],
+        lambda: restrict(tagger, settings.tagging, judged, vocabulary, report),
     )
     return vocabulary, tagged
 
 
-def _clusters(settings: ChainSettings, names: Sequence[str], seed: int) -> list[Row]:
+def _clusters(settings: VocabularySettings, names: Sequence[str], seed: int, tagger: Generator) -> list[Row]:
     from tagpr.chains.discovery import discover
 
-    found = discover(names, settings.discovery, seed, make_tagger(settings))
+    found = discover(names, settings, seed, tagger)
     return [
         {"task": "all tasks", "name": t.name, "definition": t.definition, "count": t.count, "members": list(t.members)}
         for t in found

@@ -7,10 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tagpr.chains.asking import ask, fill
-from tagpr.chains.settings import ChainSettings
 from tagpr.chains.steps import Row
-from tagpr.llm.cache import default_cache
-from tagpr.llm.generator import Refusal, Reply, Request, make_generator
+from tagpr.llm.generator import Generator, Refusal, Reply, Request
 from tagpr.tasks.types import Example, Task
 
 DIMENSIONS = ("coherence", "accuracy", "completeness", "relevance")
@@ -58,16 +56,15 @@ def _score(part: Any) -> int | None:
 
 
 def judge_filter(
-    settings: ChainSettings,
+    judge: Generator,
+    above: int,
     rows: Sequence[Row],
     tasks: Mapping[str, Task],
     examples: Mapping[tuple[str, str], Example],
     prompt: Callable[[Task, Example], Any],
     report: Callable[[int, int, str], None],
 ) -> tuple[list[Row], dict[str, int]]:
-    """Rows whose total is above `settings.judge_above`; adds `judge`, the total (4 to 20)."""
-    assert settings.judge is not None
-    generator = make_generator(settings.judge, settings.calls, settings.cache or default_cache())
+    """Rows whose total is above `above`; adds `judge`, the total (4 to 20)."""
 
     def request(row: Row) -> Request:
         shown = prompt(tasks[row["task"]], examples[row["task"], row["example_id"]]).messages
@@ -75,7 +72,7 @@ def judge_filter(
         return ask(fill("judge", question=question, chain=row["chain"] or row["completion"], answer=row["answer"]))
 
     requests = [request(row) for row in rows]
-    replies = generator.generate(requests, lambda done, total, note: report(done, total, f"judge {note}"))
+    replies = judge.generate(requests, lambda done, total, note: report(done, total, f"judge {note}"))
     scores = [read_scores(reply.content) if isinstance(reply, Reply) else None for reply in replies]
     broken = [n for n, found in enumerate(scores) if found is None and isinstance(replies[n], Reply)]
     repairs = []
@@ -84,7 +81,7 @@ def judge_filter(
         assert isinstance(said, Reply)
         again = ({"role": "assistant", "content": said.content}, {"role": "user", "content": fill("judge_repair")})
         repairs.append(Request((*requests[n].messages, *again)))
-    for n, reply in zip(broken, generator.generate(repairs), strict=True):
+    for n, reply in zip(broken, judge.generate(repairs), strict=True):
         scores[n] = read_scores(reply.content) if isinstance(reply, Reply) else None
 
     kept: list[Row] = []
@@ -92,7 +89,7 @@ def judge_filter(
     for row, found, first in zip(rows, scores, replies, strict=True):
         if found is None:
             notes["refused" if isinstance(first, Refusal) else "no readable scores"] += 1
-        elif (total := sum(found.values())) > settings.judge_above:
+        elif (total := sum(found.values())) > above:
             kept.append(row | {"judge": total})
         else:
             notes["total too low"] += 1

@@ -6,37 +6,34 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tagpr.chains.asking import fill
-from tagpr.chains.settings import ChainSettings
 from tagpr.chains.steps import Row
-from tagpr.llm.cache import default_cache
-from tagpr.llm.generator import Refusal, Reply, Request, make_generator
+from tagpr.llm.generator import Generator, Refusal, Reply, Request
 from tagpr.tasks.types import Example, Task
 
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
 
 
 def teacher_rollouts(
-    settings: ChainSettings,
+    teacher: Generator,
+    samples: int,
     tasks: Mapping[str, Task],
     drawn: Sequence[Row],
     examples: Mapping[tuple[str, str], Example],
     prompt: Callable[[Task, Example], Any],
     report: Callable[[int, int, str], None],
 ) -> tuple[list[Row], dict[str, int]]:
-    """`settings.samples` rows an example with the raw chain and its answer; refusals and cut chains are counted."""
-    assert settings.teacher != "heuristic"
-    generator = make_generator(settings.teacher, settings.calls, settings.cache or default_cache())
+    """`samples` rows an example with the raw chain and its answer; refusals and cut chains are counted."""
     requests: list[Request] = []
     for row in drawn:
         task = tasks[row["task"]]
         shown = [m for m in prompt(task, examples[row["task"], row["example_id"]]).messages if m["role"] != "system"]
         messages = ({"role": "system", "content": fill("teacher", task=task)}, *shown)
-        requests += [Request(messages, sample) for sample in range(settings.samples)]
-    replies = generator.generate(requests, lambda done, total, note: report(done, total, f"rollouts {note}"))
+        requests += [Request(messages, sample) for sample in range(samples)]
+    replies = teacher.generate(requests, lambda done, total, note: report(done, total, f"rollouts {note}"))
     rows: list[Row] = []
     notes = Counter[str]()
     for number, reply in enumerate(replies):
-        row, sample = drawn[number // settings.samples], number % settings.samples
+        row, sample = drawn[number // samples], number % samples
         if isinstance(reply, Refusal):
             notes[f"refused: {reply.reason}"] += 1
         elif not reply.finished:

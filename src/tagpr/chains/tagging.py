@@ -13,12 +13,9 @@ import pyarrow as pa
 
 from tagpr.chains.asking import ask, fill
 from tagpr.chains.grammar import parse_response
-from tagpr.chains.settings import ChainSettings
 from tagpr.chains.steps import Row
 from tagpr.chains.vocabulary import Vocabulary
-from tagpr.errors import RecipeError
-from tagpr.llm.cache import default_cache
-from tagpr.llm.generator import Generator, Reply, make_generator
+from tagpr.llm.generator import Generator, Reply
 
 FREE_TAGS = pa.schema(
     [("task", pa.string()), ("example_id", pa.string()), ("sample", pa.int32()), ("tag", pa.string())]
@@ -112,19 +109,12 @@ def normalise_name(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
-def make_tagger(settings: ChainSettings) -> Generator:
-    """The generator that tags."""
-    if settings.tagger is None:
-        raise RecipeError("chains.tagger: missing; raw chains of a teacher model need a `tagger` block with a `model`")
-    return make_generator(settings.tagger, settings.calls, settings.cache or default_cache())
-
-
-def explore(settings: ChainSettings, rows: Sequence[Row], report: Report) -> tuple[list[Row], dict[str, int]]:
-    """Free tag names of the first chains: one row a group. Chains are taken round-robin over tasks."""
-    chosen = _round_robin(rows, settings.discovery.examples)
+def explore(tagger: Generator, limit: int, rows: Sequence[Row], report: Report) -> tuple[list[Row], dict[str, int]]:
+    """Free tag names of the first `limit` chains: one row a group. Chains are taken round-robin over tasks."""
+    chosen = _round_robin(rows, limit)
     sentences = [split_sentences(row["chain"]) for row in chosen]
     requests = [ask(fill("explore", sentences=numbered(parts))) for parts in sentences]
-    replies = make_tagger(settings).generate(requests, lambda d, t, note: report(d, t, f"exploratory tagging {note}"))
+    replies = tagger.generate(requests, lambda d, t, note: report(d, t, f"exploratory tagging {note}"))
     found: list[Row] = []
     notes = Counter[str]()
     for row, parts, reply in zip(chosen, sentences, replies, strict=True):
@@ -141,10 +131,13 @@ def explore(settings: ChainSettings, rows: Sequence[Row], report: Report) -> tup
 
 
 def restrict(
-    settings: ChainSettings, rows: Sequence[Row], vocabulary: Vocabulary, report: Report
+    tagger: Generator, mode: str, rows: Sequence[Row], vocabulary: Vocabulary, report: Report
 ) -> tuple[list[Row], dict[str, int]]:
-    """Rows with their tagged `completion`; chains the tagger did not tag faithfully are dropped and counted."""
-    inline = settings.tagging == "inline"
+    """Rows with their tagged `completion`; chains that were not tagged faithfully are dropped and counted.
+
+    `mode`: inline or ranges.
+    """
+    inline = mode == "inline"
     sentences = [split_sentences(row["chain"]) for row in rows]
     requests = [
         ask(
@@ -154,7 +147,7 @@ def restrict(
         )
         for row, parts in zip(rows, sentences, strict=True)
     ]
-    replies = make_tagger(settings).generate(requests, lambda d, t, note: report(d, t, f"tagging {note}"))
+    replies = tagger.generate(requests, lambda d, t, note: report(d, t, f"tagging {note}"))
     kept: list[Row] = []
     notes = Counter[str]()
     for row, parts, reply in zip(rows, sentences, replies, strict=True):

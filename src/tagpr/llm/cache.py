@@ -33,6 +33,8 @@ class ReplyCache:
             self.connection = sqlite3.connect(path, timeout=60, isolation_level=None)
             self.connection.execute("PRAGMA journal_mode=WAL")
             self.connection.execute("PRAGMA synchronous=NORMAL")
+            # checkpoints wait for the disk and hold all calls up: have them rarely, or at the end
+            self.connection.execute("PRAGMA wal_autocheckpoint=20000")
             self.connection.execute(
                 "CREATE TABLE IF NOT EXISTS replies (key BLOB PRIMARY KEY, content TEXT, reasoning TEXT,"
                 " finished INTEGER, prompt_tokens INTEGER, completion_tokens INTEGER) WITHOUT ROWID"
@@ -77,12 +79,14 @@ class ReplyCache:
             self.put(key, reply)
         self.connection.execute("COMMIT")
 
-    def put(self, key: bytes, reply: Reply) -> None:
-        """Store one reply; the first one stays where two processes asked at once, so that both go on with the same."""
-        self.connection.execute(
+    def put(self, key: bytes, reply: Reply) -> Reply:
+        """Store one reply and return the one that is stored: the first, where two processes asked at once, so that
+        both go on with the same."""
+        done = self.connection.execute(
             "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?)",
             (key, reply.content, reply.reasoning, reply.finished, reply.prompt_tokens, reply.completion_tokens),
         )
+        return reply if done.rowcount else self.get(key) or reply
 
 
 def _reply(row: Sequence[Any]) -> Reply:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,7 +24,8 @@ from urllib.parse import urlsplit
 from tagpr.errors import ModelError, RunError, TagPRError
 from tagpr.llm.cache import ReplyCache, request_body, request_keys
 from tagpr.llm.endpoint_settings import CallSettings, GeneratorSettings
-from tagpr.llm.generator import Progress, Refusal, Reply, Request, split_reasoning
+from tagpr.llm.generator import Progress, Refusal, Reply, Request, Spend, split_reasoning
+from tagpr.llm.pace import Pace
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,8 @@ _HOPELESS = {
     404: "no such model or path",
 }
 _OF_ONE_REQUEST = frozenset((400, 413, 422))
+_TELEMETRY = ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async")
+"""Headers about this machine that the client would send; no server needs them, and they cost a tenth of the CPU."""
 
 
 class _PassingError(Exception):
@@ -43,24 +47,18 @@ class _PassingError(Exception):
         self.wait = wait
 
 
-@dataclass
-class Spend:
-    """What this engine has used so far. Cached replies cost nothing."""
-
-    requests: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost: float = 0.0
-
-
 class CallEngine:
-    """Answers requests from the cache or the endpoint. `spend` counts over the engine's life."""
+    """Answers requests from the cache or the endpoint. `spend` counts over the engine's life, or of all the engines
+    that are given the same one."""
 
-    def __init__(self, generator: GeneratorSettings, calls: CallSettings, cache: Path) -> None:
+    def __init__(
+        self, generator: GeneratorSettings, calls: CallSettings, cache_path: Path, spend: Spend | None = None
+    ) -> None:
         self.generator = generator
         self.calls = calls
-        self.cache_path = cache
-        self.spend = Spend()
+        self.cache_path = cache_path
+        self.spend = Spend() if spend is None else spend
+        self._url = f"{generator.base_url.rstrip('/')}/chat/completions"
         self._jitter = random.Random()  # spreads retries; has no influence on results
 
     def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Reply | Refusal]:
@@ -81,13 +79,16 @@ class CallEngine:
         cache: ReplyCache,
         progress: Progress,
     ) -> None:
-        queue = iter(open_calls.items())
         failed: list[str] = []
-        run = _Run(time.monotonic(), len(open_calls), self.spend.completion_tokens)
         try:
             async with self._client() as client, asyncio.TaskGroup() as group:
+                run = _Run(
+                    client, Pace(self.calls.requests_per_minute), cache, found, failed, progress,
+                    len(open_calls), self.spend.completion_tokens, time.monotonic(),
+                )  # fmt: skip
+                queue = iter(open_calls.items())
                 for _ in range(min(self.calls.concurrency, len(open_calls))):
-                    group.create_task(self._worker(client, queue, found, cache, failed, run, progress))
+                    group.create_task(self._worker(queue, run))
         except* TagPRError as errors:
             raise errors.exceptions[0] from None
         if run.stopped:
@@ -99,45 +100,35 @@ class CallEngine:
                 f"times (last: {failed[-1]}); rerun to ask for these alone"
             )
 
-    async def _worker(
-        self,
-        client: Any,
-        queue: Iterator[tuple[bytes, Request]],
-        found: dict[bytes, Reply | Refusal],
-        cache: ReplyCache,
-        failed: list[str],
-        run: "_Run",
-        progress: Progress,
-    ) -> None:
+    async def _worker(self, queue: Iterator[tuple[bytes, Request]], run: "_Run") -> None:
         for key, request in queue:
-            reply: Reply | Refusal | None = cache.get(key)  # another process may have asked meanwhile
+            reply: Reply | Refusal | None = run.cache.get(key)  # another process may have asked meanwhile
             if reply is None:
                 try:
-                    reply = await self._attempts(client, request, run)
+                    reply = await self._attempts(request, run)
                 except _PassingError as error:
-                    failed.append(str(error))
+                    run.failed.append(str(error))
                     continue
                 if reply is None:
                     return
                 if isinstance(reply, Reply):
-                    cache.put(key, reply)
-                    reply = cache.get(key) or reply
-            found[key] = reply
+                    reply = run.cache.put(key, reply)
+            run.found[key] = reply
             run.done += 1
-            progress(run.done, run.total, self._note(run))
+            run.progress(run.done, run.total, self._note(run))
 
-    async def _attempts(self, client: Any, request: Request, run: "_Run") -> Reply | Refusal | None:
+    async def _attempts(self, request: Request, run: "_Run") -> Reply | Refusal | None:
         """One call, tried until it is answered; None where a cap says stop. Raises the last _PassingError."""
         body = request_body(self.generator, request.messages, request.sample)
         for attempt in range(1, self.calls.attempts + 1):
-            await self._turn(run)
+            await run.pace.start()
             run.stopped = run.stopped or self._cap()
             if run.stopped:
                 return None
             self.spend.requests += 1
             try:
                 async with asyncio.timeout(self.calls.timeout_s):
-                    return await self._once(client, body, last=attempt == self.calls.attempts)
+                    return await self._once(run.client, body, last=attempt == self.calls.attempts)
             except TimeoutError:
                 error = _PassingError(f"no answer in {self.calls.timeout_s:g} s")
             except _PassingError as caught:
@@ -154,7 +145,7 @@ class CallEngine:
 
         try:
             # post() rather than chat.completions.create(): the same request without building response models
-            answer = await client.post("/chat/completions", cast_to=object, body=body)
+            answer = await client.post(self._url, cast_to=object, body=body, options=_options())
         except openai.APIStatusError as error:
             status = error.status_code
             if status in _HOPELESS:
@@ -179,13 +170,6 @@ class CallEngine:
                 return Refusal("always empty")
             raise _PassingError("empty content")
         return reply
-
-    async def _turn(self, run: "_Run") -> None:
-        """Wait for this attempt's place under the rate cap."""
-        if self.calls.requests_per_minute:
-            now = time.monotonic()
-            run.next_start = max(run.next_start, now) + 60 / self.calls.requests_per_minute
-            await asyncio.sleep(run.next_start - 60 / self.calls.requests_per_minute - now)
 
     def _cap(self) -> str:
         """Which cap is reached, "" for none. Calls in flight may finish, so tokens and cost end a little above."""
@@ -216,7 +200,12 @@ class CallEngine:
 
             options["http_client"] = openai.DefaultAioHttpClient(timeout=None)
         client = openai.AsyncOpenAI(
-            base_url=self.generator.base_url, api_key=self._key(), max_retries=0, timeout=None, **options
+            base_url=self.generator.base_url,
+            api_key=self._key(),
+            max_retries=0,
+            timeout=None,
+            default_headers={f"X-Stainless-{name}": openai.Omit() for name in _TELEMETRY},
+            **options,
         )
         try:
             yield client
@@ -239,12 +228,26 @@ class CallEngine:
 class _Run:
     """State of one `generate`."""
 
-    started: float
+    client: Any
+    pace: Pace
+    cache: ReplyCache
+    found: dict[bytes, Reply | Refusal]
+    failed: list[str]
+    progress: Progress
     total: int
     tokens_before: int
+    started: float
     done: int = 0
     stopped: str = ""  # the cap that was reached
-    next_start: float = 0.0
+
+
+@lru_cache
+def _options() -> dict[str, Any]:
+    """What `post` would fill in by itself, at a price, at each call; and no header that counts our retries."""
+    import openai
+
+    retries = {"x-stainless-retry-count": openai.Omit()}
+    return {"headers": retries, "params": {}, "max_retries": 0, "timeout": None, "follow_redirects": True}
 
 
 def _read(answer: Any) -> Reply:

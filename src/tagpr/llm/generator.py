@@ -40,18 +40,31 @@ class Refusal:
     reason: str
 
 
+@dataclass
+class Spend:
+    """What has been used at endpoints. Cached replies cost nothing."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+
+
 class Generator(Protocol):
     """Answers requests in order. Raises RunError or ModelError where it cannot go on; nothing paid for is lost."""
 
     def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Reply | Refusal]: ...
 
 
-def make_generator(settings: GeneratorSettings, calls: CallSettings, cache: Path) -> Generator:
-    """The generator a recipe asks for, answering through the cache file."""
+def make_generator(
+    settings: GeneratorSettings, calls: CallSettings, cache: Path, spend: Spend | None = None
+) -> Generator:
+    """The generator a recipe asks for, answering through the cache file. Generators given the same `spend` share the
+    caps of `calls`."""
     if settings.backend == "openai":
         from tagpr.llm.calls import CallEngine
 
-        return CallEngine(settings, calls, cache)
+        return CallEngine(settings, calls, cache, spend)
     from tagpr.llm.local import LocalGenerator
 
     return LocalGenerator(settings, cache)
