@@ -81,7 +81,8 @@ def fit_module(
     """Minimise `module(index)` over item numbers 0..items-1; writes `folder/trained.safetensors` and `log.jsonl`.
 
     module.forward(index (B,)) -> scalar loss, the mean over the batch. `groups`: the optimizer's parameter groups where
-    not all trained parameters share one learning rate. Returns steps and trained parameters. Raises RunError where there is nothing to fit on or the loss is not finite.
+    not all trained parameters share one learning rate. Returns steps and trained parameters. Raises RunError where
+    there is nothing to fit on or the loss is not finite.
     """
     if not items:
         raise RunError(f"{folder}: nothing to fit on; the training split gave no item")
@@ -124,7 +125,9 @@ def fit_module(
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))
     module.eval()
-    log = [{key: row[key] for key in ("step", "loss", "grad_norm")} for row in trainer.state.log_history if "loss" in row]
+    log = [
+        {key: row[key] for key in ("step", "loss", "grad_norm")} for row in trainer.state.log_history if "loss" in row
+    ]
     write_jsonl(folder / "log.jsonl", log)
     save_trained(module, folder / "trained.safetensors")
     return figures

@@ -35,7 +35,7 @@ class PlugItem:
 
 
 class PersonaPlug(nn.Module):
-    """The trained parts of PPlug on a frozen causal model; maps item numbers to the next-token loss of their answers."""
+    """The trained parts of PPlug on a frozen causal model; maps item numbers to their answers' next-token loss."""
 
     def __init__(self, llm: Any, encoder: TextEncoder, items: Sequence[PlugItem], history_dropout: float, seed: int):
         super().__init__()

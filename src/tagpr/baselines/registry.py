@@ -22,6 +22,8 @@ SYSTEMS: dict[str, str] = {
     "zero-shot-r": "prompted:ZeroShotR",
     "rag": "prompted:RAG",
     "rag-r": "prompted:RAGR",
+    "pplug": "pplug:PPlug",
+    "hydra-adapter": "hydra_adapter:HydraAdapter",
 }
 """Name -> `module:Class` in this folder, in the order of the paper's table."""
 

