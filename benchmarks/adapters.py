@@ -28,7 +28,7 @@ def figures_of(name: str, raw: Path) -> dict[str, Any]:
         files: dict[str, Any] = {"path": "items.jsonl"}
         if name == "acl-citations":
             files = {"reader": "lamp", "path": ".", "heldout_path": "."}
-        splits = load_splits(DataSettings(sources=(SourceSettings(task=task, on_error="skip", **files),)), 0, out)[task]
+        splits = load_splits(DataSettings(sources=(SourceSettings(task=task, **files),), on_error="skip"), 0, out)[task]
     figures: dict[str, Any] = {"task": task, "users": splits.report["users"], "split": splits.report["split"]}
     figures |= {"train": len(splits.train), "heldout": len(splits.heldout)}
     if splits.task.kind in (Kind.LABEL, Kind.RATING):
@@ -39,6 +39,12 @@ def figures_of(name: str, raw: Path) -> dict[str, Any]:
         figures["last_label_all_examples"] = round(last / len(everything), 4)
         common = Counter(example.target for example in everything).most_common(1)[0][1]
         figures["majority_all_examples"] = round(common / len(everything), 4)
+        common = Counter(example.target for example in splits.heldout).most_common(1)[0][1]
+        figures["majority_of_heldout"] = round(common / len(splits.heldout), 4)
+        longer = [example for example in splits.heldout if len(example.profile) >= 3]
+        last = sum(example.profile[-1].fields[splits.task.output_name] == example.target for example in longer)
+        figures["last_label_history_of_3"] = round(last / len(longer), 4)
+        figures["heldout_history_of_3"] = len(longer)
     return figures
 
 

@@ -21,6 +21,7 @@ from tagpr.llm.tiny import build_tiny_model
 from tagpr.prmu.diagnosis import accuracy, diagnose, pair_margins
 from tagpr.prmu.model import PRMUConfig, build_model
 from tagpr.prmu.packing import Group
+from tagpr.prmu.past import Past
 from tagpr.prmu.reward_model import PRMU
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.prmu.train import train_prmu
@@ -75,7 +76,7 @@ def fitted(prmu: PRMU, world: World, seed: int) -> dict:
     rest = []
     for user in sorted({pair.user_id for pair in world.pairs if pair.split == "unseen"}):
         own = [pair for pair in world.pairs if pair.user_id == user]
-        prmu.fit_user(user, own[:FIT_PAIRS])
+        prmu.fit_user(user, Past(tuple(own[:FIT_PAIRS])))
         rest += own[FIT_PAIRS:]
     users = [pair.user_id for pair in rest]
     return accuracy(pair_margins(prmu, rest, {user: user for user in users}), users, seed)

@@ -18,6 +18,7 @@ import gzip
 import json
 import random
 import re
+import sys
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -41,6 +42,7 @@ LABELS = [
 ]
 SHOWN = 6  # past items in the prompt
 WORDS = 40  # of each past item
+TASKS = ("movie-tagging", "rating", "package-section", "package-synopsis")
 OPTIONS = ("none", "soft-token", "profile-encoded")
 
 
@@ -182,10 +184,13 @@ def measure(args: argparse.Namespace) -> None:
 
     backbone, figures = resolve_model(args.backbone), {}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    for path in sorted(args.pairs.glob("*.parquet")):
-        if args.tasks and path.stem not in args.tasks:
-            continue
-        pairs = read_pairs(path)
+    command = " ".join(["python benchmarks/prmu_real.py", *(a for a in sys.argv[1:])])
+    command = command.replace(str(args.pairs), "PAIRS").replace(args.backbone, Path(args.backbone).name)
+    for name in args.tasks:
+        path = args.pairs / f"{name}.parquet"
+        pairs = _some(
+            read_pairs(path), {"train": args.most_train, "seen": args.most_heldout, "unseen": args.most_heldout}
+        )
         with gzip.open(path.with_suffix(".histories.json.gz"), "rt") as stream:
             histories = json.load(stream)
         task = figures.setdefault(path.stem, {"pairs": read_json(path.with_suffix(".card.json"))})
@@ -195,9 +200,10 @@ def measure(args: argparse.Namespace) -> None:
                 layers=args.layers,
                 frozen_layers=args.frozen_layers,
                 epochs=args.epochs,
-                batch_size=16,
-                micro_batch_size=args.micro_batch_size,
-                learning_rate=3e-5,
+                batch_size=args.batch_size,
+                micro_batch_size=args.batch_size,
+                learning_rate=args.learning_rate,
+                user_learning_rate=args.user_learning_rate,
                 near_duplicate=1.0,
                 save_every=10_000,
             )
@@ -207,11 +213,23 @@ def measure(args: argparse.Namespace) -> None:
                 prmu = PRMU.from_pretrained(Path(folder) / "model")
             prmu.token_budget = args.token_budget
             figures_of = diagnose(prmu, pairs, args.seed, histories)
-            del figures_of["calibration"]["bins"]
+            del figures_of["calibration"]["bins"], figures_of["by_history_length"]
             task[option] = {"training": facts, "diagnosis": figures_of}
             print(path.stem, option, round(time.time() - start), "s:", figures_of["words"], flush=True)
-    command = f"python benchmarks/prmu_real.py measure (epochs {args.epochs}, layers {args.layers}, on {device})"
-    write_results("prmu-real", command, figures)
+            write_results("prmu-real", command, {"device": device, **figures})
+
+
+def _some(pairs: list, most: dict[str, int]) -> list:
+    """The pairs of at most so many questions a split, as many of each user in turn; 0: all."""
+    kept = set()
+    for split, number in most.items():
+        by_user = defaultdict(dict)
+        for pair in pairs:
+            if pair.split == split:
+                by_user[pair.user_id].setdefault(pair.example_id, len(by_user[pair.user_id]))
+        turns = sorted((rank, user, name) for user, names in by_user.items() for name, rank in names.items())
+        kept |= {(split, name) for _, _, name in turns[: number or None]}
+    return [pair for pair in pairs if (pair.split, pair.example_id) in kept]
 
 
 def main() -> None:
@@ -224,12 +242,18 @@ def main() -> None:
     one.set_defaults(run=prepare)
     two = steps.add_parser("measure")
     two.add_argument("--pairs", type=Path, required=True)
-    two.add_argument("--tasks", nargs="*", default=[])
+    two.add_argument("--tasks", nargs="*", default=TASKS, choices=TASKS)
     two.add_argument("--options", nargs="*", default=OPTIONS, choices=(*OPTIONS, "mlp-head"))
     two.add_argument("--epochs", type=float, default=2)
     two.add_argument("--layers", type=int, default=None)
     two.add_argument("--frozen-layers", type=int, default=0)
-    two.add_argument("--micro-batch-size", type=int, default=16)
+    two.add_argument("--most-train", type=int, default=0, help="training questions a task; 0: all")
+    two.add_argument(
+        "--most-heldout", type=int, default=0, help="held-out questions a task, of seen and of unseen users"
+    )
+    two.add_argument("--batch-size", type=int, default=4)
+    two.add_argument("--learning-rate", type=float, default=5e-5)
+    two.add_argument("--user-learning-rate", type=float, default=3e-2)
     two.add_argument("--token-budget", type=int, default=8192)
     two.set_defaults(run=measure)
     for step in (one, two):

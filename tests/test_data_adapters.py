@@ -31,8 +31,8 @@ def load(name: str, out: Path) -> Splits:
     if name == "acl-citations":
         source = SourceSettings(task=task, reader="lamp", path=".", heldout_path=".")
     else:
-        source = SourceSettings(task=task, path="items.jsonl", on_error="skip", min_history=1)
-    return load_splits(DataSettings(sources=(source,)), 0, out)[task]
+        source = SourceSettings(task=task, path="items.jsonl", min_history=1)
+    return load_splits(DataSettings(sources=(source,), on_error="skip"), 0, out)[task]
 
 
 def assert_nothing_leaks(splits: Splits) -> None:

@@ -117,7 +117,6 @@ def damage(rng: random.Random, data: bytes) -> bytes:
 def write_input(rng: random.Random, folder: Path) -> SourceSettings:
     """A file with one to three damages, and the source that reads it."""
     shape = rng.choice(["jsonl", "csv", "lamp", "pgraphrag"])
-    on_error = rng.choice(["stop", "skip"])
     if shape in ("jsonl", "csv"):
         rows = base_rows(rng, rng.random() < 0.5)
         for _ in range(rng.randint(0, 2)):
@@ -146,13 +145,16 @@ def write_input(rng: random.Random, folder: Path) -> SourceSettings:
         data = damage(rng, data)
     path.write_bytes(data)
     reader = rng.choice(["auto", shape])
-    return SourceSettings(task=task, path=path.name, reader=reader, on_error=on_error)
+    return SourceSettings(task=task, path=path.name, reader=reader)
 
 
-def run(source: SourceSettings, folder: Path) -> int:
+def run(source: SourceSettings, folder: Path, on_error: str = "stop") -> int:
     """Reader, retrieval and prompt; the number of prompts made."""
     made = 0
-    for splits in load_splits(DataSettings(sources=(source,)), 0, folder).values():
+    for splits in load_splits(DataSettings(sources=(source,), on_error=on_error), 0, folder).values():
+        for row in splits.rejects:
+            json.dumps(row, ensure_ascii=False).encode("utf-8")
+            assert row["reason"] and len(row["excerpt"]) <= 200
         for example in splits.train + splits.heldout:
             entries = choose(splits.task, example, ProfileSettings(retriever="bm25", k=4), 0)
             prompt = build_prompt(splits.task, example, entries, PromptSettings(), lambda t: len(t) // 4, ("a", "b"))
@@ -170,7 +172,7 @@ def test_damaged_inputs_never_end_in_a_traceback(tmp_path):
         source = write_input(rng, folder)
         start = time.process_time()
         try:
-            made += run(source, folder)
+            made += run(source, folder, rng.choice(["stop", "skip"]))
         except TagPRError as error:
             failed += 1
             message = str(error)
@@ -206,9 +208,11 @@ def test_a_profile_of_100000_items_is_read_in_time(tmp_path):
 def test_rejects_are_counted(tmp_path):
     lines = [json.dumps(row) for row in base_rows(random.Random(0), False)]
     (tmp_path / "mine.jsonl").write_text("\n".join([*lines, "{", "[]", '{"user_id": 1}']))
-    source = SourceSettings(task="package-synopsis", path="mine.jsonl", on_error="skip")
-    report = load_splits(DataSettings(sources=(source,)), 0, tmp_path)["package-synopsis"].report
-    assert [row["line"] for row in report["rejects"]] == [9, 10, 11]
-    assert all(row["reason"] for row in report["rejects"])
+    sources = (SourceSettings(task="package-synopsis", path="mine.jsonl"),)
+    splits = load_splits(DataSettings(sources=sources, on_error="skip"), 0, tmp_path)["package-synopsis"]
+    assert [row["line"] for row in splits.rejects] == [9, 10, 11]
+    assert [row["excerpt"] for row in splits.rejects] == ["{", "[]", "user_id: 1"]
+    assert all(row["reason"] and row["file"].endswith("mine.jsonl") for row in splits.rejects)
+    assert splits.report["rejected"] == 3
     with pytest.raises(TagPRError, match=r"mine.jsonl:9"):
-        load_splits(DataSettings(sources=(source.model_copy(update={"on_error": "stop"}),)), 0, tmp_path)
+        load_splits(DataSettings(sources=sources), 0, tmp_path)

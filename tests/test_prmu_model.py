@@ -12,6 +12,7 @@ from tagpr.llm.tiny import build_tiny_model
 from tagpr.prmu.model import PRMUConfig, PRMUModel, build_model
 from tagpr.prmu.packing import Group, ended, pack
 from tagpr.prmu.pairs import Pair
+from tagpr.prmu.past import Past
 from tagpr.prmu.reward_model import PRMU, encode_items
 
 OPTIONS = ("soft-token", "profile-encoded", "mlp-head", "none")
@@ -171,13 +172,13 @@ def test_fitting_a_user_moves_only_that_row(backbone) -> None:
     before = {name: value.clone() for name, value in model.model.state_dict().items()}
     chosen, rejected = (8, 9, 10), (30, 31)
     pairs = [Pair("PQP", "train", f"e{i}", "new", "t", (5, 6 + i), chosen, rejected, 1.0, 0.0) for i in range(4)]
-    loss = model.fit_user("new", pairs)
+    loss = model.fit_user("new", Past(tuple(pairs)))
     after = model.model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items() if name != "users.offsets")
     assert torch.equal(after["users.offsets"][:3], before["users.offsets"]) and len(after["users.offsets"]) == 4
     generic, fitted = (model.logits([user] * 2, [[5, 6]] * 2, [chosen, rejected]) for user in ("nobody", "new"))
     assert fitted[0] - fitted[1] > generic[0] - generic[1] and loss < 0.7
     with pytest.raises(DataError, match="no pair to fit user 'x' on"):
-        model.fit_user("x", [])
+        model.fit_user("x", Past(()))
     with pytest.raises(DataError, match="it has no users"):
         prmu(backbone, "none").add_user("x")

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from planted_preferences import planted_world
 from tagpr.llm.tiny import build_tiny_model
 from tagpr.prmu.diagnosis import accuracy, diagnose, pair_margins
+from tagpr.prmu.past import Past
 from tagpr.prmu.reward_model import PRMU
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.prmu.train import train_prmu
@@ -59,7 +60,7 @@ def test_users_are_learned_encoded_and_fitted(tmp_path) -> None:
     rest = []
     for user in sorted({pair.user_id for pair in unseen}):
         own = [pair for pair in unseen if pair.user_id == user]
-        soft.fit_user(user, own[:8])
+        soft.fit_user(user, Past(tuple(own[:8])))
         rest += own[8:]
     users = [pair.user_id for pair in rest]
     assert accuracy(pair_margins(soft, rest, {u: u for u in users}), users, 0)["accuracy"] >= 0.8

@@ -1,11 +1,14 @@
 """Prompts: inert user text, the token budget, what is shown and what is never cut."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from tagpr.errors import RecipeError
+from tagpr.profiles import ProfileSettings
 from tagpr.prompts import PromptSettings, build_prompt, neutralise, restore
+from tagpr.prompts.builder import PromptBuilder
 from tagpr.tasks import Example, Interaction, load_task
 
 TAGS = ("analyze_input", "examine_examples", "make_decision")
@@ -104,3 +107,12 @@ def test_own_templates_and_their_errors(tmp_path):
     prompt_templates.cache_clear()
     with pytest.raises(RecipeError, match="mood"):
         build_prompt(task, asked, (), settings, count, TAGS)
+
+
+def test_the_same_question_with_another_history_is_worded_anew():
+    builder = PromptBuilder(None, ProfileSettings(), PromptSettings(), TAGS, 0)
+    builder.count_tokens = count
+    task, first = load_task("package-synopsis"), example(2)
+    swapped = replace(first, profile=example(5).profile)
+    assert builder.build(task, first) is builder.build(task, first)
+    assert len(builder.build(task, first).entries) == 2 and len(builder.build(task, swapped).entries) == 5

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tagpr.chains.filters import accuracy_filter, answer_score
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.errors import RunError
+from tagpr.prmu.rollouts import quality
 from tagpr.rewards.composite import CompositeReward
 from tagpr.rewards.format import format_reward
 from tagpr.rewards.repetition import repetition_reward
@@ -75,6 +77,20 @@ def test_verifiable_reward_by_kind():
     assert verifiable_reward(RATING, "good", "3") == pytest.approx(0.5)
     assert verifiable_reward(RATING, "400", "5") == 0
     assert verifiable_reward(RATING, "", "3") == 0
+
+
+def test_reward_filter_and_preference_use_the_cards_rouge():
+    """`rouge_tokens` and `rouge_mix` decide R_v, the accuracy filter of chains and the order of PQP alike."""
+    post = load_task("post-title")
+    assert verifiable_reward(post, "安门天", "天安门") == pytest.approx((1 + 2 / 3) / 2)  # latin tokens: 0
+    for mix, value in ((1.0, 1.0), (0.0, 2 / 3), (0.25, 0.75)):
+        task = post.model_copy(update={"rouge_mix": mix})
+        assert verifiable_reward(task, "安门天", "天安门") == pytest.approx(value)
+        assert quality(task, "安门天", "天安门") == answer_score(task, "安门天", "天安门") == pytest.approx(value)
+    row = {"task": post.name, "example_id": "1", "answer": "安门天"}
+    for threshold, kept in ((0.8, 1), (0.9, 0)):
+        tasks = {post.name: post.model_copy(update={"rouge_threshold": threshold})}
+        assert len(accuracy_filter([row], tasks, {(post.name, "1"): "天安门"}, {})[0]) == kept
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=40), st.integers(1, 5))

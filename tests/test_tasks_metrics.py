@@ -1,14 +1,18 @@
 """Metrics against their public oracles: rouge-score, scikit-learn, nltk; and the official evaluator's special rules."""
 
 import random
+import sys
+from pathlib import Path
 
 import pytest
 
+from tagpr import tasks
 from tagpr.errors import RecipeError
 from tagpr.tasks import list_tasks, load_task
+from tagpr.tasks import rouge as rouge_module
 from tagpr.tasks.cards import parse_card
 from tagpr.tasks.metrics import parse_rating, score_all, score_one
-from tagpr.tasks.rouge import RougeTokens, rouge
+from tagpr.tasks.rouge import RougeTokens, rouge, word_tokens
 
 WORDS = [
     *(
@@ -56,6 +60,27 @@ def test_rouge_of_chinese_counts_characters():
     rouge1, rouge_l = rouge("这家店很好吃", "这家店不好吃", RougeTokens.CHARACTERS)
     assert rouge1 == pytest.approx(5 / 6) and rouge_l == pytest.approx(5 / 6)
     assert rouge("São Paulo", "sao paulo", RougeTokens.CHARACTERS)[0] == pytest.approx(0.5)
+
+
+def test_rouge_of_chinese_counts_jieba_words():
+    pytest.importorskip("jieba")
+    assert word_tokens("我爱北京天安门 iPhone15 好") == ["我", "爱", "北京", "天安门", "iphone15", "好"]
+    r1, rl = rouge("我爱天安门", "我爱北京天安门", RougeTokens.WORDS)  # 3 of 3 words in 4: F = 6/7
+    assert (r1, rl) == (pytest.approx(6 / 7), pytest.approx(6 / 7))
+    r1, rl = rouge("天安门我爱", "我爱北京天安门", RougeTokens.WORDS)  # the same words; in order only two
+    assert (r1, rl) == (pytest.approx(6 / 7), pytest.approx(4 / 7))
+    r1, rl = rouge("我爱天安门", "我爱北京天安门", RougeTokens.CHARACTERS)  # 5 of 5 characters in 7: F = 10/12
+    assert r1 == pytest.approx(10 / 12)
+
+
+def test_words_without_jieba_say_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jieba", None)
+    rouge_module._jieba.cache_clear()
+    with pytest.raises(RecipeError, match=r"jieba; pip install 'tagpr\[metrics\]'"):
+        rouge("北京", "北京", RougeTokens.WORDS)
+    card = (Path(tasks.__file__).parent / "cards" / "post-title.yaml").read_text(encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"mine.yaml, key rouge_tokens: words needs the package jieba"):
+        parse_card(card.replace("rouge_tokens: characters", "rouge_tokens: words"), "mine.yaml")
 
 
 def test_macro_f1_equals_sklearn():

@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -44,6 +44,13 @@ RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML fi
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="E.g. sft.epochs=1 seed=3.")]
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder that holds the run folders.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+OnError = Annotated[
+    Literal["stop", "skip"] | None,
+    typer.Option(
+        "--on-error",
+        help="At a bad line of the data: stop, or leave it out and list it with its reason in rejects.jsonl.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 
@@ -61,13 +68,19 @@ def run(
     recipe: RecipeArgument,
     overrides: Overrides = None,
     runs: RunsOption = Path("runs"),
+    on_error: OnError = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Run every stage of a recipe that is missing or out of date, and print the results."""
     from tagpr.pipeline import run_recipe
 
-    run_recipe(recipe, overrides or [], runs, quiet=quiet, as_json=as_json)
+    run_recipe(recipe, _with(overrides, on_error), runs, quiet=quiet, as_json=as_json)
+
+
+def _with(overrides: list[str] | None, on_error: str | None) -> list[str]:
+    """`--on-error` is the recipe's `data.on_error`."""
+    return [*(overrides or []), *([f"data.on_error={on_error}"] if on_error else [])]
 
 
 @app.command()
@@ -95,14 +108,15 @@ def _stage_command(stage: str, text: str) -> Any:
     return command
 
 
-def _stage_group(stage: str, text: str, cls: type[StageGroup] = StageGroup) -> typer.Typer:
+def _stage_group(stage: str, text: str, cls: type[StageGroup] = StageGroup, run: bool = True) -> typer.Typer:
     group = typer.Typer(cls=cls, no_args_is_help=True, help=f"{text} `tagpr {stage} RECIPE` runs the stage.")
-    group.command("run")(_stage_command(stage, text))
+    if run:
+        group.command("run")(_stage_command(stage, text))
     app.add_typer(group, name=stage)
     return group
 
 
-data = _stage_group("data", "Read histories and questions, split them.")
+data = _stage_group("data", "Read histories and questions, split them.", run=False)
 chains = _stage_group("chains", "Stage 0: tagged reasoning chains from a teacher, filtered.")
 prmu = _stage_group("prmu", "The personalization reward model with user embeddings.")
 report = _stage_group("report", "The HTML report of a run.", ReportGroup)
@@ -136,6 +150,21 @@ def ablate_prmu(
     ablate_prmu(recipe, overrides or [], runs, quiet=quiet)
 
 
+@data.command("run")
+def data_run(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    runs: RunsOption = Path("runs"),
+    on_error: OnError = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read histories and questions, split them."""
+    from tagpr.pipeline import run_recipe
+
+    run_recipe(recipe, _with(overrides, on_error), runs, only="data", quiet=quiet, as_json=as_json)
+
+
 @data.command("check")
 def data_check(
     path: Annotated[Path, typer.Argument(help="A file or folder of histories, in any of the known formats.")],
@@ -143,12 +172,13 @@ def data_check(
         str, typer.Option("--task", help="Card by whose labels and fields to read; guessed if absent.")
     ] = "",
     fields: Annotated[list[str] | None, typer.Option("--field", help="OURS=THEIRS, e.g. --field input=text.")] = None,
+    on_error: OnError = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a file is, count what it holds, and name every problem with its line."""
     from tagpr.data.check import print_check
 
-    if not print_check(path, task, fields or [], as_json=as_json):
+    if not print_check(path, task, fields or [], skip=on_error == "skip", as_json=as_json):
         raise typer.Exit(2)
 
 

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tagpr.files import read_json, write_json
+from tagpr.files import read_json, write_json, write_jsonl
 from tagpr.llm.memory import give_back_memory, keep_freed_memory
 from tagpr.progress import clock, stage_progress
 from tagpr.recipe import Recipe, find_recipe, load_recipe
@@ -142,6 +142,10 @@ class Workspace:
         for name, split in splits.items():
             write_examples(out / name / "train.jsonl", split.train)
             write_examples(out / name / "heldout.jsonl", split.heldout)
+            if split.rejects:
+                write_jsonl(out / name / "rejects.jsonl", split.rejects)
+                where = self.folder / "data" / name / "rejects.jsonl"
+                logger.warning("data: %s: %d left out, with reasons in %s", name, len(split.rejects), where)
         write_json(out / "tasks.json", [split.task.model_dump(mode="json") for split in splits.values()])
         figures = {name: split.report for name, split in splits.items()}
         write_json(out / "report.json", figures)

@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.steps import Row
 from tagpr.chains.vocabulary import Vocabulary
-from tagpr.tasks.metrics import score_one
+from tagpr.tasks.metrics import mean_rouge, score_one
 from tagpr.tasks.types import Kind, Task
 
 
 def answer_score(task: Task, answer: str, target: str) -> float:
-    """In [0, 1]: accuracy (choice, label), 1 for the exact rating, the mean of ROUGE-1 and ROUGE-L F (text)."""
+    """In [0, 1]: accuracy (choice, label), 1 for the exact rating, the card's mean of ROUGE-1 and ROUGE-L F (text)."""
     if not answer.strip():
         return 0.0
-    scores = score_one(task, answer, target)
     if task.kind is Kind.TEXT:
-        return (scores["rouge1"] + scores["rougeL"]) / 2
+        return mean_rouge(task, answer, target)
+    scores = score_one(task, answer, target)
     if task.kind is Kind.RATING:
         return float(scores["mae"] == 0)
     return scores["accuracy"]

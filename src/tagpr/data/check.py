@@ -1,6 +1,7 @@
 """`tagpr data check PATH`: what a file is, what it holds, and every problem with its line.
 
-Reads like a run would, with problems collected instead of raised. It never writes.
+Reads like a run would, with problems collected instead of raised. Under `--on-error skip` it writes what a run would
+leave out to `NAME.rejects.jsonl` in the working directory; else it never writes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,6 +39,7 @@ class Check:
     task: str
     counts: dict[str, Any]
     problems: list[tuple[int, str]] = field(default_factory=list)
+    rejects: list[dict[str, Any]] = field(default_factory=list)  # the same with file and excerpt
 
     @property
     def ok(self) -> bool:
@@ -126,9 +128,9 @@ def check(path: Path, task_name: str = "", names: Mapping[str, str] | None = Non
         counts |= _dates(dates)
         single = sum(size < 2 for size in sizes.values())
         if single:
-            rejects.rows.append({"line": 0, "reason": f"{single} users have one item and so no history"})
+            rejects.note(path, 0, f"{single} users have one item and so no history")
     problems = [(int(row["line"]), str(row["reason"])) for row in rejects.rows]
-    return Check(path, reader, shown, counts, problems)
+    return Check(path, reader, shown, counts, problems, rejects.rows)
 
 
 def _examples(path: Path, reader: str, task: Task, rejects: Rejects) -> list[Example]:
@@ -179,20 +181,27 @@ def render_check(result: Check, most: int = 20) -> str:
     return "\n".join(lines)
 
 
-def print_check(path: Path, task: str, fields: list[str], *, as_json: bool = False) -> bool:
-    """`tagpr data check`: print the report of `path` to standard output; True where nothing is wrong."""
+def print_check(path: Path, task: str, fields: list[str], *, skip: bool = False, as_json: bool = False) -> bool:
+    """`tagpr data check`: print the report of `path` to standard output; True where a run would go on."""
     import json
 
     from rich.console import Console
+
+    from tagpr.files import write_jsonl
 
     names = dict(pair.split("=", 1) for pair in fields if "=" in pair)
     if len(names) != len(fields):
         raise DataError("--field: write OURS=THEIRS, e.g. --field input=text")
     result = check(path, task, names)
+    written = Path(f"{path.stem}.rejects.jsonl")
+    if skip and result.rejects:
+        write_jsonl(written, result.rejects)
     if as_json:
         rows = {"path": str(path), "format": result.format, "task": result.task, "counts": result.counts}
         text = json.dumps({**rows, "problems": result.problems}, ensure_ascii=False)
     else:
         text = render_check(result)
+        if skip and result.rejects:
+            text += f"\n  left out: {len(result.rejects)}, with reasons in {written}"
     Console(soft_wrap=True, highlight=False, markup=False).print(text)
-    return result.ok
+    return result.ok or skip

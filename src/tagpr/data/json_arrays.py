@@ -33,15 +33,17 @@ def json_records(path: Path, rejects: Rejects) -> Iterator[tuple[int, dict[str, 
             value, position = decoder.raw_decode(text, position)
         except json.JSONDecodeError as error:
             # Nothing after a broken record can be trusted to start where it seems to.
-            rejects.add(path, error.lineno, f"not JSON ({error.msg}); the file may be cut off")
+            rejects.add(
+                path, error.lineno, f"not JSON ({error.msg}); the file may be cut off", text[position : position + 300]
+            )
             return
         except (RecursionError, ValueError):
-            rejects.add(path, line, "nested too deep or a number too long")
+            rejects.add(path, line, "nested too deep or a number too long", text[position : position + 300])
             return
         if isinstance(value, dict):
             yield line, value
         else:
-            rejects.add(path, line, "must be an object with id, input and profile")
+            rejects.add(path, line, "must be an object with id, input and profile", value)
         position = _skip(text, position)
         if position < len(text) and text[position] == ",":
             position = _skip(text, position + 1)

@@ -19,24 +19,47 @@ LONGEST_FIELD = 1_000_000
 """Characters; longer fields are refused: they are damaged files, not anybody's text."""
 LONGEST_REASON = 300
 """Characters of one complaint."""
+LONGEST_EXCERPT = 200
+"""Characters of a rejected line that are kept beside the complaint."""
 _DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}")
 _TIMESTAMP = re.compile(r"\d{9,13}")
 
 
 @dataclass
 class Rejects:
-    """What to do at a bad line: raise at once, or collect (`skip`) for `rejects.jsonl`."""
+    """What to do at a bad line: raise at once, or collect (`skip`) for a `rejects.jsonl`.
+
+    A row has `file`, `line` (0: no line of its own), `reason` and `excerpt`, the beginning of what was rejected.
+    """
 
     skip: bool = False
     rows: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, path: Path | str, line: int, reason: str) -> None:
-        """Raise DataError `path:line: reason`, or note it where bad lines are skipped."""
+    def add(self, path: Path | str, line: int, reason: str, raw: Any = "") -> None:
+        """Raise DataError `path:line: reason`, or note it where bad lines are skipped.
+
+        `raw`: the line or record as far as it was read (bytes, text or parsed).
+        """
         reason = " ".join(reason.split())  # a field's name can be anything, newlines included
         reason = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]} ..."
         if not self.skip:
             raise DataError(f"{path}:{line}: {reason}")
-        self.rows.append({"file": str(path), "line": line, "reason": reason})
+        self.note(path, line, reason, raw)
+
+    def note(self, path: Path | str, line: int, reason: str, raw: Any = "") -> None:
+        """List what is left out, whether or not bad lines are skipped."""
+        row = {"file": str(path), "line": line, "reason": reason, "excerpt": excerpt(raw)}
+        self.rows.append({key: plain_text(value) if isinstance(value, str) else value for key, value in row.items()})
+
+
+def excerpt(raw: Any) -> str:
+    """The first characters of a rejected line or record, on one line."""
+    if isinstance(raw, Mapping):
+        raw = ", ".join(f"{key}: {excerpt(value)}" for key, value in list(raw.items())[:8])
+    elif isinstance(raw, list):
+        raw = f"[{', '.join(excerpt(value) for value in raw[:2])}{', ...' if len(raw) > 2 else ''}]"
+    text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw)
+    return " ".join(text[: LONGEST_EXCERPT + 1].split())[:LONGEST_EXCERPT]
 
 
 def iso_date(value: Any) -> str:
@@ -68,7 +91,11 @@ def text_of(value: Any) -> str:
     text = value if isinstance(value, str) else repr(value) if isinstance(value, float) else str(value)
     if len(text) > LONGEST_FIELD:
         raise ValueError(f"is {len(text):,} characters long; at most {LONGEST_FIELD:,} are taken")
-    # Lone surrogates (from \\ud800 escapes) cannot be written as UTF-8 or tokenised; NUL ends strings in C libraries.
+    return plain_text(text)
+
+
+def plain_text(text: str) -> str:
+    """Without what files and tokenizers refuse: lone surrogates (from \\ud800 escapes) and NUL, C's end of text."""
     return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\ufffd")
 
 
@@ -92,16 +119,18 @@ def json_lines(path: Path, rejects: Rejects) -> Iterator[tuple[int, dict[str, An
                 try:
                     value = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"))
                 except UnicodeDecodeError:
-                    rejects.add(path, number, "not UTF-8; save the file as UTF-8")
+                    rejects.add(path, number, "not UTF-8; save the file as UTF-8", raw)
                     continue
                 except json.JSONDecodeError as error:
-                    rejects.add(path, number, f"not JSON ({error.msg} at column {error.colno}); one object a line")
+                    rejects.add(path, number, f"not JSON ({error.msg} at column {error.colno}); one object a line", raw)
                     continue
                 except (RecursionError, ValueError):
-                    rejects.add(path, number, "nested too deep or a number too long; one flat object a line")
+                    rejects.add(path, number, "nested too deep or a number too long; one flat object a line", raw)
                     continue
                 if not isinstance(value, dict):
-                    rejects.add(path, number, 'must be an object like {"user_id": ..., "input": ..., "output": ...}')
+                    rejects.add(
+                        path, number, 'must be an object like {"user_id": ..., "input": ..., "output": ...}', raw
+                    )
                     continue
                 yield number, value
     except OSError as error:
@@ -136,7 +165,7 @@ def items_of_rows(
             if (date is not None) != first_dated:
                 raise ValueError("some lines have a date and some have none; give all or none a date")
         except ValueError as error:
-            rejects.add(path, number, str(error))
+            rejects.add(path, number, str(error), row)
             continue
         ids.add((values["user_id"], extra["id"]))
         output = values["output"].strip()

@@ -62,7 +62,7 @@ def lamp_examples(path: Path, task: Task, rejects: Rejects, max_history: int = 5
             if example.id in seen:
                 raise ValueError(f"id {example.id[:40]!r} stands twice; ids must be unique")
         except ValueError as error:
-            rejects.add(path, line, str(error))
+            rejects.add(path, line, str(error), record)
             continue
         seen.add(example.id)
         examples.append(example)

@@ -31,7 +31,7 @@ def pgraphrag_examples(path: Path, task: Task, rejects: Rejects, history: Histor
             items = [interaction(entry, i, "", None) for i, entry in enumerate(entries)]
             text_of(entries[0]["pid"])
         except (ValueError, TypeError) as error:
-            rejects.add(path, line, str(error))
+            rejects.add(path, line, str(error), record)
             continue
         name = name if name not in seen else f"{name}#{line}"
         seen.add(name)
@@ -49,7 +49,7 @@ def pgraphrag_examples(path: Path, task: Task, rejects: Rejects, history: Histor
         if not target or (task.labels and target not in task.labels):
             # The published files hold a few; they are left out and counted, not an error of the user's.
             reason = f"profile item 0: {task.output_name} {target[:40]!r} is empty or no label; left out"
-            rejects.rows.append({"file": str(path), "line": line, "reason": reason})
+            rejects.note(path, line, reason, entries[0])
             continue
         profile: list[Interaction] = []
         if history in ("neighbours", "both"):

@@ -34,6 +34,7 @@ class Splits:
     train: list[Example]
     heldout: list[Example]
     report: dict[str, object] = field(default_factory=dict)
+    rejects: list[dict[str, object]] = field(default_factory=list)  # file, line, reason, excerpt of what was left out
 
 
 def by_user(items: Sequence[Item]) -> dict[str, list[Item]]:

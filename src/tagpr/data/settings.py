@@ -35,8 +35,6 @@ class SourceSettings(Settings):
     """At most this many held-out examples, a seeded choice; 0: all."""
     history: Literal["none", "own", "neighbours", "both"] = "own"
     """PGraphRAG: whose past reviews the profile holds, the user's own, other users' of the same product, or both."""
-    on_error: Literal["stop", "skip"] = "stop"
-    """At a bad line: stop, or skip it and list it with its reason in the data report."""
 
 
 class DataSettings(Settings):
@@ -47,3 +45,5 @@ class DataSettings(Settings):
         SourceSettings(task="package-synopsis"),
     )
     """One entry a task."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """At a bad line: stop, or skip it and list it with its reason in the task's `rejects.jsonl`."""

@@ -17,13 +17,12 @@ HELDOUT_SHARE = 0.1  # of the users, where records bring their profiles and no h
 def load_splits(settings: DataSettings, seed: int, folder: Path) -> dict[str, Splits]:
     """Train and held-out examples of every source, by task name, in the recipe's order.
 
-    `folder` is where relative paths of the recipe start. Lines skipped under `on_error: skip` stand with their reasons
-    in `report["rejects"]`. Raises DataError (one line, file and line named) and RecipeError (a task card or setting).
+    `folder` is where relative paths of the recipe start. Lines skipped under `on_error: skip` are in `rejects`, their
+    number in `report`. Raises DataError (one line, file and line named) and RecipeError (a task card or setting).
     """
     splits: dict[str, Splits] = {}
     for source in settings.sources:
-        rejects = Rejects(skip=source.on_error == "skip")
-        one = load_source(source, seed, folder, rejects)
+        one = load_source(source, seed, folder, Rejects(skip=settings.on_error == "skip"))
         if one.task.name in splits:
             raise RecipeError(f"data.sources: task {one.task.name} stands twice; give one source a task")
         splits[one.task.name] = one
@@ -55,11 +54,11 @@ def load_source(source: SourceSettings, seed: int, folder: Path, rejects: Reject
         report |= {"users": len(by_user(items)), "items": len(items), "split": how}
     need_examples(task, train, "training", origin)
     need_examples(task, heldout, "held-out", origin)
-    report |= {"train": len(train), "heldout": len(heldout), "rejects": rejects.rows}
+    report |= {"train": len(train), "heldout": len(heldout), "rejected": len(rejects.rows)}
     train = choose_some(train, source.max_train, seed)
     heldout = choose_some(heldout, source.max_heldout, seed)
     report |= {"train_used": len(train), "heldout_used": len(heldout)}
-    return Splits(task, train, heldout, report)
+    return Splits(task, train, heldout, report, rejects.rows)
 
 
 def guess_reader(path: str, folder: Path) -> str:
@@ -119,7 +118,9 @@ def _need_history(items: list[Item], origin: str, source: SourceSettings, reject
         return
     for user_id, own in by_user(items).items():
         if len(own) < 2:
-            reason = f"user {user_id[:40]!r} has one item and so no history; give two or more, or set on_error: skip"
+            reason = (
+                f"user {user_id[:40]!r} has one item and so no history; give two or more, or set data.on_error: skip"
+            )
             if not rejects.skip:
                 raise DataError(f"{origin}: {reason}")
-            rejects.rows.append({"file": origin, "line": 0, "reason": reason})
+            rejects.note(origin, 0, reason, own[0].input)

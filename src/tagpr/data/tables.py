@@ -29,7 +29,7 @@ def csv_rows(path: Path, rejects: Rejects, delimiter: str = "") -> Iterator[tupl
                     continue
                 if len(row) != len(names):
                     reason = f"has {len(row)} columns, the header has {len(names)}; quote fields that hold {mark!r}"
-                    rejects.add(path, reader.line_num, reason)
+                    rejects.add(path, reader.line_num, reason, mark.join(row))
                     continue
                 yield reader.line_num, dict(zip(names, row, strict=True))
     except csv.Error as error:

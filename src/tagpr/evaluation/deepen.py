@@ -19,6 +19,7 @@ from tagpr.evaluation.scoring import score_task
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.files import write_json
 from tagpr.profiles.settings import ProfileSettings, Retriever
+from tagpr.prompts.builder import PromptBuilder
 from tagpr.prompts.settings import PromptSettings
 from tagpr.tasks.types import Example, Kind, Task
 
@@ -66,9 +67,10 @@ class Deepener:
         if system not in self._answerers:  # one model in memory at a time
             self._answerers = {system: Answerer(folder, self.settings, self.seed)}
         answerer, task = self._answerers[system], self.data[name][0]
-        questions = ask(
-            task, examples, profile or self.profile, self.prompt, answerer.tokenizer, self.vocabulary, self.seed
+        prompts = PromptBuilder(
+            answerer.tokenizer, profile or self.profile, self.prompt, self.vocabulary.names, self.seed
         )
+        questions = ask(task, examples, prompts)
         note = f"{system} {name} {condition}"
 
         def report(done: int, total: int, _: str) -> None:

@@ -18,6 +18,7 @@ from tagpr.evaluation.scoring import OTHER_HISTORY, score_task
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.files import write_json
 from tagpr.profiles.settings import ProfileSettings
+from tagpr.prompts.builder import PromptBuilder
 from tagpr.prompts.settings import PromptSettings
 from tagpr.tasks.types import Example, Task
 
@@ -56,11 +57,7 @@ def evaluate_systems(
             questions = ask(
                 task,
                 examples,
-                profile,
-                prompt,
-                answerer.tokenizer,
-                vocabulary,
-                seed,
+                PromptBuilder(answerer.tokenizer, profile, prompt, vocabulary.names, seed),
                 lambda example, donors=donors: f"other:{donors[example.id]}" if donors else "own",
             )
             target = out / "predictions" / system / f"{name}.jsonl"

@@ -5,16 +5,11 @@ Which items are shown is `tagpr.profiles`' choice and how they are worded `tagpr
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from tagpr.chains.vocabulary import Vocabulary
 from tagpr.errors import DataError
-from tagpr.profiles import choose
-from tagpr.profiles.settings import ProfileSettings
-from tagpr.prompts import build_prompt, prompt_ids
-from tagpr.prompts.settings import PromptSettings
+from tagpr.prompts.builder import PromptBuilder
 from tagpr.tasks.types import Example, Task
 
 
@@ -31,24 +26,14 @@ class Question:
 def ask(
     task: Task,
     examples: Sequence[Example],
-    profile: ProfileSettings,
-    prompt: PromptSettings,
-    tokenizer: Any,
-    vocabulary: Vocabulary,
-    seed: int,
+    prompts: PromptBuilder,
     history: Callable[[Example], str] = lambda example: "own",
 ) -> list[Question]:
-    """Choose history items, build prompts and tokenise them. `history` names whose history each example shows."""
-
-    def count(text: str) -> int:
-        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
-
+    """The questions as `prompts` words them. `history` names whose history each example shows."""
     questions = []
     for example in examples:
-        entries = choose(task, example, profile, seed)
-        built = build_prompt(task, example, entries, prompt, count, vocabulary.names)
-        ids = tuple(prompt_ids(built, tokenizer))
-        questions.append(Question(example, ids, tuple(entry.id for entry in built.entries), history(example)))
+        entries = tuple(entry.id for entry in prompts.build(task, example).entries)
+        questions.append(Question(example, tuple(prompts.ids(task, example)), entries, history(example)))
     return questions
 
 

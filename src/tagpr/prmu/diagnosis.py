@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from tagpr.errors import DataError
-from tagpr.prmu.packing import group_pairs
 from tagpr.prmu.pairs import Pair
 from tagpr.prmu.reward_model import PRMU
 
@@ -48,7 +47,11 @@ def diagnose(
         "shuffled": others,
         "generic": {pair.user_id: GENERIC for pair in heldout},
     }
-    margins = {name: pair_margins(prmu, heldout, as_user, histories) for name, as_user in users.items()}
+    logits = {"right": _logits(prmu, heldout, users["right"], histories)}
+    for name in ("shuffled", "generic"):  # a model without users gives everyone the same
+        same = prmu.model.users is None
+        logits[name] = logits["right"] if same else _logits(prmu, heldout, users[name], histories)
+    margins = {name: chosen - rejected for name, (chosen, rejected) in logits.items()}
     figures: dict[str, Any] = {}
     for split in ("seen", "unseen"):
         figures[split] = {
@@ -61,7 +64,7 @@ def diagnose(
         }
     figures["by_history_length"] = _by_history_length(heldout, margins["right"], seed)
     figures["calibration"] = _calibration(margins["right"])
-    figures["length_correlation"] = _length_correlation(prmu, heldout, histories)
+    figures["length_correlation"] = _length_correlation(heldout, *logits["right"])
     figures["words"] = words(figures, prmu.model.settings.user_option)
     return figures
 
@@ -146,26 +149,24 @@ def _calibration(margins: np.ndarray, bins: int = 5) -> dict[str, Any]:
     return {"bins": rows, "expected_calibration_error": float(error)}
 
 
-def _length_correlation(
-    prmu: PRMU, pairs: Sequence[Pair], histories: Mapping[str, Sequence[Sequence[int]]] | None
-) -> float:
-    """Pearson correlation of reward and length within prompts (both centred on their prompt's mean); 0 if undefined."""
-    groups = group_pairs(pairs)
-    flat = [(g.user_id, g.prompt_ids, completion) for g in groups for completion in g.completions]
-    policy, prmu.on_unknown = prmu.on_unknown, "generic"
-    try:
-        rewards = np.array(prmu.score(*(list(column) for column in zip(*flat, strict=True)), histories))
-    finally:
-        prmu.on_unknown = policy
-    lengths = np.array([float(len(completion)) for _, _, completion in flat])
-    start = 0
-    for group in groups:
-        part = slice(start, start + len(group.completions))
-        rewards[part] -= rewards[part].mean()
-        lengths[part] -= lengths[part].mean()
-        start = part.stop
-    scale = math.sqrt(float((rewards**2).sum() * (lengths**2).sum()))
-    return float((rewards * lengths).sum() / scale) if scale else 0.0
+def _length_correlation(pairs: Sequence[Pair], chosen: np.ndarray, rejected: np.ndarray) -> float:
+    """Pearson correlation of reward and length within prompts (both centred on their prompt's mean); 0 if undefined.
+
+    chosen, rejected: f of both sides of each pair, [pairs]. A completion that stands in several pairs counts once.
+    """
+    by_prompt: dict[tuple[str, tuple[int, ...]], dict[tuple[int, ...], float]] = defaultdict(dict)
+    for pair, better, worse in zip(pairs, chosen, rejected, strict=True):
+        found = by_prompt[pair.user_id, pair.prompt_ids]
+        found[pair.chosen_ids], found[pair.rejected_ids] = float(better), float(worse)
+    rewards, lengths = [], []
+    for found in by_prompt.values():
+        values = 1 / (1 + np.exp(-np.array(list(found.values()))))
+        sizes = np.array([float(len(completion)) for completion in found])
+        rewards.append(values - values.mean())
+        lengths.append(sizes - sizes.mean())
+    reward, length = np.concatenate(rewards), np.concatenate(lengths)
+    scale = math.sqrt(float((reward**2).sum() * (length**2).sum()))
+    return float((reward * length).sum() / scale) if scale else 0.0
 
 
 def words(figures: Mapping[str, Any], user_option: str) -> str:

@@ -26,7 +26,7 @@ from tagpr.llm.models import fast_dtype
 from tagpr.prmu.fitting import fit_row
 from tagpr.prmu.model import PRMUConfig, PRMUModel, empty_model
 from tagpr.prmu.packing import Group, batches, group_pairs, pack
-from tagpr.prmu.pairs import Pair
+from tagpr.prmu.past import Past
 
 logger = logging.getLogger(__name__)
 
@@ -223,24 +223,23 @@ class PRMU:
     def fit_user(
         self,
         user_id: str,
-        pairs: Sequence[Pair],
-        history: Sequence[Sequence[int]] = (),
+        history: Past,
         starts: int = 16,
         steps: int = 10,
         learning_rate: float = 0.02,
     ) -> float:
-        """Fit only this user's row (added if new) on pairs from the user's own past; returns the loss reached.
+        """Fit only this user's row (added if new) on the pairs of the user's own past; returns the loss reached.
 
-        Raises DataError where there is no pair.
+        `history`: `past_of(...)`, or `Past(pairs)` around pairs of rollouts. Raises DataError where there is no pair.
         """
-        if not pairs:
+        if not history.pairs:
             raise DataError(f"prmu: no pair to fit user {user_id!r} on; make at least one from the user's past")
         if user_id not in self.users:
-            self.add_user(user_id, history)
+            self.add_user(user_id, history.items)
         encoded = self._history(user_id, None)
         groups = [
             Group(user_id, g.prompt_ids, g.completions, g.preferences, g.example_id, encoded)
-            for g in group_pairs(pairs)
+            for g in group_pairs(history.pairs)
         ]
         return fit_row(self.model, groups, self.users[user_id], starts, steps, learning_rate)
 

@@ -12,7 +12,7 @@ from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.prmu.pairs import Rollout
 from tagpr.prmu.settings import PRMUSettings
-from tagpr.tasks.metrics import score_one
+from tagpr.tasks.metrics import mean_rouge, score_one
 from tagpr.tasks.types import Example, Kind, Task
 
 Sample = Callable[[list[list[int]], int, int], list[list[Sequence[int]]]]
@@ -61,10 +61,10 @@ def make_rollouts(
 
 
 def quality(task: Task, answer: str, target: str) -> float:
-    """What PQP orders by, higher is better: accuracy, minus the absolute error, or the mean of ROUGE-1 and ROUGE-L."""
-    scores = score_one(task, answer, target)
+    """What PQP orders by, higher is better: accuracy, minus the absolute error, or the card's mean ROUGE."""
     if task.kind is Kind.TEXT:
-        return (scores["rouge1"] + scores["rougeL"]) / 2
+        return mean_rouge(task, answer, target)
+    scores = score_one(task, answer, target)
     return -scores["mae"] if task.kind is Kind.RATING else scores["accuracy"]
 
 

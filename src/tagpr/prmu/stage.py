@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.files import write_json, write_text
 from tagpr.prmu.pairs import build_pairs, card_text, read_pairs, write_pairs
+from tagpr.prmu.past import items_of
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.tasks.types import Example, Task
 
@@ -102,18 +103,12 @@ def _rollouts(
 
 def histories_of(
     tasks: Mapping[str, Task], train: Mapping[str, Sequence[Example]], prompts: "PromptBuilder"
-) -> dict[str, list[list[int]]]:
+) -> dict[str, list[tuple[int, ...]]]:
     """Token ids of every user's past items, worded as in the prompts."""
-    from tagpr.prompts.neutral import neutralise
-    from tagpr.tasks.templates import render
-
-    histories: dict[str, dict[str, list[int]]] = {}
+    histories: dict[str, dict[str, tuple[int, ...]]] = {}
     for name in sorted(train):
         for example in train[name]:
-            items = histories.setdefault(example.user_id, {})
-            for item in example.profile:
-                if item.id not in items:
-                    fields = {key: neutralise(value) for key, value in item.fields.items()}
-                    text = render(tasks[name].entry, fields)
-                    items[item.id] = prompts.tokenizer(text, add_special_tokens=False)["input_ids"]
+            known = histories.setdefault(example.user_id, {})
+            fresh = [item for item in example.profile if item.id not in known]
+            known.update(zip((item.id for item in fresh), items_of(tasks[name], fresh, prompts), strict=True))
     return {user: list(items.values()) for user, items in histories.items()}

@@ -17,7 +17,7 @@ class PromptBuilder:
         self, tokenizer: Any, profile: ProfileSettings, prompt: PromptSettings, tags: tuple[str, ...], seed: int
     ) -> None:
         self.tokenizer, self.profile, self.prompt, self.tags, self.seed = tokenizer, profile, prompt, tags, seed
-        self._built: dict[tuple[str, str, bool], Prompt] = {}
+        self._built: dict[tuple[str, str, bool], tuple[Example, Prompt]] = {}
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text without special tokens."""
@@ -26,10 +26,12 @@ class PromptBuilder:
     def build(self, task: Task, example: Example, with_profile: bool = True) -> Prompt:
         """The prompt of an example; without its profile it is the zero-shot prompt of the same question."""
         key = (task.name, example.id, with_profile)
-        if key not in self._built:
+        kept = self._built.get(key)
+        if kept is None or kept[0] is not example:  # the same question may come again with another history
             entries = choose(task, example, self.profile, self.seed) if with_profile else ()
-            self._built[key] = build_prompt(task, example, entries, self.prompt, self.count_tokens, self.tags)
-        return self._built[key]
+            prompt = build_prompt(task, example, entries, self.prompt, self.count_tokens, self.tags)
+            kept = self._built[key] = example, prompt
+        return kept[1]
 
     def ids(self, task: Task, example: Example, with_profile: bool = True) -> list[int]:
         """Token ids of the prompt, chat template and generation prompt included."""

@@ -6,12 +6,14 @@ parse, known metrics. Nothing else of the package reads cards.
 
 from functools import lru_cache
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
 from pydantic import ValidationError
 
 from tagpr.errors import RecipeError
+from tagpr.tasks.rouge import RougeTokens
 from tagpr.tasks.types import Kind, Task
 
 METRICS: dict[Kind, tuple[str, ...]] = {
@@ -92,6 +94,11 @@ def _check(task: Task, origin: str) -> None:
         raise RecipeError(f"task card {origin}, key metrics: {wrong or 'empty'}; kind {task.kind} has: {known}")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", task.name):
         raise RecipeError(f"task card {origin}, key name: letters, digits, '.', '_', '-' only (it names folders)")
+    if task.rouge_tokens is RougeTokens.WORDS and find_spec("jieba") is None:  # now, not after hours of training
+        raise RecipeError(
+            f"task card {origin}, key rouge_tokens: words needs the package jieba; "
+            "pip install 'tagpr[metrics]', or write characters"
+        )
     for key in ("question", "entry", "query"):
         try:
             ImmutableSandboxedEnvironment().parse(getattr(task, key))

@@ -7,6 +7,7 @@ that this package does not carry, so figures are slightly below those of a METEO
 from functools import lru_cache
 from itertools import pairwise
 
+from tagpr.errors import RecipeError
 from tagpr.tasks.rouge import _TOKENIZERS, RougeTokens
 
 _ALPHA, _BETA, _GAMMA = 0.9, 3.0, 0.5
@@ -47,7 +48,7 @@ def _match(
 
 @lru_cache(maxsize=65536)
 def stem(word: str) -> str:
-    """Porter's stem of one lower-case word, by nltk (`pip install nltk`)."""
+    """Porter's stem of one lower-case word, by nltk. Raises RecipeError where nltk is not installed."""
     return _stemmer().stem(word)
 
 
@@ -55,6 +56,8 @@ def stem(word: str) -> str:
 def _stemmer():  # type: ignore[no-untyped-def]  # nltk carries no types
     try:
         from nltk.stem.porter import PorterStemmer
-    except ImportError as error:
-        raise ImportError("METEOR needs nltk's stemmer: pip install nltk") from error
+    except ImportError:
+        raise RecipeError(
+            "metrics: meteor needs nltk's stemmer; pip install 'tagpr[metrics]', or leave meteor out of the card"
+        ) from None
     return PorterStemmer()

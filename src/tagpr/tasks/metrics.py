@@ -60,6 +60,12 @@ def score_one(task: Task, answer: str, target: str) -> dict[str, float]:
     return {"accuracy": float(answer == target and answer in label_set(task))}
 
 
+def mean_rouge(task: Task, answer: str, target: str) -> float:
+    """The one number of a text: `rouge_mix` ROUGE-1 F + (1 - `rouge_mix`) ROUGE-L F over the card's `rouge_tokens`."""
+    rouge1, rouge_l = rouge(normalise_answer(task, answer), normalise_answer(task, target), task.rouge_tokens)
+    return task.rouge_mix * rouge1 + (1 - task.rouge_mix) * rouge_l
+
+
 def score_all(task: Task, answers: Sequence[str], targets: Sequence[str]) -> dict[str, float]:
     """Corpus metrics: choice and label accuracy, f1 (macro) and for choice f1_positive; rating mae, rmse, mse; text the
     means of `score_one`. Raises ValueError on empty or unequal lists."""

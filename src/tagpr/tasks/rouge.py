@@ -10,8 +10,11 @@ import re
 from collections.abc import Callable
 from enum import StrEnum
 from functools import lru_cache
+from typing import Any
 
 from rapidfuzz.distance import LCSseq
+
+from tagpr.errors import RecipeError
 
 _LATIN = re.compile(r"[a-z0-9]+")
 # Latin words with their accents stay whole (Portuguese); any other letter or digit stands alone.
@@ -24,7 +27,7 @@ class RougeTokens(StrEnum):
 
     LATIN = "latin"  # rouge-score's default; the only one comparable with published English figures
     CHARACTERS = "characters"  # one token per CJK character
-    WORDS = "words"  # jieba words (`pip install jieba`)
+    WORDS = "words"  # jieba words
 
 
 def latin_tokens(text: str) -> list[str]:
@@ -38,15 +41,24 @@ def character_tokens(text: str) -> list[str]:
 
 
 def word_tokens(text: str) -> list[str]:
-    """Latin words whole, CJK runs cut into jieba words. Needs the package `jieba`."""
-    try:
-        import jieba
-    except ImportError as error:
-        raise ImportError("ROUGE over Chinese words needs jieba: pip install jieba (or use `characters`)") from error
+    """Latin words whole, CJK runs cut into jieba words. Raises RecipeError where jieba is not installed."""
+    jieba = _jieba()
     tokens: list[str] = []
     for run in _RUNS.findall(text.lower()):
         tokens.extend(jieba.lcut(run) if run[0] >= "\u2e80" else (run,))
     return tokens
+
+
+@lru_cache(maxsize=1)
+def _jieba() -> Any:
+    try:
+        import jieba
+    except ImportError:
+        raise RecipeError(
+            "rouge_tokens: words needs the package jieba; pip install 'tagpr[metrics]', or write `characters`"
+        ) from None
+    jieba.setLogLevel("WARNING")  # its dictionary's loading time is nobody's news
+    return jieba
 
 
 _TOKENIZERS: dict[RougeTokens, Callable[[str], list[str]]] = {
