@@ -24,6 +24,7 @@ SYSTEMS: dict[str, str] = {
     "rag-r": "prompted:RAGR",
     "pplug": "pplug:PPlug",
     "hydra-adapter": "hydra_adapter:HydraAdapter",
+    "r2p": "r2p:R2P",
 }
 """Name -> `module:Class` in this folder, in the order of the paper's table."""
 

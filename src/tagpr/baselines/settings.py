@@ -71,3 +71,14 @@ class HydraOptions(Settings):
     """Steps that fit a new user's head, each on all their judged candidates."""
     fit: FitSettings = FitSettings()
     """How the shared base (and, with its own learning rate, the heads) are fitted."""
+
+
+class R2POptions(Settings):
+    """Options of `r2p`."""
+
+    answers: int = Field(3, ge=1)
+    """Answers drawn for a question and cross-referenced into one."""
+    temperature: float = Field(0.7, gt=0)
+    """Temperature they are drawn at."""
+    part_tokens: int = Field(64, ge=4)
+    """Longest part of the template, in tokens; a longer one is cut and the next part opened."""
