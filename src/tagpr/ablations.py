@@ -15,11 +15,10 @@ from tagpr.errors import RunError
 from tagpr.evaluation.predictions import read_predictions
 from tagpr.evaluation.scoring import score_task
 from tagpr.evaluation.table import SHOWN
-from tagpr.files import read_json, write_json
+from tagpr.files import link_tree, read_json, write_json
 from tagpr.pipeline import Workspace, run_recipe
 from tagpr.recipe import find_recipe, load_recipe
 from tagpr.runs import read_manifest
-from tagpr.sweeps import link_tree
 from tagpr.tasks.types import Task
 
 PRMU_ROWS: dict[str, tuple[str, tuple[str, ...]]] = {

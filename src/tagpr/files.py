@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -37,3 +38,18 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read one of our own JSONL files (files from outside go through `tagpr.data`, which reports bad lines)."""
     with open(path, encoding="utf-8") as stream:
         return [json.loads(line) for line in stream]
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """A copy of a folder whose files are hard links (copies where the file system has none), renamed when complete."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+
+    def link(a: str, b: str) -> None:
+        try:
+            os.link(os.path.realpath(a), b)  # a hub snapshot holds symbolic links into its blobs
+        except OSError:
+            shutil.copy2(a, b)
+
+    shutil.copytree(source, temporary, copy_function=link)
+    os.replace(temporary, target)

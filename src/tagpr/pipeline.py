@@ -8,6 +8,7 @@ Run folders, skipping and resuming are `tagpr.runs`'.
 
 import json
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -15,11 +16,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tagpr.files import read_json, write_json, write_jsonl
+from tagpr.files import link_tree, read_json, write_json, write_jsonl
 from tagpr.llm.memory import give_back_memory, keep_freed_memory
 from tagpr.progress import clock, stage_progress
 from tagpr.recipe import Recipe, find_recipe, load_recipe
-from tagpr.runs import Progress, Stage, locked, run_stage
+from tagpr.runs import Progress, Stage, locked, read_manifest, run_stage
 from tagpr.tasks.types import Example, Task
 
 logger = logging.getLogger(__name__)
@@ -57,11 +58,14 @@ class Workspace:
 
         return load_tokenizer(self.model)
 
-    @cached_property
+    @property
     def vocabulary(self) -> Any:
+        """The tags the chains stage settled on; until then, and without that stage, those the recipe names."""
         from tagpr.chains.vocabulary import load_vocabulary
 
-        return load_vocabulary(self.folder / "chains" / "vocabulary.yaml")
+        written = self.folder / "chains" / "vocabulary.yaml"
+        named = self.recipe.chains.vocabulary
+        return load_vocabulary(written if written.is_file() else named if isinstance(named, Path) else None)
 
     @cached_property
     def data(self) -> dict[str, tuple[Task, list[Example], list[Example]]]:
@@ -82,20 +86,20 @@ class Workspace:
     @cached_property
     def prompts(self) -> Any:
         """Builds prompts with this recipe's settings (a PromptBuilder)."""
-        from tagpr.chains.vocabulary import load_vocabulary
         from tagpr.prompts.builder import PromptBuilder
 
-        written = self.folder / "chains" / "vocabulary.yaml"
-        tags = load_vocabulary(written if written.is_file() else None).names
+        tags = self.vocabulary.names
         return PromptBuilder(self.tokenizer, self.recipe.profile, self.recipe.prompt, tags, self.recipe.seed)
 
     @property
     def tasks(self) -> dict[str, Task]:
-        return {name: task for name, (task, _, _) in self.data.items()}
+        """The tasks that are trained on; those of `zero_shot` sources are only in `data`."""
+        return {name: task for name, (task, train, _) in self.data.items() if train}
 
     @property
     def train(self) -> dict[str, list[Example]]:
-        return {name: train for name, (_, train, _) in self.data.items()}
+        """Training examples of `tasks`."""
+        return {name: train for name, (_, train, _) in self.data.items() if train}
 
     def stages(self) -> list[Stage]:
         """All stages in order, each with the part of the recipe it depends on."""
@@ -104,10 +108,16 @@ class Workspace:
         def part(*keys: str) -> dict[str, Any]:
             return {key: values[key] for key in keys}
 
+        if recipe.sft.checkpoint is None:
+            first = [
+                Stage("chains", ("data",), part("model", "profile", "prompt", "chains"), self._chains),
+                Stage("sft", ("data", "chains"), part("model", "profile", "prompt", "sft"), self._sft),
+            ]
+        else:
+            first = [Stage("sft", ("data",), self._made_elsewhere(), self._take_checkpoint)]
         return [
             Stage("data", (), part("data"), self._data),
-            Stage("chains", ("data",), part("model", "profile", "prompt", "chains"), self._chains),
-            Stage("sft", ("data", "chains"), part("model", "profile", "prompt", "sft"), self._sft),
+            *first,
             Stage("prmu", ("data", "sft"), part("model", "profile", "prompt", "prmu"), self._prmu),
             Stage(
                 "guided",
@@ -129,7 +139,7 @@ class Workspace:
             ),
             Stage(
                 "report",
-                ("data", "chains", "sft", "prmu", "guided", "exploratory", "evaluate"),
+                ("data", *(stage.name for stage in first), "prmu", "guided", "exploratory", "evaluate"),
                 part("name"),
                 self._report,
             ),
@@ -156,12 +166,27 @@ class Workspace:
 
         recipe = self.recipe
         funnel = build_chains(recipe.chains, self.tasks, self.train, self.prompts.build, out, recipe.seed, progress)
+        self.__dict__.pop("prompts", None)  # the stage may have found other tags than these prompts name
         return {step.step: step.total for step in funnel.steps}
 
     def _sft(self, out: Path, progress: Progress) -> dict[str, Any]:
         from tagpr.training.sft import train_sft
 
         return train_sft(self.model, self.chain_groups(), self.recipe.sft, out, self.recipe.seed, progress)
+
+    def _made_elsewhere(self) -> dict[str, Any]:
+        """What decides the `sft` stage where it is a checkpoint of another run: its name and that stage's hash."""
+        spec = str(self.recipe.sft.checkpoint)
+        manifest = read_manifest(Path(self._local(spec)).parent)
+        return {"checkpoint": spec, "hash": manifest["hash"] if manifest else None}
+
+    def _take_checkpoint(self, out: Path, progress: Progress) -> dict[str, Any]:
+        """The `sft` stage of RL-only transfer: another run's checkpoint, linked."""
+        from tagpr.llm.models import resolve_model
+
+        shutil.rmtree(out / "model", ignore_errors=True)
+        link_tree(resolve_model(self._local(str(self.recipe.sft.checkpoint))), out / "model")
+        return {"checkpoint": str(self.recipe.sft.checkpoint)}
 
     def chain_groups(self) -> list[Any]:
         """The kept chains in token ids, those of one example together."""

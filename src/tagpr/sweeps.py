@@ -7,8 +7,6 @@ Opens the run, asks its systems under changed conditions (`tagpr.evaluation.deep
 import json
 import logging
 import multiprocessing
-import os
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -28,7 +26,7 @@ from tagpr.evaluation.deepen import (
 from tagpr.evaluation.predict import Progress
 from tagpr.evaluation.predictions import read_predictions, rescore
 from tagpr.evaluation.scoring import score_task
-from tagpr.files import read_json
+from tagpr.files import link_tree, read_json
 from tagpr.pipeline import Workspace
 from tagpr.progress import stage_progress
 from tagpr.recipe import find_recipe, load_recipe
@@ -146,11 +144,10 @@ def _require(folder: Path, stages: Sequence[str], recipe: str) -> None:
 
 def _deepener(workspace: Workspace, models: Mapping[str, Path], progress: Progress) -> Deepener:
     recipe, folder = workspace.recipe, workspace.folder
-    vocabulary = folder / "chains" / "vocabulary.yaml"
     return Deepener(
         models,
         workspace.data,
-        load_vocabulary(vocabulary if vocabulary.is_file() else None),
+        workspace.vocabulary,
         recipe.profile,
         recipe.prompt,
         recipe.evaluate,
@@ -239,18 +236,3 @@ def _run_one(call: tuple[str, list[str], Path]) -> None:
     recipe, overrides, runs = call
     sys.stderr.write(f"{overrides[-4]}\n")
     run_recipe(recipe, overrides, runs, quiet=True, as_json=False)
-
-
-def link_tree(source: Path, target: Path) -> None:
-    """A copy of a folder whose files are hard links (copies where the file system has none), renamed when complete."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-
-    def link(a: str, b: str) -> None:
-        try:
-            os.link(a, b)
-        except OSError:
-            shutil.copy2(a, b)
-
-    shutil.copytree(source, temporary, copy_function=link)
-    os.replace(temporary, target)

@@ -14,10 +14,14 @@ class SourceSettings(Settings):
 
     task: str
     """Name of a bundled card (`tagpr tasks`) or path of a .yaml card."""
+    name: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")
+    """Name of the task in this run, where one card serves two sources; empty: the card's."""
+    zero_shot: bool = False
+    """Only tested on, never trained on: every example is a held-out one (tables 2 and 3)."""
     reader: Reader = "auto"
     """How to read `path`; auto: the bundled sample where `path` is empty, else by the file's name and content."""
     path: str = ""
-    """File or folder, relative to the working directory; empty: the bundled sample."""
+    """File or folder, relative to `data.folder`; empty: the bundled sample."""
     heldout_path: str = ""
     """Held-out file of its own (an official validation set); empty: items are held out per user,
     and of files whose examples bring their own profiles, a seeded tenth of the users."""
@@ -47,3 +51,5 @@ class DataSettings(Settings):
     """One entry a task."""
     on_error: Literal["stop", "skip"] = "stop"
     """At a bad line: stop, or skip it and list it with its reason in the task's `rejects.jsonl`."""
+    folder: str = ""
+    """Where the sources' relative paths start, itself relative to the working directory; empty: the recipe's folder."""

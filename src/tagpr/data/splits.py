@@ -22,6 +22,7 @@ def load_splits(settings: DataSettings, seed: int, folder: Path) -> dict[str, Sp
     """
     splits: dict[str, Splits] = {}
     for source in settings.sources:
+        source = _below(source, Path(settings.folder).expanduser()) if settings.folder else source
         one = load_source(source, seed, folder, Rejects(skip=settings.on_error == "skip"))
         if one.task.name in splits:
             raise RecipeError(f"data.sources: task {one.task.name} stands twice; give one source a task")
@@ -29,16 +30,24 @@ def load_splits(settings: DataSettings, seed: int, folder: Path) -> dict[str, Sp
     return splits
 
 
+def _below(source: SourceSettings, folder: Path) -> SourceSettings:
+    """The source with its paths below `folder`."""
+    paths = {key: str((folder / path).absolute()) for key in ("path", "heldout_path") if (path := getattr(source, key))}
+    return source.model_copy(update=paths)
+
+
 def load_source(source: SourceSettings, seed: int, folder: Path, rejects: Rejects) -> Splits:
     """One source of a recipe."""
     task = load_task(source.task if not source.task.endswith((".yaml", ".yml")) else folder / source.task)
+    if source.name:
+        task = task.model_copy(update={"name": source.name})
     origin = source.path or "bundled Debian sample"
     reader = source.reader if source.reader != "auto" else guess_reader(source.path, folder)
     report: dict[str, object] = {"origin": origin, "reader": reader}
     if reader in ("lamp", "longlamp", "pgraphrag"):
         train, heldout = _ready_examples(source, reader, task, seed, folder, rejects)
         users = {example.user_id for example in train + heldout}
-        report |= {"users": len(users), "split": "official" if source.heldout_path else "users"}
+        report |= {"users": len(users), "split": "official" if source.heldout_path else "all held out" if source.zero_shot else "users"}
     else:
         items = read_items(source, reader, task, folder, rejects)
         if reader != "bundled":
@@ -52,7 +61,10 @@ def load_source(source: SourceSettings, seed: int, folder: Path, rejects: Reject
             max_history=source.max_history,
         )
         report |= {"users": len(by_user(items)), "items": len(items), "split": how}
-    need_examples(task, train, "training", origin)
+    if source.zero_shot:
+        train = []
+    else:
+        need_examples(task, train, "training", origin)
     need_examples(task, heldout, "held-out", origin)
     report |= {"train": len(train), "heldout": len(heldout), "rejected": len(rejects.rows)}
     train = choose_some(train, source.max_train, seed)
@@ -76,7 +88,7 @@ def read_items(source: SourceSettings, reader: str, task: Task, folder: Path, re
     if reader == "bundled":
         from tagpr.data.bundled import bundled_items
 
-        return bundled_items(task.name)
+        return bundled_items(source.task)
     if reader == "csv":
         return items_of_rows(csv_rows(path, rejects), path, task, source.fields, rejects)
     if reader == "parquet":
@@ -98,6 +110,8 @@ def _ready_examples(
     train = read(source.path, "train")
     if source.heldout_path:
         heldout = read(source.heldout_path, "dev")
+    elif source.zero_shot:
+        train, heldout = [], train
     else:
         train, heldout = split_examples(train, HELDOUT_SHARE, seed)
     for name, examples in ((source.path, train), (source.heldout_path or source.path, heldout)):

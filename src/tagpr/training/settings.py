@@ -10,6 +10,9 @@ from tagpr.settings import Settings
 class SFTSettings(Settings):
     """Stage 1 (eq. 4): maximise log p(c, y | q, p_u) on the completion's tokens only."""
 
+    checkpoint: str | None = None
+    """A checkpoint that takes this stage's place (folder or hub id): no chains are made and nothing is fine-tuned, RL
+    starts from what another task's run taught (table 7). Its tags must be `chains.vocabulary`."""
     learning_rate: float = Field(1e-5, gt=0)
     """Peak learning rate of AdamW; linear warm-up, then linear decay to 0."""
     warmup_ratio: float = Field(0.05, ge=0, le=1)
