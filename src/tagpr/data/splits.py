@@ -47,7 +47,10 @@ def load_source(source: SourceSettings, seed: int, folder: Path, rejects: Reject
     if reader in ("lamp", "longlamp", "pgraphrag"):
         train, heldout = _ready_examples(source, reader, task, seed, folder, rejects)
         users = {example.user_id for example in train + heldout}
-        report |= {"users": len(users), "split": "official" if source.heldout_path else "all held out" if source.zero_shot else "users"}
+        report |= {
+            "users": len(users),
+            "split": "official" if source.heldout_path else "all held out" if source.zero_shot else "users",
+        }
     else:
         items = read_items(source, reader, task, folder, rejects)
         if reader != "bundled":

@@ -46,18 +46,23 @@ def profile_use(
     }
 
 
+def has_labels(task: Task) -> bool:
+    """Whether the task's history has labels that can be exchanged."""
+    return task.kind is not Kind.TEXT and task.output_field is not None and len(task.labels) >= 2
+
+
 def change_labels(task: Task, examples: Sequence[Example], seed: int) -> list[Example]:
     """The counterfactual questions: every history with its labels exchanged by one random permutation per user.
 
     A model that reads the history changes its answer along; one that goes by the text does not. Only for tasks whose
     history has labels. Raises ValueError for others.
     """
-    if task.kind is Kind.TEXT or task.output_field is None or len(task.labels) < 2:
+    if not has_labels(task):
         raise ValueError(f"task {task.name}: its history has no labels to change")
     changed = []
     for example in examples:
         mapping = _derangement(task.labels, random.Random(f"{seed} {example.user_id}"))
-        profile = tuple(_relabelled(item, task.output_field, mapping) for item in example.profile)
+        profile = tuple(_relabelled(item, task.output_field or "", mapping) for item in example.profile)
         changed.append(replace(example, profile=profile))
     return changed
 

@@ -1,27 +1,30 @@
 """Ask the systems of a finished run again, under changed conditions; for `runs/NAME/analyses/` and the report.
 
 Asks Base and the final model again: with another user's history, with none, with exchanged labels; and, as sweeps, with
-other profile lengths and retrievers (the paper's figures 4, 7, 8). Predictions are kept and resumed like the stage's.
+other profile lengths and retrievers (the paper's figures 4, 7, 8). A question that comes out the same under several
+conditions, or was answered by the evaluate stage, is answered once. Answers are kept and resumed like that stage's.
 """
 
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.evaluation import analyses
 from tagpr.evaluation.answerer import Answerer
-from tagpr.evaluation.predict import Progress, model_key, predict
-from tagpr.evaluation.predictions import Prediction
-from tagpr.evaluation.questions import ask, with_other_history, without_history
+from tagpr.evaluation.predict import Progress, is_complete, model_key, predict
+from tagpr.evaluation.predictions import Prediction, read_predictions
+from tagpr.evaluation.questions import Question, ask, with_other_history, without_history
 from tagpr.evaluation.scoring import score_task
 from tagpr.evaluation.settings import EvaluationSettings
-from tagpr.files import write_json
+from tagpr.files import read_json, write_json
 from tagpr.profiles.settings import ProfileSettings, Retriever
 from tagpr.prompts.builder import PromptBuilder
 from tagpr.prompts.settings import PromptSettings
-from tagpr.tasks.types import Example, Kind, Task
+from tagpr.tasks.types import Example, Task
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +33,16 @@ LENGTHS = (2, 4, 8, 16, 32)
 Data = Mapping[str, tuple[Task, Sequence[Example], Sequence[Example]]]
 
 
+class Unfinished(Exception):
+    """This process has answered its share; another one still works on its own."""
+
+
 class Deepener:
-    """Models, data and settings of one run, to ask its systems again under changed conditions."""
+    """Models, data and settings of one run, to ask its systems again under changed conditions.
+
+    out: where new answers are kept. answered: the evaluate stage's `predictions` folder, None where there is none.
+    shard: (i, n) answers every n-th chunk of questions; methods raise Unfinished until the last process is done.
+    """
 
     def __init__(
         self,
@@ -44,66 +55,123 @@ class Deepener:
         out: Path,
         seed: int = 0,
         progress: Progress | None = None,
+        answered: Path | None = None,
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         self.models, self.data, self.vocabulary = models, data, vocabulary
         self.profile, self.prompt, self.settings = profile, prompt, settings
         self.out, self.seed, self.progress = out, seed, progress
+        self.answered, self.shard = answered, shard
         self._answerers: dict[str, Answerer] = {}
 
     def heldout(self, name: str) -> list[Example]:
         """The questions of a task that are asked."""
         return list(self.data[name][2])[: self.settings.limit]
 
-    def answers(
+    def questions(
         self,
         system: str,
         name: str,
-        condition: str,
         examples: Sequence[Example],
         profile: ProfileSettings | None = None,
-    ) -> list[Prediction]:
-        """Answers of one system to `examples` of task `name`; `condition` names the file they are kept in."""
-        folder = self.models[system]
-        if system not in self._answerers:  # one model in memory at a time
-            self._answerers = {system: Answerer(folder, self.settings, self.seed)}
-        answerer, task = self._answerers[system], self.data[name][0]
+        history: Callable[[Example], str] = lambda example: "own",
+    ) -> list[Question]:
+        """The prompts that put `examples` to a system."""
         prompts = PromptBuilder(
-            answerer.tokenizer, profile or self.profile, self.prompt, self.vocabulary.names, self.seed
+            self._answerer(system).tokenizer, profile or self.profile, self.prompt, self.vocabulary.names, self.seed
         )
-        questions = ask(task, examples, prompts)
-        note = f"{system} {name} {condition}"
+        return ask(self.data[name][0], examples, prompts, history)
+
+    def answers(
+        self, part: str, system: str, name: str, asked: Mapping[str, Sequence[Question]]
+    ) -> dict[str, list[Prediction]]:
+        """Answers of one system to questions of task `name`, by condition; kept in `out/part/system/name.jsonl`."""
+        answerer, task = self._answerer(system), self.data[name][0]
+        known = self._known(system, name)
+        new: dict[tuple[str, tuple[int, ...]], Question] = {}
+        for condition, questions in asked.items():
+            for question in questions:
+                key = (question.example.id, question.prompt_ids)
+                if key not in known and key not in new:
+                    renamed = replace(question.example, id=f"{question.example.id}#{condition}")
+                    new[key] = replace(question, example=renamed)
 
         def report(done: int, total: int, _: str) -> None:
             if self.progress is not None:
-                self.progress(done, total, note)
+                self.progress(done, total, f"{part} {system} {name}")
 
-        return predict(
-            answerer.generate,
-            answerer.tokenizer,
-            task,
-            questions,
-            self.vocabulary,
-            self.out / condition / system / f"{name}.jsonl",
-            self.settings.chunk,
-            f"{model_key(folder, self.settings)} {condition}",
-            progress=report,
-        )
+        if new:
+            rows = predict(
+                answerer.generate,
+                answerer.tokenizer,
+                task,
+                list(new.values()),
+                self.vocabulary,
+                self.out / part / system / f"{name}.jsonl",
+                self.settings.chunk,
+                model_key(self.models[system], self.settings),
+                self.shard,
+                report,
+            )
+            if not rows:
+                raise Unfinished
+            known |= dict(zip(new, rows, strict=True))
+        return {
+            condition: [
+                replace(
+                    known[question.example.id, question.prompt_ids],
+                    id=question.example.id,
+                    entries=question.entries,
+                    history=question.history,
+                )
+                for question in questions
+            ]
+            for condition, questions in asked.items()
+        }
 
-    def sweep(self, condition: str, profiles: Mapping[str, ProfileSettings]) -> dict[str, Any]:
+    def sweep(self, part: str, profiles: Mapping[str, ProfileSettings]) -> dict[str, Any]:
         """Scores of every system under each of `profiles` (by the value's name), as task -> value -> block."""
-        found: dict[str, dict[str, dict[str, list[Prediction]]]] = {name: {} for name in self.data}
-        for system in self.models:
-            for value, profile in profiles.items():
+        if self.shard[1] > 1:  # all shares first: only then is it known whether the other processes' are there
+            for system in self.models:
                 for name in self.data:
-                    rows = self.answers(system, name, f"{condition}-{value}", self.heldout(name), profile)
-                    found[name].setdefault(value, {})[system] = rows
+                    with contextlib.suppress(Unfinished):
+                        self._swept(part, system, name, profiles)
+        rows = {
+            (system, name): self._swept(part, system, name, profiles) for system in self.models for name in self.data
+        }
         return {
             name: {
-                value: score_task(self.data[name][0], by_system, None, self.settings, self.seed)
-                for value, by_system in by_value.items()
+                value: score_task(
+                    task, {system: rows[system, name][value] for system in self.models}, None, self.settings, self.seed
+                )
+                for value in profiles
             }
-            for name, by_value in found.items()
+            for name, (task, _, _) in self.data.items()
         }
+
+    def _swept(
+        self, part: str, system: str, name: str, profiles: Mapping[str, ProfileSettings]
+    ) -> dict[str, list[Prediction]]:
+        heldout = self.heldout(name)
+        asked = {value: self.questions(system, name, heldout, profile) for value, profile in profiles.items()}
+        return self.answers(part, system, name, asked)
+
+    def _answerer(self, system: str) -> Answerer:
+        if system not in self._answerers:  # one model in memory at a time
+            self._answerers = {system: Answerer(self.models[system], self.settings, self.seed)}
+        return self._answerers[system]
+
+    def _known(self, system: str, name: str) -> dict[tuple[str, tuple[int, ...]], Prediction]:
+        """Answers of the evaluate stage by example and prompt, where model and settings were these."""
+        path = (self.answered or self.out) / system / f"{name}.jsonl"
+        if self.answered is None or not path.is_file():
+            return {}
+        questions = self.questions(system, name, self.heldout(name))
+        key = model_key(self.models[system], self.settings)
+        if not is_complete(path, self.data[name][0], questions, self.settings.chunk, key):
+            return {}
+        rows = zip(questions, read_predictions(path), strict=True)
+        return {(question.example.id, question.prompt_ids): row for question, row in rows}
 
 
 def sweep_profile_length(deepener: Deepener, lengths: Sequence[int] = LENGTHS) -> dict[str, Any]:
@@ -123,31 +191,22 @@ def sweep_retriever(
 
 def practitioner(deepener: Deepener) -> dict[str, Any]:
     """The questions beyond the paper, by task: profile use, counterfactual, evidence, cold start, losers."""
-    found: dict[str, Any] = {}
     systems = [name for name in ("base", "final") if name in deepener.models]
-    per: dict[tuple[str, str, str], list[Prediction]] = {}
-    conditions = {
-        "own": lambda task, rows: rows,
-        "other": lambda task, rows: with_other_history(rows, deepener.seed)[0],
-        "none": lambda task, rows: without_history(rows),
-        "exchanged": lambda task, rows: analyses.change_labels(task, rows, deepener.seed),
+    per = {
+        (system, name): deepener.answers("practitioner", system, name, _conditions(deepener, system, name))
+        for system in systems
+        for name in deepener.data
     }
-    for system in systems:
-        for name, (task, _, _) in deepener.data.items():
-            for condition, change in conditions.items():
-                if condition == "exchanged" and (task.kind is Kind.TEXT or task.output_field is None):
-                    continue
-                examples = change(task, deepener.heldout(name))
-                per[system, name, condition] = deepener.answers(system, name, condition, examples)
+    found: dict[str, Any] = {}
     for name, (task, train, _) in deepener.data.items():
         heldout = deepener.heldout(name)
-        own = {system: per[system, name, "own"] for system in systems}
+        own = {system: per[system, name]["own"] for system in systems}
         block: dict[str, Any] = {
             "profile_use": {
                 system: {
-                    condition: analyses.profile_use(task, own[system], per[system, name, condition])
-                    for condition in ("other", "none", "exchanged")
-                    if (system, name, condition) in per
+                    condition: analyses.profile_use(task, own[system], rows)
+                    for condition, rows in per[system, name].items()
+                    if condition != "own"
                 }
                 for system in systems
             },
@@ -162,9 +221,22 @@ def practitioner(deepener: Deepener) -> dict[str, Any]:
     return found
 
 
+def _conditions(deepener: Deepener, system: str, name: str) -> dict[str, list[Question]]:
+    """The held-out questions with the own history, another person's, none, and the own with its labels exchanged."""
+    task, heldout = deepener.data[name][0], deepener.heldout(name)
+    other, donors = with_other_history(heldout, deepener.seed)
+    asked = {
+        "own": deepener.questions(system, name, heldout),
+        "other": deepener.questions(system, name, other, history=lambda example: f"other:{donors[example.id]}"),
+        "none": deepener.questions(system, name, without_history(heldout), history=lambda example: "none"),
+    }
+    if analyses.has_labels(task):
+        exchanged = analyses.change_labels(task, heldout, deepener.seed)
+        asked["exchanged"] = deepener.questions(system, name, exchanged, history=lambda example: "exchanged")
+    return asked
+
+
 def write_analyses(path: Path, **parts: Any) -> None:
     """Add or replace parts (`practitioner`, `profile_length`, `retriever`, `rewards`) of `analyses.json`."""
-    from tagpr.files import read_json
-
     found = read_json(path) if path.is_file() else {}
     write_json(path, {**found, **parts})

@@ -33,7 +33,7 @@ class Prediction:
     chain_tokens: int  # tokens up to and with the chain's end; 0 where there is no chain
     finished: bool  # the model ended by itself
     entries: tuple[str, ...] = ()  # ids of the history items shown
-    history: str = "own"  # whose history was shown: own, none, or other:USER
+    history: str = "own"  # whose history was shown: own, none, other:USER, or exchanged (own, labels exchanged)
     think_prefilled: bool = False  # the chat template had already written <think>
     extra: Mapping[str, Any] = field(default_factory=dict)  # what an analysis adds, e.g. the sweep's setting
 
