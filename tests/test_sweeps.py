@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from fake_run import build_fake_run
 from tagpr.errors import RecipeError, RunError
 from tagpr.files import read_json
-from tagpr.sweeps import analyse, parse_weights, profile_length, whole_numbers
+from tagpr.sweeps import analyse, evaluate_checkpoint, parse_shard, parse_weights, profile_length, whole_numbers
 
 pytest.importorskip("torch")
 
@@ -57,6 +57,53 @@ def test_eval_scores_any_checkpoint_from_the_data_alone(runs, tmp_path):
     block = json.loads(result.stdout)["tasks"]["package-section"]
     assert block["n"] == 3 and set(block["systems"]) == {"base", "checkpoint"}
     assert block["difference_to_base"]["checkpoint"]["accuracy"]["mean"] == 0  # the same weights
+
+
+def test_shards_share_the_questions_and_the_last_one_scores(runs, tmp_path):
+    def evaluate(folder, shard):
+        if not folder.exists():
+            shutil.copytree(runs / "runs" / "demo" / "data", folder / "demo" / "data")
+        recipe, few = str(runs / "demo.yaml"), ["evaluate.chunk=1"]
+        return evaluate_checkpoint(recipe, str(runs / "tiny"), few, folder, quiet=True, shard=parse_shard(shard))
+
+    assert evaluate(tmp_path / "two", "2/2") is None
+    assert evaluate(tmp_path / "two", "1/2") == evaluate(tmp_path / "one", "1/1")
+    assert not list((tmp_path / "two").rglob("*.parts"))
+    for wrong in ("2", "0/2", "3/2", "a/b"):
+        with pytest.raises(RecipeError, match="PART/PARTS"):
+            parse_shard(wrong)
+
+
+def test_a_question_is_answered_once(runs, monkeypatch):
+    """Conditions that put the same prompt, and what the evaluate stage answered already, cost nothing."""
+    from tagpr.evaluation import Answerer, evaluate_systems
+    from tagpr.evaluation.deepen import sweep_profile_length
+    from tagpr.sweeps import _deepener, _open
+
+    workspace = _open(str(runs / "demo.yaml"), (), runs / "runs")
+    recipe, models = workspace.recipe, {"final": runs / "tiny"}
+    evaluate_systems(
+        models,
+        workspace.data,
+        workspace.vocabulary,
+        recipe.profile,
+        recipe.prompt,
+        recipe.evaluate.model_copy(update={"other_history": False}),
+        runs / "stage",
+        recipe.seed,
+    )
+    asked = []
+    generate = Answerer.generate
+    monkeypatch.setattr(
+        Answerer, "generate", lambda self, prompts, progress: asked.extend(prompts) or generate(self, prompts, progress)
+    )
+    deepener = _deepener(workspace, models, lambda *now: None)
+    deepener.out, deepener.answered = runs / "asked", runs / "stage" / "predictions"
+    found = sweep_profile_length(deepener, (1, 2, 3))  # k=2 is the recipe's own
+    shown = {value: block["systems"]["final"] for value, block in found["package-section"].items()}
+    assert list(shown) == ["1", "2", "3"] and len(asked) == 2 * 2 * 3  # lengths x tasks x questions
+    sweep_profile_length(deepener, (1, 2, 3))
+    assert len(asked) == 12
 
 
 def test_wrong_arguments_are_one_line(runs, tmp_path):
