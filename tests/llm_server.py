@@ -26,7 +26,7 @@ def content_for(body: dict) -> tuple[str, str]:
         return "", "```json\n" + json.dumps(scores | {"total": 99}) + "\n```"
     if "numbered sentences" in text:
         count = len(re.findall(r"^\[\d+\] ", text, re.M))
-        names = re.findall(r"^- ([a-z_]+):", text, re.M) or ["look_at_input", "inspect_examples", "decide_answer"]
+        names = re.findall(r"^([A-Z]+)\. ", text, re.M) or ["look_at_input", "inspect_examples", "decide_answer"]
         return "", "\n".join(f"{i}: {names[(i - 1) % len(names)]}" for i in range(1, count + 1))
     if "Write the reasoning chain below again" in text:
         chain = text.split("<chain>\n", 1)[1].rsplit("\n</chain>", 1)[0]

@@ -249,6 +249,7 @@ def test_ranges_cannot_change_the_text():
     assert [s.tag for s in response.segments] == ["analyze_input", "compare_entities", "make_decision"]
     assert squeeze("".join(s.text for s in response.segments)) == squeeze(CHAIN)
     merged = apply_ranges(parts, "1: analyze_input\n2: analyze_input\n3-5: make_decision", V, "net")
+    assert apply_ranges(parts, "1: A\n3: G", V, "net") == merged and V.names[6] == "make_decision"
     assert len(parse_response(merged, V).segments) == 2
 
 
@@ -260,6 +261,12 @@ def test_ranges_cannot_change_the_text():
         ("2-3: a", "a sentence is in no range"),
         ("1-2: a\n2-3: b", "ranges overlap"),
         ("1-4: a", "a range goes beyond the chain"),
+        ("1: a\n4: b", "a range goes beyond the chain"),
+        ("0: a\n2: b", "a range goes beyond the chain"),
+        ("2: a", "a sentence is in no range"),
+        ("1: a\n3: b\n2: c", "ranges overlap"),
+        ("1: a\n1: b", "ranges overlap"),
+        ("1-2: a\n3-1: b", "ranges overlap"),
     ],
 )
 def test_bad_ranges_are_rejected(text: str, reason: str):

@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
@@ -14,10 +15,10 @@ from tagpr.chains.build import build_chains
 from tagpr.chains.review import ReviewServer, chain_key, read_decisions, review_page, stratified_sample, write_review
 from tagpr.chains.settings import ChainSettings
 from tagpr.chains.stats import chain_stats, plot_stats, stats_text
-from tagpr.chains.steps import read_parquet
+from tagpr.chains.steps import read_parquet, write_parquet
 from tagpr.cli import app
 from tagpr.data.examples import write_examples
-from tagpr.errors import DataError, RunError
+from tagpr.errors import DataError, RunError, TagPRError
 from test_chains_build import shown, two_tasks
 
 
@@ -58,6 +59,31 @@ def test_page_is_self_contained_and_inert(chains, tmp_path):
 def test_missing_chains_are_one_clear_line(tmp_path):
     result = CliRunner().invoke(app, ["chains", "stats", str(tmp_path)])
     assert isinstance(result.exception, DataError) and "funnel.json" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("chains.parquet", "junk", "cannot be read as Parquet"),
+        ("funnel.json", '{"steps": [{"step": "sample", "unit": "examples", "tasks": {"t": "many"}}]}', "no funnel"),
+        ("funnel.json", '{"steps": [{"step": "sample", "unit": "examples", "tasks": [1]}]}', "no funnel"),
+        ("vocabulary.yaml", "- {name: x, count: many}", "entry 1: `count` is a whole number"),
+        ("review.jsonl", '{"key": "a", "verdict": [1], "comment": ""}', "line 1: not a decision"),
+    ],
+)
+def test_rubbish_in_the_folder_is_one_clear_line(chains, tmp_path, name: str, content: str, message: str):
+    shutil.copytree(chains, tmp_path / "chains")
+    (tmp_path / "chains" / name).write_text(content)
+    result = CliRunner().invoke(app, ["chains", "stats", str(tmp_path / "chains")])
+    assert isinstance(result.exception, TagPRError) and message in str(result.exception)
+
+
+def test_other_columns_are_one_clear_line(chains, tmp_path):
+    shutil.copytree(chains, tmp_path / "chains")
+    write_parquet(tmp_path / "chains" / "chains.parquet", [{"x": 1}], pa.schema([("x", pa.int64())]))
+    for verb in ("stats", "review"):
+        result = CliRunner().invoke(app, ["chains", verb, str(tmp_path / "chains")])
+        assert isinstance(result.exception, DataError) and "no column 'example_id'" in str(result.exception)
 
 
 def post(url: str, token: str, body: bytes, host: str | None = None) -> int:
@@ -125,7 +151,9 @@ def test_keyboard_review_in_a_real_browser(server, chains, tmp_path):
         assert len(browser.find_elements(By.CLASS_NAME, "segment")) >= 3
         boxes = browser.find_elements(By.CLASS_NAME, "segment")
         assert len({box.value_of_css_property("border-left-color") for box in boxes}) >= 2
-        assert text("question")
+        assert text("question") and "History: " in text("history-title")
+        browser.find_element(By.ID, "history-title").click()
+        assert len(browser.find_elements(By.CSS_SELECTOR, "#history li")) >= 1
         body.send_keys("a")
         wait.until(lambda _: text("place") == "2 of 10" and len(saved()) == 1)
         body.send_keys("c")
@@ -165,6 +193,8 @@ def test_stats_agree_with_the_folder(chains, tmp_path):
     plot_stats(stats, tmp_path / "a.svg")
     plot_stats(stats, tmp_path / "b.svg")
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    with pytest.raises(RunError, match="cannot be written"):
+        plot_stats(stats, tmp_path / "none" / "a.svg")
     assert "accuracy" in (tmp_path / "a.svg").read_text()
 
 

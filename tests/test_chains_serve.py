@@ -13,9 +13,15 @@ from pathlib import Path
 import pytest
 
 from tagpr.chains.build import build_chains
+from tagpr.chains.grammar import parse_response
+from tagpr.chains.judge import judge_filter
+from tagpr.chains.models import Models
 from tagpr.chains.settings import ChainSettings
 from tagpr.chains.steps import Funnel, read_parquet
+from tagpr.chains.tagging import explore, restrict, squeeze
+from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.errors import ModelError, RunError
+from tagpr.llm.endpoint_settings import GeneratorSettings
 from test_chains_build import shown
 from test_chains_heuristic import label_examples, label_task
 
@@ -86,3 +92,32 @@ def test_every_step_runs_and_the_funnel_is_honest(endpoint, tmp_path):
     except RunError as error:
         assert "not one chain survived" in str(error)
     assert Funnel.read(tmp_path / "chains" / "funnel.json") == funnel
+
+
+def test_judge_and_tagger_on_chains_that_are_there(endpoint, tmp_path):
+    """A 135M teacher seldom gets as far as the later steps; here they get chains, and account for each of them."""
+    url, model = endpoint
+    block = {"model": model, "base_url": url, "max_tokens": 96, "temperature": 0}
+    models = Models(ChainSettings(cache=tmp_path / "c.sqlite", calls={"concurrency": 2, "timeout_s": 300}))
+    generator = models.get(GeneratorSettings(**block))
+    task, examples, vocabulary = label_task(), label_examples(6), load_vocabulary()
+    chain = "The question is about a network. The history has net often. Nothing speaks for games. So it is net."
+    rows = [
+        {"task": "t", "example_id": e.id, "user_id": e.user_id, "sample": 0, "chain": f"Item {i}. {chain}",
+         "answer": "net", "completion": "", "score": 1.0, "judge": None}
+        for i, e in enumerate(examples)
+    ]  # fmt: skip
+    keyed = {("t", example.id): example for example in examples}
+    kept, notes = judge_filter(generator, 15, rows, {"t": task}, keyed, shown, print)
+    repaired = notes.pop("repair requests", 0)
+    assert len(kept) + sum(notes.values()) == len(rows) >= repaired
+    found, notes = explore(generator, len(rows), rows, print)
+    assert len({row["example_id"] for row in found}) + sum(notes.values()) == len(rows)
+    for mode in ("ranges", "inline"):
+        tagged, notes = restrict(generator, mode, rows, vocabulary, print)
+        print(mode, len(tagged), "of", len(rows), "tagged;", notes)
+        assert len(tagged) + sum(notes.values()) == len(rows)
+        for row in tagged:
+            response = parse_response(row["completion"], vocabulary)
+            assert response.well_formed
+            assert squeeze("".join(segment.text for segment in response.segments)) == squeeze(row["chain"])

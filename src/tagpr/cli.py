@@ -213,8 +213,8 @@ ChainsFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The chains
 @chains.command("review")
 def chains_review(
     folder: ChainsFolder,
-    size: Annotated[int, typer.Option("--size", help="Chains to look at.")] = 60,
-    port: Annotated[int, typer.Option("--port", help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
+    size: Annotated[int, typer.Option("--size", min=1, help="Chains to look at.")] = 60,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
     page_only: Annotated[bool, typer.Option("--page-only", help="Write review.html and do not serve it.")] = False,
 ) -> None:
     """Look at a stratified sample of chains in the browser; decisions are saved to review.jsonl."""
@@ -231,7 +231,7 @@ def chains_review(
 @chains.command("stats")
 def chains_stats(
     folder: ChainsFolder,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Write funnel and tag frequencies to this SVG.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Plot the same to this SVG.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the funnel, tag frequencies, lengths and the yield of each task."""

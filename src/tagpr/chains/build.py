@@ -18,7 +18,7 @@ from tagpr.chains.grammar import parse_response
 from tagpr.chains.heuristic import HeuristicTeacher
 from tagpr.chains.models import Models
 from tagpr.chains.settings import ChainSettings, VocabularySettings
-from tagpr.chains.steps import Funnel, Row, StepStore, write_parquet
+from tagpr.chains.steps import CHAINS, Funnel, Row, StepStore, write_parquet
 from tagpr.chains.tagging import FREE_TAGS, explore, restrict
 from tagpr.chains.vocabulary import Tag, Vocabulary, load_vocabulary
 from tagpr.errors import RecipeError, RunError
@@ -56,19 +56,6 @@ VOCABULARY = pa.schema(
         ("definition", pa.string()),
         ("count", pa.int64()),
         ("members", pa.list_(pa.string())),
-    ]
-)
-CHAINS = pa.schema(
-    [
-        ("example_id", pa.string()),
-        ("task", pa.string()),
-        ("user_id", pa.string()),
-        ("sample", pa.int32()),
-        ("completion", pa.string()),
-        ("answer", pa.string()),
-        ("score", pa.float64()),
-        ("judge", pa.int32()),
-        ("tags", pa.list_(pa.string())),
     ]
 )
 

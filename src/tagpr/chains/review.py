@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from tagpr.chains.grammar import parse_response
-from tagpr.chains.steps import Row, read_parquet
+from tagpr.chains.steps import Row, read_chains
 from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.data.examples import read_examples
 from tagpr.errors import DataError, RunError
 from tagpr.files import write_text
 
 VERDICTS = ("approve", "reject", "")
+SHOWN_HISTORY = 100
+"""Most history entries shown with a chain, the latest ones."""
 
 
 def stratified_sample(rows: Sequence[Row], size: int, seed: int) -> list[Row]:
@@ -49,8 +51,8 @@ def stratified_sample(rows: Sequence[Row], size: int, seed: int) -> list[Row]:
 
 def review_page(folder: Path, size: int = 60, seed: int = 0, token: str = "") -> str:
     """The HTML of a review of the chains in `folder`. Raises DataError where there are none."""
+    rows = stratified_sample(read_chains(folder), size, seed)
     vocabulary = load_vocabulary(folder / "vocabulary.yaml")
-    rows = stratified_sample(read_parquet(folder / "chains.parquet"), size, seed)
     if not rows:
         raise DataError(f"{folder / 'chains.parquet'}: no chains to review; run `tagpr chains` first")
     questions = _questions(folder, {row["task"] for row in rows})
@@ -83,10 +85,12 @@ def read_decisions(path: Path) -> dict[str, dict[str, str]]:
         return decisions
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            row = json.loads(line)
-            decisions[row["key"]] = {"verdict": row["verdict"], "comment": row["comment"]}
-        except (ValueError, KeyError, TypeError):
-            raise DataError(f"{path} line {number}: not a decision; delete the line") from None
+            row = _decision(json.loads(line))
+        except ValueError:
+            row = None
+        if row is None:
+            raise DataError(f"{path} line {number}: not a decision; delete the line")
+        decisions[row.pop("key")] = row
     return decisions
 
 
@@ -108,8 +112,8 @@ class ReviewServer:
                 return self._answer(200, page, "text/html; charset=utf-8")
 
             def do_POST(self) -> None:
-                length = min(int(self.headers.get("content-length") or 0), 1_000_000)
-                body = self.rfile.read(length)
+                length = self.headers.get("content-length") or "0"
+                body = self.rfile.read(min(int(length), 1_000_000)) if length.isdecimal() else b""
                 given = self.headers.get("x-token") or ""
                 if not self._own_host() or self.path != "/decisions" or not hmac.compare_digest(given, review.token):
                     return self._answer(403, b"")
@@ -137,11 +141,10 @@ class ReviewServer:
     def save(self, body: bytes) -> bool:
         """Append one decision; False where it is none."""
         try:
-            value = json.loads(body)
-            row = {name: value[name] for name in ("key", "verdict", "comment")}
-        except (ValueError, KeyError, TypeError):
-            return False
-        if not all(isinstance(part, str) for part in row.values()) or row["verdict"] not in VERDICTS:
+            row = _decision(json.loads(body))
+        except ValueError:
+            row = None
+        if row is None:
             return False
         with self._lock, open(decisions_path(self.folder), "a", encoding="utf-8") as stream:
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -156,12 +159,20 @@ class ReviewServer:
         self._server.server_close()
 
 
+def _decision(value: Any) -> dict[str, str] | None:
+    """Key, verdict and comment, None where `value` is no decision."""
+    if not isinstance(value, dict):
+        return None
+    row = {name: value.get(name) for name in ("key", "verdict", "comment")}
+    return row if all(isinstance(part, str) for part in row.values()) and row["verdict"] in VERDICTS else None
+
+
 def chain_key(row: Row) -> str:
     """Names a chain across runs of the page."""
     return f"{row['task']}/{row['example_id']}/{row['sample']}"
 
 
-def _item(row: Row, vocabulary: Vocabulary, question: Mapping[str, str]) -> dict[str, Any]:
+def _item(row: Row, vocabulary: Vocabulary, question: Mapping[str, Any]) -> dict[str, Any]:
     response = parse_response(row["completion"], vocabulary)
     return {
         "key": chain_key(row),
@@ -175,12 +186,20 @@ def _item(row: Row, vocabulary: Vocabulary, question: Mapping[str, str]) -> dict
     }
 
 
-def _questions(folder: Path, tasks: set[str]) -> dict[tuple[str, str], dict[str, str]]:
-    """Question and reference of the examples, where the run folder that holds `folder` has them."""
-    found: dict[tuple[str, str], dict[str, str]] = {}
+def _questions(folder: Path, tasks: set[str]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Question, reference and history of the examples, where the run folder that holds `folder` has them."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     for task in sorted(tasks):
         path = folder.parent / "data" / task / "train.jsonl"
         if path.exists():
             for example in read_examples(path):
-                found[task, example.id] = {"question": example.input, "target": example.target or ""}
+                entries = [
+                    ", ".join(f"{name}: {text}" for name, text in entry.fields.items()) for entry in example.profile
+                ]
+                found[task, example.id] = {
+                    "question": example.input,
+                    "target": example.target or "",
+                    "history": entries[-SHOWN_HISTORY:],
+                    "entries": len(entries),
+                }
     return found

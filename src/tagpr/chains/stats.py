@@ -7,14 +7,18 @@ from typing import Any
 
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.review import decisions_path, read_decisions
-from tagpr.chains.steps import Funnel, read_parquet
+from tagpr.chains.steps import Funnel, read_chains
 from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.errors import RunError
+
+LENGTH_BIN = 5
+"""Width of a bin of chain lengths, in words."""
 
 
 def chain_stats(folder: Path) -> dict[str, Any]:
     """Figures of the chains in `folder`. Raises DataError where it holds none."""
     funnel = Funnel.read(folder / "funnel.json")
-    rows = read_parquet(folder / "chains.parquet")
+    rows = read_chains(folder)
     vocabulary = load_vocabulary(folder / "vocabulary.yaml")
     sampled = next((step.tasks for step in funnel.steps if step.step == "sample"), {})
     tasks = {}
@@ -26,6 +30,9 @@ def chain_stats(folder: Path) -> dict[str, Any]:
             "chains": len(mine),
             "covered": round(len({row["example_id"] for row in mine}) / max(1, sampled[task]), 4),
             "words": round(statistics.mean(words), 1) if words else 0.0,
+            "lengths": {
+                str(start): n for start, n in sorted(Counter(w // LENGTH_BIN * LENGTH_BIN for w in words).items())
+            },
             "steps": round(statistics.mean(len(row["tags"]) for row in mine), 2) if mine else 0.0,
         }
     uses = Counter(tag for row in rows for tag in row["tags"])
@@ -69,24 +76,50 @@ def stats_text(stats: dict[str, Any]) -> str:
 
 
 def plot_stats(stats: dict[str, Any], path: Path) -> None:
-    """Funnel and tag frequencies as one SVG. Needs matplotlib."""
+    """Funnel, tag frequencies, lengths and yield per task as one SVG. Needs matplotlib.
+
+    Raises RunError where the file cannot be written.
+    """
     import matplotlib
 
     matplotlib.use("svg")
     from matplotlib import pyplot
 
+    blue = "#4269d0"
+    funnel = [step for step in stats["funnel"] if step["unit"] == "chains"]
+    labels = [step["step"] + (" (skipped)" if step["skipped"] else "") for step in funnel]
+    tasks = stats["tasks"]
     with matplotlib.rc_context({"svg.hashsalt": "tagpr", "font.size": 9}):
-        figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
-        steps = [step for step in stats["funnel"] if step["unit"] == "chains"]
-        for axis, names, counts, title in (
-            (left, [s["step"] for s in steps], [s["total"] for s in steps], "chains after each step"),
-            (right, list(stats["tags"]), [row["count"] for row in stats["tags"].values()], "steps with each tag"),
-        ):
-            bars = axis.barh(names, counts, color="#4269d0")
-            axis.bar_label(bars, fmt="{:,.0f}", padding=2)
+        figure, axes = pyplot.subplots(2, 2, figsize=(11, 8), layout="constrained")
+        for axis, names, values, form, title in (
+            (axes[0, 0], labels, [step["total"] for step in funnel], "{:,.0f}", "Chains after each step"),
+            (axes[0, 1], list(stats["tags"]), [row["count"] for row in stats["tags"].values()], "{:,.0f}",
+             "Steps with each tag"),
+            (axes[1, 0], list(tasks), [100 * row["covered"] for row in tasks.values()], "{:.0f}",
+             "Examples with a chain, % of those sampled"),
+        ):  # fmt: skip
+            bars = axis.barh(names, values, color=blue)
+            axis.bar_label(bars, fmt=form, padding=2)
             axis.invert_yaxis()
             axis.margins(x=0.15)
             axis.set_title(title, loc="left")
+        for task, row in tasks.items():
+            axes[1, 1].stairs(*_densities(row["lengths"]), label=task, linewidth=1.5)
+        axes[1, 1].set_title("Chains by length in words", loc="left")
+        if tasks:
+            axes[1, 1].legend(frameon=False)
+        for axis in axes.flat:
             axis.spines[["top", "right"]].set_visible(False)
-        figure.savefig(path, metadata={"Date": None})
-        pyplot.close(figure)
+        try:
+            figure.savefig(path, format="svg", metadata={"Date": None})
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+        finally:
+            pyplot.close(figure)
+
+
+def _densities(lengths: dict[str, int]) -> tuple[list[int], list[int]]:
+    """Counts and edges for `stairs`, from counts by the lower edge of a bin."""
+    starts = [int(start) for start in lengths] or [0]
+    edges = list(range(min(starts), max(starts) + 2 * LENGTH_BIN, LENGTH_BIN))
+    return [lengths.get(str(edge), 0) for edge in edges[:-1]], edges

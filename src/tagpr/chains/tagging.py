@@ -1,8 +1,9 @@
 """Faithful tagging of raw chains, exploratory (free names) and restricted (a vocabulary), inline or by ranges.
 
-`ranges` (ours): the chain is split into numbered sentences and the tagger says which numbers belong together, so the
-text cannot change. `inline` (the paper's): the tagger writes the chain again with tags; what it wrote is compared with
-the raw chain and any drift beyond white space is rejected. Exploratory tagging always goes by ranges.
+`ranges` (ours): the chain is split into numbered sentences and the tagger says at which number each group starts and
+which tag it has, so the text cannot change. `inline` (the paper's): the tagger writes the chain again with tags; what
+it wrote is compared with the raw chain, and any drift beyond white space is rejected. Exploratory tagging always goes
+by ranges.
 """
 
 import re
@@ -49,29 +50,46 @@ def numbered(sentences: Sequence[str]) -> str:
 
 
 def read_ranges(text: str, count: int) -> list[tuple[int, int, str]]:
-    """(first, last, name) groups that cover sentences 1 to `count` in order. Raises TaggingError with the reason."""
-    groups = [(int(m[1]), int(m[2] or m[1]), m[3].strip()) for m in _LINE.finditer(text)]
-    if not groups:
+    """(first, last, name) groups that cover sentences 1 to `count` in order. Raises TaggingError with the reason.
+
+    Lines are `FIRST: NAME`, a group going on until the next one starts; `FIRST-LAST: NAME` is read too, and then has to
+    be true.
+    """
+    lines = [(int(m[1]), int(m[2]) if m[2] else None, m[3].strip()) for m in _LINE.finditer(text)]
+    if not lines:
         raise TaggingError("no ranges")
-    expected = 1
-    for first, last, _ in groups:
-        if first > expected:
-            raise TaggingError("a sentence is in no range")
-        if first < expected or last < first:
-            raise TaggingError("ranges overlap")
-        expected = last + 1
-    if expected <= count:
+    groups = []
+    ends = [first - 1 for first, _, _ in lines[1:]] + [count]
+    if lines[0][0] > 1:
         raise TaggingError("a sentence is in no range")
-    if expected > count + 1:
+    for (first, stated, name), end in zip(lines, ends, strict=True):
+        if first > count or (stated or 0) > count:
+            raise TaggingError("a range goes beyond the chain")
+        if end < first or (stated is not None and not first <= stated <= end):
+            raise TaggingError("ranges overlap")
+        if stated is not None and stated < end:
+            raise TaggingError("a sentence is in no range")
+        groups.append((first, end, name))
+    if groups[0][0] != 1:
         raise TaggingError("a range goes beyond the chain")
     return groups
 
 
+def letters(vocabulary: Vocabulary) -> list[str]:
+    """What a tag is called in `ranges` answers, to save tokens: A to Z, AA, AB, ..."""
+    codes = []
+    for number in range(len(vocabulary)):
+        before, last = divmod(number, 26)
+        codes.append((chr(64 + before) if before else "") + chr(65 + last))
+    return codes
+
+
 def apply_ranges(sentences: Sequence[str], text: str, vocabulary: Vocabulary, answer: str) -> str:
     """The tagged completion; neighbouring groups of one tag become one step. Raises TaggingError."""
+    by_letter = dict(zip(letters(vocabulary), vocabulary.names, strict=True))
     steps: list[tuple[str, list[str]]] = []
     for first, last, name in read_ranges(text, len(sentences)):
-        tag = normalise_name(name)
+        tag = by_letter.get(name) or normalise_name(name)
         if tag not in vocabulary:
             raise TaggingError("unknown tag")
         if steps and steps[-1][0] == tag:
@@ -143,7 +161,7 @@ def restrict(
         ask(
             fill("tag_inline", vocabulary=vocabulary, chain=row["chain"])
             if inline
-            else fill("tag_ranges", vocabulary=vocabulary, sentences=numbered(parts))
+            else fill("tag_ranges", vocabulary=vocabulary, letters=letters(vocabulary), sentences=numbered(parts))
         )
         for row, parts in zip(rows, sentences, strict=True)
     ]

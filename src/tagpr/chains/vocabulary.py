@@ -107,5 +107,8 @@ def load_vocabulary(path: str | Path | None = None) -> Vocabulary:
                 "known are name, definition, count, members"
             )
         definition = str(row.get("definition") or row["name"].replace("_", " "))
-        tags.append(Tag(row["name"], definition, int(row.get("count", 0)), tuple(map(str, row.get("members") or ()))))
+        count, members = row.get("count", 0), row.get("members") or []
+        if not isinstance(count, int) or not isinstance(members, list):
+            raise RecipeError(f"vocabulary {path} entry {number}: `count` is a whole number, `members` a list of names")
+        tags.append(Tag(row["name"], definition, count, tuple(map(str, members))))
     return Vocabulary(tuple(tags))
