@@ -9,14 +9,15 @@ import torch
 
 from tagpr.baselines import Context, Decoding, load_system
 from tagpr.baselines.encoders import TextEncoder
+from tagpr.baselines.fit_settings import FitSettings
 from tagpr.baselines.fitting import fit_module
-from tagpr.baselines.hydra_adapter import history_questions, judge
+from tagpr.baselines.hydra_adapter import judge
 from tagpr.baselines.hydra_scorer import HydraScorer, Judged, fit_head
 from tagpr.baselines.registry import read_options
-from tagpr.baselines.settings import FitSettings
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.llm.tiny import build_tiny_model
 from tagpr.prmu.users import RowAdamW
+from tagpr.profiles.past import past_questions
 from tagpr.tasks import Example, Interaction, load_task
 from tiny_encoder import build_tiny_encoder
 
@@ -122,11 +123,14 @@ def person(user: str, n: int = 5) -> Example:
 
 def test_history_becomes_questions_that_do_not_show_their_answer() -> None:
     task = load_task("package-section")
-    questions = history_questions(task, person("u"), 3)
-    assert [q.input for q in questions] == [f"{PLAIN[i]} tool" for i in (4, 3, 2)]
-    assert all(q.target == "libs" and len(q.profile) == 4 for q in questions)
-    assert all(item.fields["synopsis"] != q.input for q in questions for item in q.profile)
-    assert history_questions(load_task("lamp-1"), person("u"), 3) == []
+    questions = past_questions(task, "u", person("u").profile, 3)
+    assert [(q.input, q.target, len(q.profile)) for q in questions] == [
+        (f"{PLAIN[i]} tool", "libs", i) for i in (2, 3, 4)
+    ]
+    undated = [replace(item, date=None) for item in person("u").profile]
+    assert [len(q.profile) for q in past_questions(task, "u", undated, 3)] == [4, 4, 4]
+    assert all(i.fields["synopsis"] != q.input for q in questions for i in q.profile)
+    assert past_questions(load_task("lamp-1"), "u", person("u").profile, 3) == []
 
 
 def test_the_system_answers_with_a_candidate(encoder_folder, tmp_path) -> None:

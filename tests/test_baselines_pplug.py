@@ -11,11 +11,11 @@ from torch.nn import functional as F
 
 from tagpr.baselines import Context, Decoding, load_system
 from tagpr.baselines.encoders import TextEncoder
+from tagpr.baselines.fit_settings import PPlugFit
 from tagpr.baselines.fitting import fit_module
 from tagpr.baselines.pplug import history_texts
 from tagpr.baselines.pplug_model import PersonaPlug, PlugItem
 from tagpr.baselines.registry import read_options
-from tagpr.baselines.settings import PPlugFit
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.errors import ModelError, RunError
 from tagpr.llm.models import load_causal_lm

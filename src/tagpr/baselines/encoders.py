@@ -53,7 +53,13 @@ class TextEncoder(nn.Module):
         """Padded inputs of `forward`; of a pair that is too long the longer text is cut."""
         pairs = list(seconds) if seconds is not None else None
         batch = self.tokenizer(
-            list(texts), pairs, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+            list(texts),
+            pairs,
+            padding=True,
+            truncation=True,
+            max_length=self.max_tokens,
+            split_special_tokens=True,  # a "[SEP]" in somebody's text is text
+            return_tensors="pt",
         )
         return {name: value.to(self.model.device) for name, value in batch.items()}
 

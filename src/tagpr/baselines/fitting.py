@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from tagpr.baselines.settings import FitSettings
+from tagpr.baselines.fit_settings import FitSettings
 from tagpr.errors import RunError
 from tagpr.files import write_jsonl
 from tagpr.training.sft import COMPLETE, last_checkpoint

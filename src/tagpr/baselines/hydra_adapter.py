@@ -8,7 +8,7 @@ a user not seen in training a new head on candidates for their own past question
 Left open there, chosen here:
 - Heads have a learning rate of their own: one sees a few candidates where the base sees everybody's.
 - A new head starts as the mean of the trained ones. Past items are made into questions as far as they hold an answer
-  (`history_question`); where they do not (LaMP-1, LaMP-7), and for users without history, the mean head scores.
+  (`past_questions`); where they do not (LaMP-1, LaMP-7), and for users without history, the mean head scores.
 - A rating is right when it is exactly the person's. Equal candidates are judged once.
 - The reranker half of HYDRA is left out as in the paper's table, so that every system reads the same history.
 """
@@ -23,40 +23,23 @@ from pathlib import Path
 from typing import Any
 
 from tagpr.baselines.backbone import Backbone
+from tagpr.baselines.fit_settings import HydraOptions
 from tagpr.baselines.protocol import System
-from tagpr.baselines.settings import HydraOptions
 from tagpr.chains.grammar import parse_response
 from tagpr.files import read_json, write_json
-from tagpr.profiles.retrieval import query_of, recency_order
-from tagpr.tasks.metrics import score_one
+from tagpr.profiles.past import past_questions
+from tagpr.profiles.retrieval import query_of
+from tagpr.tasks.metrics import mean_rouge, score_one
 from tagpr.tasks.types import Example, Kind, Task
 
 
-def history_questions(task: Task, example: Example, most: int) -> list[Example]:
-    """The latest `most` past items as questions of their own, each with the rest of the history as its profile."""
-    if task.output_field is None:
-        return []
-    found = []
-    for place in recency_order(example.profile):
-        item = example.profile[place]
-        target = item.fields.get(task.output_field)
-        asked = item.fields.get(task.input_name)
-        if target is None or asked is None or len(found) == most:
-            continue
-        fields = {name: value for name, value in item.fields.items() if name != task.output_field}
-        rest = tuple(other for i, other in enumerate(example.profile) if i != place)
-        name = f"{example.user_id}~{item.id}"
-        found.append(Example(name, example.user_id, task.name, asked, target, rest, item.date, fields=fields))
-    return found
-
-
 def judge(task: Task, candidates: Sequence[str], target: str) -> list[bool]:
-    """Which candidates are right; for texts, whose mean of ROUGE-1 and ROUGE-L is above the candidates' mean."""
-    scores = [score_one(task, candidate, target) for candidate in candidates]
+    """Which candidates are right; for texts, whose ROUGE (the card's mean) is above the candidates' mean."""
     if task.kind is Kind.TEXT:
-        values = [(score["rouge1"] + score["rougeL"]) / 2 for score in scores]
+        values = [mean_rouge(task, candidate, target) for candidate in candidates]
         mean = sum(values) / len(values)
         return [value > mean for value in values]
+    scores = [score_one(task, candidate, target) for candidate in candidates]
     if task.kind is Kind.RATING:
         return [score["mae"] == 0 for score in scores]
     return [score["accuracy"] == 1 for score in scores]
@@ -156,7 +139,9 @@ class HydraAdapter(System):
         asked = [
             question
             for example in new.values()
-            for question in history_questions(self.context.tasks[example.task], example, self.options.history)
+            for question in past_questions(
+                self.context.tasks[example.task], example.user_id, example.profile, self.options.history
+            )
         ]
         by_user: dict[str, list[Any]] = {}
         for row in self.judged(asked):

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from tagpr.baselines.backbone import Backbone
+from tagpr.baselines.fit_settings import PPlugOptions
 from tagpr.baselines.protocol import System
-from tagpr.baselines.settings import PPlugOptions
 from tagpr.profiles.retrieval import query_of, recency_order
 from tagpr.tasks.types import Example, Task
 

@@ -21,17 +21,30 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from tagpr.baselines.backbone import Backbone
 from tagpr.baselines.protocol import System
 from tagpr.baselines.r2p_stream import Stream, follow
-from tagpr.baselines.settings import R2POptions
 from tagpr.chains.grammar import parse_response
 from tagpr.prompts.ids import prompt_ids
 from tagpr.prompts.neutral import neutralise
+from tagpr.settings import Settings
 from tagpr.tasks.metrics import label_set, normalise_answer
 from tagpr.tasks.types import Example, Kind, Task
 
 TEMPLATES = Path(__file__).parent / "r2p_templates"
+
+
+class R2POptions(Settings):
+    """Options of `r2p`."""
+
+    answers: int = Field(3, ge=1)
+    """Answers drawn for a question and cross-referenced into one."""
+    temperature: float = Field(0.7, gt=0)
+    """Temperature they are drawn at."""
+    part_tokens: int = Field(64, ge=4)
+    """Longest part of the template, in tokens; a longer one is cut and the next part opened."""
 
 
 def most_frequent(task: Task, answers: Sequence[str]) -> int:

@@ -25,6 +25,7 @@ SYSTEMS: dict[str, str] = {
     "pplug": "pplug:PPlug",
     "hydra-adapter": "hydra_adapter:HydraAdapter",
     "r2p": "r2p:R2P",
+    "prlm": "prlm:PrLM",
 }
 """Name -> `module:Class` in this folder, in the order of the paper's table."""
 

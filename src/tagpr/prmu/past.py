@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from tagpr.errors import DataError
 from tagpr.prmu.pairs import Pair
-from tagpr.tasks.types import Example, Interaction, Kind, Task
+from tagpr.profiles.past import past_questions
+from tagpr.tasks.types import Interaction, Kind, Task
 
 if TYPE_CHECKING:
     from tagpr.prompts.builder import PromptBuilder
@@ -45,21 +46,16 @@ def past_of(
     The question at an interaction shows the items before it; undated items show all others. Raises DataError where no
     interaction has both a question and an answer of the card (LaMP-1's histories have none).
     """
-    dated = bool(interactions) and all(item.date for item in interactions)
     pairs = []
-    for position, item in list(enumerate(interactions))[-most:]:
-        question, own = item.fields.get(task.input_name, ""), item.fields.get(task.output_name, "").strip()
-        others = interactions[:position] if dated else [*interactions[:position], *interactions[position + 1 :]]
-        other = _another_answer(task, question, own, Random(f"past-{seed}-{user_id}-{position}"))
-        if not question.strip() or not own or not other:
+    for example in past_questions(task, user_id, interactions, most):
+        own = example.target or ""
+        other = _another_answer(task, example.input, own, Random(f"{seed}-{user_id}-{example.id}"))
+        if not other:
             continue
-        fields = {key: value for key, value in item.fields.items() if key != task.output_name}
-        example = Example(f"past-{position}", user_id, task.name, question, own, tuple(others), item.date, "", fields)
         prompt = tuple(prompts.ids(task, example))
         chosen, rejected = (tuple(_ids(prompts, answer)) for answer in (own, other))
-        pairs.append(
-            Pair("PQP", "train", example.id, user_id, task.name, prompt, chosen, rejected, 1.0, 0.0, len(others))
-        )
+        shown = len(example.profile)
+        pairs.append(Pair("PQP", "train", example.id, user_id, task.name, prompt, chosen, rejected, 1.0, 0.0, shown))
     if not pairs:
         raise DataError(
             f"prmu: user {user_id!r}: none of {len(interactions)} past items has both {task.input_name!r} and "

@@ -2,11 +2,13 @@
 
 Three ways to cut a text into tokens: `latin` is rouge-score's own (lower case, `[a-z0-9]+`; it deletes every other
 script), `characters` keeps Latin words and digits whole and makes every other letter a token of its own (Chinese,
-Japanese, ...), `words` does the same with jieba's words for runs of CJK characters. Not here: ROUGE-2, ROUGE-Lsum,
-stemming, several references.
+Japanese, ...), `words` does the same with jieba's words for runs of CJK characters. `rouge2` is for PrLM's reward
+alone. Not here: ROUGE-Lsum, stemming, several references.
 """
 
+import itertools
 import re
+from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
 from functools import lru_cache
@@ -98,3 +100,12 @@ def rouge(prediction: str, reference: str, tokens: RougeTokens = RougeTokens.LAT
     total = len(answer) + length
     # F = 2PR / (P + R) with P = hits / |answer| and R = hits / |target| is 2 hits / (|answer| + |target|).
     return 2 * overlap / total, 2 * LCSseq.similarity(shared, target) / total
+
+
+def rouge2(prediction: str, reference: str, tokens: RougeTokens = RougeTokens.LATIN) -> float:
+    """ROUGE-2 F of one prediction against one reference, in [0, 1]."""
+    answer, target = (
+        Counter(itertools.pairwise(cut)) for cut in (_TOKENIZERS[tokens](prediction), _TOKENIZERS[tokens](reference))
+    )
+    total = answer.total() + target.total()
+    return 2 * (answer & target).total() / total if total else 0.0

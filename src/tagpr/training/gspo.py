@@ -29,7 +29,7 @@ from tagpr.files import write_json, write_jsonl
 from tagpr.llm.models import eos_token_ids, fast_dtype, load_causal_lm, load_tokenizer, quiet
 from tagpr.llm.shared_prompt import Group, completion_logprobs, micro_batches
 from tagpr.training.master_weights import MasterAdamW
-from tagpr.training.objective import group_advantages, gspo_loss
+from tagpr.training.objective import Objective, group_advantages, gspo_loss
 from tagpr.training.rollout import Rollout, Row, derived_seed, roll_out, rows_of_step
 from tagpr.training.settings import GSPOSettings
 from tagpr.training.watch import Watch, greedy_scores, step_figures
@@ -50,6 +50,7 @@ def train_gspo(
     heldout: Sequence[Row] = (),
     stop_after: int | None = None,
     reference: Path | None = None,
+    objective: Objective = gspo_loss,
 ) -> dict[str, Any]:
     """Train `policy` on `rows`; writes `out/model` (Hugging Face, fp32) and `out/log.jsonl`.
 
@@ -57,12 +58,13 @@ def train_gspo(
     parts logged. Checkpoints are kept in `out/checkpoints` and continued from. `stop_after` returns after that many
     more steps without writing a model (for runs in instalments). `heldout` rows are looked at every `heldout_every`
     steps, and with them the KL divergence to the model in `reference` (the SFT model; `policy` where not given).
+    `objective`: another clipped loss than GSPO's (`grpo_loss`).
     Returns figures of the first and last steps. Raises RunError when there is nothing to train on, a number is not
     finite (the batch is saved beside the checkpoints) or tags die out.
     """
     if not rows:
         raise RunError("no prompt to train on: the data stage kept no training example")
-    trainer = _Trainer(policy, rows, reward, settings, out, seed, heldout, reference or policy)
+    trainer = _Trainer(policy, rows, reward, settings, out, seed, heldout, reference or policy, objective)
     total = settings.steps or max(1, math.ceil(len(rows) * settings.epochs / settings.prompts_per_step))
     start = trainer.resume()
     if start == 0 and heldout and settings.heldout_every:
@@ -76,7 +78,7 @@ def train_gspo(
             trainer.save(step + 1)
     if end == total:
         trainer.finish()
-    return {"steps": end, "of": total} | trainer.watch.summary()
+    return {"steps": end, "of": total} | trainer.compute(end) | trainer.watch.summary()
 
 
 class _Trainer:
@@ -90,6 +92,7 @@ class _Trainer:
         seed: int,
         heldout: Sequence[Row],
         reference: Path,
+        objective: Objective,
     ) -> None:
         self.rows, self.reward, self.settings, self.out, self.seed = rows, reward, settings, out, seed
         self.heldout = list(heldout)
@@ -118,10 +121,20 @@ class _Trainer:
         self.model = model.eval()  # no dropout in RL: ratios compare the same function
         self.watch = Watch(settings)
         self.reference_path = reference
+        self.objective = objective
         self.reference: torch.nn.Module | None = None
 
     def _both(self) -> tuple[list[Tensor], list[Tensor]]:
         return self.optimizer.masters, self.optimizer.parameters
+
+    def compute(self, steps: int) -> dict[str, int]:
+        """Parameters trained, tokens learned from (a group's prompt counts once) and tokens sampled so far."""
+        s = self.settings
+        chosen = [i for step in range(steps) for i in rows_of_step(step, len(self.rows), s.prompts_per_step, self.seed)]
+        prompts = sum(len(self.rows[i]["prompt_ids"]) for i in chosen)
+        sampled = round(sum(row["length"] for row in self.watch.log) * s.prompts_per_step * s.group_size)
+        trained = sum(master.numel() for master in self.optimizer.masters)
+        return {"trained_parameters": trained, "trained_tokens": prompts + sampled, "completion_tokens": sampled}
 
     def step(self, step: int) -> dict[str, float]:
         """One rollout and its updates; returns what was logged."""
@@ -209,7 +222,7 @@ class _Trainer:
             logps = self._logps(self.model, [groups[i] for i in batch])
             held = [x for i in batch for x in before[i]] if before is not None else [x.detach() for x in logps]
             weights = torch.cat([advantages[part[i]] for i in batch]).to(logps[0].device)
-            result = gspo_loss(logps, held, weights, s.epsilon_low, s.epsilon_high)
+            result = self.objective(logps, held, weights, s.epsilon_low, s.epsilon_high)
             batch_loss = result.loss.sum() / count
             if not torch.isfinite(batch_loss):
                 self._stop(step, rollout, f"the loss is {batch_loss.item()}")

