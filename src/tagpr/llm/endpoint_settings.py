@@ -36,7 +36,8 @@ class GeneratorSettings(Settings):
     price: Price = Price()
     """Price table row, for `max_cost` and the spend shown in the progress line."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
-    """Further request fields a server understands, e.g. `{chat_template_kwargs: {enable_thinking: true}}`."""
+    """Further request fields a server understands, e.g. `{chat_template_kwargs: {enable_thinking: true}}`; the local
+    backends heed `chat_template_kwargs` alone."""
 
 
 class CallSettings(Settings):

@@ -39,17 +39,18 @@ class LocalGenerator:
 
     def _answer(self, chunk: Sequence[tuple[bytes, Request]]) -> list[Reply]:
         tokenizer, model = self._load()
+        template = self.settings.extra_body.get("chat_template_kwargs", {})
         prompts = [
             tokenizer.apply_chat_template(
-                [dict(m) for m in request.messages], add_generation_prompt=True, return_dict=True
+                [dict(m) for m in request.messages], add_generation_prompt=True, return_dict=True, **template
             )["input_ids"]
             for _, request in chunk
         ]
-        seed = int.from_bytes(chunk[0][0][:4], "big")  # of the request itself: the same wherever it is asked
+        seeds = [int.from_bytes(key[:4], "big") for key, _ in chunk]  # of the request itself: the same everywhere
         if self.settings.backend == "vllm":
-            completions = self._vllm(model, prompts, seed)
+            completions = self._vllm(model, prompts, seeds)
         else:
-            completions = self._transformers(model, tokenizer, prompts, seed)
+            completions = self._transformers(model, tokenizer, prompts, seeds[0])
         replies = []
         for prompt, (ids, finished) in zip(prompts, completions, strict=True):
             reasoning, content = split_reasoning(tokenizer.decode(ids, skip_special_tokens=True))
@@ -92,14 +93,18 @@ class LocalGenerator:
         )
         return [(list(row[0].token_ids), row[0].finished) for row in rows]
 
-    def _vllm(self, engine: Any, prompts: list[list[int]], seed: int) -> list[tuple[list[int], bool]]:
+    def _vllm(self, engine: Any, prompts: list[list[int]], seeds: list[int]) -> list[tuple[list[int], bool]]:
         from vllm import SamplingParams
 
-        sampling = SamplingParams(
-            temperature=self.settings.temperature,
-            top_p=self.settings.top_p,
-            max_tokens=self.settings.max_tokens,
-            seed=seed,
-        )
+        # vLLM seeds every request by itself: with one seed for all, the rollouts of a prompt would be the same text
+        sampling = [
+            SamplingParams(
+                temperature=self.settings.temperature,
+                top_p=self.settings.top_p,
+                max_tokens=self.settings.max_tokens,
+                seed=seed,
+            )
+            for seed in seeds
+        ]
         outputs = engine.generate([{"prompt_token_ids": prompt} for prompt in prompts], sampling)
         return [(list(o.outputs[0].token_ids), o.outputs[0].finish_reason == "stop") for o in outputs]

@@ -1,0 +1,71 @@
+"""Generators in this process: a tiny random model through transformers; vLLM's engine as far as its calls go."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tagpr.errors import ModelError
+from tagpr.llm.endpoint_settings import CallSettings, GeneratorSettings
+from tagpr.llm.generator import Reply, Request, make_generator
+
+pytest.importorskip("torch")
+
+
+def ask(backend: str, cache: Path, requests: list[Request], **settings) -> list[Reply]:
+    block = GeneratorSettings(model="random:tiny", backend=backend, **{"max_tokens": 12, **settings})
+    return make_generator(block, CallSettings(), cache).generate(requests)
+
+
+def rollouts(text: str, count: int) -> list[Request]:
+    return [Request(({"role": "user", "content": text},), sample) for sample in range(count)]
+
+
+def test_transformers_rollouts_differ_repeat_and_are_cached(tmp_path, monkeypatch):
+    asked = rollouts("What is it?", 4)
+    first = ask("transformers", tmp_path / "a.sqlite", asked)
+    assert len({reply.content for reply in first}) == 4  # temperature 1 is the default
+    assert ask("transformers", tmp_path / "b.sqlite", asked) == first
+    assert all(reply.prompt_tokens > 5 and 0 < reply.completion_tokens <= 12 for reply in first)
+    assert all(reply.finished or reply.completion_tokens == 12 for reply in first)
+    greedy = ask("transformers", tmp_path / "a.sqlite", asked, temperature=0.0)
+    assert len(set(greedy)) == 1
+
+    def load(self):
+        raise AssertionError("a cached reply loaded the model")
+
+    monkeypatch.setattr("tagpr.llm.local.LocalGenerator._load", load)
+    assert ask("transformers", tmp_path / "a.sqlite", asked[::-1]) == first[::-1]
+
+
+def test_vllm_gets_a_seed_for_each_request(tmp_path, monkeypatch):
+    """vLLM itself needs a GPU; what it is asked, and how its answers are read, is checked against its interface."""
+    calls = []
+
+    class LLM:
+        def __init__(self, folder: str) -> None:
+            assert (Path(folder) / "config.json").exists()
+
+        def generate(self, prompts, sampling):
+            calls.append((prompts, sampling))
+            assert len(prompts) == len(sampling)
+            answer = [prompt["prompt_token_ids"][-3:] for prompt in prompts]
+            return [
+                SimpleNamespace(outputs=[SimpleNamespace(token_ids=ids, finish_reason="length" if i else "stop")])
+                for i, ids in enumerate(answer)
+            ]
+
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=LLM, SamplingParams=lambda **kw: kw))
+    replies = ask("vllm", tmp_path / "c.sqlite", rollouts("What is it?", 3), temperature=0.5, top_p=0.9)
+    ((prompts, sampling),) = calls
+    assert len({row["seed"] for row in sampling}) == 3 and len({str(prompt) for prompt in prompts}) == 1
+    assert {(row["temperature"], row["top_p"], row["max_tokens"]) for row in sampling} == {(0.5, 0.9, 12)}
+    assert [reply.finished for reply in replies] == [True, False, False]
+    assert all(reply.completion_tokens == 3 for reply in replies)
+
+
+def test_missing_vllm_is_one_clear_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(ModelError, match="vLLM is not installed"):
+        ask("vllm", tmp_path / "c.sqlite", rollouts("x", 1))
