@@ -188,9 +188,7 @@ def measure(args: argparse.Namespace) -> None:
     command = command.replace(str(args.pairs), "PAIRS").replace(args.backbone, Path(args.backbone).name)
     for name in args.tasks:
         path = args.pairs / f"{name}.parquet"
-        pairs = _some(
-            read_pairs(path), {"train": args.most_train, "seen": args.most_heldout, "unseen": args.most_heldout}
-        )
+        pairs = _some(read_pairs(path), args.most_train, args.most_heldout, args.seed)
         with gzip.open(path.with_suffix(".histories.json.gz"), "rt") as stream:
             histories = json.load(stream)
         task = figures.setdefault(path.stem, {"pairs": read_json(path.with_suffix(".card.json"))})
@@ -219,16 +217,24 @@ def measure(args: argparse.Namespace) -> None:
             write_results("prmu-real", command, {"device": device, **figures})
 
 
-def _some(pairs: list, most: dict[str, int]) -> list:
-    """The pairs of at most so many questions a split, as many of each user in turn; 0: all."""
-    kept = set()
-    for split, number in most.items():
-        by_user = defaultdict(dict)
-        for pair in pairs:
-            if pair.split == split:
-                by_user[pair.user_id].setdefault(pair.example_id, len(by_user[pair.user_id]))
-        turns = sorted((rank, user, name) for user, names in by_user.items() for name, rank in names.items())
-        kept |= {(split, name) for _, _, name in turns[: number or None]}
+def _some(pairs: list, most_train: int, most_heldout: int, seed: int) -> list:
+    """Whole users by lot until there are `most_train` training questions, at most `most_heldout` held-out questions
+    of theirs and as many of unseen users, in turn; 0: all."""
+    chance = random.Random(f"some-{seed}")
+    questions = defaultdict(lambda: defaultdict(dict))  # split -> user -> question -> rank
+    for pair in pairs:
+        own = questions[pair.split][pair.user_id]
+        own.setdefault(pair.example_id, len(own))
+    users, kept = sorted(questions["train"]), set()
+    chance.shuffle(users)
+    chosen = set()
+    while users and (not most_train or len(kept) < most_train):
+        chosen.add(users.pop())
+        kept = {("train", name) for user in chosen for name in questions["train"][user]}
+    for split in ("seen", "unseen"):
+        of = {user: own for user, own in questions[split].items() if split == "unseen" or user in chosen}
+        turns = sorted((rank, user, name) for user, own in of.items() for name, rank in own.items())
+        kept |= {(split, name) for _, _, name in turns[: most_heldout or None]}
     return [pair for pair in pairs if (pair.split, pair.example_id) in kept]
 
 

@@ -151,6 +151,36 @@ def test_longlamp_records(tmp_path, name, ending):
         assert examples[0].profile[0].date == "2012-01-01"
 
 
+def test_longlamp_from_the_hub(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    who, entry = LONGLAMP["longlamp-review"]
+    asked = []
+
+    def load(name, config, split):
+        asked.append((name, config, split))
+        rows = [{**who, "input": f"{split} {i}", "output": f"gold {i}", "profile": [entry]} for i in range(3)]
+        return datasets.Dataset.from_list(rows)
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    path = "hub:LongLaMP/LongLaMP/product_review_user"
+    source = SourceSettings(task="longlamp-review", path=f"{path}/train", heldout_path=f"{path}/val")
+    splits = load_splits(DataSettings(sources=(source,)), 0, tmp_path)["longlamp-review"]
+    assert [example.input for example in splits.heldout] == ["val 0", "val 1", "val 2"]
+    assert splits.train[0].profile[0].fields["overall"] == "4" and len(splits.train) == 3
+    assert ("LongLaMP/LongLaMP", "product_review_user", "val") in asked
+    assert check(Path(f"{path}/val")).task == "longlamp-review"
+
+    def refuse(*_, **__):
+        raise ConnectionError("no\nnetwork")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    with pytest.raises(DataError, match=r"product_review_user/train: cannot be had from the hub \(no network\)"):
+        load_splits(DataSettings(sources=(source,)), 0, tmp_path)
+    short = source.model_copy(update={"path": "hub:LongLaMP/train"})
+    with pytest.raises(DataError, match="hub:LongLaMP/train: write it as hub:OWNER/NAME/CONFIG/SPLIT"):
+        load_splits(DataSettings(sources=(short,)), 0, tmp_path)
+
+
 def test_posts_in_chinese(tmp_path):
     rows = [
         {"user_id": u, "title": f"标题{i}", "content": f"这家店很好吃{i}", "neutral": f"好{i}", "date": f"2024-05-0{i}"}
@@ -216,6 +246,9 @@ def test_pgraphrag_histories(tmp_path):
         assert [len(example.profile) for example in examples] == sizes
     assert examples[0].target == "title 1" and examples[0].fields == {"text": "text 1"}
     assert examples[1].profile[0].id == "neighbour:x:0"
+    path.write_text(json.dumps([*records, {**records[1], "id": "x"}], indent=1))  # two people of one nickname
+    names = [example.user_id for example in pgraphrag_examples(path, load_task("pgraphrag-title"), Rejects(), "both")]
+    assert names[:2] == ["x", "y"] and names[2].startswith("x#") and len(names) == 3
     assert pgraphrag_examples(path, load_task("pgraphrag-rating"), Rejects())[0].target == "1"
 
 

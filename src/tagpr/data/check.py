@@ -10,9 +10,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from tagpr.data.hub import on_hub
 from tagpr.data.json_arrays import json_records
 from tagpr.data.jsonl import Rejects, json_lines
-from tagpr.data.lamp import USER_KEYS, lamp_examples
+from tagpr.data.lamp import USER_KEYS, lamp_examples, lamp_records
 from tagpr.data.pgraphrag import pgraphrag_examples
 from tagpr.data.tables import csv_rows, parquet_rows
 from tagpr.errors import DataError
@@ -49,6 +50,8 @@ class Check:
 
 def guess_format(path: Path) -> str:
     """One of the readers' names, by the file's ending and first record. Raises DataError where nothing fits."""
+    if on_hub(path):
+        return "longlamp"
     if path.is_dir():
         return "pgraphrag" if list(path.glob("*_dev.json")) and not list(path.glob("*questions.json")) else "lamp"
     ending = path.suffix.lower()
@@ -83,8 +86,7 @@ def guess_task(path: Path, reader: str) -> str:
         return "post-title"
     if reader in ("lamp", "longlamp"):
         first: Mapping[str, Any]
-        source = parquet_rows(path) if path.suffix == ".parquet" else json_records(path, Rejects(skip=True))
-        first = next(row for _, row in source)
+        first = next(row for _, row in lamp_records(path, Rejects(skip=True)))
         if reader == "longlamp":
             kinds = {"reviewerId": "longlamp-review", "author": "longlamp-topic"}
             return next((task for key, task in kinds.items() if key in first), "longlamp-abstract")

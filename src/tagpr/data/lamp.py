@@ -2,9 +2,9 @@
 
 The question's own parts (titles of the candidates, the tag bracket, the review ...) are taken out of the official input
 text by the card's `input_pattern`; they are never assumed. A record of the time split carries `user_id` and dated
-items; in the user split nobody is named, so the record's id stands for the user. The same function reads LongLaMP
-(exported from the hub as JSON, JSONL or Parquet: input, output and profile in one record, the user under reviewerId,
-name or author).
+items; in the user split nobody is named, so the record's id stands for the user. The same function reads LongLaMP, from
+the hub or exported as JSON, JSONL or Parquet: input, output and profile in one record, the user under reviewerId, name
+or author.
 """
 
 import re
@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tagpr.data.hub import hub_rows, on_hub
 from tagpr.data.json_arrays import interaction, json_records, profile_of, read_utf8, record_text
 from tagpr.data.jsonl import Rejects, iso_date, pattern_fields, text_of
+from tagpr.data.tables import parquet_rows
 from tagpr.errors import DataError
 from tagpr.tasks import Example, Interaction, Kind, Task
 
@@ -53,10 +55,9 @@ def read_golds(questions: Path) -> dict[str, str]:
 def lamp_examples(path: Path, task: Task, rejects: Rejects, max_history: int = 500) -> list[Example]:
     """Examples of one LaMP or LongLaMP file. Records without a gold answer are kept with target None."""
     golds = read_golds(path)
-    records = _parquet(path) if path.suffix == ".parquet" else json_records(path, rejects)
     examples: list[Example] = []
     seen: set[str] = set()
-    for number, (line, record) in enumerate(records):
+    for number, (line, record) in enumerate(lamp_records(path, rejects)):
         try:
             example = _example(record, task, golds, number, max_history)
             if example.id in seen:
@@ -75,10 +76,11 @@ def lamp_examples(path: Path, task: Task, rejects: Rejects, max_history: int = 5
     return examples
 
 
-def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    from tagpr.data.tables import parquet_rows
-
-    return parquet_rows(path)
+def lamp_records(path: Path, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line, record) of a JSON, JSONL or Parquet file, or of a hub dataset."""
+    if on_hub(path):
+        return hub_rows(path)
+    return parquet_rows(path) if path.suffix == ".parquet" else json_records(path, rejects)
 
 
 def _example(record: dict[str, Any], task: Task, golds: dict[str, str], number: int, max_history: int) -> Example:

@@ -21,7 +21,7 @@ class SourceSettings(Settings):
     reader: Reader = "auto"
     """How to read `path`; auto: the bundled sample where `path` is empty, else by the file's name and content."""
     path: str = ""
-    """File or folder, relative to `data.folder`; empty: the bundled sample."""
+    """File or folder, relative to `data.folder`, or `hub:OWNER/NAME/CONFIG/SPLIT`; empty: the bundled sample."""
     heldout_path: str = ""
     """Held-out file of its own (an official validation set); empty: items are held out per user,
     and of files whose examples bring their own profiles, a seeded tenth of the users."""

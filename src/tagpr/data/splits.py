@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tagpr.data.hub import on_hub
 from tagpr.data.jsonl import Rejects, items_of_rows, json_lines
 from tagpr.data.lamp import find_questions, lamp_examples
 from tagpr.data.pgraphrag import pgraphrag_examples
@@ -82,7 +83,7 @@ def guess_reader(path: str, folder: Path) -> str:
         return "bundled"
     from tagpr.data.check import guess_format
 
-    return guess_format(folder / path)
+    return guess_format(Path(path) if on_hub(path) else folder / path)
 
 
 def read_items(source: SourceSettings, reader: str, task: Task, folder: Path, rejects: Rejects) -> list[Item]:
@@ -105,7 +106,7 @@ def _ready_examples(
     """Train and held-out examples of files whose records bring their profiles along."""
 
     def read(text: str, split: str) -> list[Example]:
-        path = find_questions(folder / text, split)
+        path = Path(text) if on_hub(text) else find_questions(folder / text, split)
         if reader == "pgraphrag":
             return pgraphrag_examples(path, task, rejects, source.history)
         return lamp_examples(path, task, rejects, source.max_history)
