@@ -63,6 +63,28 @@ def test_a_failed_append_leaves_nothing_behind(tmp_path):
     assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["segment-1", "store.json"]
 
 
+@pytest.mark.parametrize("moment", ["before store.json", "after store.json"])
+def test_a_kill_while_compacting_loses_and_doubles_nothing(tmp_path, monkeypatch, moment):
+    store = ProfileStore(tmp_path)
+    for i in range(3):
+        store.append([("a", Interaction(str(i), {})), ("b", Interaction(str(i), {}))])
+    store.delete_user("b")
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "write_json", killed) if moment.startswith("before") else patch.setattr(
+            ProfileStore, "_open", killed
+        )
+        store.compact()
+    again = ProfileStore(tmp_path)
+    for _ in range(2):
+        assert [item.id for item in again.get("a")] == ["0", "1", "2"] and again.get("b") == ()
+        again.compact()
+    assert len(again) == 3
+
+
 def test_a_damaged_store_is_one_clear_line(tmp_path):
     ProfileStore(tmp_path).append([("a", Interaction("1", {}))])
     (tmp_path / "segment-1" / "rows.arrow").write_bytes(b"nonsense")

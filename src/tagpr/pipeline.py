@@ -223,9 +223,9 @@ class Workspace:
     def _guided(self, out: Path, progress: Progress) -> dict[str, Any]:
         prmu = None
         if self.recipe.rewards.gamma:
-            from tagpr.prmu import PRMU
+            from tagpr.prmu.stage import scorer
 
-            prmu = PRMU.from_pretrained(self.folder / "prmu" / "model").score
+            prmu = scorer(self.folder / "prmu" / "model", self.tasks, self.train, self.prompts)
         return self._rl("guided", "sft", prmu, out, progress)
 
     def _exploratory(self, out: Path, progress: Progress) -> dict[str, Any]:

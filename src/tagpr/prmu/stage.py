@@ -1,6 +1,7 @@
 """The PRMU stage: roll the policy out, make preference pairs, train, diagnose. Each step is a function of this room."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,19 @@ def _rollouts(
         settings,
         seed,
     )
+
+
+def scorer(
+    folder: Path, tasks: Mapping[str, Task], train: Mapping[str, Sequence[Example]], prompts: "PromptBuilder"
+) -> Callable[[Sequence[str], Sequence[Any], Sequence[Any]], list[float]]:
+    """R_PRMU for RL (`CompositeReward(prmu=...)`) by the model in `folder`, with histories where unknown users are to
+    be encoded."""
+    from tagpr.prmu.reward_model import PRMU
+
+    prmu = PRMU.from_pretrained(folder)
+    if prmu.on_unknown != "encode":
+        return prmu.score
+    return partial(prmu.score, histories=histories_of(tasks, train, prompts))
 
 
 def histories_of(

@@ -78,10 +78,16 @@ class ProfileStore:
 
     def append(self, rows: Iterable[Row]) -> None:
         """Add interactions of any users. Memory stays near a 64th of the data, whatever its size."""
+        name = self._write_segment(rows)
+        self._commit({**self._state, "segments": [*self._state["segments"], name]})
+
+    def _write_segment(self, rows: Iterable[Row]) -> str:
+        """A new segment on disk, which `store.json` does not name yet."""
+        for left in self.folder.glob(".segment-*.tmp"):  # by a kill
+            shutil.rmtree(left, ignore_errors=True)
         number = 1 + max((int(name.split("-")[1]) for name in self._state["segments"]), default=0)
         name = f"segment-{number}"
         temporary = self.folder / f".{name}.{os.getpid()}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
             _spread(rows, temporary)
@@ -91,7 +97,7 @@ class ProfileStore:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        self._commit({**self._state, "segments": [*self._state["segments"], name]})
+        return name
 
     def delete_user(self, user_id: str) -> None:
         """Forget everything appended about the user so far; gone from disk after `compact`."""
@@ -100,9 +106,8 @@ class ProfileStore:
 
     def compact(self) -> None:
         """Merge all segments into one and drop what was deleted."""
-        old = list(self._state["segments"])
-        self.append(self._kept_rows())
-        self._commit({"segments": self._state["segments"][len(old) :], "deleted": {}})
+        old = self._state["segments"]
+        self._commit({"segments": [self._write_segment(self._kept_rows())], "deleted": {}})
         for name in old:
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
