@@ -164,7 +164,8 @@ def test_longlamp_from_the_hub(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", load)
     path = "hub:LongLaMP/LongLaMP/product_review_user"
     source = SourceSettings(task="longlamp-review", path=f"{path}/train", heldout_path=f"{path}/val")
-    splits = load_splits(DataSettings(sources=(source,)), 0, tmp_path)["longlamp-review"]
+    settings = DataSettings(sources=(source,), folder="elsewhere")  # which is where files lie, not the hub
+    splits = load_splits(settings, 0, tmp_path)["longlamp-review"]
     assert [example.input for example in splits.heldout] == ["val 0", "val 1", "val 2"]
     assert splits.train[0].profile[0].fields["overall"] == "4" and len(splits.train) == 3
     assert ("LongLaMP/LongLaMP", "product_review_user", "val") in asked

@@ -32,9 +32,10 @@ def load_splits(settings: DataSettings, seed: int, folder: Path) -> dict[str, Sp
 
 
 def _below(source: SourceSettings, folder: Path) -> SourceSettings:
-    """The source with its paths below `folder`."""
-    paths = {key: str((folder / path).absolute()) for key in ("path", "heldout_path") if (path := getattr(source, key))}
-    return source.model_copy(update=paths)
+    """The source with its paths below `folder`, but for hub datasets."""
+    paths = {key: getattr(source, key) for key in ("path", "heldout_path")}
+    below = {key: str((folder / path).absolute()) for key, path in paths.items() if path and not on_hub(path)}
+    return source.model_copy(update=below)
 
 
 def load_source(source: SourceSettings, seed: int, folder: Path, rejects: Rejects) -> Splits:
