@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 import torch
+import transformers
 
 from tagpr.errors import DataError, ModelError
 from tagpr.llm.tiny import build_tiny_model
@@ -182,3 +183,21 @@ def test_fitting_a_user_moves_only_that_row(backbone) -> None:
         model.fit_user("x", Past(()))
     with pytest.raises(DataError, match="it has no users"):
         prmu(backbone, "none").add_user("x")
+
+
+@pytest.mark.parametrize("kind", ["SequenceClassification", "CausalLM"])
+def test_backbones_of_both_kinds_load_and_a_trained_head_is_kept(kind, tmp_path) -> None:
+    """A reward model of Skywork's kind (Qwen3, one label) scores through PRMU what it scores by itself."""
+    torch.manual_seed(0)
+    shape = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "num_labels": 1, "pad_token_id": 0}
+    own = getattr(transformers, f"Qwen3For{kind}")(transformers.Qwen3Config(**shape, **heads)).eval()
+    own.save_pretrained(tmp_path / "backbone")
+    model = build_model(tmp_path / "backbone", PRMUConfig({}, "none", 2, 0, 0, 0.2, [2], 0), None, seed=0)
+    prompt, completions = [5, 6, 7, 8], [[9, 10, 11], [12], [13, 14]]
+    scored = PRMU(model, {}).logits(["u"] * 3, [prompt] * 3, completions)
+    if kind == "SequenceClassification":
+        with torch.no_grad():
+            expected = [own(torch.tensor([[*prompt, *answer, 2]])).logits.item() for answer in completions]
+        assert scored.tolist() == pytest.approx(expected, abs=1e-5) and max(expected) - min(expected) > 1e-3
+    assert build_model(tmp_path / "backbone", PRMUConfig({}, "soft-token", 2, 3, 1, 0.2, [2], 0), None, seed=0).users
