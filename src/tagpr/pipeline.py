@@ -234,6 +234,7 @@ class Workspace:
     def _rl(self, stage: str, start: str, prmu: Any, out: Path, progress: Progress) -> dict[str, Any]:
         from tagpr.rewards.composite import CompositeReward
         from tagpr.training.gspo import train_gspo
+        from tagpr.training.rollout import keep_out
 
         recipe = self.recipe
         reward = CompositeReward(self.tasks, self.vocabulary, recipe.rewards, prmu, stage=stage)
@@ -249,7 +250,13 @@ class Workspace:
             for example in train
         ]
         settings = recipe.guided if stage == "guided" else recipe.exploratory
-        return train_gspo(self.folder / start / "model", rows, reward, settings, out, recipe.seed, progress)
+        rows, watched = keep_out(rows, settings.heldout_prompts, recipe.seed)
+        sft = self.folder / "sft" / "model"
+        return train_gspo(
+            *(self.folder / start / "model", rows, reward, settings, out, recipe.seed, progress, watched),
+            reference=sft if sft.is_dir() else None,
+            trackers=self.folder / "trackers",
+        )
 
     def _evaluate(self, out: Path, progress: Progress) -> dict[str, Any]:
         from tagpr.evaluation.evaluate import evaluate_systems

@@ -29,6 +29,12 @@ TITLES = {
     "length": "Completion length (tokens)",
     "entropy": "Entropy (nats a token)",
     "clip_fraction": "Share of clipped ratios",
+    "kl": "KL to the SFT model (nats a token)",
+    "format_rate": "Valid format, share of completions",
+    "tag_rate": "Well tagged, share of completions",
+    "zero_variance": "Groups without variance, share",
+    "truncated": "Cut-off completions, share",
+    "heldout/reward": "Reward, greedy, on training's own held-out looks",
     "heldout/verifiable": "R_v, greedy, on training's own held-out looks",
 }
 ALIASES = {"length": ["completions/mean_length"], "clip_fraction": ["clip_ratio/region_mean"]}
@@ -114,7 +120,7 @@ def training_figures(run: RunData) -> list[Figure]:
         if lines:
             title = TITLES[key]
             picture = line_chart(title, lines, "RL step", smooth=True)
-            name = "rl-" + key.split("/")[-1].replace("_", "-")
+            name = "rl-" + key.replace("/", "-").replace("_", "-")
             found.append(Figure(name, "training", title, picture, ("stage", "step", "value"), tuple(rows)))
     return found
 

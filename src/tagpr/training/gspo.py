@@ -12,11 +12,8 @@ skips groups without variance, and resumes to the bit at any kill.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,14 +21,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tagpr.errors import ModelError, RunError
+from tagpr.errors import RunError
 from tagpr.files import write_json, write_jsonl
-from tagpr.llm.models import eos_token_ids, fast_dtype, load_causal_lm, load_tokenizer, quiet
+from tagpr.llm.models import eos_token_ids, load_causal_lm, load_tokenizer
 from tagpr.llm.shared_prompt import Group, completion_logprobs, micro_batches
+from tagpr.training.checkpoints import about, load_checkpoint, save_checkpoint
+from tagpr.training.launching import join_processes, summed
 from tagpr.training.master_weights import MasterAdamW
 from tagpr.training.objective import Objective, group_advantages, gspo_loss
+from tagpr.training.policy import computes_in_bf16, device_name, lora_config, save_policy
 from tagpr.training.rollout import Rollout, Row, derived_seed, roll_out, rows_of_step
 from tagpr.training.settings import GSPOSettings
+from tagpr.training.trackers import Trackers
 from tagpr.training.watch import Watch, greedy_scores, step_figures
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ def train_gspo(
     stop_after: int | None = None,
     reference: Path | None = None,
     objective: Objective = gspo_loss,
+    trackers: Path | None = None,
 ) -> dict[str, Any]:
     """Train `policy` on `rows`; writes `out/model` (Hugging Face, fp32) and `out/log.jsonl`.
 
@@ -58,27 +60,35 @@ def train_gspo(
     parts logged. Checkpoints are kept in `out/checkpoints` and continued from. `stop_after` returns after that many
     more steps without writing a model (for runs in instalments). `heldout` rows are looked at every `heldout_every`
     steps, and with them the KL divergence to the model in `reference` (the SFT model; `policy` where not given).
-    `objective`: another clipped loss than GSPO's (`grpo_loss`).
-    Returns figures of the first and last steps. Raises RunError when there is nothing to train on, a number is not
-    finite (the batch is saved beside the checkpoints) or tags die out.
+    `objective`: another clipped loss than GSPO's (`grpo_loss`). `trackers`: folder for what `report_to` writes to files
+    (`out/trackers` where not given). Returns figures of the first and last steps. Raises RunError when there is nothing
+    to train on, a number is not finite (the batch is saved beside the checkpoints) or tags die out.
     """
     if not rows:
         raise RunError("no prompt to train on: the data stage kept no training example")
+    if settings.heldout_every and not heldout:
+        raise RunError("heldout_every looks at held-out prompts and there are none; set heldout_prompts")
     trainer = _Trainer(policy, rows, reward, settings, out, seed, heldout, reference or policy, objective)
     total = settings.steps or max(1, math.ceil(len(rows) * settings.epochs / settings.prompts_per_step))
-    start = trainer.resume()
-    if start == 0 and heldout and settings.heldout_every:
+    start = done = trainer.resume()
+    if start == 0 and settings.heldout_every:
         trainer.look(0)
     end = total if stop_after is None else min(total, start + stop_after)
-    for step in range(start, end):
-        figures = trainer.step(step)
+    followers = Trackers(() if trainer.rank else settings.report_to, out.name, trackers or out / "trackers")
+    over = start >= total or trainer.watch.on_plateau()
+    while done < end and not over:
+        figures = trainer.step(done)
+        done += 1
+        followers.log(figures)
+        over = done == total or trainer.watch.on_plateau()
         if progress is not None:
-            progress(step + 1, total, f"reward {figures['reward']:.3f}, length {figures['length']:.0f}")
-        if ((step + 1) % settings.save_steps == 0 and step + 1 < end) or step + 1 == end < total:
-            trainer.save(step + 1)
-    if end == total:
+            progress(done, total, f"reward {figures['reward']:.3f}, length {figures['length']:.0f}")
+        if not over and (done % settings.save_steps == 0 or done == end):
+            trainer.save(done)
+    followers.close()
+    if over:
         trainer.finish()
-    return {"steps": end, "of": total} | trainer.compute(end) | trainer.watch.summary()
+    return {"steps": done, "of": total} | trainer.compute(done) | trainer.watch.summary()
 
 
 class _Trainer:
@@ -96,36 +106,26 @@ class _Trainer:
     ) -> None:
         self.rows, self.reward, self.settings, self.out, self.seed = rows, reward, settings, out, seed
         self.heldout = list(heldout)
-        self.rank, self.world = _process()
+        self.rank, self.world = join_processes()
         if settings.prompts_per_step % self.world:
             raise RunError(
                 f"prompts_per_step={settings.prompts_per_step} is not divisible by the {self.world} processes"
             )
         self.tokenizer = load_tokenizer(policy)
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
-        model = load_causal_lm(policy, dtype="float32", device=device)
+        self.device = device_name()
+        model = load_causal_lm(policy, dtype="float32", device=self.device)
         self.eos = eos_token_ids(model, self.tokenizer)
-        fast = fast_dtype(device) is torch.bfloat16
-        low = settings.precision == "bf16" or (settings.precision == "auto" and fast)
-        if settings.lora_rank is not None:
-            model = _with_lora(model, settings.lora_rank, seed)
-        self.optimizer = MasterAdamW(model, settings.weight_decay)
-        if low:
-            # masters were taken in fp32 first, so that nothing of the policy's precision is lost on the way
-            masters = [m.detach().clone() if m is p else m for m, p in zip(*self._both(), strict=True)]
-            model = model.to(torch.bfloat16)
-            self.optimizer = MasterAdamW(model, settings.weight_decay)
-            with torch.no_grad():
-                for kept, master in zip(masters, self.optimizer.masters, strict=True):
-                    master.copy_(kept)
+        if adapters := lora_config(settings.lora_rank):
+            from peft import get_peft_model
+
+            torch.manual_seed(seed)
+            model = get_peft_model(model, adapters)
+        self.optimizer = MasterAdamW(model, settings.weight_decay, computes_in_bf16(settings))
         self.model = model.eval()  # no dropout in RL: ratios compare the same function
-        self.watch = Watch(settings)
+        self.watch = Watch(settings, out)
         self.reference_path = reference
         self.objective = objective
         self.reference: torch.nn.Module | None = None
-
-    def _both(self) -> tuple[list[Tensor], list[Tensor]]:
-        return self.optimizer.masters, self.optimizer.parameters
 
     def compute(self, steps: int) -> dict[str, int]:
         """Parameters trained, tokens learned from (a group's prompt counts once) and tokens sampled so far."""
@@ -164,7 +164,7 @@ class _Trainer:
         figures = step_figures(step + 1, rollout, advantages, updates, self.rank, self.world) | divergence
         if looking:
             figures |= self.look(step + 1)
-        self.watch.note(figures, rollout)
+        self.watch.note(figures, rollout, self.rank)
         return figures
 
     def _divergence(
@@ -176,8 +176,8 @@ class _Trainer:
         Groups without variance are left out, as everywhere in the step.
         """
         if self.reference is None:
-            parameter = next(self.model.parameters())
-            self.reference = load_causal_lm(self.reference_path, dtype=parameter.dtype, device=str(parameter.device))
+            dtype = next(self.model.parameters()).dtype
+            self.reference = load_causal_lm(self.reference_path, dtype=dtype, device=self.device)
         total = tokens = 0.0
         for part, known in zip(local, old, strict=True):
             ours = known if known is not None else self._logps_only(self.model, rollout, part)
@@ -186,7 +186,7 @@ class _Trainer:
                 d = torch.cat(b) - torch.cat(a)
                 total += (torch.expm1(d) - d).sum().item()
                 tokens += d.numel()
-        total, tokens = _summed(total, self.world), _summed(tokens, self.world)
+        total, tokens = summed(total, self.world), summed(tokens, self.world)
         return {"kl": total / tokens if tokens else 0.0}
 
     def _logps_only(self, model: torch.nn.Module, rollout: Rollout, part: list[int]) -> list[list[Tensor]]:
@@ -232,7 +232,7 @@ class _Trainer:
             clipped += result.clipped.sum().item()
             logp_sum += sum(x.detach().sum().item() for x in logps)
             tokens += sum(len(x) for x in logps)
-        groups_anywhere = _summed(float(len(part)), self.world)
+        groups_anywhere = summed(float(len(part)), self.world)
         norm = 0.0
         if groups_anywhere:
             if self.world > 1:
@@ -268,88 +268,25 @@ class _Trainer:
         )
         raise RunError(f"step {step + 1}: {what}; the batch is in {path}; lower learning_rate or look at its rewards")
 
-    # -- checkpoints
-
     def save(self, step: int) -> None:
-        """Write `checkpoints/step-N` atomically and drop the one before. Only process 0 writes."""
-        if self.rank:
-            return
-        from safetensors.torch import save_file
-
-        folder = self.out / "checkpoints"
-        work = folder / f".step-{step}.tmp"
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        tensors = {name: t.detach().cpu().contiguous() for name, t in self.optimizer.tensors().items()}
-        save_file(tensors, work / "state.safetensors")
-        write_jsonl(work / "log.jsonl", self.watch.log)
-        write_json(work / "about.json", {"step": step, "seed": self.seed, "settings": self.settings.model_dump()})
-        for old in folder.glob("step-*"):
-            if old.name == f"step-{step}":
-                shutil.rmtree(old)
-        os.replace(work, folder / f"step-{step}")
-        for old in folder.glob("step-*"):
-            if old.name != f"step-{step}":
-                shutil.rmtree(old)
+        """Write a checkpoint of the state after `step` steps. Only process 0 writes."""
+        if not self.rank:
+            folder = self.out / "checkpoints"
+            save_checkpoint(folder, step, self.optimizer.tensors(), self.watch.log, about(self.settings, self.seed))
 
     def resume(self) -> int:
         """Load the newest checkpoint, if any; returns the first step still to do."""
-        folder = self.out / "checkpoints"
-        found = sorted(folder.glob("step-*"), key=lambda p: int(p.name.split("-")[1])) if folder.is_dir() else []
-        if not found:
+        found = load_checkpoint(self.out / "checkpoints", about(self.settings, self.seed))
+        if found is None:
             return 0
-        from safetensors.torch import load_file
-
-        about = json.loads((found[-1] / "about.json").read_text(encoding="utf-8"))
-        now = json.loads(self.settings.model_dump_json())
-        if about["seed"] != self.seed or about["settings"] | {"steps": 0} != now | {"steps": 0}:
-            raise RunError(f"{found[-1]}: made with other settings or another seed; delete it to start this stage anew")
-        self.optimizer.load(load_file(found[-1] / "state.safetensors"))
-        with open(found[-1] / "log.jsonl", encoding="utf-8") as stream:
-            self.watch.log = [json.loads(line) for line in stream]
-        return int(about["step"])
+        step, tensors, self.watch.log = found
+        self.optimizer.load(tensors)
+        return step
 
     def finish(self) -> None:
         """Write the model (adapters merged, fp32 masters) and the log."""
         if self.rank:
             return
         write_jsonl(self.out / "log.jsonl", self.watch.log)
-        model = self.model.to(torch.float32)
-        with torch.no_grad():
-            for p, master in zip(self.optimizer.parameters, self.optimizer.masters, strict=True):
-                p.copy_(master)
-        if hasattr(model, "merge_and_unload"):
-            model = model.merge_and_unload()
-        work = self.out / ".model.tmp"
-        shutil.rmtree(work, ignore_errors=True)
-        with quiet():
-            model.save_pretrained(work)
-            self.tokenizer.save_pretrained(work)
-        shutil.rmtree(self.out / "model", ignore_errors=True)
-        os.replace(work, self.out / "model")
-
-
-def _process() -> tuple[int, int]:
-    """(rank, processes); joins the group that torchrun announces."""
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    if not torch.distributed.is_initialized():
-        return 0, 1
-    return torch.distributed.get_rank(), torch.distributed.get_world_size()
-
-
-def _summed(value: float, world: int) -> float:
-    if world == 1:
-        return value
-    total = torch.tensor(value, device="cuda" if torch.cuda.is_available() else "cpu")
-    torch.distributed.all_reduce(total)
-    return total.item()
-
-
-def _with_lora(model: Any, rank: int, seed: int) -> Any:
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise ModelError("lora_rank needs peft; install it with pip install 'tagpr[train]'") from error
-    torch.manual_seed(seed)
-    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
+        self.optimizer.restore(self.model)
+        save_policy(self.model, self.tokenizer, self.out / "model")

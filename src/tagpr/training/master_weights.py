@@ -16,11 +16,15 @@ from torch import Tensor, nn
 class MasterAdamW:
     """`collect()` after each backward pass, then `step(lr)`; `tensors()`/`load()` for checkpoints."""
 
-    def __init__(self, model: nn.Module, weight_decay: float = 0.0) -> None:
+    def __init__(self, model: nn.Module, weight_decay: float = 0.0, bf16: bool = False) -> None:
+        """`model` comes in fp32; with `bf16` it leaves in bf16, and its weights as they came become the masters."""
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self.names = [name for name, _ in named]
         self.parameters = [p for _, p in named]
-        self.masters = [p.detach().float().clone() if p.dtype != torch.float32 else p for p in self.parameters]
+        # copied before the model is rounded, so that nothing of the policy's precision is lost on the way
+        self.masters = [p.detach().clone() if bf16 else p for p in self.parameters]
+        if bf16:
+            model.to(torch.bfloat16)
         self.optimizer = torch.optim.AdamW(self.masters, lr=0.0, weight_decay=weight_decay, fused=True)
 
     def collect(self) -> None:
@@ -61,6 +65,12 @@ class MasterAdamW:
         for p, master in zip(self.parameters, self.masters, strict=True):
             if p is not master:
                 p.copy_(master)
+
+    @torch.no_grad()
+    def restore(self, model: nn.Module) -> None:
+        """Make `model` an fp32 model that holds the masters themselves, to be saved."""
+        model.to(torch.float32)
+        self.round()
 
     def tensors(self) -> dict[str, Tensor]:
         """Masters and optimizer moments, by parameter name."""

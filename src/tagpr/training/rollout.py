@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
 import struct
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
@@ -49,6 +51,19 @@ def rows_of_step(step: int, rows: int, per_step: int, seed: int) -> list[int]:
         generator = torch.Generator().manual_seed(derived_seed(seed, 1, epoch))
         chosen.append(int(torch.randperm(rows, generator=generator)[offset]))
     return chosen
+
+
+def keep_out(rows: Sequence[Row], least: int, seed: int) -> tuple[list[Row], list[Row]]:
+    """(rows to train on, at least `least` rows to look at): the latter are all rows of people drawn by `seed`."""
+    users = sorted({row["user_id"] for row in rows})
+    random.Random(seed).shuffle(users)
+    counts, out, kept = Counter(row["user_id"] for row in rows), set(), 0
+    for user in users:
+        if kept >= least:
+            break
+        out.add(user)
+        kept += counts[user]
+    return [r for r in rows if r["user_id"] not in out], [r for r in rows if r["user_id"] in out]
 
 
 def roll_out(

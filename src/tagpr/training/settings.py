@@ -2,12 +2,27 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tagpr.settings import Settings
 
 
-class SFTSettings(Settings):
+class TrainingSettings(Settings):
+    """What SFT and RL have in common."""
+
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW's weight decay."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradient clipping."""
+    tokens_per_forward: int = Field(4096, ge=64)
+    """Micro-batches are filled with whole groups (a prompt and all its completions) up to this many tokens."""
+    lora_rank: int | None = Field(None, ge=1)
+    """Train LoRA adapters of this rank (merged at the end) instead of all weights."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the model; the weights that the optimizer updates are fp32 in any case. auto: bf16 where fast."""
+
+
+class SFTSettings(TrainingSettings):
     """Stage 1 (eq. 4): maximise log p(c, y | q, p_u) on the completion's tokens only."""
 
     checkpoint: str | None = None
@@ -21,23 +36,13 @@ class SFTSettings(Settings):
     """Passes over the examples."""
     batch_size: int = Field(16, ge=1)
     """Examples (prompts with all their kept chains) per optimizer step, over all processes."""
-    tokens_per_forward: int = Field(4096, ge=128)
-    """Micro-batches are filled up to this many tokens."""
     max_length: int = Field(4096, ge=16)
     """Longest prompt + completion in tokens; longer chains are left out and counted."""
-    weight_decay: float = Field(0.0, ge=0)
-    """AdamW's weight decay."""
-    max_grad_norm: float = Field(1.0, gt=0)
-    """Gradient clipping."""
-    lora_rank: int | None = Field(None, ge=1)
-    """Train LoRA adapters of this rank (merged at the end) instead of all weights."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the forward pass; weights and optimizer stay fp32. auto: bf16 where it is fast."""
     save_steps: int = Field(50, ge=1)
     """Optimizer steps between checkpoints; a killed stage continues from the last one."""
 
 
-class GSPOSettings(Settings):
+class GSPOSettings(TrainingSettings):
     """Stages 2 and 3: group sequence policy optimisation. Defaults are the paper's where it prints them."""
 
     learning_rate: float = Field(1e-6, gt=0)
@@ -67,23 +72,39 @@ class GSPOSettings(Settings):
     truncated: Literal["penalise", "mask"] = "penalise"
     """Cut-off completions: `penalise` leaves them the reward they earn (no answer earns none); `mask` keeps them out of
     the loss, as TRL's mask_truncated_completions does."""
-    weight_decay: float = Field(0.0, ge=0)
-    """AdamW's weight decay."""
-    max_grad_norm: float = Field(1.0, gt=0)
-    """Gradient clipping."""
-    tokens_per_forward: int = Field(4096, ge=64)
-    """Micro-batches are filled with whole groups up to this many tokens."""
     decode_rows: int = Field(96, ge=1)
     """Completions decoded side by side."""
-    lora_rank: int | None = Field(None, ge=1)
-    """Train LoRA adapters of this rank (merged at the end) instead of all weights."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the model; the weights that the optimizer updates are fp32 in any case. auto: bf16 where fast."""
     save_steps: int = Field(10, ge=1)
     """Rollout steps between checkpoints; a killed stage continues from the last one with bit-equal results on CPU."""
     heldout_every: int = Field(0, ge=0)
-    """Rollout steps between greedy looks at held-out prompts; 0: never."""
+    """Rollout steps between looks at held-out prompts (greedy answers, KL to the SFT model); 0: never."""
+    heldout_prompts: int = Field(0, ge=0)
+    """At least this many training prompts, those of whole people, are kept out of RL to be looked at."""
+    plateau_looks: int = Field(0, ge=0)
+    """End the stage when the best held-out reward of this many looks is no better than before; 0: at a fixed step."""
+    plateau_tolerance: float = Field(0.0, ge=0)
+    """The best of the last `plateau_looks` looks must exceed the best before them by more than this to go on."""
     tag_rate_floor: float = Field(0.0, ge=0, le=1)
     """Stop when the share of completions with valid tags stays below this for `tag_rate_steps` steps."""
     tag_rate_steps: int = Field(5, ge=1)
     """See `tag_rate_floor`."""
+    report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
+    """Where every step's figures go besides `log.jsonl`; TensorBoard's files lie in `runs/NAME/trackers`."""
+
+    @model_validator(mode="after")
+    def _nothing_idle(self) -> "GSPOSettings":
+        """Refuse settings of which nothing would come."""
+        if self.minibatches == 1 and {"epsilon_low", "epsilon_high"} & self.model_fields_set:
+            raise ValueError("epsilon_low and epsilon_high do nothing with minibatches=1; set minibatches to 2 or more")
+        if self.minibatches > self.prompts_per_step:
+            raise ValueError(
+                f"minibatches={self.minibatches} of prompts_per_step={self.prompts_per_step} leaves some without a "
+                "prompt; lower minibatches"
+            )
+        if self.heldout_prompts and not self.heldout_every:
+            raise ValueError("heldout_prompts does nothing with heldout_every=0; set both")
+        if self.plateau_looks and not self.heldout_every:
+            raise ValueError("plateau_looks needs looks at held-out prompts; set heldout_every")
+        if self.plateau_tolerance and not self.plateau_looks:
+            raise ValueError("plateau_tolerance does nothing with plateau_looks=0; set both")
+        return self

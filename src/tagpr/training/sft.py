@@ -17,10 +17,11 @@ from datasets import Dataset
 from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from tagpr.errors import ModelError, RunError
+from tagpr.errors import RunError
 from tagpr.files import write_jsonl
-from tagpr.llm.models import fast_dtype, load_causal_lm, load_tokenizer
+from tagpr.llm.models import load_causal_lm, load_tokenizer
 from tagpr.llm.shared_prompt import Group, completion_logprobs, micro_batches
+from tagpr.training.policy import computes_in_bf16, lora_config, save_policy
 from tagpr.training.settings import SFTSettings
 
 logger = logging.getLogger(__name__)
@@ -125,8 +126,6 @@ def train_sft(
         )
     tokenizer = load_tokenizer(policy)
     model = load_causal_lm(policy, dtype="float32")
-    fast = fast_dtype("cuda" if torch.cuda.is_available() else "cpu") is torch.bfloat16
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and fast)
     steps = max(1, round(math.ceil(len(kept) / settings.batch_size) * settings.epochs))
     arguments = SFTConfig(
         output_dir=str(out / "checkpoints"),
@@ -137,7 +136,7 @@ def train_sft(
         lr_scheduler_type="linear",
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
-        bf16=bf16,
+        bf16=computes_in_bf16(settings),
         seed=seed,
         data_seed=seed,
         logging_steps=1,
@@ -160,7 +159,7 @@ def train_sft(
         args=arguments,
         train_dataset=Dataset.from_dict(rows),
         processing_class=tokenizer,
-        peft_config=_lora(settings.lora_rank),
+        peft_config=lora_config(settings.lora_rank),
         callbacks=[_Log(progress), _MarkComplete()],
         tokens_per_forward=settings.tokens_per_forward,
     )
@@ -174,7 +173,7 @@ def train_sft(
     ]
     if trainer.is_world_process_zero():
         write_jsonl(out / "log.jsonl", history)
-        save_model(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out / "model")
+        save_policy(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out / "model")
     return {
         "examples": len(kept),
         "chains": sum(len(group.completion_ids) for group in kept),
@@ -183,16 +182,6 @@ def train_sft(
         "steps": trainer.state.global_step,
         "loss": history[-1]["loss"] if history else None,
     }
-
-
-def save_model(model: Any, tokenizer: Any, folder: Path, dtype: torch.dtype | None = None) -> None:
-    """Write a plain Hugging Face folder (adapters merged), loadable without this package."""
-    if hasattr(model, "merge_and_unload"):
-        model = model.merge_and_unload()
-    if dtype is not None:
-        model = model.to(dtype)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def _within(groups: Sequence[ChainGroup], longest: int) -> tuple[list[ChainGroup], int]:
@@ -208,16 +197,6 @@ def _within(groups: Sequence[ChainGroup], longest: int) -> tuple[list[ChainGroup
 
 def _processes() -> int:
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-
-
-def _lora(rank: int | None) -> Any:
-    if rank is None:
-        return None
-    try:
-        from peft import LoraConfig
-    except ImportError as error:
-        raise ModelError("sft.lora_rank needs peft; install it with pip install 'tagpr[train]'") from error
-    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
 def _printer() -> Any:

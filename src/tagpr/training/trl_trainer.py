@@ -25,10 +25,11 @@ from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import pad, split_tensor_dict
 
-from tagpr.errors import RecipeError
+from tagpr.errors import RecipeError, RunError
 from tagpr.llm.generation import generate
 from tagpr.llm.group_attention import why_not_shared
 from tagpr.llm.shared_prompt import Group, completion_logprobs, micro_batches
+from tagpr.training.launching import refuse_fewer_processes
 
 logger = get_logger(__name__)
 
@@ -90,6 +91,18 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
             )
         return [completion.token_ids for group in groups for completion in group], None
 
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
+        """TRL's rewards; it would leave one that is not finite out of the sum without a word."""
+        rewards = super()._calculate_rewards(*args, **kwargs)
+        bad = ~torch.isfinite(rewards).any(1) | torch.isinf(rewards).any(1)
+        if bool(bad.any()):
+            row = int(bad.nonzero()[0])
+            raise RunError(
+                f"step {self.state.global_step}: the rewards of completion {row} are {rewards[row].tolist()}; a reward "
+                "function must return a finite number (or None where another one scores the completion)"
+            )
+        return rewards
+
     # -- minibatches of whole groups, micro-batches by tokens
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
@@ -131,7 +144,9 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
         finally:
             self._ready = False
         if not torch.isfinite(total):
-            raise RuntimeError(f"the loss is {total.item()} at step {self.state.global_step}: check rewards and lr")
+            raise RunError(
+                f"step {self.state.global_step}: the loss is {total.item()}; check rewards and learning_rate"
+            )
         self._step += 1
         self._current_train_step_time += time.perf_counter() - begun
         if self._step % self.current_gradient_accumulation_steps == 0:
@@ -240,9 +255,11 @@ def refuse_idle_settings(trainer: GRPOTrainer) -> None:
             f"FSDP was asked for but accelerate runs {accelerator.distributed_type.value}; FSDP needs GPUs, "
             "use torchrun (DDP) on CPUs"
         )
-    asked = int(os.environ.get("TAGPR_PROCESSES", accelerator.num_processes))
-    if asked != accelerator.num_processes:
+    if args.use_vllm and args.vllm_importance_sampling_correction and "sequence" in args.vllm_importance_sampling_mode:
         raise RecipeError(
-            f"{asked} processes were asked for (TAGPR_PROCESSES) but {accelerator.num_processes} run; "
-            "`accelerate launch --cpu --num_processes N` starts one, use torchrun --nproc_per_node N"
+            f"vllm_importance_sampling_mode={args.vllm_importance_sampling_mode!r} weighs a completion by the product "
+            "of its tokens' ratios, which leaves long ones out; set vllm_importance_sampling_mode='token_truncate'"
         )
+    refuse_fewer_processes(accelerator.num_processes)
+    if left_out := len(trainer.train_dataset or ()) % (args.generation_batch_size // trainer.num_generations):
+        logger.warning(f"{left_out} prompts of every epoch are left out: they do not fill a generation batch")

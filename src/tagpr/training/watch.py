@@ -1,15 +1,18 @@
-"""What is logged at every step, and the alarms: tags dying out, reward rising while held-out answers get worse."""
+"""What is logged at every step, the end on a plateau, and the alarms: tags dying out, reward rising while held-out
+answers get worse."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tagpr.errors import RunError
+from tagpr.files import write_json
 from tagpr.llm.generation import generate
 from tagpr.training.rollout import Rollout, Row, score
 from tagpr.training.settings import GSPOSettings
@@ -89,14 +92,34 @@ def greedy_scores(
     return {key: [everyone[i % world][key][i // world] for i in range(len(rows))] for key in table}
 
 
-class Watch:
-    """Keeps the log and raises the alarms."""
+METRIC = "heldout/verifiable"
+"""The task's own metric among the figures of a look, where the reward tells its components."""
 
-    def __init__(self, settings: GSPOSettings) -> None:
-        self.settings = settings
+
+def _examples(rollout: Rollout, count: int) -> list[dict[str, Any]]:
+    """The best paid completions, one a prompt before a second of any, with what they earned and for which parts."""
+    size = len(rollout.rewards[0])
+    order = [sorted(range(size), key=lambda i: -group[i]) for group in rollout.rewards]
+    ranked = sorted((place, -rollout.rewards[g][i], g, i) for g, row in enumerate(order) for place, i in enumerate(row))
+    return [
+        {
+            "text": rollout.texts[g][i],
+            "reward": rollout.rewards[g][i],
+            **{name: values[g * size + i] for name, values in rollout.components.items()},
+            "target": rollout.rows[g].get("target"),
+        }
+        for _, _, g, i in ranked[:count]
+    ]
+
+
+class Watch:
+    """Keeps the log, raises the alarms, and says when held-out reward no longer rises."""
+
+    def __init__(self, settings: GSPOSettings, out: Path) -> None:
+        self.settings, self.out = settings, out
         self.log: list[dict[str, float]] = []
 
-    def note(self, figures: dict[str, float], rollout: Rollout) -> None:
+    def note(self, figures: dict[str, float], rollout: Rollout, rank: int = 0) -> None:
         """Add a row. Raises RunError when tags have died out."""
         self.log.append(figures)
         s = self.settings
@@ -106,18 +129,43 @@ class Watch:
                 f"step {figures['step']}: the share of completions with valid tags was below tag_rate_floor="
                 f"{s.tag_rate_floor} for {s.tag_rate_steps} steps; lower learning_rate or raise the weight of R_tag"
             )
-        looks = [row for row in self.log if "heldout/verifiable" in row]
-        if "heldout/verifiable" in figures and len(looks) >= 3:
-            first, now = looks[-3], looks[-1]
-            if now["reward"] > first["reward"] and now["heldout/verifiable"] < first["heldout/verifiable"]:
-                examples = "\n".join(text for group in rollout.texts for text in group[:1])
-                logger.warning(
-                    "reward rose from %.3f to %.3f while held-out correctness fell from %.3f to %.3f since step %d: "
-                    "the policy may be gaming the reward. Some of its completions:\n%s",
-                    *(first["reward"], now["reward"], first["heldout/verifiable"], now["heldout/verifiable"]),
-                    int(first["step"]),
-                    "\n".join(examples.split("\n")[:200]),
-                )
+        if "heldout/reward" in figures and not rank:
+            self._suspect(rollout)
+
+    def _suspect(self, rollout: Rollout) -> None:
+        """Warn where sampled reward rose and the held-out metric fell, both over the last two looks."""
+        places = [i for i, row in enumerate(self.log) if METRIC in row or "heldout/reward" in row]
+        key = METRIC if METRIC in self.log[places[-1]] else "heldout/reward"
+        if len(places) < 3:
+            return
+        first, middle, now = places[-3:]
+        rewards = [
+            sum(row["reward"] for row in part) / len(part)
+            for part in (self.log[first : middle + 1], self.log[middle + 1 : now + 1])
+        ]
+        fallen = self.log[first][key] > self.log[middle][key] > self.log[now][key]
+        if rewards[1] <= rewards[0] or not fallen:
+            return
+        step = int(self.log[now]["step"])
+        path = self.out / "warnings" / f"step-{step:05d}.json"
+        examples = _examples(rollout, 10)
+        what = (
+            f"sampled reward rose from {rewards[0]:.3f} to {rewards[1]:.3f} while {key} fell from "
+            f"{self.log[first][key]:.3f} to {self.log[now][key]:.3f} since step {int(self.log[first]['step'])}"
+        )
+        write_json(path, {"step": step, "warning": what, "completions": examples})
+        logger.warning(
+            "step %d: %s: the policy may be gaming the reward. %d of its completions are in %s, the best paid:\n%s",
+            *(step, what, len(examples), path, examples[0]["text"]),
+        )
+
+    def on_plateau(self) -> bool:
+        """Whether the last `plateau_looks` looks brought held-out reward no more than the tolerance above its best."""
+        window = self.settings.plateau_looks
+        looks = [row["heldout/reward"] for row in self.log if "heldout/reward" in row]
+        if not window or len(looks) <= window:
+            return False
+        return max(looks[-window:]) <= max(looks[:-window]) + self.settings.plateau_tolerance
 
     def summary(self) -> dict[str, float]:
         """Reward and lengths over the first and the last tenth of the steps."""

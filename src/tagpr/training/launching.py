@@ -1,0 +1,70 @@
+"""The processes of an RL stage, and launches of which something else would come than was asked for: refused.
+
+`accelerate launch --cpu --num_processes 2` starts one process, and accelerate's FSDP flags become plain data
+parallelism on CPUs; both without a word.
+"""
+
+import os
+from pathlib import Path
+
+import torch
+
+from tagpr.errors import RecipeError
+
+
+def asked_processes() -> int | None:
+    """How many processes the launcher was asked for: TAGPR_PROCESSES, or --num_processes of an `accelerate launch` that
+    started this process (Linux); None where nobody says."""
+    if said := os.environ.get("TAGPR_PROCESSES"):
+        return int(said)
+    try:
+        words = Path(f"/proc/{os.getppid()}/cmdline").read_text(encoding="utf-8", errors="replace").split("\0")
+    except OSError:
+        return None
+    if "launch" not in words or not any("accelerate" in word for word in words):
+        return None
+    for flag in ("--num_processes", "--num-processes"):
+        for place, word in enumerate(words):
+            value = words[place + 1] if word == flag else word.removeprefix(f"{flag}=")
+            if (word == flag or word.startswith(f"{flag}=")) and value.isdigit():
+                return int(value)
+    return None
+
+
+def refuse_fewer_processes(running: int) -> None:
+    """Raise RecipeError where another number of processes was asked for than runs."""
+    asked = asked_processes()
+    if asked is not None and asked != running:
+        raise RecipeError(
+            f"{asked} processes were asked for but {running} run; `accelerate launch --cpu --num_processes N` starts "
+            "one, use torchrun --nproc_per_node N"
+        )
+
+
+def join_processes() -> tuple[int, int]:
+    """(rank, processes) of a stage of `train_gspo`; joins the group that torchrun announces, which is all it knows.
+
+    Raises RecipeError where the launcher asked for sharding or for another number of processes than it started.
+    """
+    for variable, name in (("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")):
+        if os.environ.get(variable, "").lower() == "true":
+            raise RecipeError(
+                f"{name} was asked for, but the RL stages run data parallel; launch them with torchrun, or train with "
+                "SharedPromptGRPOTrainer (docs/engine.md)"
+            )
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    refuse_fewer_processes(world)
+    if world > 1 and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if not torch.distributed.is_initialized():
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def summed(value: float, world: int) -> float:
+    """The sum of `value` over all `world` processes."""
+    if world == 1:
+        return value
+    total = torch.tensor(value, device="cuda" if torch.cuda.is_available() else "cpu")
+    torch.distributed.all_reduce(total)
+    return total.item()

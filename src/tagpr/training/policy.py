@@ -1,0 +1,48 @@
+"""The model that is trained, as SFT and RL both need it: which arithmetic, LoRA adapters, and saving it whole."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tagpr.errors import ModelError
+from tagpr.llm.models import fast_dtype, quiet
+from tagpr.training.settings import TrainingSettings
+
+
+def device_name() -> str:
+    """This process's device: its GPU where there is one, else the CPU."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+
+
+def computes_in_bf16(settings: TrainingSettings) -> bool:
+    """Whether the forward pass runs in bf16."""
+    return settings.precision == "bf16" or (
+        settings.precision == "auto" and fast_dtype(device_name()) is torch.bfloat16
+    )
+
+
+def lora_config(rank: int | None) -> Any:
+    """peft's LoraConfig for adapters on every linear layer, or None. Raises ModelError where peft is missing."""
+    if rank is None:
+        return None
+    try:
+        from peft import LoraConfig
+    except ImportError as error:
+        raise ModelError("lora_rank needs peft; install it with pip install 'tagpr[train]'") from error
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def save_policy(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a plain Hugging Face folder (adapters merged), loadable without this package; it appears whole."""
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+    work = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(work, ignore_errors=True)
+    with quiet():
+        model.save_pretrained(work)
+        tokenizer.save_pretrained(work)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(work, folder)
