@@ -148,5 +148,46 @@ def test_the_system_answers_with_a_candidate(encoder_folder, tmp_path) -> None:
         answers.append(system.predict(asked))
         costs = system.cost
     drawn = system.candidates(asked)
+    # somebody's head does not depend on who else is asked about
+    together, alone = system.heads(asked)[1], system.heads(asked[1:])[0]
+    assert torch.equal(together, alone)
     assert answers[0] == answers[1] and all(a in own for a, own in zip(answers[0], drawn, strict=True))
     assert costs.trained_parameters > 0 and costs.trained_tokens > 0 and costs.completion_tokens > 0
+
+
+def test_new_people_are_answered_by_their_past(encoder_folder, tmp_path, monkeypatch) -> None:
+    """The whole system with scripted candidates: who is new gets a head from their past answers and is served by it."""
+    torch.set_num_threads(1)
+    task = load_task("package-section").model_copy(update={"labels": ("brief", "lovely")})
+    cls = load_system("hydra-adapter")
+    monkeypatch.setattr(cls, "candidates", lambda self, examples: [["brief", "lovely"] for _ in examples])
+    fit = {"epochs": 6, "batch_size": 16, "micro_batch_size": 16, "learning_rate": 1e-3, "save_steps": 1000}
+    given = {"encoder": str(encoder_folder), "head_learning_rate": 1e-2, "fit": fit}
+    tiny = build_tiny_model(tmp_path / "tiny")
+    system = cls(
+        Context(tiny, {task.name: task}, tmp_path, load_vocabulary()), read_options("hydra-adapter", cls, given)
+    )
+    rng = random.Random(0)
+
+    def asked(users: list[str], n: int, past: int) -> list[Example]:
+        rows = []
+        for user in users:
+            own = ("brief", "lovely")[int(user[-2:]) % 2]
+            items = tuple(
+                Interaction(f"p{i}", {"synopsis": " ".join(rng.choices(PLAIN, k=2)), "section": own})
+                for i in range(past)
+            )
+            for i in range(n):
+                text = " ".join(rng.choices(PLAIN, k=3))
+                fields = {"synopsis": text}
+                rows.append(Example(f"{user}-{i}", user, task.name, text, own, items, fields=fields))
+        return rows
+
+    def right(examples: list[Example]) -> float:
+        answers = system.predict([replace(example, target=None) for example in examples])
+        return sum(a == e.target for a, e in zip(answers, examples, strict=True)) / len(examples)
+
+    system.fit(asked(USERS, 8, 0))
+    assert right(asked(USERS, 4, 0)) >= 0.9
+    assert right(asked(NEW, 6, 6)) >= 0.9
+    assert 0.3 <= right(asked(NEW, 6, 0)) <= 0.7  # nothing is known of them

@@ -77,8 +77,8 @@ class HydraAdapter(System):
         rows = [list(dict.fromkeys(parse_response(text, vocabulary).answer for text in own)) for own in texts]
         write_json(work / "candidates.json", rows)
 
-    def judged(self, examples: Sequence[Example]) -> list[Any]:
-        """Every candidate of every example with its label."""
+    def judged(self, examples: Sequence[Example]) -> list[list[Any]]:
+        """The candidates of each example with their labels."""
         from tagpr.baselines.hydra_scorer import Judged
 
         rows = []
@@ -86,7 +86,7 @@ class HydraAdapter(System):
             task = self.context.tasks[example.task]
             right = judge(task, candidates, example.target or "")
             asked = query_of(task, example)
-            rows += [Judged(example.user_id, asked, c, r) for c, r in zip(candidates, right, strict=True)]
+            rows.append([Judged(example.user_id, asked, c, r) for c, r in zip(candidates, right, strict=True)])
         return rows
 
     def _scorer(self, users: Sequence[str], judged: Sequence[Any]) -> Any:
@@ -107,7 +107,7 @@ class HydraAdapter(System):
 
         def make(work: Path) -> None:
             options = self.options.fit
-            judged = self.judged(train)
+            judged = [row for rows in self.judged(train) for row in rows]
             scorer = self._scorer(users, judged)
             base = [parameter for parameter in scorer.base.parameters() if parameter.requires_grad]
             heads = {"params": [scorer.heads], "lr": self.options.head_learning_rate, "rows": True}
@@ -130,39 +130,42 @@ class HydraAdapter(System):
         self.scorer = self._scorer(users, [])
         load_trained(self.scorer, folder / "trained.safetensors")
 
-    def heads(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """The head of every user among the examples, newly fitted where training did not meet them."""
+    def heads(self, examples: Sequence[Example]) -> list[Any]:
+        """The head for each example: its user's own where training met them, else one fitted on the example's past.
+
+        Examples with the same past share a head, so that it makes no difference which are asked about together.
+        """
         from tagpr.baselines.hydra_scorer import fit_head
 
-        own = {example.user_id: self.scorer.head(example.user_id) for example in examples}
-        new = {e.user_id: e for e in examples if e.user_id not in self.scorer.rows}
-        asked = [
-            question
-            for example in new.values()
-            for question in past_questions(
-                self.context.tasks[example.task], example.user_id, example.profile, self.options.history
-            )
-        ]
-        by_user: dict[str, list[Any]] = {}
-        for row in self.judged(asked):
-            by_user.setdefault(row.user_id, []).append(row)
         options = self.options
-        for user, rows in by_user.items():
-            if len({row.right for row in rows}) < 2:
-                continue  # all right or all wrong: nothing to tell candidates apart by
-            states = self.scorer.states([row.question for row in rows], [row.candidate for row in rows])
+        pasts: dict[Any, list[Example]] = {}
+        keys = []
+        for example in examples:
+            past = []
+            if example.user_id not in self.scorer.rows:
+                task = self.context.tasks[example.task]
+                past = past_questions(task, example.user_id, example.profile, options.history)
+            keys.append((example.user_id, tuple((q.input, q.target, q.date, len(q.profile)) for q in past)))
+            pasts.setdefault(keys[-1], past)
+        judged = iter(self.judged([question for past in pasts.values() for question in past]))
+        heads = {}
+        for key, past in pasts.items():
+            heads[key] = self.scorer.head(key[0])
+            rows = [row for _ in past for row in next(judged)]
             right = [row.right for row in rows]
-            rate = options.head_learning_rate
-            own[user] = fit_head(self.scorer, states, right, options.new_head_steps, rate, options.fit.weight_decay)
-        return own
+            if len(set(right)) == 2:  # all right or all wrong: nothing to tell candidates apart by
+                states = self.scorer.states([row.question for row in rows], [row.candidate for row in rows])
+                rate, decay = options.head_learning_rate, options.fit.weight_decay
+                heads[key] = fit_head(self.scorer, states, right, options.new_head_steps, rate, decay)
+        return [heads[key] for key in keys]
 
     def predict(self, examples: Sequence[Example]) -> list[str]:
         """The candidate that the user's head likes best; the first drawn among equals."""
         asked = [replace(example, target=None) for example in examples]
         heads = self.heads(asked)
         answers = []
-        for example, candidates in zip(asked, self.candidates(asked), strict=True):
+        for example, head, candidates in zip(asked, heads, self.candidates(asked), strict=True):
             question = query_of(self.context.tasks[example.task], example)
             states = self.scorer.states([question] * len(candidates), candidates)
-            answers.append(candidates[int(self.scorer.scores(heads[example.user_id], states).argmax())])
+            answers.append(candidates[int(self.scorer.scores(head, states).argmax())])
         return answers

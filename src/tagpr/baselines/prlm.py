@@ -135,4 +135,3 @@ class PrLM(RAGR):
         self.cost.trained_parameters += figures["trained_parameters"]
         self.cost.trained_tokens += figures["trained_tokens"]
         self.cost.completion_tokens += figures["completion_tokens"]
-        self.cost.prompt_tokens += figures["trained_tokens"] - figures["completion_tokens"]
