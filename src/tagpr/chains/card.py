@@ -42,12 +42,14 @@ def write_card(folder: Path, funnel: Funnel, vocabulary: Vocabulary, settings: C
         "",
         "## How many survived each step",
         "",
-        "| step | unit | rows | by task |",
-        "|---|---|---|---|",
+        "| step | unit | rows | by task | dropped |",
+        "|---|---|---|---|---|",
     ]
     for step in funnel.steps:
         by_task = ", ".join(f"{name} {count}" for name, count in step.tasks.items())
-        lines.append(f"| {step.step}{' (skipped)' if step.skipped else ''} | {step.unit} | {step.total} | {by_task} |")
+        dropped = ", ".join(f"{reason} {count}" for reason, count in step.notes.items())
+        name = step.step + (" (skipped)" if step.skipped else "")
+        lines.append(f"| {name} | {step.unit} | {step.total} | {by_task} | {dropped} |")
     lines += ["", "## Tags", "", "| tag | definition |", "|---|---|"]
     lines += [f"| {tag.name} | {tag.definition} |" for tag in vocabulary]
     write_text(folder / "README.md", "\n".join(lines) + "\n")
