@@ -164,6 +164,7 @@ def _write_fake_analyses(folder: Path, tasks: list[Task], metrics: dict) -> None
             {"items": items, "n": 20, "score": 0.4 + i / 20, "reference": 0.3, "difference": change}
             for i, items in enumerate(("1", "2-3", "4-7", "8-15"))
         ],
+        "by_seen_user": {"seen": {"n": 30, "difference": change}, "unseen": {"n": 10, "difference": change}},
         "who_loses": [{"user_id": "u0007", "change": -1.0, "n": 1, "cases": ["package-section-7-0"]}],
     }
     write_json(

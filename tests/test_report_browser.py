@@ -138,6 +138,15 @@ def test_keyboard(browser, page):
     assert browser.execute_script("return document.activeElement.id") != "query"
 
 
+def test_from_the_summary_to_those_who_lost(browser, page):
+    _open(browser, page)
+    worse = browser.execute_script(
+        "const link = document.querySelector('a[data-outcome=worse]'); link.click(); return link.innerText"
+    )
+    _wait_for(browser, f"return document.getElementById('count').innerText.startsWith('{worse.split()[0]} of 70')")
+    assert browser.execute_script("return document.getElementById('outcome').value") == "worse"
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_accessible_in_both_themes_and_on_a_phone(browser, page, theme, width):

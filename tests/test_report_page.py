@@ -14,7 +14,7 @@ from tagpr.errors import RunError
 from tagpr.report import write_comparison, write_report
 from tagpr.report.page import json_data
 from tagpr.report.svg import nice_ticks
-from tagpr.report.words import frequent, words
+from tagpr.report.words import chain_words, frequent, words
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +83,8 @@ def test_first_screen_says_what_happened(page):
         "95% interval",
         "people better",
         "Valid format",
+        "the best answer that needs no model",
+        'data-outcome="worse"',
         "17 min 11 s",
         "3.0 GiB",
     ):
@@ -96,6 +98,7 @@ def test_figures_are_saved_with_their_numbers(run, page):
     assert {"chain-length", "tag-frequency", "rl-reward", "rl-prmu", "sft-loss", "funnel", "transitions"} <= names
     assert {"sweep-profile-length-package-section", "sweep-retriever-package-synopsis"} <= names
     assert {"rewards-package-section", "profile-use-package-section", "evidence-package-section"} <= names
+    assert {"seen-users-package-section"} <= names
     assert {"cold-start-package-section", "losers-package-section", "words-base", "faults"} <= names
     assert len((folder / "rl-reward.csv").read_text().splitlines()) == 1 + 40 + 15
     from xml.etree import ElementTree
@@ -138,6 +141,7 @@ def test_json_data_cannot_end_its_element():
 
 def test_words_of_any_script():
     assert words("A parser, 输入法 and Größe") == ["parser", "输入", "入法", "and", "größe"]
+    assert words(chain_words("<think>\n<make_decision> So games. </make_decision>\n</think>\nlibs")) == ["so", "games"]
     assert frequent(["the tool the tool", "parser"]) == [("tool", 2), ("parser", 1)]
 
 

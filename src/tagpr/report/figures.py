@@ -15,7 +15,7 @@ from tagpr.files import write_text
 from tagpr.report.diagrams import tag_moves, transition_diagram, word_cloud
 from tagpr.report.reading import RunData
 from tagpr.report.svg import Line, bar_chart, colour, interval_chart, line_chart
-from tagpr.report.words import frequent
+from tagpr.report.words import chain_words, frequent
 
 REWARDS = ("reward", "verifiable", "format", "repetition", "tag", "prmu")
 """Curves of RL in this order; the log calls the components `reward/NAME`."""
@@ -53,6 +53,7 @@ class Figure:
     rows: tuple[tuple[str | float, ...], ...]
     caption: str = ""
     wide: bool = False
+    group: str = ""  # heading under which it stands in its section
 
     def csv(self) -> str:
         """The numbers as CSV."""
@@ -192,7 +193,7 @@ def _last_system_figures(everything: dict, systems: list[str]) -> list[Figure]:
             )
         )
     for system in dict.fromkeys(name for name in ("base", trained) if name and everything.get(name)):
-        counted = frequent(row.completion for row in everything[system])
+        counted = frequent(chain_words(row.completion) for row in everything[system])
         title = f"Words of {system}'s chains"
         picture = word_cloud(title, counted, colour(system))
         found.append(Figure(f"words-{system}", "chains", title, picture, ("word", "count"), tuple(counted)))

@@ -148,6 +148,7 @@
     else if (event.key === "j" && index) select(at + 1, true);
     else if (event.key === "k" && index) select(at - 1, true);
   });
+  for (const link of document.querySelectorAll("a[data-outcome]")) link.addEventListener("click", () => { byId("task").value = link.dataset.task; byId("outcome").value = link.dataset.outcome; filter(); });
   let waiting = 0;
   byId("query").addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(filter, 120); });
   for (const id of ["task", "outcome", "fault"]) byId(id).addEventListener("change", filter);

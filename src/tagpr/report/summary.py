@@ -66,6 +66,7 @@ class Verdict:
     low: str
     high: str
     position: tuple[float, float, float]  # low, mean, high as shares of the little scale, 0.5 is no change
+    simple: str  # against the best answer that needs no model
     reads_person: str
     people: dict[str, int]  # better, worse, same
     format_rate: str
@@ -103,6 +104,7 @@ def verdicts(run: RunData) -> list[Verdict]:
                 low=show(metric, change["low"], signed=True),
                 high=show(metric, change["high"], signed=True),
                 position=tuple(0.5 + 0.5 * change[key] / reach for key in ("low", "mean", "high")),  # type: ignore[arg-type]
+                simple=_against_simple(block, system, metric, good),
                 reads_person=_reads_person(block, metric, good),
                 people=_people(run, name, system),
                 format_rate=f"{show('format_rate', systems['base'].get('format_rate'))} → "
@@ -112,6 +114,24 @@ def verdicts(run: RunData) -> list[Verdict]:
             )
         )
     return found
+
+
+def _against_simple(block: Mapping[str, Any], system: str, metric: str, good: float) -> str:
+    """How the system stands against the best answer that needs no model: being better than Base can be a low bar."""
+    rows = {name: values[metric] for name, values in block.get("sanity", {}).items() if metric in values}
+    if not rows:
+        return ""
+    best = max(rows, key=lambda name: good * rows[name])
+    difference = block.get("differences", {}).get(f"{system} - {best}", {}).get(metric)
+    if not difference:
+        return ""
+    low, high = sorted((good * difference["low"], good * difference["high"]))
+    word = "Better than" if low > 0 else "Worse than" if high < 0 else "Not clearly better than"
+    return (
+        f"{word} the best answer that needs no model ({label(best).lower()}, {show(metric, rows[best])}): "
+        f"{show(metric, difference['mean'], True)}{' points' if metric in _PERCENT else ''}, "
+        f"95% interval {show(metric, difference['low'], True)} to {show(metric, difference['high'], True)}."
+    )
 
 
 def _reads_person(block: Mapping[str, Any], metric: str, good: float) -> str:

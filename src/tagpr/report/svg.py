@@ -49,6 +49,19 @@ def heading(title: str, width: float) -> str:
     return text(4, 14, title, fill=INK, extra=f' font-weight="600" font-size="{size:.1f}"')
 
 
+def _legend(names: Sequence[tuple[str, str]], left: float, width: float) -> tuple[list[str], float]:
+    """(pieces, height) of a legend below the heading: (name, colour) pairs, on as many rows as they need."""
+    pieces, x, y = [], left, 0.0
+    for name, fill in names:
+        wide = 26 + 6.2 * len(name)
+        if x > left and x + wide > width:
+            x, y = left, y + 15
+        pieces.append(f'<rect x="{x:.0f}" y="{22 + y:.0f}" width="10" height="10" rx="2" fill="{fill}"/>')
+        pieces.append(text(x + 14, 31 + y, name))
+        x += wide
+    return pieces, y + 18
+
+
 def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
     """Round numbers from below `low` to above `high`, about `count` steps."""
     if not math.isfinite(low + high):
@@ -108,8 +121,9 @@ def line_chart(
     everything = [y for line in lines for y in (*line.y, *line.low, *line.high)]
     ticks = nice_ticks(min(*everything, 0.0) if zero else min(everything), max(everything))
     x_low, x_high = min(min(line.x) for line in lines), max(max(line.x) for line in lines)
-    legend = 18 if len(lines) > 1 else 0
-    left, right, top, bottom = 44, 12, 26 + legend, 34
+    left, right, bottom = 44, 12, 34
+    drawn, legend = _legend([(line.name, line.stroke) for line in lines], left, width) if len(lines) > 1 else ([], 0.0)
+    top, height = 26 + legend, height + max(0.0, legend - 18)
 
     def px(x: float) -> float:
         if x_high == x_low:
@@ -120,7 +134,7 @@ def line_chart(
     def py(y: float) -> float:
         return height - bottom - (y - ticks[0]) / (ticks[-1] - ticks[0]) * (height - top - bottom)
 
-    body = [heading(title, width)]
+    body = [heading(title, width), *drawn]
     for tick in ticks:
         body.append(f'<path d="M{left} {py(tick):.1f}H{width - right}" stroke="{RULE}" stroke-width=".7"/>')
         body.append(text(left - 5, py(tick) + 4, number(tick), "end"))
@@ -132,7 +146,7 @@ def line_chart(
             if x_low - 1e-9 <= tick <= x_high + 1e-9:
                 body.append(text(px(tick), height - bottom + 15, number(tick), "middle"))
     body.append(text((left + width - right) / 2, height - 5, x_label, "middle"))
-    described, offset = [], float(left)
+    described = []
     for line in lines:
         if line.low:
             upper = [f"{px(x):.1f} {py(y):.1f}" for x, y in zip(line.x, line.high, strict=True)]
@@ -154,10 +168,6 @@ def line_chart(
                 for x, y in zip(line.x, line.y, strict=True)
             ]
         described.append(f"{line.name} from {number(line.y[0])} to {number(line.y[-1])}")
-        if legend:
-            body.append(f'<path d="M{offset:.0f} 28h14" stroke="{line.stroke}" stroke-width="3"/>')
-            body.append(text(offset + 18, 32, line.name))
-            offset += 26 + 6.2 * len(line.name)
     return svg(width, height, title, "; ".join(described) + ".", "".join(body))
 
 
@@ -169,15 +179,10 @@ def bar_chart(
     high = max((value for series in groups.values() for value in series.values()), default=0.0) or 1.0
     longest = max((len(group) for group in groups), default=0)
     left = min(0.42 * width, 12 + 6.3 * longest)
-    legend = 18 if len(names) > 1 else 0
+    keys = [(name, colour(name, i)) for i, name in enumerate(names)]
+    drawn, legend = _legend(keys, 4.0, width) if len(names) > 1 else ([], 0.0)
     thickness, y = 13, 26.0 + legend
-    body = [heading(title, width)]
-    if legend:
-        offset = 4.0
-        for i, name in enumerate(names):
-            body.append(f'<rect x="{offset:.0f}" y="22" width="10" height="10" rx="2" fill="{colour(name, i)}"/>')
-            body.append(text(offset + 14, 31, name))
-            offset += 24 + 6.2 * len(name)
+    body = [heading(title, width), *drawn]
     room = width - left - 58
     for group, series in groups.items():
         middle = y + len(series) * thickness / 2 + 4

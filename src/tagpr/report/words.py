@@ -9,12 +9,18 @@ from collections.abc import Iterable
 
 _RUN = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]+|[^\W\d_]{2,}", re.UNICODE)
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
+_MARK = re.compile(r"</?[A-Za-z_][\w-]{0,40}>")
 STOP = frozenset(
     """a about all am an and any are as at be because been being both but by can could did do does doing each few for
     from had has have he her him his how i if in into is it its just may me more most my no nor not of on only or other
     our out over own same she so some such than that the their then there these they this those through to too under
     until up us very was we were what when where which who will with would you your""".split()  # noqa: SIM905
 )
+
+
+def chain_words(completion: str) -> str:
+    """What a completion says in its chain: without the answer and without the marks of tags."""
+    return _MARK.sub(" ", completion.rpartition("</think>")[0] or completion)
 
 
 def words(text: str) -> list[str]:
