@@ -18,7 +18,7 @@ from tagpr.evaluation.answerer import Answerer
 from tagpr.evaluation.predict import Progress, is_complete, model_key, predict
 from tagpr.evaluation.predictions import Prediction, read_predictions
 from tagpr.evaluation.questions import Question, ask, with_other_history, without_history
-from tagpr.evaluation.scoring import score_task
+from tagpr.evaluation.scoring import OTHER_HISTORY, score_task
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.files import read_json, write_json
 from tagpr.profiles.settings import ProfileSettings, Retriever
@@ -163,15 +163,20 @@ class Deepener:
 
     def _known(self, system: str, name: str) -> dict[tuple[str, tuple[int, ...]], Prediction]:
         """Answers of the evaluate stage by example and prompt, where model and settings were these."""
-        path = (self.answered or self.out) / system / f"{name}.jsonl"
-        if self.answered is None or not path.is_file():
-            return {}
-        questions = self.questions(system, name, self.heldout(name))
-        key = model_key(self.models[system], self.settings)
-        if not is_complete(path, self.data[name][0], questions, self.settings.chunk, key):
-            return {}
-        rows = zip(questions, read_predictions(path), strict=True)
-        return {(question.example.id, question.prompt_ids): row for question, row in rows}
+        found: dict[tuple[str, tuple[int, ...]], Prediction] = {}
+        for stored in (system, OTHER_HISTORY) if system == "final" else (system,):
+            path = (self.answered or self.out) / stored / f"{name}.jsonl"
+            if self.answered is None or not path.is_file():
+                continue
+            rows = read_predictions(path)
+            examples = list(self.data[name][2])[: len(rows)]
+            if stored == OTHER_HISTORY:
+                examples, _ = with_other_history(examples, self.seed)
+            questions = self.questions(system, name, examples)
+            key = model_key(self.models[system], self.settings)
+            if is_complete(path, self.data[name][0], questions, self.settings.chunk, key):
+                found |= {(q.example.id, q.prompt_ids): row for q, row in zip(questions, rows, strict=True)}
+        return found
 
 
 def sweep_profile_length(deepener: Deepener, lengths: Sequence[int] = LENGTHS) -> dict[str, Any]:
