@@ -261,3 +261,16 @@ def test_real_pgraphrag_files(name, own):
         assert len({example.id for example in examples}) == len(examples)
         assert len(examples) == (2496 if (name, task) == ("amazon", "pgraphrag-text") else 2500)
         assert sum(bool(example.profile) for example in examples) == own
+
+
+def test_check_of_folders_and_of_lines_in_a_json_file(tmp_path):
+    entry = {"rating": 1, "title": "t", "text": "words", "pid": "P"}
+    (tmp_path / "b2w_dev.json").write_text(json.dumps([{"id": "x", "profile": [entry, entry]}]))
+    assert check(tmp_path).format == "pgraphrag"  # a folder that only has a dev split
+    rows = [{"user_id": "u", "input": f"text {i}", "output": "out"} for i in range(3)]
+    path = tmp_path / "mine.json"
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    found = check(path)
+    assert (found.format, found.counts["items"], found.ok) == ("jsonl", 3, True)
+    source = SourceSettings(task="package-synopsis", path="mine.json")
+    assert load_splits(DataSettings(sources=(source,)), 0, tmp_path)["package-synopsis"].report["items"] == 3

@@ -110,7 +110,7 @@ def check(path: Path, task_name: str = "", names: Mapping[str, str] | None = Non
 
     reader = guess_format(path)
     if path.is_dir():
-        path = find_questions(path, "train")
+        path = find_questions(path, "train", "dev", "test")
     task = load_task(task_name or guess_task(path, reader))
     rejects = Rejects(skip=True)
     shown = task.name if task_name or reader not in ("jsonl", "csv", "parquet") else "any text task"

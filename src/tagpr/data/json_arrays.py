@@ -14,7 +14,7 @@ MOST_ITEMS = 1_000_000
 
 
 def json_records(path: Path, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line, object) of every element of the list in `path`; a .jsonl file gives its lines."""
+    """(line, object) of every element of the list in `path`; a file of one object a line gives its lines."""
     if path.suffix == ".jsonl":
         yield from json_lines(path, rejects)
         return
@@ -23,8 +23,11 @@ def json_records(path: Path, rejects: Rejects) -> Iterator[tuple[int, dict[str, 
     position = _skip(text, 0)
     if position >= len(text):
         raise DataError(f"{path}: the file is empty")
+    if text[position] == "{":  # many a .json file is JSONL
+        yield from json_lines(path, rejects)
+        return
     if text[position] != "[":
-        raise DataError(f"{path}:1: must be a JSON list of records")
+        raise DataError(f"{path}:1: must be a JSON list of records, or one object a line")
     position, line, counted = _skip(text, position + 1), 1, 0
     while position < len(text) and text[position] != "]":
         line += text.count("\n", counted, position)

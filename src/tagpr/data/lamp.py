@@ -22,14 +22,18 @@ from tagpr.tasks import Example, Interaction, Kind, Task
 USER_KEYS = ("user_id", "reviewerId", "author", "name")
 
 
-def find_questions(path: Path, split: str) -> Path:
-    """The questions file of `split` (train, dev, test): `path` itself, or in that folder. Raises DataError."""
+def find_questions(path: Path, *splits: str) -> Path:
+    """The questions file of the first of `splits` (train, dev, test) that is there: `path` itself, or in that folder.
+
+    Raises DataError where there is none.
+    """
     if not path.is_dir():
         return path
-    found = sorted(path.glob(f"*{split}*questions.json")) or sorted(path.glob(f"*{split}*.json*"))
-    if not found:
-        raise DataError(f"{path}: holds no {split}_questions.json; give the file or the folder that has it")
-    return found[0]
+    for split in splits:
+        found = sorted(path.glob(f"*{split}*questions.json")) or sorted(path.glob(f"*{split}*.json*"))
+        if found:
+            return found[0]
+    raise DataError(f"{path}: holds no {splits[0]}_questions.json; give the file or the folder that has it")
 
 
 def read_golds(questions: Path) -> dict[str, str]:
