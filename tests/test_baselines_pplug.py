@@ -22,6 +22,7 @@ from tagpr.llm.models import load_causal_lm
 from tagpr.llm.tiny import build_tiny_model
 from tagpr.tasks import Example, Interaction, load_task
 from tiny_encoder import build_tiny_encoder
+from tiny_models import tiny_model
 
 WORDS = {
     "games": ["chess", "dice", "cards", "puzzle"],
@@ -112,6 +113,23 @@ def test_vectors_have_the_length_of_words_and_no_history_is_zero(reader, encoder
     assert kept.any(1).all() and 0.3 < kept.float().mean() < 0.9
 
 
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma", "gemma2"])
+def test_the_loss_is_the_models_own_on_any_backbone(architecture, encoder) -> None:
+    llm = tiny_model(architecture).requires_grad_(False)
+    item = replace(planted(encoder, 1, 0, True)[0], prompt_ids=(5, 6, 7), answer_ids=(8, 9, EOS))
+    plug = PersonaPlug(llm, encoder, [item], 0.0, 0).eval()
+    inputs = plug.inputs([item])[0][None]
+    labels = torch.tensor([[-100] * 5 + [8, 9, EOS]])
+    assert plug(torch.tensor([0])).item() == pytest.approx(
+        llm(inputs_embeds=inputs, labels=labels).loss.item(), rel=1e-4
+    )
+    plug(torch.tensor([0])).backward()
+    assert plug.instruction.grad.abs().sum() > 0 and plug.project[0].weight.grad.abs().sum() > 0
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in plug.query_encoder.parameters())
+    assert all(p.grad is None for p in llm.parameters())
+    assert len(plug.write([replace(item, answer_ids=())], 3, 2, [EOS], 0)[0]) <= 3
+
+
 def test_padding_changes_nothing(reader, encoder) -> None:
     items = planted(encoder, 3, 5, True)
     items = [replace(item, prompt_ids=item.prompt_ids[i:]) for i, item in enumerate(items)]
@@ -183,6 +201,21 @@ def test_errors_are_one_line(encoder_folder, reader, encoder, tmp_path) -> None:
         plug.instruction.fill_(float("nan"))
     with pytest.raises(RunError, match="loss became nan at step 1"):
         fit_module(plug, 2, PPlugFit(), tmp_path / "nan", 0)
+
+
+def test_longformers_first_token_sees_beyond_its_window(encoder_folder, tmp_path) -> None:
+    from transformers import AutoTokenizer, LongformerConfig, LongformerModel
+
+    tokenizer = AutoTokenizer.from_pretrained(encoder_folder)
+    config = LongformerConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=66, attention_window=4, pad_token_id=0, initializer_range=0.5,
+    )  # fmt: skip
+    LongformerModel(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    encoder = TextEncoder(str(tmp_path), 64, "encoder").eval()
+    first, second = encoder.encode([" ".join([*["small"] * 30, last]) for last in ("chess", "drum")])
+    assert not torch.allclose(first, second, atol=1e-4)
 
 
 def test_minilm_from_its_package_needs_no_network() -> None:

@@ -112,6 +112,7 @@ def fit_module(
         dataloader_pin_memory=False,
         use_cpu=not torch.cuda.is_available(),
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # the Trainer would copy the module to every GPU of the machine
     rates = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
     trainer = _IndexTrainer(
         model=module,

@@ -34,17 +34,24 @@ class PlugItem:
     answer_ids: tuple[int, ...] = ()  # y with its end token; empty when predicting
 
 
+@torch.no_grad()
+def mean_length(table: nn.Module, part: int = 4096) -> float:
+    """Mean length of the vectors an embedding layer gives (Gemma's scales its weights on the way)."""
+    ids = torch.arange(table.weight.shape[0], device=table.weight.device)
+    return float(torch.cat([table(chunk).float().norm(dim=1) for chunk in ids.split(part)]).mean())
+
+
 class PersonaPlug(nn.Module):
     """The trained parts of PPlug on a frozen causal model; maps item numbers to their answers' next-token loss."""
 
     def __init__(self, llm: Any, encoder: TextEncoder, items: Sequence[PlugItem], history_dropout: float, seed: int):
         super().__init__()
-        embeddings = llm.get_input_embeddings().weight
-        size = embeddings.shape[1]
+        table = llm.get_input_embeddings()
+        size = table.weight.shape[1]
         object.__setattr__(self, "llm", llm)  # not a submodule: frozen, and nobody's to save
         self.items, self.history_dropout = items, history_dropout
         # Soft tokens as long as real ones: what is longer or shorter than any word is no input the model knows.
-        self.norm = float(embeddings.detach().float().norm(dim=1).mean())
+        self.norm = mean_length(table)
         self.query_encoder = copy.deepcopy(encoder)
         for name, parameter in self.query_encoder.named_parameters():
             parameter.requires_grad_("pooler" not in name)  # the pooler is not used, only CLS itself
@@ -52,7 +59,7 @@ class PersonaPlug(nn.Module):
             torch.manual_seed(seed)
             self.project = nn.Sequential(nn.Linear(encoder.width, size), nn.GELU(), nn.Linear(size, size))
             self.instruction = nn.Parameter(torch.randn(size))
-        self.to(embeddings.device)
+        self.to(table.weight.device)
 
     def user_vectors(self, items: Sequence[PlugItem]) -> Tensor:
         """P_u of each item, (B, size), of the language model's mean token-embedding length; zeros without history."""
