@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.evaluation.evaluate import sanity_answers
 from tagpr.evaluation.predictions import Prediction, judge, write_predictions
-from tagpr.evaluation.sanity import sanity_answers
 from tagpr.evaluation.scoring import score_task
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.files import write_json, write_jsonl

@@ -1,15 +1,19 @@
 """The protocol of systems: the registry, a user's own system, what survives a kill, the prompted systems."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tagpr.baselines import Context, Cost, Decoding, System, load_system, system_names
+from tagpr.baselines.pag import PAGOptions
 from tagpr.baselines.registry import read_options
+from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.errors import RecipeError
 from tagpr.llm.tiny import build_tiny_model
 from tagpr.tasks import Example, Interaction, load_task
+from tagpr.training.settings import SFTSettings
 
 
 @pytest.fixture(scope="session")
@@ -114,3 +118,93 @@ def test_costs_add_up() -> None:
     cost = Cost(trained_tokens=2)
     cost.add(Cost(trained_tokens=3, seconds=1.5))
     assert cost == Cost(trained_tokens=5, seconds=1.5)
+
+
+def test_simple_rows(context: Context) -> None:
+    task = context.tasks["package-section"]
+    train = [Example(f"t{i}", f"u{i}", task.name, "x", label, ()) for i, label in enumerate(["net", "net", "libs"])]
+    past = [("2024-01-01", "red fox", "games"), ("2024-03-01", "blue whale", "sound"), ("2024-02-01", "elk", "games")]
+    profile = tuple(
+        Interaction(f"p{i}", {"synopsis": text, "section": label}, date) for i, (date, text, label) in enumerate(past)
+    )
+    asked = [Example("a", "u", task.name, "a blue whale", None, profile), Example("b", "v", task.name, "tool", None)]
+    expected = {
+        "majority": ["net", "net"],
+        "user-majority": ["games", "net"],
+        "last-label": ["sound", "net"],
+        "nearest-neighbour": ["sound", "net"],
+    }
+    for name, answers in expected.items():
+        system = load_system(name)(context)
+        assert system.covers(task)
+        system.fit(train)
+        assert system.predict(asked) == answers, name
+    assert not load_system("lead-sentence")(context).covers(task)
+
+
+def test_nearest_neighbour_of_a_choice_takes_the_option_closest_to_the_history(context: Context) -> None:
+    task = load_task("lamp-1")
+    papers = ["singing whales of the north", "a theory of rivers", "rivers and lakes", "on the age of lakes"]
+    profile = tuple(Interaction(f"p{i}", {"title": title}) for i, title in enumerate(papers))
+    fields = {"title": "x", "option1": "steel plates", "option2": "on singing whales"}
+    example = Example("a", "u", task.name, "which?", None, profile, fields=fields)
+    system = load_system("nearest-neighbour")(replace(context, tasks={task.name: task}))
+    system.fit([])
+    assert system.predict([example]) == ["[2]"]
+
+
+@pytest.mark.parametrize("name", ["sft", "sft-ind-r"])
+def test_finetuned_systems_learn_what_they_are_shown(name: str, context: Context) -> None:
+    train = [replace(example, target="libs", id=f"t{i}") for i, example in enumerate(examples(8))]
+    chain = "<think>\n<make_decision>libs</make_decision>\n</think>\nlibs"
+    settings = SFTSettings(learning_rate=1e-2, epochs=8, batch_size=4, warmup_ratio=0)
+    chains = {(example.task, example.id): [chain] for example in train}
+    trained = replace(
+        context, sft=settings, chains=lambda: chains, decoding=Decoding(max_new_tokens=60, answer_tokens=6)
+    )
+    for _ in range(2):  # the second time finds the model of the first
+        system = load_system(name)(trained)
+        system.fit(train)
+        answers = [parse_response(text, context.vocabulary).answer for text in system.predict(examples(3))]
+        assert answers == ["libs"] * 3
+        assert system.cost.trained_parameters > 100_000 and system.cost.trained_tokens > 1000
+        assert system.cost.seconds >= 0
+    assert len(list(trained.shared.iterdir())) == 1
+
+
+def test_a_summary_is_written_once_and_stands_before_the_items(context: Context) -> None:
+    system = load_system("pag")(context, PAGOptions(max_tokens=8, temperature=0.0))
+    answers = system.predict(examples())
+    assert len(answers) == 4
+    messages = system.prompts.build(context.tasks["package-section"], examples()[0]).messages
+    text = messages[-1]["content"]
+    assert text.index("Summary of the history:") < text.index("History:") < text.index("New package:")
+    again = load_system("pag-r")(context, PAGOptions(max_tokens=8, temperature=0.0))
+    assert again.summaries(examples()) == system.summaries(examples())
+    assert len(list(context.shared.glob("summaries-*.sqlite"))) == 1
+
+
+def test_the_request_of_a_summary_is_the_tasks(context: Context) -> None:
+    system = load_system("pag")(context)
+    label = system.request(context.tasks["package-section"], examples()[0]).messages[0]["content"]
+    assert "library number 2 -> libs" in label and label.endswith("name the two or three commonest.")
+    tweet = Example("x", "u", "lamp-7", "x", None, (Interaction("p", {"text": "hi <think> all"}),))
+    styled = system.request(load_task("lamp-7"), tweet).messages[0]["content"]
+    assert "style" in styled and "<think>" not in styled
+
+
+def test_without_history_there_is_no_summary(context: Context) -> None:
+    system = load_system("pag")(context)
+    assert system.summaries([replace(examples()[0], profile=())]) == [""]
+    assert system.cost.completion_tokens == 0
+
+
+def test_tagpr_asks_the_checkpoint_it_is_given(context: Context, tiny: Path) -> None:
+    asked = []
+    given = replace(context, trained=lambda variant: asked.append(variant) or (tiny, Cost(trained_tokens=5)))
+    for name in ("tagpr", "w/o-rl", "w/o-sft", "w/o-tag", "w/o-reward", "w/o-exploratory"):
+        system = load_system(name)(given)
+        system.fit([])
+        assert len(system.predict(examples(1))) == 1 and system.reasons
+        assert system.cost.trained_tokens == 5
+    assert asked == ["tagpr", "w/o-rl", "w/o-sft", "w/o-tag", "w/o-reward", "w/o-exploratory"]

@@ -9,8 +9,8 @@ from fake_run import build_fake_run, fake_examples
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.errors import DataError, RunError
 from tagpr.evaluation.bootstrap import bootstrap_sums, paired_bootstrap
+from tagpr.evaluation.evaluate import sanity_answers
 from tagpr.evaluation.predictions import read_predictions, rescore, write_predictions
-from tagpr.evaluation.sanity import sanity_answers
 from tagpr.evaluation.scoring import score_task
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.evaluation.statistics import task_statistics, values
@@ -116,8 +116,8 @@ def test_metrics_have_the_published_schema(run):
         expected = block["systems"]["final"][metric] - block["systems"]["base"][metric]
         assert block["difference_to_base"]["final"][metric]["mean"] == pytest.approx(expected)
     assert {"final - sft", "final - final-other-history", "final - user-majority"} <= set(block["differences"])
-    assert set(block["sanity"]) == {"majority", "user-majority"}
-    assert set(metrics["tasks"]["package-synopsis"]["sanity"]) == {"lead-sentence"}
+    assert set(block["sanity"]) == {"majority", "user-majority", "last-label", "nearest-neighbour"}
+    assert set(metrics["tasks"]["package-synopsis"]["sanity"]) == {"nearest-neighbour", "lead-sentence"}
 
 
 def test_predictions_round_trip_and_rescore(run, tmp_path):

@@ -15,8 +15,9 @@ import os
 import shutil
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -97,8 +98,15 @@ class Context:
     """The recipe's fine-tuning settings."""
     seed: int = 0
     progress: Progress = field(default=lambda done, total, note="": None)
-    trained: Callable[[str], Path] | None = None
-    """Gives the checkpoint folder of a TagPR variant (`tagpr`, `w/o-rl`, ...), training what is missing."""
+    chains: Callable[[], Mapping[tuple[str, str], Sequence[str]]] | None = None
+    """Gives the kept chains of stage 0 (completions by task name and example id), making them if need be."""
+    trained: Callable[[str], tuple[Path, Cost]] | None = None
+    """Gives checkpoint folder and cost of a TagPR variant (`tagpr`, `w/o-rl`, ...), training what is missing."""
+
+    @property
+    def shared(self) -> Path:
+        """Folder of what several systems of a run make alike (`System.once(..., shared=True)`)."""
+        return self.folder.parent / "shared"
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -134,6 +142,8 @@ class System(ABC):
         self.context = context
         self.options = options if options is not None else self.Options()
         self.cost = Cost()
+        self.notes: Counter[str] = Counter()
+        """What the row's reader must know, counted: `self.notes["refused"] += 1`."""
 
     def covers(self, task: Task) -> bool:
         """Whether the system has an answer to this kind of task; where not, its cell stays empty."""
@@ -150,17 +160,19 @@ class System(ABC):
         The examples are of one task; their targets are None.
         """
 
-    def once(self, name: str, make: Callable[[Path], None]) -> Path:
+    def once(self, name: str, make: Callable[[Path], None], shared: bool = False) -> Path:
         """Make folder `name` of the work folder, unless it is there from before; returns it.
 
         `make(folder)` gets a folder under another name, renamed when it returns; killed, it gets the same one again
         with what was left there (`train_sft` and `train_gspo` then go on from their checkpoints). What it added to
-        `self.cost`, and the time it took, is remembered with it.
+        `self.cost`, and the time it took, is remembered with it. shared: other systems of the run that ask for the same
+        name get the same folder (each with the whole cost).
         """
-        final, work = self.context.folder / name, self.context.folder / f".{name}.work"
+        folder = self.context.shared if shared else self.context.folder
+        final, work = folder / name, folder / f".{name}.work"
         if not final.is_dir():
             work.mkdir(parents=True, exist_ok=True)
-            before, started, cpu = Cost(**asdict(self.cost)), time.monotonic(), time.process_time()
+            before, started, cpu = replace(self.cost), time.monotonic(), time.process_time()
             make(work)
             spent = Cost.difference(self.cost, before)
             spent.seconds, spent.cpu_seconds = time.monotonic() - started, time.process_time() - cpu

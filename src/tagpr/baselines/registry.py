@@ -17,15 +17,34 @@ from tagpr.baselines.protocol import System
 from tagpr.errors import RecipeError
 from tagpr.settings import Settings
 
+SANITY = ("majority", "user-majority", "last-label", "nearest-neighbour", "lead-sentence")
+"""Rows without a model, which no paper shows."""
 SYSTEMS: dict[str, str] = {
+    "majority": "simple:Majority",
+    "user-majority": "simple:UserMajority",
+    "last-label": "simple:LastLabel",
+    "nearest-neighbour": "simple:NearestNeighbour",
+    "lead-sentence": "simple:LeadSentence",
     "zero-shot": "prompted:ZeroShot",
     "zero-shot-r": "prompted:ZeroShotR",
     "rag": "prompted:RAG",
     "rag-r": "prompted:RAGR",
+    "pag": "pag:PAG",
+    "pag-r": "pag:PAGR",
+    "sft": "finetuned:SFT",
+    "sft-r": "finetuned:SFTR",
+    "sft-ind": "finetuned:SFTInd",
+    "sft-ind-r": "finetuned:SFTIndR",
     "pplug": "pplug:PPlug",
     "hydra-adapter": "hydra_adapter:HydraAdapter",
     "r2p": "r2p:R2P",
     "prlm": "prlm:PrLM",
+    "w/o-rl": "variants:WithoutRL",
+    "w/o-sft": "variants:WithoutSFT",
+    "w/o-tag": "variants:WithoutTag",
+    "w/o-reward": "variants:WithoutReward",
+    "w/o-exploratory": "variants:WithoutExploratory",
+    "tagpr": "variants:TagPR",
 }
 """Name -> `module:Class` in this folder, in the order of the paper's table."""
 
@@ -44,6 +63,10 @@ def load_system(spec: str, folder: Path = Path()) -> type[System]:
     if place is not None:
         module_name, _, class_name = place.partition(":")
         return getattr(importlib.import_module(f"tagpr.baselines.{module_name}"), class_name)
+    if spec.startswith("api:") and len(spec) > 4:
+        from tagpr.baselines.api import API
+
+        return type("API", (API,), {"model": spec[4:]})
     module_name, colon, class_name = spec.rpartition(":")
     if not colon:
         near = difflib.get_close_matches(spec, SYSTEMS, n=1, cutoff=0.5)

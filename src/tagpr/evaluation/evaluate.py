@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tagpr.chains.vocabulary import Vocabulary
+from tagpr.baselines.protocol import Context
+from tagpr.baselines.registry import SANITY, load_system
+from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.evaluation.answerer import Answerer
 from tagpr.evaluation.predict import Progress, model_key, predict
 from tagpr.evaluation.predictions import Prediction
 from tagpr.evaluation.questions import ask, with_other_history
-from tagpr.evaluation.sanity import sanity_answers
 from tagpr.evaluation.scoring import OTHER_HISTORY, score_task
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.files import write_json
@@ -87,3 +88,15 @@ def evaluate_systems(
     }
     write_json(out / "metrics.json", metrics)
     return metrics
+
+
+def sanity_answers(task: Task, train: Sequence[Example], heldout: Sequence[Example]) -> dict[str, list[str]]:
+    """Answers to `heldout` of the systems that need no model, by row name, as far as they cover the task."""
+    context = Context(Path(), {task.name: task}, Path(), load_vocabulary())
+    rows = {}
+    for name in SANITY:
+        system = load_system(name)(context)
+        if system.covers(task):
+            system.fit(train)
+            rows[name] = system.predict(heldout)
+    return rows

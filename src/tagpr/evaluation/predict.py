@@ -1,29 +1,24 @@
 """Answer questions with a model, quickly and so that a kill costs at most one chunk.
 
-Questions are sorted by length and split into chunks whose composition depends on the questions alone, so a resumed run
-batches, and hence answers, exactly as an undisturbed one. Each finished chunk is one file beside the target, written
-atomically; several processes can share the chunks (`shard`); whoever finds all of them complete joins them.
-Decoding is `tagpr.llm.generation`'s; scores are `tagpr.tasks.metrics`'.
+Saving and sharing chunks is `tagpr.evaluation.chunks`', decoding `tagpr.llm.generation`'s.
 """
 
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tagpr.chains.vocabulary import Vocabulary
-from tagpr.evaluation.predictions import Prediction, judge, read_predictions, write_predictions
+from tagpr.evaluation.chunks import Progress, in_chunks
+from tagpr.evaluation.predictions import Prediction, judge
 from tagpr.evaluation.questions import Question
 from tagpr.evaluation.settings import EvaluationSettings
-from tagpr.files import write_text
 from tagpr.tasks.types import Task
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[int, int, str], None]
 Generate = Callable[[list[list[int]], Progress], list[Any]]
 """Prompts in ids, progress -> one `tagpr.llm.generation.Completion` a prompt."""
 
@@ -40,56 +35,31 @@ def predict(
     shard: tuple[int, int] = (0, 1),
     progress: Progress | None = None,
 ) -> list[Prediction]:
-    """Answer `questions` and write `out` (JSONL, one Prediction a row, in the order of the questions).
+    """Answer `questions`, the longest first, and write `out` (JSONL, one Prediction a row, in the questions' order).
 
     key: says which model and decoding settings answer; parts made with another key are not used.
     shard: (i, n) answers every n-th chunk; with n > 1 the list is empty until the last process has finished.
     Rows already on disk are kept, if they were made from the same questions with the same key.
     """
-    if is_complete(out, task, questions, chunk, key):
-        return read_predictions(out)
-    fingerprint = _fingerprint(task, questions, chunk, key)
-    parts = out.with_name(f".{out.stem}-{fingerprint}.parts")
-    order = sorted(range(len(questions)), key=lambda i: (-len(questions[i].prompt_ids), i))
-    chunks = [order[i : i + chunk] for i in range(0, len(order), chunk)]
-    mine = [number for number in range(len(chunks)) if number % shard[1] == shard[0]]
-    done, total = 0, sum(len(chunks[number]) for number in mine)
 
-    def report(part: int, _: int = 0, note: str = "") -> None:
-        if progress is not None:
-            progress(min(total, done + part), total, note)
+    def answer(picked: list[int], report: Progress) -> list[Prediction]:
+        asked = [questions[i] for i in picked]
+        completions = generate([list(question.prompt_ids) for question in asked], report)
+        return [
+            _row(task, question, completion, tokenizer, vocabulary)
+            for question, completion in zip(asked, completions, strict=True)
+        ]
 
-    for number in mine:
-        part = parts / f"{number:05d}.jsonl"
-        if not part.is_file():
-            picked = [questions[i] for i in chunks[number]]
-            completions = generate([list(question.prompt_ids) for question in picked], report)
-            rows = [
-                _row(task, question, completion, tokenizer, vocabulary)
-                for question, completion in zip(picked, completions, strict=True)
-            ]
-            write_predictions(part, rows)
-        done += len(chunks[number])
-        report(0)
-    if not all((parts / f"{number:05d}.jsonl").is_file() for number in range(len(chunks))):
-        return []
-    by_id = {row.id: row for number in range(len(chunks)) for row in read_predictions(parts / f"{number:05d}.jsonl")}
-    rows = [by_id[question.example.id] for question in questions]
-    write_predictions(out, rows)
-    write_text(_origin(out), fingerprint + "\n")
-    shutil.rmtree(parts)
-    return rows
-
-
-def is_complete(out: Path, task: Task, questions: Sequence[Question], chunk: int, key: str) -> bool:
-    """Does `out` hold the answers to exactly these questions, so that no model has to be loaded?"""
-    origin = _origin(out)
-    return out.is_file() and origin.is_file() and origin.read_text() == _fingerprint(task, questions, chunk, key) + "\n"
-
-
-def _origin(out: Path) -> Path:
-    """Where the fingerprint stands of what a predictions file was made from."""
-    return out.with_name(f".{out.stem}.made-from")
+    return in_chunks(
+        [question.example.id for question in questions],
+        sorted(range(len(questions)), key=lambda i: (-len(questions[i].prompt_ids), i)),
+        chunk,
+        answer,
+        out,
+        _fingerprint(task, questions, chunk, key),
+        shard,
+        progress,
+    )
 
 
 def _row(task: Task, question: Question, completion: Any, tokenizer: Any, vocabulary: Vocabulary) -> Prediction:

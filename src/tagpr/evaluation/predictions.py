@@ -31,7 +31,7 @@ class Prediction:
     tags: tuple[str, ...]  # tags of the chain in order
     tokens: int  # tokens of the whole completion
     chain_tokens: int  # tokens up to and with the chain's end; 0 where there is no chain
-    finished: bool  # the model ended by itself
+    finished: bool | None  # the model ended by itself; None where the system does not tell
     entries: tuple[str, ...] = ()  # ids of the history items shown
     history: str = "own"  # whose history was shown: own, none, other:USER, or exchanged (own, labels exchanged)
     think_prefilled: bool = False  # the chat template had already written <think>

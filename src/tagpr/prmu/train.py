@@ -72,6 +72,7 @@ def train_prmu(
         for g in group_pairs(kept)
     ]
     trainer = _trainer(model, groups, users, settings, out, seed, tokenizer, progress)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad) if settings.epochs else 0
     checkpoint = last_checkpoint(out / "checkpoints")
     if settings.epochs:
         if checkpoint:
@@ -89,6 +90,8 @@ def train_prmu(
         "dropped_overlong": overlong,
         "prompts": len(groups),
         "users": len(users),
+        "trained_parameters": trained,
+        "trained_tokens": round(settings.epochs * sum(group.tokens for group in groups)),
         "steps": trainer.state.global_step,
         "processes": trainer.accelerator.num_processes,
         "loss": log[-1]["loss"] if log else None,

@@ -38,16 +38,19 @@ def build_prompt(
     settings: PromptSettings,
     count_tokens: Callable[[str], int],
     tags: Sequence[str],
+    summary: str = "",
 ) -> Prompt:
     """The prompt of `example` with the history `entries` (best first).
 
-    `count_tokens` counts the tokens of a text without special tokens; `tags` are the names of the vocabulary. Raises
+    `count_tokens` counts the tokens of a text without special tokens; `tags` are the names of the vocabulary: without
+    any, the prompt asks for the answer alone. `summary` (of the history, already inert) stands before it. Raises
     RecipeError where a template fails or the budget cannot even hold the instruction.
     """
     if settings.style == "official":
         shown = [_inert(entry.fields) for entry in entries]
-        text = official_prompt(task.name, neutralise(example.input), shown, settings.max_tokens, count_tokens)
-        return Prompt([{"role": "user", "content": text}], tuple(entries))
+        room = settings.max_tokens - (count_tokens(summary) if summary else 0)
+        text = official_prompt(task.name, neutralise(example.input), shown, room, count_tokens)
+        return Prompt([{"role": "user", "content": f"{summary}\n{text}" if summary else text}], tuple(entries))
     system_source, user_source = prompt_templates(settings.templates)
     system = render(system_source, {"task": task, "tags": list(tags)}).strip()
     room = settings.max_tokens - count_tokens(system)
@@ -59,7 +62,8 @@ def build_prompt(
         shown = [render(task.entry, _inert(values)) for values in fields]
         values = _inert(question)
         asked = render(task.question, values)
-        return render(user_source, {"task": task, "entries": shown, "question": asked}).strip()
+        values = {"task": task, "summary": summary, "entries": shown, "question": asked}
+        return render(user_source, values).strip()
 
     user = user_text()
     # Each round removes at least the surplus it measured, in characters, so few rounds are needed.

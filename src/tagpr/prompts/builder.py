@@ -1,5 +1,6 @@
 """`PromptBuilder`: choosing history, wording and tokenising in one object, with the same settings for every stage."""
 
+from collections.abc import Callable
 from typing import Any
 
 from tagpr.profiles import choose
@@ -17,6 +18,8 @@ class PromptBuilder:
         self, tokenizer: Any, profile: ProfileSettings, prompt: PromptSettings, tags: tuple[str, ...], seed: int
     ) -> None:
         self.tokenizer, self.profile, self.prompt, self.tags, self.seed = tokenizer, profile, prompt, tags, seed
+        self.summary: Callable[[Task, Example], str] = lambda task, example: ""
+        """A summary of an example's history, shown before it where there is one."""
         self._built: dict[tuple[str, str, bool], tuple[Example, Prompt]] = {}
 
     def count_tokens(self, text: str) -> int:
@@ -29,7 +32,8 @@ class PromptBuilder:
         kept = self._built.get(key)
         if kept is None or kept[0] is not example:  # the same question may come again with another history
             entries = choose(task, example, self.profile, self.seed) if with_profile else ()
-            prompt = build_prompt(task, example, entries, self.prompt, self.count_tokens, self.tags)
+            summary = self.summary(task, example)
+            prompt = build_prompt(task, example, entries, self.prompt, self.count_tokens, self.tags, summary)
             kept = self._built[key] = example, prompt
         return kept[1]
 

@@ -179,6 +179,8 @@ def train_sft(
         "chains": sum(len(group.completion_ids) for group in kept),
         "too_long": too_long,
         "completion_tokens": sum(len(ids) for group in kept for ids in group.completion_ids),
+        "trained_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        "trained_tokens": _tokens_seen(kept, steps * settings.batch_size),
         "steps": trainer.state.global_step,
         "loss": history[-1]["loss"] if history else None,
     }
@@ -193,6 +195,12 @@ def _within(groups: Sequence[ChainGroup], longest: int) -> tuple[list[ChainGroup
         if short:
             kept.append(ChainGroup(group.prompt_ids, short))
     return kept, left_out
+
+
+def _tokens_seen(groups: Sequence[ChainGroup], examples: int) -> int:
+    """Tokens run through the model in so many examples, at the mean length of a group (its prompt counts once)."""
+    tokens = sum(len(group.prompt_ids) + sum(map(len, group.completion_ids)) for group in groups)
+    return round(tokens / len(groups) * examples)
 
 
 def _processes() -> int:
