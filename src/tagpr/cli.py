@@ -84,6 +84,20 @@ def _with(overrides: list[str] | None, on_error: str | None) -> list[str]:
 
 
 @app.command()
+def compare(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    runs: RunsOption = Path("runs"),
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Every system of the recipe's `systems:` list on the same examples, in the paper's table (docs/baselines.md)."""
+    from tagpr.compare import compare
+
+    compare(recipe, overrides or [], runs, quiet=quiet, as_json=as_json)
+
+
+@app.command()
 def recipes() -> None:
     """List the bundled recipes."""
     from tagpr.recipe import bundled_recipes

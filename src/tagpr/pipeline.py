@@ -129,7 +129,7 @@ class Workspace:
                 "exploratory",
                 ("data", "guided"),
                 part("profile", "prompt", "rewards", "exploratory"),
-                self._exploratory,
+                self.exploratory,
             ),
             Stage(
                 "evaluate",
@@ -221,17 +221,21 @@ class Workspace:
         )
 
     def _guided(self, out: Path, progress: Progress) -> dict[str, Any]:
-        prmu = None
-        if self.recipe.rewards.gamma:
-            from tagpr.prmu.stage import scorer
+        return self.rl("guided", self.folder / "sft" / "model", self.prmu_score(), out, progress)
 
-            prmu = scorer(self.folder / "prmu" / "model", self.tasks, self.train, self.prompts)
-        return self._rl("guided", "sft", prmu, out, progress)
+    def prmu_score(self) -> Any:
+        """The trained reward model's scorer; None where its weight is 0."""
+        if not self.recipe.rewards.gamma:
+            return None
+        from tagpr.prmu.stage import scorer
 
-    def _exploratory(self, out: Path, progress: Progress) -> dict[str, Any]:
-        return self._rl("exploratory", "guided", None, out, progress)
+        return scorer(self.folder / "prmu" / "model", self.tasks, self.train, self.prompts)
 
-    def _rl(self, stage: str, start: str, prmu: Any, out: Path, progress: Progress) -> dict[str, Any]:
+    def exploratory(self, out: Path, progress: Progress) -> dict[str, Any]:
+        return self.rl("exploratory", self.folder / "guided" / "model", None, out, progress)
+
+    def rl(self, stage: str, start: Path, prmu: Any, out: Path, progress: Progress) -> dict[str, Any]:
+        """One RL stage from the checkpoint `start`; `prmu` scores responses in guided RL (None: no such reward)."""
         from tagpr.rewards.composite import CompositeReward
         from tagpr.training.gspo import train_gspo
         from tagpr.training.rollout import keep_out
@@ -253,7 +257,7 @@ class Workspace:
         rows, watched = keep_out(rows, settings.heldout_prompts, recipe.seed)
         sft = self.folder / "sft" / "model"
         return train_gspo(
-            *(self.folder / start / "model", rows, reward, settings, out, recipe.seed, progress, watched),
+            *(start, rows, reward, settings, out, recipe.seed, progress, watched),
             reference=sft if sft.is_dir() else None,
             trackers=self.folder / "trackers",
         )

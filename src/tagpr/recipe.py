@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
+from tagpr.baselines.settings import SystemSettings
 from tagpr.chains.settings import ChainSettings
 from tagpr.data.settings import DataSettings
 from tagpr.errors import RecipeError
@@ -54,7 +55,9 @@ class Recipe(Settings):
     exploratory: GSPOSettings = GSPOSettings()
     """Stage 3: exploratory RL with the foundation reward (eq. 11)."""
     evaluate: EvaluationSettings = EvaluationSettings()
-    """Systems compared on the held-out examples."""
+    """Stages of the run compared on the held-out examples, and how answers are drawn."""
+    systems: tuple[SystemSettings, ...] = ()
+    """Rows of `tagpr compare`: names, or mappings `{system: NAME, label: ROW, option: value}`."""
 
 
 def bundled_recipes() -> list[str]:

@@ -100,7 +100,7 @@ def run_stage(run: Path, stage: Stage, seed: int, progress: Progress) -> tuple[d
                 torn.unlink()
         if resumed:
             logger.info("%s: continuing where it was stopped", stage.name)
-        started, reset = time.monotonic(), _reset_peak_memory()
+        started, cpu, reset = time.monotonic(), time.process_time(), _reset_peak_memory()
         figures = stage.make(work, progress)
         shutil.rmtree(work / "checkpoints", ignore_errors=True)
         write_json(
@@ -117,6 +117,7 @@ def run_stage(run: Path, stage: Stage, seed: int, progress: Progress) -> tuple[d
                 "measured": {
                     "date": datetime.now(UTC).isoformat(timespec="seconds"),
                     "seconds": round(time.monotonic() - started, 1),
+                    "cpu_seconds": round(time.process_time() - cpu, 1),
                     "peak_memory_mib": _peak_memory_mib() if reset else None,
                     "resumed": resumed,
                 },

@@ -19,6 +19,8 @@ from tagpr.tasks.types import Example
 class SFT(Prompted):
     """One model for all tasks."""
 
+    depends = ("sft",)
+
     def fit(self, train: Sequence[Example]) -> None:
         """Train what is missing."""
         self.models: dict[str, Path] = {}
@@ -68,6 +70,7 @@ class SFTR(SFT):
     """One model for all tasks, trained on the chains of stage 0."""
 
     reasons = True
+    depends = ("chains", "sft")
 
     def completions(self, train: Sequence[Example]) -> Mapping[tuple[str, str], Sequence[str]]:
         """The kept chains."""

@@ -97,16 +97,13 @@ class Context:
     sft: SFTSettings = field(default_factory=SFTSettings)
     """The recipe's fine-tuning settings."""
     seed: int = 0
+    shared: Path = Path()
+    """Folder of what several systems of a run make alike (`System.once(..., shared=True)`)."""
     progress: Progress = field(default=lambda done, total, note="": None)
     chains: Callable[[], Mapping[tuple[str, str], Sequence[str]]] | None = None
     """Gives the kept chains of stage 0 (completions by task name and example id), making them if need be."""
     trained: Callable[[str], tuple[Path, Cost]] | None = None
     """Gives checkpoint folder and cost of a TagPR variant (`tagpr`, `w/o-rl`, ...), training what is missing."""
-
-    @property
-    def shared(self) -> Path:
-        """Folder of what several systems of a run make alike (`System.once(..., shared=True)`)."""
-        return self.folder.parent / "shared"
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -135,6 +132,8 @@ class System(ABC):
 
     reasons: ClassVar[bool] = False
     """Writes a reasoning step before the answer (the table's column R)."""
+    depends: ClassVar[tuple[str, ...]] = ()
+    """Blocks of the recipe, besides model, data, profile, prompt and seed, whose change makes `fit` run anew."""
     Options: ClassVar[type[Settings]] = NoOptions
     """Settings a recipe may give: `systems: [{system: NAME, key: value}]`."""
 

@@ -37,49 +37,74 @@ def score_task(
 
     Raises RunError where they do not.
     """
-    settings = settings or EvaluationSettings()
-    systems = list(predictions)
-    first = predictions[systems[0]]
-    for name in systems:
-        if [row.id for row in predictions[name]] != [row.id for row in first]:
-            raise RunError(f"predictions of '{name}' and '{systems[0]}' on {task.name} are about different examples")
-    targets = [row.target for row in first]
-    statistics = {name: _system_statistics(task, rows, targets) for name, rows in predictions.items()}
-    sanity_statistics = {name: task_statistics(task, row, targets) for name, row in (sanity or {}).items()}
-    users = [row.user_id for row in first]
-    everyone = {**statistics, **sanity_statistics}
-    samples = _resampled(everyone, users, settings.resamples, seed)
-    points = {name: values(columns) for name, columns in everyone.items()}
+    scores = Scores(task, predictions, sanity or {}, settings or EvaluationSettings(), seed)
+    pairs = [(a, b) for a, b in PAIRS if a in predictions and b in predictions]
+    pairs += [("final", row) for row in sanity or {} if "final" in predictions]
+    return {
+        **scores.about(),
+        "systems": {name: scores.points[name] for name in predictions},
+        "intervals": {name: scores.intervals(name) for name in scores.points},
+        "difference_to_base": {
+            name: scores.difference(name, "base") for name in predictions if name != "base" and "base" in predictions
+        },
+        "differences": {f"{a} - {b}": scores.difference(a, b) for a, b in pairs},
+        "sanity": {name: scores.points[name] for name in sanity or {}},
+    }
 
-    def difference(a: str, b: str) -> dict[str, dict[str, float]]:
+
+class Scores:
+    """Every metric of several systems on the same examples: `points`, and all on the same resamples of users."""
+
+    def __init__(
+        self,
+        task: Task,
+        predictions: Mapping[str, Sequence[Prediction]],
+        answers: Mapping[str, Sequence[str]],
+        settings: EvaluationSettings,
+        seed: int,
+    ) -> None:
+        """answers: further systems by their bare answers. Raises RunError where systems answered other examples."""
+        first_name = next(iter(predictions))
+        first = predictions[first_name]
+        for name, rows in predictions.items():
+            if [row.id for row in rows] != [row.id for row in first]:
+                raise RunError(
+                    f"predictions of '{name}' and '{first_name}' on {task.name} are about different examples"
+                )
+        targets, self.users = [row.target for row in first], [row.user_id for row in first]
+        statistics = {name: _system_statistics(task, rows, targets) for name, rows in predictions.items()}
+        statistics |= {name: task_statistics(task, row, targets) for name, row in answers.items()}
+        self.task, self.level = task, settings.level
+        self.points = {name: values(columns) for name, columns in statistics.items()}
+        self.samples = _resampled(statistics, self.users, settings.resamples, seed)
+
+    def about(self) -> dict[str, Any]:
+        """What the scores are of: number of examples and users, main metric, kind of task."""
+        users = self.users
+        return {
+            "n": len(users),
+            "users": len(set(users)),
+            "metric": self.task.metrics[0],
+            "kind": str(self.task.kind),
+        }
+
+    def intervals(self, name: str) -> dict[str, dict[str, float]]:
+        """Each metric of a system with its interval."""
+        return {
+            metric: percentile_interval(self.points[name][metric], sample, self.level).as_dict()
+            for metric, sample in self.samples[name].items()
+        }
+
+    def difference(self, a: str, b: str) -> dict[str, dict[str, float]]:
+        """Each metric of `a` minus that of `b`, with the paired interval."""
+        points, samples = self.points, self.samples
         return {
             metric: percentile_interval(
-                points[a][metric] - points[b][metric], samples[a][metric] - samples[b][metric], settings.level
+                points[a][metric] - points[b][metric], samples[a][metric] - samples[b][metric], self.level
             ).as_dict()
             for metric in points[a]
             if metric in points[b]
         }
-
-    pairs = [(a, b) for a, b in PAIRS if a in statistics and b in statistics]
-    pairs += [("final", row) for row in sanity_statistics if "final" in statistics]
-    return {
-        "n": len(first),
-        "users": len(set(users)),
-        "metric": task.metrics[0],
-        "kind": str(task.kind),
-        "systems": {name: points[name] for name in statistics},
-        "intervals": {
-            name: {
-                m: percentile_interval(points[name][m], s, settings.level).as_dict() for m, s in samples[name].items()
-            }
-            for name in everyone
-        },
-        "difference_to_base": {
-            name: difference(name, "base") for name in statistics if name != "base" and "base" in statistics
-        },
-        "differences": {f"{a} - {b}": difference(a, b) for a, b in pairs},
-        "sanity": {name: points[name] for name in sanity_statistics},
-    }
 
 
 def _system_statistics(task: Task, rows: Sequence[Prediction], targets: Sequence[str]) -> dict[str, Statistic]:

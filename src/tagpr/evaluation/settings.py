@@ -21,6 +21,8 @@ class EvaluationSettings(Settings):
     """Examples per task, the first ones of the held-out file; null takes all."""
     max_new_tokens: int = Field(256, ge=1)
     """Longest completion, in tokens; a longer one is cut and has no answer."""
+    answer_tokens: int = Field(64, ge=1)
+    """Longest completion of a compared system that answers without reasoning."""
     temperature: float = Field(0.0, ge=0)
     """0 is greedy, which the reported figures use."""
     rows: int = Field(64, ge=1)

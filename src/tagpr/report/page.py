@@ -20,6 +20,7 @@ from tagpr.report.cases import pack_cases
 from tagpr.report.figures import Figure, chain_figures, funnel_figure, result_figures, save_figures, training_figures
 from tagpr.report.reading import RunData, read_run
 from tagpr.report.summary import costs, label, minutes, show, verdicts
+from tagpr.report.systems import systems_section
 
 
 def write_report(run: Path, out: Path) -> Path:
@@ -66,6 +67,7 @@ def render(data: RunData, figures: list[Figure]) -> str:
         peak=max((memory for _, _, memory in stages if memory), default=None),
         tables=[_table(name, block) for name, block in data.metrics.get("tasks", {}).items()],
         sections=_by_section(figures),
+        systems=systems_section(data.comparison),
         diagnosis=_diagnosis(data.diagnosis) if data.diagnosis else None,
         versions=next((m["versions"] for m in data.manifests.values() if m.get("versions")), {}),
         cases=pack_cases(data, system),

@@ -37,6 +37,7 @@ class RunData:
     manifests: dict[str, dict[str, Any]]  # by stage
     vocabulary: list[tuple[str, str]]  # (name, definition)
     analyses: dict[str, Any] = field(default_factory=dict)  # analyses.json and sweep tables
+    comparison: dict[str, Any] = field(default_factory=dict)  # compare.json
 
     @property
     def systems(self) -> list[str]:
@@ -75,6 +76,7 @@ def read_run(run: Path) -> RunData:
         manifests={stage: _optional(run / stage / "manifest.json", read_json, {}) for stage in STAGES},
         vocabulary=_vocabulary(run / "chains" / "vocabulary.yaml"),
         analyses=_optional(run / "analyses" / "analyses.json", read_json, {}),
+        comparison=_optional(run / "compare" / "compare.json", read_json, {}),
     )
 
 

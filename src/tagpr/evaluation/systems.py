@@ -1,0 +1,215 @@
+"""Run one system: fit it, let it answer the held-out examples, keep everything; a failure becomes a row that says why.
+
+    FOLDER/made-from.json            what the system was fitted from; another content starts it anew
+    FOLDER/work/                     the system's own (models, features)
+    FOLDER/fit.json                  the cost of fitting, once it is done
+    FOLDER/predictions/TASK.jsonl    one row an example
+    FOLDER/official/TASK.json        the same in LaMP's output format
+    FOLDER/failure.txt               the traceback of the last failure
+
+What is there is not made again. Targets are taken away before a system sees an example.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tagpr.baselines.protocol import Context, Cost, System
+from tagpr.errors import RunError, TagPRError
+from tagpr.evaluation.chunks import Progress, in_chunks, is_complete
+from tagpr.evaluation.official import write_official
+from tagpr.evaluation.predictions import Prediction, judge
+from tagpr.files import read_json, write_json, write_text
+from tagpr.llm.memory import give_back_memory
+from tagpr.tasks.types import Example, Task
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class SystemRun:
+    """What came of one system."""
+
+    name: str
+    system: str
+    reasons: bool
+    predictions: dict[str, list[Prediction]] = field(default_factory=dict)  # by task, complete ones only
+    fit: Cost = field(default_factory=Cost)
+    answer: dict[str, Cost] = field(default_factory=dict)  # by task
+    notes: dict[str, dict[str, int]] = field(default_factory=dict)  # by task
+    failure: str = ""  # one line; "" where all went well
+
+
+class SystemRunner:
+    """Runs systems on the same examples, one folder each under `out`."""
+
+    def __init__(
+        self,
+        out: Path,
+        context: Context,
+        data: Mapping[str, tuple[Task, Sequence[Example], Sequence[Example]]],
+        blocks: Mapping[str, Any],
+        common: Mapping[str, Any],
+        chunk: int,
+        progress: Progress,
+    ) -> None:
+        """context: a template whose `folder` and `progress` are filled in per system. data: (task, training examples,
+        held-out examples) by task. blocks: the recipe's, JSON-able, by name; common: what every fit depends on."""
+        self.out, self.context, self.data = out, context, data
+        self.blocks, self.common, self.chunk, self.progress = blocks, common, chunk, progress
+
+    def run(self, name: str, spec: str, kind: type[System], options: Any) -> SystemRun:
+        """Fit and ask one system, as far as that is not done. Never raises for what goes wrong inside the system."""
+        folder = self.out / _folder_name(name)
+        depends = {block: self.blocks[block] for block in kind.depends}
+        made_from = {"common": self.common, "depends": depends, "system": spec, "source": _source(kind)}
+        made_from["options"] = options.model_dump(mode="json")
+        digest = _digest(made_from)
+        if folder.is_dir() and _read(folder / "made-from.json") != made_from:
+            shutil.rmtree(folder)
+        write_json(folder / "made-from.json", made_from)
+        (folder / "failure.txt").unlink(missing_ok=True)
+        context = replace(
+            self.context,
+            folder=folder / "work",
+            shared=self.out / "shared" / _digest({"common": self.common, "depends": depends})[:12],
+            progress=lambda done, total, note="": self.progress(done, total, f"{name} {note}".strip()),
+        )
+        found = SystemRun(name, spec, getattr(options, "reasons", kind.reasons))
+        try:
+            self._run(found, folder, kind, options, context, digest)
+        except Exception as error:  # whatever a system does, the others stand
+            found.failure = one_line(error)
+            write_text(folder / "failure.txt", traceback.format_exc())
+            logger.info("%s failed: %s (%s)", name, found.failure, folder / "failure.txt")
+        give_back_memory()
+        return found
+
+    def _run(
+        self, found: SystemRun, folder: Path, kind: type[System], options: Any, context: Context, digest: str
+    ) -> None:
+        jobs = {name: (folder / "predictions" / f"{name}.jsonl", self._made_from(name, digest)) for name in self.data}
+        for path in (context.folder, context.shared):
+            path.mkdir(parents=True, exist_ok=True)
+        system = kind(context, options)
+        jobs = {name: job for name, job in jobs.items() if system.covers(self.data[name][0])}
+        fitted = folder / "fit.json"
+        if not fitted.is_file() or not all(is_complete(*job) for job in jobs.values()):
+            self._fit(system, fitted)
+        found.fit = Cost(**read_json(fitted))
+        for name, (path, made_from) in jobs.items():
+            task, _, heldout = self.data[name]
+            rows = in_chunks(
+                [example.id for example in heldout],
+                range(len(heldout)),
+                self.chunk,
+                lambda picked, report, task=task, heldout=heldout: self._answer(
+                    system, task, [heldout[i] for i in picked], report
+                ),
+                path,
+                made_from,
+                progress=lambda done, total, note, name=name: context.progress(done, total, name),
+            )
+            cost, notes = Cost(), Counter[str]()
+            for row in rows:
+                cost.add(Cost(**row.extra.get("cost", {})))
+                notes.update(row.extra.get("notes", {}))
+            write_official(folder / "official", task, rows)
+            found.predictions[name], found.answer[name], found.notes[name] = rows, cost, dict(notes)
+
+    def _fit(self, system: System, fitted: Path) -> None:
+        train = [example for _, train, _ in self.data.values() for example in train]
+        cost, _ = _timed(system, lambda: system.fit(train))
+        if not fitted.is_file():
+            write_json(fitted, asdict(cost))
+
+    def _answer(self, system: System, task: Task, examples: list[Example], report: Progress) -> list[Prediction]:
+        """Predictions of one chunk; the first row carries what the chunk cost and the system's notes about it."""
+        asked = [replace(example, target=None) for example in examples]
+        system.notes.clear()
+        cost, texts = _timed(system, lambda: system.predict(asked))
+        if len(texts) != len(asked):
+            raise RunError(f"predict returned {len(texts)} answers for {len(asked)} examples; it must return one each")
+        rows = [self._row(task, example, text) for example, text in zip(examples, texts, strict=True)]
+        extra: dict[str, Any] = {"cost": asdict(cost)}
+        if system.notes:
+            extra["notes"] = dict(system.notes)
+        rows[0] = replace(rows[0], extra=extra)
+        return rows
+
+    def _row(self, task: Task, example: Example, text: str) -> Prediction:
+        tokenizer = self.context.tokenizer
+
+        def count(part: str) -> int:
+            return len(tokenizer(part, add_special_tokens=False)["input_ids"]) if part else 0
+
+        end = text.rfind("</think>")
+        chain = text[: end + len("</think>")] if end >= 0 else text if text.lstrip().startswith("<") else ""
+        return Prediction(
+            id=example.id,
+            user_id=example.user_id,
+            completion=text,
+            target=example.target or "",
+            tokens=count(text),
+            chain_tokens=count(chain),
+            finished=None,
+            **judge(task, text, example.target or "", self.context.vocabulary),
+        )
+
+    def _made_from(self, name: str, digest: str) -> str:
+        task, _, heldout = self.data[name]
+        value = [digest, task.model_dump(mode="json"), asdict(self.context.decoding), self.chunk]
+        return _digest([*value, *[[example.id, example.input, example.target] for example in heldout]])[:12]
+
+
+def _timed(system: System, work: Callable[[], Any]) -> tuple[Cost, Any]:
+    """What a piece of a system's work cost, time included, and its result."""
+    before, started, cpu = replace(system.cost), time.monotonic(), time.process_time()
+    result = work()
+    cost = Cost.difference(system.cost, before)
+    cost.seconds += time.monotonic() - started
+    cost.cpu_seconds += time.process_time() - cpu
+    return cost, result
+
+
+def one_line(error: BaseException) -> str:
+    """Why something failed, in one line."""
+    text = " ".join(str(error).split())[:300]
+    return text if isinstance(error, TagPRError) and text else f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
+def _folder_name(name: str) -> str:
+    """A row's name as a folder name; names that differ stay different."""
+    safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in name.replace("w/o", "without"))
+    return safe if safe == name or name.startswith("w/o-") else f"{safe}-{_digest(name)[:6]}"
+
+
+def _source(kind: type[System]) -> str:
+    """The digest of a system's own file where it is not part of the package (whose version counts)."""
+    import inspect
+
+    if kind.__module__.startswith("tagpr."):
+        return ""
+    try:
+        return hashlib.sha256(inspect.getsource(inspect.getmodule(kind) or kind).encode()).hexdigest()
+    except (OSError, TypeError):
+        return ""
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()
+
+
+def _read(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except (OSError, ValueError):
+        return None
