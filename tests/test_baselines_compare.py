@@ -1,0 +1,302 @@
+"""`tagpr compare`: failures, resuming, own systems, tables, published figures, the official format."""
+
+import csv
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from chains_server import running_server
+from tagpr.baselines.protocol import Cost
+from tagpr.baselines.registry import load_system, read_options
+from tagpr.baselines.settings import SystemSettings
+from tagpr.compare import compare
+from tagpr.data.lamp import read_golds
+from tagpr.errors import RecipeError
+from tagpr.evaluation.comparison import compare_systems
+from tagpr.evaluation.official import write_official
+from tagpr.evaluation.paper_table import latex_escape, paper_table, to_csv, to_latex, to_markdown
+from tagpr.evaluation.predictions import Prediction, read_predictions
+from tagpr.evaluation.published import impossible, published
+from tagpr.evaluation.settings import EvaluationSettings
+from tagpr.evaluation.systems import SystemRun
+from tagpr.evaluation.task_table import task_tables
+from tagpr.tasks import load_task
+from tagpr.tasks.metrics import score_one
+
+OWN = '''
+"""Answers with the last word of the question; counts its calls in a file."""
+
+from pathlib import Path
+
+from tagpr.baselines import System
+
+
+class LastWord(System):
+    def fit(self, train):
+        assert train and train[0].target
+        self.once("table", lambda out: (out / "seen").write_text(str(len(train))))
+        with open(self.context.folder.parent.parent / "calls", "a") as stream:
+            stream.write("fit\\n")
+
+    def predict(self, examples):
+        assert all(example.target is None for example in examples)
+        with open(self.context.folder.parent.parent / "calls", "a") as stream:
+            stream.write("predict\\n")
+        return [example.input.split()[-1] for example in examples]
+
+
+class Broken(System):
+    def fit(self, train):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    def predict(self, examples):
+        return []
+
+
+class Short(System):
+    def predict(self, examples):
+        return ["libs"]
+'''
+
+
+def write_recipe(folder: Path, systems: list, **more) -> Path:
+    (folder / "own.py").write_text(OWN, encoding="utf-8")
+    recipe = {
+        "name": "demo",
+        "model": "random:tiny",
+        "data": {"sources": [{"task": "package-section", "max_train": 20, "max_heldout": 9}]},
+        "profile": {"retriever": "bm25", "k": 2},
+        "prompt": {"max_tokens": 480},
+        "evaluate": {"max_new_tokens": 8, "answer_tokens": 4, "resamples": 200, "chunk": 4},
+        "systems": systems,
+        **more,
+    }
+    path = folder / "demo.yaml"
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare")
+    systems = [
+        "majority",
+        "rag-r",
+        {"system": "own.py:LastWord", "label": "last_word & co"},
+        {"system": "own.py:Broken", "label": "broken"},
+        {"system": "own.py:Short", "label": "short"},
+    ]
+    recipe = write_recipe(folder, systems)
+    return recipe, folder / "runs", compare(str(recipe), runs=folder / "runs", quiet=True)
+
+
+def test_every_system_has_a_row_and_failures_say_why(compared):
+    _, runs, comparison = compared
+    by_name = {about["name"]: about for about in comparison["systems"]}
+    assert by_name["broken"]["failure"] == "RuntimeError: CUDA out of memory. Tried to allocate 2 GiB"
+    assert "1 answers for 4 examples" in by_name["short"]["failure"]
+    assert not any(by_name[name]["failure"] for name in ("majority", "rag-r", "last_word & co"))
+    block = comparison["tasks"]["package-section"]
+    assert list(block["systems"]) == ["majority", "rag-r", "last_word & co"] and block["n"] == 9
+    assert set(block["differences"]["rag-r"]) == {"majority", "last_word & co"}
+    folder = runs / "demo" / "compare"
+    table = (folder / "table.md").read_text()
+    assert "| broken | ✗ | failed |" in table and "CUDA out of memory" in table
+    assert "Traceback" in next((folder / "systems").glob("broken*/failure.txt")).read_text()
+    page = (folder / "report" / "index.html").read_text()
+    assert "Every system" in page and "CUDA out of memory" in page and "last_word &amp; co" in page
+
+
+def test_costs_are_kept(compared):
+    _, _, comparison = compared
+    base = next(about for about in comparison["systems"] if about["name"] == "rag-r")
+    assert base["reasons"] and base["cost"]["prompt_tokens"] > 9 * 50 and base["cost"]["seconds"] > 0
+    assert 0 < base["cost"]["completion_tokens"] <= 9 * 8
+    assert base["fit"]["trained_parameters"] == 0
+
+
+def test_done_systems_are_not_run_again_and_a_lost_chunk_is(compared):
+    recipe, runs, comparison = compared
+    systems = runs / "demo" / "compare" / "systems"
+    calls = (systems / "calls").read_text().split()
+    assert calls == ["fit", "predict", "predict", "predict"]
+    again = compare(str(recipe), runs=runs, quiet=True)
+    assert (systems / "calls").read_text().split() == calls
+    assert again["tasks"] == comparison["tasks"]
+    folder = next(systems.glob("last*"))
+    before = (folder / "predictions" / "package-section.jsonl").read_bytes()
+    (folder / "predictions" / "package-section.jsonl").unlink()  # as after a kill while answering
+    compare(str(recipe), runs=runs, quiet=True)
+    assert (systems / "calls").read_text().split() == [*calls, "fit", "predict", "predict", "predict"]
+
+    def without_times(data: bytes):
+        return re.sub(rb'"(cpu_)?seconds": [\d.e-]+', b"", data)
+
+    assert without_times((folder / "predictions" / "package-section.jsonl").read_bytes()) == without_times(before)
+
+
+def test_a_change_of_ones_own_file_starts_the_system_anew(compared):
+    recipe, runs, _ = compared
+    own = recipe.parent / "own.py"
+    text = own.read_text()
+    try:
+        own.write_text(text.replace("split()[-1]", "split()[0]"))
+        compare(str(recipe), runs=runs, quiet=True)
+        rows = read_predictions(next((runs / "demo/compare/systems").glob("last*/predictions/package-section.jsonl")))
+        held = [
+            json.loads(line) for line in (runs / "demo/data/package-section/heldout.jsonl").read_text().splitlines()
+        ]
+        first_words = {row["id"]: row["input"].split()[0] for row in held}
+        assert all(row.completion == first_words[row.id] for row in rows)
+    finally:
+        own.write_text(text)
+        compare(str(recipe), runs=runs, quiet=True)
+
+
+def test_predictions_stand_in_the_official_format(compared):
+    _, runs, _ = compared
+    folder = next((runs / "demo/compare/systems").glob("last*"))
+    official = json.loads((folder / "official" / "package-section.json").read_text())
+    rows = read_predictions(folder / "predictions" / "package-section.jsonl")
+    assert official["task"] == "package-section"
+    assert [gold["id"] for gold in official["golds"]] == [row.id for row in rows]
+    task = load_task("package-section")
+    for gold, row in zip(official["golds"], rows, strict=True):
+        assert score_one(task, gold["output"], row.target) == row.scores
+
+
+def test_official_files_read_back_as_golds(tmp_path):
+    rows = [prediction(str(i), answer, "x") for i, answer in enumerate(["sci-fi", 'it\'s "based" on 書'])]
+    path = write_official(tmp_path, load_task("lamp-2"), rows)
+    assert path.name == "LaMP_2.json" and json.loads(path.read_text())["task"] == "LaMP_2"
+    shutil.copy(path, tmp_path / "dev_outputs.json")
+    (tmp_path / "dev_questions.json").touch()
+    assert read_golds(tmp_path / "dev_questions.json") == {"0": "sci-fi", "1": 'it\'s "based" on 書'}
+
+
+def test_mistakes_in_the_list_are_one_line_and_stop_before_anything_runs(tmp_path):
+    for systems, message in (
+        ([], "systems: the recipe lists none"),
+        (["rag-r", "rag-r"], "'rag-r' stands twice"),
+        (["rag-q"], "no system 'rag-q'"),
+        ([{"system": "pag", "entris": 3}], "pag: unknown option 'entris'; known: writer"),
+        ([{"system": "api:gpt", "base_urk": "x"}], "unknown option 'base_urk'"),
+    ):
+        recipe = write_recipe(tmp_path, systems)
+        with pytest.raises(RecipeError, match=message):
+            compare(str(recipe), runs=tmp_path / "runs", quiet=True)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_endpoint_answers_and_a_dead_one_only_fails_its_row(tmp_path):
+    pytest.importorskip("openai")
+    with running_server(tmp_path, "--log", str(tmp_path / "log")) as url:
+        _ask_endpoints(tmp_path, url, tmp_path / "log")
+
+
+def _ask_endpoints(tmp_path, url, log):
+    options = {"cache": str(tmp_path / "calls.sqlite")}
+    dead = {"base_url": "http://127.0.0.1:9/v1", "calls": {"attempts": 2, "backoff_s": 0.01}}
+    systems = [
+        {"system": "api:some/Model", "base_url": url, "reasons": True, **options},
+        {"system": "api:gone", **dead, **options},
+        "majority",
+    ]
+    recipe = write_recipe(tmp_path, systems)
+    comparison = compare(str(recipe), runs=tmp_path / "runs", quiet=True)
+    rows = {about["name"]: about for about in comparison["systems"]}
+    assert "http://127.0.0.1:9/v1: 4 of 4 calls failed 2 times" in rows["api:gone"]["failure"]
+    assert not rows["majority"]["failure"] and not rows["api:some/Model"]["failure"]
+    assert rows["api:some/Model"]["reasons"] and rows["api:some/Model"]["cost"]["completion_tokens"] == 9 * 20
+    path = next((tmp_path / "runs/demo/compare/systems").glob("api-some*/predictions/package-section.jsonl"))
+    found = read_predictions(path)
+    assert all(row.completion.startswith("<think>\nThe question is about a thing.") for row in found)
+    assert all(row.answer for row in found)
+    asked = log.read_text().count("ask ")
+    shutil.rmtree(tmp_path / "runs" / "demo" / "compare")
+    compare(str(recipe), runs=tmp_path / "runs", quiet=True)
+    assert log.read_text().count("ask ") == asked  # every reply was in the cache
+
+
+def prediction(name: str, answer: str, target: str, task: str = "lamp-2") -> Prediction:
+    scores = score_one(load_task(task), answer, target)
+    return Prediction(name, f"u{name}", answer, answer, target, scores, True, (), (), 1, 0, None)
+
+
+def lamp_comparison():
+    """Ratings: a third system is worse than Base and TagPR, which share the best MAE."""
+    targets = ["1", "2", "3", "4"]
+    answers = {"rag-r": ["1", "2", "3", "3"], "tagpr": ["1", "2", "3", "5"], "own_1": ["5", "5", "5", "1"]}
+    runs = []
+    for name, given in answers.items():
+        rows = [prediction(str(i), a, t, "lamp-3") for i, (a, t) in enumerate(zip(given, targets, strict=True))]
+        system = name if name != "own_1" else "own.py:Own"
+        runs.append(SystemRun(name, system, name != "own_1", {"lamp-3": rows}, answer={"lamp-3": Cost()}))
+    runs.append(SystemRun("zero-shot", "zero-shot", False, failure="endpoint 100% down & out"))
+    return compare_systems({"lamp-3": load_task("lamp-3")}, runs, EvaluationSettings(resamples=100))
+
+
+def test_the_table_marks_best_second_and_published_rows():
+    comparison = lamp_comparison()
+    table = paper_table(comparison)
+    assert [(row.name, row.published) for row in table.rows] == [
+        ("Zero-shot", False), ("Zero-shot, published", True),
+        ("RAG-R (Base)", False), ("RAG-R (Base), published", True),
+        ("own_1", False), ("TagPR", False), ("TagPR, published", True),
+    ]  # fmt: skip
+    ranks = {row.name: [cell.rank for cell in row.cells] for row in table.rows}
+    assert ranks["RAG-R (Base)"] == ranks["TagPR"] == [1, 1] and ranks["own_1"] == [2, 2]
+    assert ranks["TagPR, published"] == [0, 0]  # printed figures compete with nobody
+    markdown = to_markdown(table)
+    assert "| TagPR | ✓ | **0.250** | **0.500** |" in markdown
+    assert "| own\\_1 | ✗ | <u>" in markdown
+    assert (
+        "| TagPR, published | ✓ | 0.218 | 0.263! |" in markdown
+        and "| RAG-R (Base), published | ✓ | 0.291 | 0.645 |" in markdown
+    )
+    assert "| Zero-shot | ✗ | failed |  |" in markdown and "endpoint 100% down & out" in markdown
+    latex = to_latex(table)
+    assert r"TagPR & $\checkmark$ & \textbf{0.250} & \textbf{0.500} \\" in latex
+    assert r"own\_1 & $\times$ & \underline{" in latex and r"endpoint 100\% down \& out" in latex
+    rows = list(csv.DictReader(io.StringIO(to_csv(table))))
+    assert [row["lamp-3 mae"] for row in rows if row["method"] == "TagPR"] == ["0.25"]
+    assert {row["kind"] for row in rows} == {"ours", "published"}
+    assert "− RAG-R (Base), 95%" in task_tables(comparison)
+
+
+def test_latex_prints_hostile_names_as_they_stand():
+    assert latex_escape(r"a_b%{\x}~^$#&") == r"a\_b\%\{\textbackslash{}x\}\textasciitilde{}\textasciicircum{}\$\#\&"
+
+
+def test_published_figures_are_whole_and_the_impossible_ones_are_flagged():
+    systems = published()["systems"]
+    assert len(systems) == 23 and all(sum(map(len, by_task.values())) == 12 for by_task in systems.values())
+    assert systems["sft-r"] == systems["w/o-rl"]
+    flagged = {name for name, by_task in systems.items() if impossible(by_task["lamp-3"])}
+    assert flagged == {"tagpr", "w/o-reward"}
+
+
+def test_the_documented_system_of_ones_own_runs(tmp_path):
+    page = (Path(__file__).parent.parent / "docs" / "baselines.md").read_text(encoding="utf-8")
+    source = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
+    assert len(source.splitlines()) < 40
+    (tmp_path / "word_votes.py").write_text(source, encoding="utf-8")
+    systems = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[1])["systems"]
+    sources = {"sources": [{"task": "package-section", "max_train": 400, "max_heldout": 60}]}
+    recipe = write_recipe(tmp_path, systems[:2], data=sources)
+    comparison = compare(str(recipe), runs=tmp_path / "runs", quiet=True)
+    scores = comparison["tasks"]["package-section"]["systems"]
+    assert scores["word votes"]["accuracy"] > scores["majority"]["accuracy"] + 0.05
+
+
+def test_the_first_yaml_of_the_docs_is_a_valid_list(tmp_path):
+    page = (Path(__file__).parent.parent / "docs" / "baselines.md").read_text(encoding="utf-8")
+    systems = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0])["systems"]
+    for entry in map(SystemSettings.model_validate, systems):
+        if ".py:" not in entry.system:
+            read_options(entry.system, load_system(entry.system), entry.options)
