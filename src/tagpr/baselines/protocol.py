@@ -98,12 +98,17 @@ class Context:
     """The recipe's fine-tuning settings."""
     seed: int = 0
     shared: Path = Path()
-    """Folder of what several systems of a run make alike (`System.once(..., shared=True)`)."""
+    """Folder of what several systems of a run make alike (`System.once(..., shared=True)`); beside `folder` where not
+    given."""
     progress: Progress = field(default=lambda done, total, note="": None)
     chains: Callable[[], Mapping[tuple[str, str], Sequence[str]]] | None = None
     """Gives the kept chains of stage 0 (completions by task name and example id), making them if need be."""
     trained: Callable[[str], tuple[Path, Cost]] | None = None
     """Gives checkpoint folder and cost of a TagPR variant (`tagpr`, `w/o-rl`, ...), training what is missing."""
+
+    def __post_init__(self) -> None:
+        if self.shared == Path():
+            object.__setattr__(self, "shared", self.folder.parent / "shared")
 
     @cached_property
     def tokenizer(self) -> Any:

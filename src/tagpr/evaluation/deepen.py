@@ -15,7 +15,7 @@ from typing import Any
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.evaluation import analyses
 from tagpr.evaluation.answerer import Answerer
-from tagpr.evaluation.predict import Progress, is_complete, model_key, predict
+from tagpr.evaluation.predict import Progress, is_answered, model_key, predict
 from tagpr.evaluation.predictions import Prediction, read_predictions
 from tagpr.evaluation.questions import Question, ask, with_other_history, without_history
 from tagpr.evaluation.scoring import OTHER_HISTORY, score_task
@@ -174,7 +174,7 @@ class Deepener:
                 examples, _ = with_other_history(examples, self.seed)
             questions = self.questions(system, name, examples)
             key = model_key(self.models[system], self.settings)
-            if is_complete(path, self.data[name][0], questions, self.settings.chunk, key):
+            if is_answered(path, self.data[name][0], questions, self.settings.chunk, key):
                 found |= {(q.example.id, q.prompt_ids): row for q, row in zip(questions, rows, strict=True)}
         return found
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tagpr.chains.vocabulary import Vocabulary
-from tagpr.evaluation.chunks import Progress, in_chunks
+from tagpr.evaluation.chunks import Progress, in_chunks, is_complete
 from tagpr.evaluation.predictions import Prediction, judge
 from tagpr.evaluation.questions import Question
 from tagpr.evaluation.settings import EvaluationSettings
@@ -60,6 +60,11 @@ def predict(
         shard,
         progress,
     )
+
+
+def is_answered(out: Path, task: Task, questions: Sequence[Question], chunk: int, key: str) -> bool:
+    """Does `out` hold the answers to exactly these questions, so that no model has to be loaded?"""
+    return is_complete(out, _fingerprint(task, questions, chunk, key))
 
 
 def _row(task: Task, question: Question, completion: Any, tokenizer: Any, vocabulary: Vocabulary) -> Prediction:
