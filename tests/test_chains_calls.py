@@ -1,5 +1,6 @@
 """The call engine against a real HTTP server that misbehaves, meets killed clients, and logs what it is asked."""
 
+import asyncio
 import json
 import os
 import random
@@ -19,6 +20,7 @@ from tagpr.llm.cache import ReplyCache, request_keys
 from tagpr.llm.calls import CallEngine, _retry_after
 from tagpr.llm.endpoint_settings import CallSettings, GeneratorSettings, Price
 from tagpr.llm.generator import Refusal, Reply, Request, split_reasoning
+from tagpr.llm.pace import Pace
 
 pytest.importorskip("openai")
 
@@ -98,6 +100,29 @@ def test_rate_cap(tmp_path):
         started = time.monotonic()
         engine(url, tmp_path / "c.sqlite", requests_per_minute=1200).generate(requests(11))
         assert time.monotonic() - started >= 0.49
+
+
+def test_starts_come_one_a_turn_in_order_and_a_cancelled_one_blocks_nobody():
+    async def run() -> list[int]:
+        pace, came, turns = Pace(None), [], []
+
+        async def worker(number: int) -> None:
+            await pace.start()
+            came.append(number)
+
+        tasks = [asyncio.create_task(worker(number)) for number in range(6)]
+        await asyncio.sleep(0)
+        tasks[0].cancel()
+        tasks[3].cancel()
+        while len(came) < 4:
+            before = len(came)
+            await asyncio.sleep(0)
+            turns.append(len(came) - before)
+        assert max(turns) == 1
+        await pace.start()  # and again once nobody waits
+        return came
+
+    assert asyncio.run(asyncio.wait_for(run(), 5)) == [1, 2, 4, 5]
 
 
 def test_hopeless_errors_stop_at_once_in_one_line(tmp_path, monkeypatch):
