@@ -45,6 +45,20 @@ def assert_nothing_leaks(splits: Splits) -> None:
                 assert item.date < example.date
 
 
+def assert_no_answer_is_shown(splits: Splits, anyone: bool) -> None:
+    """No held-out question stands with its answer, under any id, in the person's (or anyone's) training data."""
+    shown = set()
+    for example in splits.train:
+        shown.add((example.user_id, example.input, example.target))
+        for item in example.profile:
+            values = item.fields.get(splits.task.input_name), item.fields.get(splits.task.output_name)
+            shown.add((example.user_id, *values))
+    asked = {(example.user_id, example.input, example.target) for example in splits.heldout}
+    assert not asked & shown
+    if anyone:
+        assert not {row[1:] for row in asked} & {row[1:] for row in shown}
+
+
 def works(splits: Splits) -> tuple[set[str], set[str]]:
     """Ids of held-out works, and of all works that training profiles and questions show."""
     held = {example.id.removeprefix(f"{example.user_id}-") for example in splits.heldout}
@@ -59,6 +73,7 @@ def test_real_raw_files(name, tmp_path):
     splits = load(name, tmp_path)
     assert report["users"] > 40 and len(splits.train) > 100 and len(splits.heldout) > 20
     assert_nothing_leaks(splits)
+    assert_no_answer_is_shown(splits, anyone=name != "movielens")  # where others tag the same film alike
     if name == "acl-titles":
         held, seen = works(splits)
         assert not held & seen

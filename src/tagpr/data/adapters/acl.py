@@ -1,7 +1,7 @@
 """ACL Anthology: titles from abstracts (LaMP-5's shape) and citation choice (LaMP-1's shape). Dates are years.
 
-People are author names, so namesakes merge. A paper belongs to each of its authors; `work` carries its id, so that a
-paper held out for one author is in no co-author's training profile.
+People are author names, so namesakes merge. A paper belongs to each of its authors; `work` carries its id (one id for
+papers of one title and abstract), so that a paper held out for one author is in no co-author's training profile.
 """
 
 import gzip
@@ -35,9 +35,11 @@ def papers(raw: Path) -> dict[str, dict[str, Any]]:
 def title_rows(raw: Path) -> list[dict[str, Any]]:
     """One row a (author, paper with abstract from 2016 on, whose licence is CC BY)."""
     rows = []
+    works: dict[tuple[str, str], str] = {}
     for name, paper in papers(raw).items():
         if paper["abstract"] and paper["title"] and (paper["year"] or "0") >= "2016":
-            shared = {"work": name, "id": name, "date": f"{paper['year']}-01-01"}
+            work = works.setdefault((paper["title"].casefold(), paper["abstract"].casefold()), name)
+            shared = {"work": work, "id": name, "date": f"{paper['year']}-01-01"}
             for author in dict.fromkeys(paper["authors"]):
                 rows.append({"user_id": author, **shared, "input": paper["abstract"], "output": paper["title"]})
     return rows

@@ -9,10 +9,12 @@ from tagpr.data.tables import csv_rows
 
 
 def review_rows(raw: Path) -> list[dict[str, Any]]:
-    """One row a review; people are Yelp's own ids."""
-    rows = []
+    """One row a review; people are Yelp's own ids. A text that a person posted twice counts once."""
+    rows, seen = [], set()
     for _, row in csv_rows(raw_file(raw, "yelp*.csv"), Rejects(skip=True)):
-        if row["text"].strip() and row["stars"] in ("1", "2", "3", "4", "5"):
+        key = row["user_id"], row["text"].strip()
+        if key[1] and key not in seen and row["stars"] in ("1", "2", "3", "4", "5"):
+            seen.add(key)
             names = {"user_id": row["user_id"], "id": row["review_id"], "date": row["date"]}
             rows.append({**names, "input": row["text"], "output": row["stars"]})
     return rows
