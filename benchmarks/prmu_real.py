@@ -173,7 +173,7 @@ def measure(args: argparse.Namespace) -> None:
 
     import torch
 
-    from results_file import write_results
+    from results_file import RESULTS, write_results
     from tagpr.files import read_json
     from tagpr.llm.models import resolve_model
     from tagpr.prmu.diagnosis import diagnose
@@ -182,8 +182,10 @@ def measure(args: argparse.Namespace) -> None:
     from tagpr.prmu.settings import PRMUSettings
     from tagpr.prmu.train import train_prmu
 
-    backbone, figures = resolve_model(args.backbone), {}
+    backbone = resolve_model(args.backbone)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    kept = RESULTS / "prmu-real.json"  # one command measures a part; what others measured stays, with its command
+    figures = read_json(kept)["figures"] if kept.is_file() else {}
     command = " ".join(["python benchmarks/prmu_real.py", *(a for a in sys.argv[1:])])
     command = command.replace(str(args.pairs), "PAIRS").replace(args.backbone, Path(args.backbone).name)
     for name in args.tasks:
@@ -191,7 +193,8 @@ def measure(args: argparse.Namespace) -> None:
         pairs = _some(read_pairs(path), args.most_train, args.most_heldout, args.seed)
         with gzip.open(path.with_suffix(".histories.json.gz"), "rt") as stream:
             histories = json.load(stream)
-        task = figures.setdefault(path.stem, {"pairs": read_json(path.with_suffix(".card.json"))})
+        task = figures.setdefault(path.stem, {})
+        task["pairs"] = read_json(path.with_suffix(".card.json"))
         for option in args.options:
             settings = PRMUSettings(
                 user_option=option,
@@ -212,9 +215,9 @@ def measure(args: argparse.Namespace) -> None:
             prmu.token_budget = args.token_budget
             figures_of = diagnose(prmu, pairs, args.seed, histories)
             del figures_of["calibration"]["bins"], figures_of["by_history_length"]
-            task[option] = {"training": facts, "diagnosis": figures_of}
+            task[f"{option}, {args.epochs:g} epochs"] = {"command": command, "training": facts, "diagnosis": figures_of}
             print(path.stem, option, round(time.time() - start), "s:", figures_of["words"], flush=True)
-            write_results("prmu-real", command, {"device": device, **figures})
+            write_results("prmu-real", command, {**figures, "device": device})
 
 
 def _some(pairs: list, most_train: int, most_heldout: int, seed: int) -> list:
