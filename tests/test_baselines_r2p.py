@@ -28,17 +28,21 @@ REST = {
 
 def run(script: str, again: Callable[[str], str] | None = None, part: int = 40, opened: bool = False) -> Stream:
     """A model that writes `script`, and once it was cut what belongs to the part it is put in. A token a character."""
-    calls = 0
+    calls, expected, left = 0, "", script
 
     def draw(rows: list[int], written: list[list[int]], most: int) -> list[tuple[list[int], bool]]:
-        nonlocal calls
+        nonlocal calls, expected, left
         calls += 1
-        so_far = ("<think>\n" if opened else "") + "".join(map(chr, written[0]))
-        text = script if calls == 1 else (again or (lambda text: REST[len(inspect(text, False).parts)]))(so_far)
-        return [([ord(c) for c in text[:most]], len(text) <= most)]
+        so_far = "".join(map(chr, written[0]))
+        if so_far != expected:  # it was cut and led elsewhere
+            opening = "<think>\n" if opened else ""
+            left = (again or (lambda text: REST[len(inspect(text, False).parts)]))(opening + so_far)
+        text, left = left[:most], left[most:]
+        expected = so_far + text
+        return [([ord(c) for c in text], not left)]
 
     stream = follow(draw, 1, lambda s: [ord(c) for c in s], lambda ids: "".join(map(chr, ids)), part, 12, opened)[0]
-    assert calls <= 6
+    assert calls <= 9
     return stream
 
 

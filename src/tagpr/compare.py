@@ -146,6 +146,7 @@ def _common(workspace: Workspace) -> dict[str, Any]:
     return {
         "tagpr": __version__,
         "model": model_key(workspace.model, recipe.evaluate),
+        "answer_tokens": recipe.evaluate.answer_tokens,
         "data": manifest["hash"],
         "profile": recipe.profile.model_dump(mode="json"),
         "prompt": recipe.prompt.model_dump(mode="json"),

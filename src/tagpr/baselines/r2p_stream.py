@@ -114,13 +114,14 @@ def follow(
     """
     prefix = encode("<think>\n") if opened else []
     streams = [Stream(list(prefix), decode(prefix)) for _ in range(rows)]
-    whole = (ANSWER - 1) * part_tokens + answer_tokens
-    # An intervention takes a round; what keeps to the template is through in one, what dawdles in a few more.
+    # A part and the next heading: of what is drawn past the first cut nothing is kept.
+    most = max(answer_tokens, part_tokens + max(len(encode(mark)) for mark in MARKS))
+    # An intervention takes a round, and so does every part that is written in full; the rest is room for dawdling.
     for _ in range(4 * ANSWER):
         active = [row for row in range(rows) if not streams[row].complete]
         if not active:
             break
-        drawn = draw(active, [streams[row].ids[len(prefix) :] for row in active], whole)
+        drawn = draw(active, [streams[row].ids[len(prefix) :] for row in active], most)
         for row, (ids, ended) in zip(active, drawn, strict=True):
             stream = streams[row]
             stream.ids += ids
