@@ -1,8 +1,10 @@
 """Predicting: order, resuming after a kill, shards, changed questions; the evaluate stage with a real tiny model."""
 
 import random
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -150,7 +152,39 @@ def test_the_stage_with_a_real_tiny_model(tmp_path):
     assert list(block["systems"]) == ["base", "final", "final-other-history"]
     assert block["systems"]["base"] == block["systems"]["final"]
     assert block["difference_to_base"]["final"]["accuracy"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    (by_length,) = block["by_history_length"]["final"][-1:]
+    assert by_length["difference"]["mean"] == 0 and by_length["score"] == by_length["reference"]
+    users = (tmp_path / "a" / "users.csv").read_text().splitlines()
+    assert users[0] == "task,setting,user_id,questions,system,score" and len(users) == 1 + 6 * 3
     (tmp_path / "a" / "predictions" / "final" / f"{TASK.name}.jsonl").unlink()
     before = (tmp_path / "a" / "metrics.json").read_bytes()
     evaluate(tmp_path / "a")
     assert (tmp_path / "a" / "metrics.json").read_bytes() == before
+
+
+def test_vllm_answers_where_it_is_asked_for(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    from tagpr.errors import ModelError
+    from tagpr.evaluation import Answerer
+    from tagpr.evaluation.predict import model_key
+    from tagpr.llm.tiny import build_tiny_model
+
+    model = build_tiny_model(tmp_path / "model")
+    usual, vllm = EvaluationSettings(), EvaluationSettings(engine="vllm", max_new_tokens=7)
+    assert model_key(model, usual) != model_key(model, usual.model_copy(update={"engine": "vllm"}))
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(ModelError, match="vLLM is not installed"):
+        Answerer(model, vllm, 0).generate([[1]])
+
+    class LLM:
+        def __init__(self, folder, seed):
+            assert (folder, seed) == (str(model), 3)
+
+        def generate(self, prompts, sampling):
+            assert [one["seed"] for one in sampling] == [3, 4] and sampling[0]["max_tokens"] == 7
+            outs = [SimpleNamespace(token_ids=[*p["prompt_token_ids"], 2], finish_reason="stop") for p in prompts]
+            return [SimpleNamespace(outputs=[out]) for out in outs]
+
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=LLM, SamplingParams=lambda **given: given))
+    first, second = Answerer(model, vllm, 3).generate([[5, 6], [7]])
+    assert first.token_ids == [5, 6, 2] and second.finished

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -117,3 +119,26 @@ def test_wrong_arguments_are_one_line(runs, tmp_path):
     with pytest.raises(RecipeError, match="three numbers"):
         parse_weights(["1,2"])
     assert len(parse_weights(None)) == 6 and whole_numbers("2,4") == [2, 4]
+
+
+@pytest.mark.slow
+def test_reward_settings_are_trained_side_by_side(tmp_path):
+    def tagpr(*arguments):
+        command = [sys.executable, "-m", "tagpr.cli", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
+
+    assert tagpr("run", "smoke", "--quiet").returncode == 0
+    weights = ["--weights", "0.8,0.8,0.2", "--weights", "1,0,0"]
+    done = tagpr("sweep", "rewards", "smoke", "--processes", "2", *weights)
+    assert done.returncode == 0, done.stderr
+    found = read_json(tmp_path / "runs/smoke/analyses/analyses.json")["rewards"]
+    assert list(found) == ["0.8, 0.8, 0.2", "1, 0, 0"]
+    assert all(set(block["systems"]) == {"final"} for tasks in found.values() for block in tasks.values())
+    settings = [
+        read_json(tmp_path / f"runs/smoke-rewards-{name}/guided/manifest.json")["settings"]["rewards"]
+        for name in ("0.8-0.8-0.2", "1-0-0")
+    ]
+    assert [(s["alpha"], s["beta"], s["gamma"]) for s in settings] == [(0.8, 0.8, 0.2), (1.0, 0.0, 0.0)]
+    first, second = (tmp_path / f"runs/smoke-rewards-{name}/sft/log.jsonl" for name in ("0.8-0.8-0.2", "1-0-0"))
+    assert first.samefile(second)  # the stages before RL are shared
+    assert (tmp_path / "runs/smoke/analyses/figures/rewards-package-section.svg").is_file()

@@ -16,6 +16,7 @@ from typing import Any
 
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.errors import RecipeError, RunError
+from tagpr.evaluation.breakdown import by_user
 from tagpr.evaluation.deepen import (
     LENGTHS,
     Deepener,
@@ -42,6 +43,8 @@ REWARD_SETTINGS = ((1.0, 1.0, 1.0), (0.2, 0.2, 0.8), (0.8, 0.2, 0.2), (0.2, 0.8,
 """(alpha, beta, gamma) of the paper's table 6."""
 SHARED = ("data", "chains", "sft", "prmu")
 """Stages that do not depend on the reward's weights."""
+FINAL_ONLY = ("evaluate.systems=[final]", "evaluate.other_history=false")
+"""What a sweep's runs answer: Base and SFT are the same under every setting."""
 MODELS = {"sft": "sft", "guided": "guided", "final": "exploratory"}
 """Where each trained system's checkpoint stands in a run folder."""
 
@@ -138,7 +141,7 @@ def rescore_predictions(files: Sequence[Path], task_name: str, vocabulary: Path 
     if len(set(names)) < len(names):
         names = [str(path) for path in files]
     systems = {name: rescore(task, read_predictions(path), tags) for name, path in zip(names, files, strict=True)}
-    return {"tasks": {task.name: score_task(task, systems)}}
+    return {"tasks": {task.name: {**score_task(task, systems), "by_user": by_user(systems)}}}
 
 
 def _open(recipe_name: str, overrides: Sequence[str], runs: Path) -> Workspace:
@@ -182,7 +185,7 @@ def rewards(
 ) -> Path:
     """Train and evaluate once per (alpha, beta, gamma), `processes` at a time (table 6). Returns the report.
 
-    The run itself must be complete; its data, chains, sft and prmu stages are shared by hard links.
+    The run's data, chains, sft and prmu stages must be there; they are shared by hard links. Killed, it continues.
     """
     base = load_recipe(recipe, overrides)
     folder = runs / base.name
@@ -195,7 +198,7 @@ def rewards(
             if not (runs / name / stage).exists():
                 link_tree(folder / stage, runs / name / stage)
     calls = [
-        (recipe, [*overrides, f"name={names[f'{a:g}, {b:g}, {g:g}']}", *_weights(a, b, g)], runs)
+        (recipe, [*FINAL_ONLY, *overrides, f"name={names[f'{a:g}, {b:g}, {g:g}']}", *_weights(a, b, g)], runs)
         for a, b, g in settings
     ]
     if processes > 1:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from tagpr.errors import ModelError
 from tagpr.evaluation.predict import Progress
 from tagpr.evaluation.settings import EvaluationSettings
 
@@ -18,18 +19,32 @@ class Answerer:
         self.model: Any = None
 
     def load(self) -> None:
-        if self.model is None:
+        """Load the weights, into transformers or into vLLM. Raises ModelError where vLLM is asked for and absent."""
+        if self.model is not None:
+            return
+        if self.settings.engine == "vllm":
+            try:
+                from vllm import LLM
+            except ImportError:
+                raise ModelError(
+                    "evaluate.engine vllm: vLLM is not installed; pip install vllm, or leave it out"
+                ) from None
+            self.model = LLM(str(self.folder), seed=self.seed)
+        else:
             from tagpr.llm.models import load_causal_lm
 
             self.model = load_causal_lm(self.folder)
             self.model.eval()
 
     def generate(self, prompts: list[list[int]], progress: Progress | None = None) -> list[Any]:
-        """One completion a prompt, loading the weights first where they are not."""
+        """One `tagpr.llm.generation.Completion` a prompt, loading the weights first where they are not."""
+        self.load()
+        return self._vllm(prompts) if self.settings.engine == "vllm" else self._transformers(prompts, progress)
+
+    def _transformers(self, prompts: list[list[int]], progress: Progress | None) -> list[Any]:
         from tagpr.llm.generation import generate
         from tagpr.llm.models import eos_token_ids
 
-        self.load()
         completions = generate(
             self.model,
             prompts,
@@ -42,3 +57,18 @@ class Answerer:
             progress=progress,
         )
         return [samples[0] for samples in completions]
+
+    def _vllm(self, prompts: list[list[int]]) -> list[Any]:
+        """vLLM batches, shares prefixes and refills by itself; one seed a prompt, so that no two draw alike."""
+        from vllm import SamplingParams
+
+        from tagpr.llm.generation import Completion
+
+        sampling = [
+            SamplingParams(
+                temperature=self.settings.temperature, max_tokens=self.settings.max_new_tokens, seed=self.seed + i
+            )
+            for i in range(len(prompts))
+        ]
+        outputs = [out.outputs[0] for out in self.model.generate([{"prompt_token_ids": p} for p in prompts], sampling)]
+        return [Completion(list(one.token_ids), None, one.finish_reason == "stop") for one in outputs]

@@ -15,6 +15,7 @@ from typing import Any
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.evaluation import analyses
 from tagpr.evaluation.answerer import Answerer
+from tagpr.evaluation.breakdown import history_block, write_users
 from tagpr.evaluation.predict import Progress, is_answered, model_key, predict
 from tagpr.evaluation.predictions import Prediction, read_predictions
 from tagpr.evaluation.questions import Question, ask, with_other_history, without_history
@@ -139,15 +140,16 @@ class Deepener:
         rows = {
             (system, name): self._swept(part, system, name, profiles) for system in self.models for name in self.data
         }
-        return {
-            name: {
-                value: score_task(
-                    task, {system: rows[system, name][value] for system in self.models}, None, self.settings, self.seed
-                )
-                for value in profiles
-            }
-            for name, (task, _, _) in self.data.items()
-        }
+        found: dict[str, Any] = {name: {} for name in self.data}
+        answered = []
+        for name, (task, _, _) in self.data.items():
+            for value in profiles:
+                systems = {system: rows[system, name][value] for system in self.models}
+                block = score_task(task, systems, None, self.settings, self.seed)
+                found[name][value] = {**block, "by_history_length": history_block(systems, self.heldout(name))}
+                answered.append((name, value, systems))
+        write_users(self.out / part / "users.csv", answered)
+        return found
 
     def _swept(
         self, part: str, system: str, name: str, profiles: Mapping[str, ProfileSettings]

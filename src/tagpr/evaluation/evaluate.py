@@ -12,6 +12,7 @@ from tagpr.baselines.protocol import Context
 from tagpr.baselines.registry import SANITY, load_system
 from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.evaluation.answerer import Answerer
+from tagpr.evaluation.breakdown import history_block, write_users
 from tagpr.evaluation.predict import Progress, model_key, predict
 from tagpr.evaluation.predictions import Prediction
 from tagpr.evaluation.questions import ask, with_other_history
@@ -37,7 +38,7 @@ def evaluate_systems(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """The evaluate stage. Writes `out/predictions/SYSTEM/TASK.jsonl` and `out/metrics.json`; returns the latter.
+    """The evaluate stage: writes `out/predictions/SYSTEM/TASK.jsonl`, `users.csv` and `metrics.json`; returns the last.
 
     models: checkpoint folder by system name. data: (task, training examples, held-out examples) by task name.
     A rerun keeps the answers that are there and does not load a model that has answered everything.
@@ -86,6 +87,9 @@ def evaluate_systems(
             for name, (task, train, _) in data.items()
         }
     }
+    for name, block in metrics["tasks"].items():
+        block["by_history_length"] = history_block(predictions[name], heldout[name])
+    write_users(out / "users.csv", ((name, "own", systems) for name, systems in predictions.items()))
     write_json(out / "metrics.json", metrics)
     return metrics
 

@@ -5,6 +5,7 @@
      "difference_to_base": {SYSTEM: {METRIC: {"mean", "low", "high"}}},
      "differences": {"A - B": {METRIC: {"mean", "low", "high"}}},
      "sanity": {ROW: {METRIC: value}}}
+A run's `metrics.json` adds "by_history_length": {SYSTEM: rows of `tagpr.evaluation.analyses.by_history_length`}.
 
 Works on predictions alone: no model, no prompt. Users are what is resampled (`tagpr.evaluation.bootstrap`).
 """

@@ -25,6 +25,8 @@ class EvaluationSettings(Settings):
     """Longest completion of a compared system that answers without reasoning."""
     temperature: float = Field(0.0, ge=0)
     """0 is greedy, which the reported figures use."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What decodes: this package's loop over the transformers model, or vLLM where that is installed (a GPU)."""
     rows: int = Field(64, ge=1)
     """Completions decoded side by side."""
     chunk: int = Field(192, ge=1)
