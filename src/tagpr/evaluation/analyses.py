@@ -7,7 +7,7 @@ No model is loaded here.
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -78,6 +78,26 @@ def _relabelled(item: Interaction, field: str, mapping: Mapping[str, str]) -> In
     return replace(item, fields={**item.fields, field: mapping.get(label, label)})
 
 
+def quotations(chain: str) -> list[str]:
+    """What a chain puts in quotation marks, in order."""
+    return [match[1] for match in _QUOTED.finditer(chain) if _folded(match[1])]
+
+
+def sources(texts: Iterable[str]) -> list[str]:
+    """Texts in the form that `stands_in` compares: lower case, single spaces."""
+    return [_folded(text) for text in texts]
+
+
+def stands_in(quotation: str, folded: Sequence[str]) -> bool:
+    """Whether a quotation is part of one of `sources(...)`, whatever its case, spacing and outer punctuation."""
+    return any(_folded(quotation) in text for text in folded)
+
+
+def history_texts(example: Example) -> list[str]:
+    """Every text of a person's history."""
+    return [value for item in example.profile for value in item.fields.values()]
+
+
 def evidence(rows: Sequence[Prediction], examples: Sequence[Example]) -> dict[str, Any]:
     """How many of the quotations in the chains stand in the user's history (or in the question).
 
@@ -87,16 +107,12 @@ def evidence(rows: Sequence[Prediction], examples: Sequence[Example]) -> dict[st
     quoted = in_history = in_question = 0
     for row in rows:
         example = by_id[row.id]
-        history = [_folded(value) for item in example.profile for value in item.fields.values()]
-        question = _folded(" ".join([example.input, *example.fields.values()]))
-        for match in _QUOTED.finditer(row.completion.partition("</think>")[0]):
-            text = _folded(match[1])
-            if not text:
-                continue
+        history, question = sources(history_texts(example)), sources([example.input, *example.fields.values()])
+        for quotation in quotations(row.completion.partition("</think>")[0]):
             quoted += 1
-            if any(text in item for item in history):
+            if stands_in(quotation, history):
                 in_history += 1
-            elif text in question:
+            elif stands_in(quotation, question):
                 in_question += 1
     return {
         "quotations": quoted,

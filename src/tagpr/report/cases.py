@@ -7,13 +7,13 @@ the browser unpacks a chunk when one of its cases is looked at. No character of 
 import base64
 import gzip
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Tag, Vocabulary
+from tagpr.evaluation.analyses import history_texts, quotations, sources, stands_in
 from tagpr.evaluation.predictions import Prediction, main_score
 from tagpr.report.reading import RunData
 from tagpr.tasks.types import Example, Task
@@ -92,7 +92,7 @@ def _case(
         change = main_score(answered[system]) - main_score(answered[reference])
     first = next(iter(answered.values()))
     history = _history(task, example, answered)
-    texts = [value for item in history for _, value in item["fields"]]
+    texts = sources(history_texts(example)) if example else []
     return {
         "id": first.id,
         "user": first.user_id,
@@ -129,9 +129,6 @@ def _history(task: Task | None, example: Example | None, answered: dict[str, Pre
     ]
 
 
-_QUOTED = re.compile(r'"([^"\n]{4,200})"')
-
-
 def _answer(row: Prediction, vocabulary: Vocabulary, history: Sequence[str]) -> dict[str, Any]:
     """One system's answer with its chain cut into [tag, text, quotes]; text outside tags has the tag ""."""
     response = parse_response(row.completion, vocabulary, row.think_prefilled)
@@ -161,11 +158,7 @@ def _outside(steps: list[list[Any]], text: str, answer: str = "") -> None:
 
 def _quotes(text: str, history: Sequence[str]) -> list[list[Any]]:
     """[quotation, is it in the history] of every quotation of a step."""
-    folded = [" ".join(item.lower().split()) for item in history]
-    return [
-        [match[1], any(" ".join(match[1].lower().strip(" .…").split()) in item for item in folded)]
-        for match in _QUOTED.finditer(text)
-    ]
+    return [[quotation, stands_in(quotation, history)] for quotation in quotations(text)]
 
 
 def _search_text(case: dict[str, Any]) -> str:

@@ -132,10 +132,10 @@
     const node = el("div", { class: "step " + (tag && number >= 0 ? "t" + (number % 10) : "untagged") }, el("b", {}, tag ? `<${tag}>` : "outside any tag"));
     let rest = text;
     for (const [quoted, seen] of quotes) {
-      const start = rest.indexOf('"' + quoted + '"');
+      const start = rest.indexOf(quoted);
       if (start < 0) continue;
       node.append(rest.slice(0, start), el("q", { class: seen ? "seen" : "unseen", title: seen ? "stands in this person's history" : "not in this person's history" }, quoted));
-      rest = rest.slice(start + quoted.length + 2);
+      rest = rest.slice(start + quoted.length);
     }
     node.append(rest);
     return node;

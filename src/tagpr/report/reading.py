@@ -37,6 +37,7 @@ class RunData:
     manifests: dict[str, dict[str, Any]]  # by stage
     vocabulary: list[tuple[str, str]]  # (name, definition)
     analyses: dict[str, Any] = field(default_factory=dict)  # analyses.json and sweep tables
+    zero_shot: frozenset[str] = frozenset()  # tasks that were never trained on
     comparison: dict[str, Any] = field(default_factory=dict)  # compare.json
 
     @property
@@ -75,9 +76,14 @@ def read_run(run: Path) -> RunData:
         diagnosis=_optional(run / "prmu" / "diagnosis.json", read_json, {}),
         manifests={stage: _optional(run / stage / "manifest.json", read_json, {}) for stage in STAGES},
         vocabulary=_vocabulary(run / "chains" / "vocabulary.yaml"),
+        zero_shot=frozenset(name for name in tasks if _is_empty(run / "data" / name / "train.jsonl")),
         analyses=_optional(run / "analyses" / "analyses.json", read_json, {}),
         comparison=_optional(run / "compare" / "compare.json", read_json, {}),
     )
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size == 0
 
 
 def _system_order(name: str) -> tuple[int, str]:

@@ -23,7 +23,9 @@ LABELS = {
     "mae": "MAE",
     "rmse": "RMSE",
     "majority": "Commonest label",
-    "user-majority": "The person's commonest label",
+    "user-majority": "The person's commonest answer",
+    "last-label": "The person's latest answer",
+    "nearest-neighbour": "The person's answer to the closest past item",
     "lead-sentence": "First sentence",
 }
 _PERCENT = ("accuracy", "f1", "format_rate", "f1_positive")
@@ -54,6 +56,7 @@ class Verdict:
     """One task's answer to "did it get better?"."""
 
     task: str
+    zero_shot: bool  # never trained on
     description: str
     metric: str
     system: str
@@ -92,6 +95,7 @@ def verdicts(run: RunData) -> list[Verdict]:
         found.append(
             Verdict(
                 task=name,
+                zero_shot=name in run.zero_shot,
                 description=task.description if task else "",
                 metric=label(metric),
                 system=system,
