@@ -104,8 +104,9 @@ def test_a_question_is_answered_once(runs, monkeypatch):
     found = sweep_profile_length(deepener, (1, 2, 3))  # k=2 is the recipe's own
     shown = {value: block["systems"]["final"] for value, block in found["package-section"].items()}
     assert list(shown) == ["1", "2", "3"] and len(asked) == 2 * 2 * 3  # lengths x tasks x questions
-    sweep_profile_length(deepener, (1, 2, 3))
-    assert len(asked) == 12
+    assert sweep_profile_length(deepener, (1, 2, 3)) == found and len(asked) == 12
+    sweep_profile_length(deepener, (0, 1, 2, 3))  # one length more: only that one is asked
+    assert len(asked) == 12 + 2 * 3
 
 
 def test_wrong_arguments_are_one_line(runs, tmp_path):

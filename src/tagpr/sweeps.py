@@ -189,12 +189,13 @@ def rewards(
     """
     base = load_recipe(recipe, overrides)
     folder = runs / base.name
-    _require(folder, SHARED, recipe)
+    shared = [stage for stage in SHARED if stage != "chains" or base.sft.checkpoint is None]
+    _require(folder, shared, recipe)
     names = {}
     for alpha, beta, gamma in settings:
         name = f"{base.name}-rewards-{alpha:g}-{beta:g}-{gamma:g}"
         names[f"{alpha:g}, {beta:g}, {gamma:g}"] = name
-        for stage in SHARED:
+        for stage in shared:
             if not (runs / name / stage).exists():
                 link_tree(folder / stage, runs / name / stage)
     calls = [

@@ -6,6 +6,7 @@ conditions, or was answered by the evaluate stage, is answered once. Answers are
 """
 
 import contextlib
+import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ from tagpr.evaluation import analyses
 from tagpr.evaluation.answerer import Answerer
 from tagpr.evaluation.breakdown import history_block, write_users
 from tagpr.evaluation.predict import Progress, is_answered, model_key, predict
-from tagpr.evaluation.predictions import Prediction, read_predictions
+from tagpr.evaluation.predictions import Prediction, judge, read_predictions
 from tagpr.evaluation.questions import Question, ask, with_other_history, without_history
 from tagpr.evaluation.scoring import OTHER_HISTORY, score_task
 from tagpr.evaluation.settings import EvaluationSettings
@@ -41,7 +42,8 @@ class Unfinished(Exception):
 class Deepener:
     """Models, data and settings of one run, to ask its systems again under changed conditions.
 
-    out: where new answers are kept. answered: the evaluate stage's `predictions` folder, None where there is none.
+    out: `answers/` in it keeps new answers, `PART/users.csv` a sweep's scores by person.
+    answered: the evaluate stage's `predictions` folder, None where there is none.
     shard: (i, n) answers every n-th chunk of questions; methods raise Unfinished until the last process is done.
     """
 
@@ -86,49 +88,54 @@ class Deepener:
     def answers(
         self, part: str, system: str, name: str, asked: Mapping[str, Sequence[Question]]
     ) -> dict[str, list[Prediction]]:
-        """Answers of one system to questions of task `name`, by condition; kept in `out/part/system/name.jsonl`."""
+        """Answers of one system to questions of task `name`, by condition. What was answered before is not asked again:
+        answers are kept in `out/answers` by example and prompt. Raises Unfinished (see `shard`)."""
         answerer, task = self._answerer(system), self.data[name][0]
-        known = self._known(system, name)
-        new: dict[tuple[str, tuple[int, ...]], Question] = {}
-        for condition, questions in asked.items():
-            for question in questions:
-                key = (question.example.id, question.prompt_ids)
-                if key not in known and key not in new:
-                    renamed = replace(question.example, id=f"{question.example.id}#{condition}")
-                    new[key] = replace(question, example=renamed)
+        key = model_key(self.models[system], self.settings)
+        folder = self.out / "answers" / system
+        known = self._answered(system, name, key)
+        for path in sorted(folder.glob(f"{name}-{key}-*.jsonl")):
+            known |= {row.id: row for row in read_predictions(path)}
+        new = {_kept_as(q): q for questions in asked.values() for q in questions if _kept_as(q) not in known}
 
         def report(done: int, total: int, _: str) -> None:
             if self.progress is not None:
                 self.progress(done, total, f"{part} {system} {name}")
 
         if new:
+            renamed = [replace(q, example=replace(q.example, id=kept)) for kept, q in new.items()]
+            which = hashlib.sha256("\n".join(new).encode()).hexdigest()[:12]
             rows = predict(
                 answerer.generate,
                 answerer.tokenizer,
                 task,
-                list(new.values()),
+                renamed,
                 self.vocabulary,
-                self.out / part / system / f"{name}.jsonl",
+                folder / f"{name}-{key}-{which}.jsonl",
                 self.settings.chunk,
-                model_key(self.models[system], self.settings),
+                key,
                 self.shard,
                 report,
             )
             if not rows:
                 raise Unfinished
-            known |= dict(zip(new, rows, strict=True))
+            known |= {row.id: row for row in rows}
         return {
-            condition: [
-                replace(
-                    known[question.example.id, question.prompt_ids],
-                    id=question.example.id,
-                    entries=question.entries,
-                    history=question.history,
-                )
-                for question in questions
-            ]
+            condition: [self._again(task, question, known[_kept_as(question)]) for question in questions]
             for condition, questions in asked.items()
         }
+
+    def _again(self, task: Task, question: Question, kept: Prediction) -> Prediction:
+        """A kept answer as the answer to `question`, scored as of now."""
+        target = question.example.target or ""
+        return replace(
+            kept,
+            id=question.example.id,
+            target=target,
+            entries=question.entries,
+            history=question.history,
+            **judge(task, kept.completion, target, self.vocabulary, kept.think_prefilled),
+        )
 
     def sweep(self, part: str, profiles: Mapping[str, ProfileSettings]) -> dict[str, Any]:
         """Scores of every system under each of `profiles` (by the value's name), as task -> value -> block."""
@@ -163,9 +170,9 @@ class Deepener:
             self._answerers = {system: Answerer(self.models[system], self.settings, self.seed)}
         return self._answerers[system]
 
-    def _known(self, system: str, name: str) -> dict[tuple[str, tuple[int, ...]], Prediction]:
-        """Answers of the evaluate stage by example and prompt, where model and settings were these."""
-        found: dict[tuple[str, tuple[int, ...]], Prediction] = {}
+    def _answered(self, system: str, name: str, key: str) -> dict[str, Prediction]:
+        """Answers of the evaluate stage, where model and settings were these."""
+        found: dict[str, Prediction] = {}
         for stored in (system, OTHER_HISTORY) if system == "final" else (system,):
             path = (self.answered or self.out) / stored / f"{name}.jsonl"
             if self.answered is None or not path.is_file():
@@ -175,10 +182,15 @@ class Deepener:
             if stored == OTHER_HISTORY:
                 examples, _ = with_other_history(examples, self.seed)
             questions = self.questions(system, name, examples)
-            key = model_key(self.models[system], self.settings)
             if is_answered(path, self.data[name][0], questions, self.settings.chunk, key):
-                found |= {(q.example.id, q.prompt_ids): row for q, row in zip(questions, rows, strict=True)}
+                found |= {_kept_as(question): row for question, row in zip(questions, rows, strict=True)}
         return found
+
+
+def _kept_as(question: Question) -> str:
+    """Example and prompt in one word: under which an answer is kept."""
+    digest = hashlib.sha256(repr(question.prompt_ids).encode()).hexdigest()
+    return f"{question.example.id}#{digest[:12]}"
 
 
 def sweep_profile_length(deepener: Deepener, lengths: Sequence[int] = LENGTHS) -> dict[str, Any]:
