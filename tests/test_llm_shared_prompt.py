@@ -1,5 +1,10 @@
 """Shared-prompt log-probabilities and gradients against one stock left-padded row per completion, in fp32."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -133,3 +138,48 @@ def test_micro_batches_cover_everything_once_within_budget():
         together = [groups[i] for i in batch]
         shared = common_opening([group.prompt for group in together])
         assert len(batch) == 1 or sum(group.tokens - shared for group in together) + shared <= 100
+
+
+SHARDED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from test_llm_shared_prompt import compare_sharded
+compare_sharded()
+"""
+
+
+def compare_sharded():
+    """In two processes: weights sharded by FSDP2 (`fully_shard`) give the gradient that whole ones give."""
+    import torch.distributed as dist
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import DTensor
+
+    dist.init_process_group("gloo")
+    for architecture in ("llama", "llama-tied", "qwen3"):
+        whole, model = tiny_model(architecture), tiny_model(architecture)
+        for layer in model.model.layers:
+            fully_shard(layer)
+        fully_shard(model)
+        groups = ragged_groups(seed=dist.get_rank())
+        for m in (whole, model):
+            sum(x.sum() for x in completion_logprobs(m, groups)).backward()
+        for p, q in zip(model.parameters(), whole.parameters(), strict=True):
+            assert isinstance(p, DTensor)
+            dist.all_reduce(q.grad)
+            assert torch.allclose(p.grad.full_tensor(), q.grad / dist.get_world_size(), atol=1e-6), architecture
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_weights_sharded_by_fsdp2(tmp_path):
+    script = tmp_path / "worker.py"
+    script.write_text(SHARDED)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29615"]
+    done = subprocess.run(
+        [*launcher, str(script), str(Path(__file__).parent)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

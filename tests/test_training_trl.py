@@ -1,11 +1,18 @@
 """SharedPromptGRPOTrainer against TRL's own GRPOTrainer: same loss and gradients from the same rollouts."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
-from tagpr.errors import RecipeError
+import tagpr
+from tagpr.errors import RecipeError, RunError
 from tagpr.llm.models import load_tokenizer
 from tagpr.llm.tiny import build_tiny_model
+from tagpr.training.trl_settings import refuse_idle_settings
 
 WORDS = ["a person files this package", "under which section", "history is long and short", "label"]
 
@@ -100,3 +107,119 @@ def test_fewer_processes_than_asked_for_are_refused(policy, tmp_path, monkeypatc
     monkeypatch.setenv("TAGPR_PROCESSES", "2")
     with pytest.raises(RecipeError, match="torchrun"):
         trainer("shared", policy, tmp_path)
+
+
+WORKER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from test_training_trl import train_on_given_rollouts
+train_on_given_rollouts(Path(sys.argv[1]), Path(sys.argv[2]), per_device=6)
+"""
+
+
+def train_on_given_rollouts(policy, out, per_device):
+    """Three rollouts of two updates each on completions that follow from the prompt alone; saves weights and losses.
+
+    Sampling is TRL's per process, so that equal rollouts must be given where one and two processes are compared.
+    """
+    from safetensors.torch import save_file
+
+    t = trainer(
+        *("shared", policy, out),
+        per_device_train_batch_size=per_device,
+        steps_per_generation=1,
+        num_iterations=2,
+        max_steps=6,
+        ddp_find_unused_parameters=False,
+        optim="sgd",  # Adam would blow rounding errors of vanishing gradients up to its step size
+        learning_rate=0.05,
+    )
+
+    def given(prompt_ids, images, fields, num_generations, *_, **__):
+        completions = []
+        for i, ids in enumerate(prompt_ids):
+            generator = torch.Generator().manual_seed(sum(ids) * 7 + i % num_generations)
+            length = int(torch.randint(2, 9, (1,), generator=generator))
+            completions.append([*torch.randint(5, 200, (length,), generator=generator).tolist(), 2])
+        return completions, None
+
+    t._generate_single_turn = given
+    # some groups without variance, not equally many on every process
+    t.reward_funcs = [
+        lambda completions, prompts, **_: [
+            len(set(text)) / 10 * (len(prompt) % 3 > 0) for text, prompt in zip(completions, prompts, strict=True)
+        ]
+    ]
+    t.train()
+    if t.accelerator.is_main_process:
+        model = t.accelerator.unwrap_model(t.model)
+        save_file({name: p.detach().clone() for name, p in model.named_parameters()}, out / "weights.safetensors")
+        losses = [row["loss"] for row in t.state.log_history if "loss" in row]
+        (out / "losses.txt").write_text("\n".join(map(str, losses)))
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(policy, tmp_path):
+    from safetensors.torch import load_file
+
+    one, two, script = tmp_path / "one", tmp_path / "two", tmp_path / "worker.py"
+    one.mkdir()
+    two.mkdir()
+    train_on_given_rollouts(policy, one, per_device=12)
+    script.write_text(WORKER)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29613"]
+    done = subprocess.run(
+        [*launcher, str(script), str(policy), str(two), str(Path(__file__).parent)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    start = load_file(policy / "model.safetensors")
+    a, b = (load_file(out / "weights.safetensors") for out in (one, two))
+    assert max((a[k] - start[k].float()).abs().max().item() for k in a if k in start) > 1e-3, "nothing was learned"
+    assert max((a[k] - b[k]).abs().max().item() for k in a) < 1e-5
+    losses = [[float(x) for x in (out / "losses.txt").read_text().split()] for out in (one, two)]
+    assert len(losses[0]) == 6 and all(abs(x - y) < 1e-5 for x, y in zip(*losses, strict=True))
+
+
+def test_a_reward_that_is_not_finite_stops(policy, tmp_path):
+    t = trainer("shared", policy, tmp_path)
+    t.reward_funcs = [lambda completions, **_: [float("inf")] * len(completions)]
+    with pytest.raises(RunError, match="finite"):
+        t.train()
+
+
+def test_sequence_weights_under_vllm_are_refused(policy, tmp_path):
+    t = trainer("shared", policy, tmp_path)
+    t.args.use_vllm = True
+    with pytest.raises(RecipeError, match="token_truncate"):
+        refuse_idle_settings(t)
+    t.args.vllm_importance_sampling_mode = "token_truncate"
+    refuse_idle_settings(t)
+
+
+def test_sharding_that_would_not_happen_is_refused(policy, tmp_path, monkeypatch):
+    t = trainer("shared", policy, tmp_path)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(RecipeError, match="FSDP"):
+        refuse_idle_settings(t)
+
+
+def test_prompts_that_fill_no_batch_are_named(policy, tmp_path, caplog):
+    trainer("shared", policy, tmp_path / "whole")
+    assert "left out" not in caplog.text
+    trainer("shared", policy, tmp_path / "rest", per_device_train_batch_size=15)
+    assert "2 prompts of every epoch are left out" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["fsdp2", "zero3", "several-nodes"])
+def test_accelerate_configs_parse(name):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(Path(tagpr.__file__).parent / "recipes" / "accelerate" / f"{name}.yaml"))
+    assert config.mixed_precision == "bf16" and config.num_processes == 8 * config.num_machines
+    sharded = {"fsdp2": "FSDP", "zero3": "DEEPSPEED", "several-nodes": "MULTI_GPU"}
+    assert config.distributed_type.value == sharded[name]

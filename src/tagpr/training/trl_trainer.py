@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import time
 from typing import Any
 
@@ -25,11 +24,11 @@ from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import pad, split_tensor_dict
 
-from tagpr.errors import RecipeError, RunError
+from tagpr.errors import RunError
 from tagpr.llm.generation import generate
 from tagpr.llm.group_attention import why_not_shared
 from tagpr.llm.shared_prompt import Group, completion_logprobs, micro_batches
-from tagpr.training.launching import refuse_fewer_processes
+from tagpr.training.trl_settings import refuse_idle_settings
 
 logger = get_logger(__name__)
 
@@ -62,6 +61,12 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
     ) -> Any:
         longest = max(map(len, prompt_ids)) + self.max_completion_length
         plain = not (self.use_vllm or self.use_transformers_continuous_batching or multimodal_fields)
+        # with weights sharded during generation, processes would have to decode in step, as TRL's own generation does
+        kind = self.accelerator.distributed_type
+        in_step = kind == DistributedType.FSDP or (
+            kind == DistributedType.DEEPSPEED and not self.args.ds3_gather_for_generation
+        )
+        plain = plain and not in_step
         config = self.generation_config
         plain = plain and not (config.top_k or config.min_p or (config.repetition_penalty or 1.0) != 1.0)
         grouped = all(list(prompt_ids[i]) == list(prompt_ids[i - i % num_generations]) for i in range(len(prompt_ids)))
@@ -159,13 +164,21 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
         if self.loss_type != "grpo" or self.beta != 0.0 or self._entropy_bonus_enabled:
             return [inputs]
         spans = self._spans(inputs["prompt_ids"], inputs["prompt_mask"])
-        moving = [(a, b) for a, b in spans if bool(inputs["advantages"][a:b].any())]
-        self._metrics["train"]["groups_skipped"].append(1 - len(moving) / len(spans))
+        still = [(a, b) for a, b in spans if not bool(inputs["advantages"][a:b].any())]
+        moving = [span for span in spans if span not in still]
+        self._metrics["train"]["groups_skipped"].append(len(still) / len(spans))
         ids, mask = inputs["prompt_ids"], inputs["prompt_mask"].bool()
         widths = inputs["completion_mask"].sum(1).tolist()
-        groups = [Group(ids[a][mask[a]].tolist(), [range(max(widths[r], 1)) for r in range(a, b)]) for a, b in moving]
-        parts = [[moving[i] for i in batch] for batch in micro_batches(groups, self.tokens_per_forward)]
-        # without any moving group one is kept, so that every process takes part in the gradient exchange
+
+        def group(a: int, b: int) -> Group:
+            return Group(ids[a][mask[a]].tolist(), [range(max(widths[r], 1)) for r in range(a, b)])
+
+        groups = [group(a, b) for a, b in moving]
+        if self.accelerator.num_processes == 1:
+            parts = [[moving[i] for i in batch] for batch in micro_batches(groups, self.tokens_per_forward)]
+        else:
+            parts = self._equal_parts(moving, still, groups)
+        # without any moving group one is kept: an update of nothing is TRL's to log
         parts = parts or [[spans[0]]]
         picked = []
         for part in parts:
@@ -174,6 +187,26 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
                 {k: v[index.to(v.device)] if isinstance(v, Tensor) and v.ndim else v for k, v in inputs.items()}
             )
         return picked
+
+    def _equal_parts(
+        self, moving: list[tuple[int, int]], still: list[tuple[int, int]], groups: list[Group]
+    ) -> list[list[tuple[int, int]]]:
+        """Parts of equally many groups on every process, each as large as the longest group anywhere allows.
+
+        Every part takes part in collectives (metrics, and with sharded weights the forward pass itself), so that all
+        processes must have the same ones. A process with fewer groups that move adds some that do not.
+        """
+        count, size = self._agreed(groups)
+        order = sorted(range(len(moving)), key=lambda i: (-groups[i].tokens, i))
+        filled = [*(moving[i] for i in order), *still[: count - len(moving)]]
+        return [filled[i : i + size] for i in range(0, count, size)]
+
+    def _agreed(self, groups: list[Group]) -> tuple[int, int]:
+        """(most groups on any process, groups a part may hold by the longest group on any process)."""
+        longest = max((group.tokens for group in groups), default=1)
+        most = torch.tensor([len(groups), longest], device=self.accelerator.device)
+        torch.distributed.all_reduce(most, op=torch.distributed.ReduceOp.MAX)
+        return int(most[0]), max(1, self.tokens_per_forward // int(most[1]))
 
     @staticmethod
     def _spans(prompt_ids: Tensor, prompt_mask: Tensor) -> list[tuple[int, int]]:
@@ -212,9 +245,13 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
         lengths = attention_mask[:, cut:].sum(1).tolist()
         completions = [row[:n] for row, n in zip(input_ids[:, cut:].tolist(), lengths, strict=True)]
         groups = [Group(prompt_ids[a][prompt_mask[a].bool()].tolist(), completions[a:b]) for a, b in spans]
+        sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
         batches = [list(range(len(groups)))]
         if not torch.is_grad_enabled():
             batches = micro_batches(groups, self.tokens_per_forward)
+            if sharded:  # a forward pass gathers weights: as many of them on every process
+                count, size = self._agreed(groups)
+                batches = [list(range(i, min(i + size, count))) for i in range(0, count, size)]
         logps: list[Tensor] = [input_ids.new_zeros(0)] * len(completions)
         entropies = list(logps)
         base = self.accelerator.unwrap_model(model)
@@ -225,7 +262,7 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
                     [groups[i] for i in batch],
                     temperature=self.temperature,
                     with_entropy=True,
-                    forward=model if torch.is_grad_enabled() else None,
+                    forward=model if sharded or torch.is_grad_enabled() else None,
                 )
             rows = [row for i in batch for row in range(*spans[i])]
             for row, values, spread in zip(rows, found, entropy, strict=True):
@@ -236,30 +273,3 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
             return padded, None, None
         spread = pad(entropies, padding_value=0.0, padding_side="right")
         return padded, torch.nn.functional.pad(spread, (0, logits_to_keep - spread.shape[1])), None
-
-
-def refuse_idle_settings(trainer: GRPOTrainer) -> None:
-    """Raise RecipeError for settings that TRL or accelerate would silently ignore."""
-    args, accelerator = trainer.args, trainer.accelerator
-    updates = args.steps_per_generation * trainer.num_iterations // args.gradient_accumulation_steps
-    own_clip = args.epsilon != 0.2 or args.epsilon_high not in (None, 0.2)
-    if updates <= 1 and own_clip:
-        raise RecipeError(
-            f"epsilon={args.epsilon} does nothing with one update a rollout; set steps_per_generation above "
-            f"gradient_accumulation_steps={args.gradient_accumulation_steps} or num_iterations above 1"
-        )
-    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" and accelerator.distributed_type not in (
-        DistributedType.FSDP,
-    ):
-        raise RecipeError(
-            f"FSDP was asked for but accelerate runs {accelerator.distributed_type.value}; FSDP needs GPUs, "
-            "use torchrun (DDP) on CPUs"
-        )
-    if args.use_vllm and args.vllm_importance_sampling_correction and "sequence" in args.vllm_importance_sampling_mode:
-        raise RecipeError(
-            f"vllm_importance_sampling_mode={args.vllm_importance_sampling_mode!r} weighs a completion by the product "
-            "of its tokens' ratios, which leaves long ones out; set vllm_importance_sampling_mode='token_truncate'"
-        )
-    refuse_fewer_processes(accelerator.num_processes)
-    if left_out := len(trainer.train_dataset or ()) % (args.generation_batch_size // trainer.num_generations):
-        logger.warning(f"{left_out} prompts of every epoch are left out: they do not fill a generation batch")

@@ -1,0 +1,39 @@
+"""Settings of TRL's GRPOTrainer, or of its launch, of which nothing or something else would come: refused."""
+
+import os
+
+from accelerate import DistributedType
+from accelerate.logging import get_logger
+from trl import GRPOTrainer
+
+from tagpr.errors import RecipeError
+from tagpr.training.launching import refuse_fewer_processes
+
+logger = get_logger(__name__)
+
+
+def refuse_idle_settings(trainer: GRPOTrainer) -> None:
+    """Raise RecipeError for settings that TRL or accelerate would silently ignore."""
+    args, accelerator = trainer.args, trainer.accelerator
+    updates = args.steps_per_generation * trainer.num_iterations // args.gradient_accumulation_steps
+    own_clip = args.epsilon != 0.2 or args.epsilon_high not in (None, 0.2)
+    if updates <= 1 and own_clip:
+        raise RecipeError(
+            f"epsilon={args.epsilon} does nothing with one update a rollout; set steps_per_generation above "
+            f"gradient_accumulation_steps={args.gradient_accumulation_steps} or num_iterations above 1"
+        )
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" and accelerator.distributed_type not in (
+        DistributedType.FSDP,
+    ):
+        raise RecipeError(
+            f"FSDP was asked for but accelerate runs {accelerator.distributed_type.value}; FSDP needs GPUs, "
+            "use torchrun (DDP) on CPUs"
+        )
+    if args.use_vllm and args.vllm_importance_sampling_correction and "sequence" in args.vllm_importance_sampling_mode:
+        raise RecipeError(
+            f"vllm_importance_sampling_mode={args.vllm_importance_sampling_mode!r} weighs a completion by the product "
+            "of its tokens' ratios, which leaves long ones out; set vllm_importance_sampling_mode='token_truncate'"
+        )
+    refuse_fewer_processes(accelerator.num_processes)
+    if left_out := len(trainer.train_dataset or ()) % (args.generation_batch_size // trainer.num_generations):
+        logger.warning(f"{left_out} prompts of every epoch are left out: they do not fill a generation batch")
