@@ -33,6 +33,8 @@ COMMON |= {"heldout_every": 25, "save_steps": 10, "decode_rows": 192}
 TRIALS = {
     "lr-1e-5": {"learning_rate": 1e-5, "prompts_per_step": 6, "minibatches": 2},
     "lr-3e-5": {"learning_rate": 3e-5, "prompts_per_step": 6, "minibatches": 2},
+    "lr-3e-5-one-minibatch": {"learning_rate": 3e-5, "prompts_per_step": 6, "minibatches": 1},
+    "lr-3e-5-12-prompts": {"learning_rate": 3e-5, "prompts_per_step": 12, "minibatches": 4},
 }
 TRIAL_STEPS = 25
 STAGES = {"guided": 300, "exploratory": 100}
