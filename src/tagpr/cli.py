@@ -63,24 +63,31 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
         raise typer.Exit()
 
 
-@app.command()
-def run(
-    recipe: RecipeArgument,
-    overrides: Overrides = None,
-    runs: RunsOption = Path("runs"),
-    on_error: OnError = None,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
-    """Run every stage of a recipe that is missing or out of date, and print the results."""
-    from tagpr.pipeline import run_recipe
-
-    run_recipe(recipe, _with(overrides, on_error), runs, quiet=quiet, as_json=as_json)
-
-
 def _with(overrides: list[str] | None, on_error: str | None) -> list[str]:
     """`--on-error` is the recipe's `data.on_error`."""
     return [*(overrides or []), *([f"data.on_error={on_error}"] if on_error else [])]
+
+
+def _command(stage: str | None, text: str) -> Any:
+    """A command that runs one stage of a recipe, or (None) all of them."""
+
+    def command(
+        recipe: RecipeArgument,
+        overrides: Overrides = None,
+        runs: RunsOption = Path("runs"),
+        on_error: OnError = None,
+        quiet: Quiet = False,
+        as_json: AsJson = False,
+    ) -> None:
+        from tagpr.pipeline import run_recipe
+
+        run_recipe(recipe, _with(overrides, on_error), runs, only=stage, quiet=quiet, as_json=as_json)
+
+    command.__doc__ = text
+    return command
+
+
+app.command("run")(_command(None, "Run every stage of a recipe that is missing or out of date, and print the results."))
 
 
 @app.command()
@@ -106,26 +113,10 @@ def recipes() -> None:
         typer.echo(name)
 
 
-def _stage_command(stage: str, text: str) -> Any:
-    def command(
-        recipe: RecipeArgument,
-        overrides: Overrides = None,
-        runs: RunsOption = Path("runs"),
-        quiet: Quiet = False,
-        as_json: AsJson = False,
-    ) -> None:
-        from tagpr.pipeline import run_recipe
-
-        run_recipe(recipe, overrides or [], runs, only=stage, quiet=quiet, as_json=as_json)
-
-    command.__doc__ = text
-    return command
-
-
 def _stage_group(stage: str, text: str, cls: type[StageGroup] = StageGroup, run: bool = True) -> typer.Typer:
     group = typer.Typer(cls=cls, no_args_is_help=True, help=f"{text} `tagpr {stage} RECIPE` runs the stage.")
     if run:
-        group.command("run")(_stage_command(stage, text))
+        group.command("run")(_command(stage, text))
     app.add_typer(group, name=stage)
     return group
 
@@ -134,10 +125,10 @@ data = _stage_group("data", "Read histories and questions, split them.", run=Fal
 chains = _stage_group("chains", "Stage 0: tagged reasoning chains from a teacher, filtered.")
 prmu = _stage_group("prmu", "The personalization reward model with user embeddings.")
 report = _stage_group("report", "The HTML report of a run.", ReportGroup)
-app.command("sft")(_stage_command("sft", "Stage 1: supervised fine-tuning on the chains."))
-app.command("guided")(_stage_command("guided", "Stage 2: guided RL with the full reward."))
-app.command("exploratory")(_stage_command("exploratory", "Stage 3: exploratory RL with the foundation reward."))
-app.command("evaluate")(_stage_command("evaluate", "Answer the held-out examples with every system and score them."))
+app.command("sft")(_command("sft", "Stage 1: supervised fine-tuning on the chains."))
+app.command("guided")(_command("guided", "Stage 2: guided RL with the full reward."))
+app.command("exploratory")(_command("exploratory", "Stage 3: exploratory RL with the foundation reward."))
+app.command("evaluate")(_command("evaluate", "Answer the held-out examples with every system and score them."))
 
 
 @prmu.command("diagnose")
