@@ -22,6 +22,7 @@ from results_file import write_results
 from tagpr.baselines.registry import system_names
 from tagpr.compare import compare
 from tagpr.data.adapters import adapt
+from tagpr.files import read_json
 
 TASKS = {
     "package-section": ("package-section", "", ""),
@@ -61,14 +62,14 @@ def recipe_of(name: str, model: str, sizes: dict[str, Any], systems: list[str], 
         items = folder.resolve() / "adapted" / name
         if not (items / "items.jsonl").is_file():
             adapt(adapter, shared / raw, items)
-        source |= {"path": str(items / "items.jsonl"), "on_error": "skip"}
+        source |= {"path": str(items / "items.jsonl")}
     rl = {"learning_rate": 1e-5, "prompts_per_step": sizes["prompts_per_step"], "group_size": 4}
     rl |= {"max_new_tokens": 112, "tokens_per_forward": 1536, "save_steps": 100}
     guided, exploratory = sizes["steps"]
     recipe = {
         "name": f"systems-{name}",
         "model": model,
-        "data": {"sources": [source]},
+        "data": {"sources": [source], "on_error": "skip" if adapter else "stop"},
         "profile": {"retriever": "bm25", "k": 6} if not adapter else {"retriever": "recency", "k": 8},
         "prompt": {"max_tokens": 300},
         "chains": {"examples_per_task": sizes["chains"], "keep_per_example": 2},
@@ -102,7 +103,7 @@ def figures_of(comparison: dict[str, Any], card: str) -> dict[str, Any]:
         found[name] = {
             "reasons": about["reasons"],
             "n": block["n"],
-            "metrics": {m: {"value": v} | block["intervals"][name][m] for m, v in block["systems"][name].items()},
+            "metrics": block["intervals"][name],
             "minus": {other: rows[name] for other, rows in block["differences"].items() if name in rows},
             "trained_parameters": fit["trained_parameters"],
             "tokens": {
@@ -125,27 +126,37 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("TAGPR_SHARED_DATA", "../shared/data")))
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("--collect", action="store_true", help="run nothing; write what a stopped run left")
     for key in ("train", "heldout"):
         parser.add_argument(f"--{key}", type=int)
     arguments = parser.parse_args()
     sizes = (FULL if arguments.full else SIZES) | {
         key: value for key in ("train", "heldout") if (value := getattr(arguments, key)) is not None
     }
+    chosen = arguments.systems.split(",")
     for name in arguments.task or ["package-section", "package-synopsis"]:
-        if TASKS[name][1] and not arguments.shared.is_dir():
+        if TASKS[name][1] and not arguments.collect and not arguments.shared.is_dir():
             sys.exit(f"{arguments.shared}: no such folder; set TAGPR_SHARED_DATA to where the raw files are")
-        systems = arguments.systems.split(",")
-        recipe = recipe_of(name, arguments.model, sizes, systems, arguments.runs, arguments.shared)
-        comparison = compare(str(recipe), runs=arguments.runs)
+        if arguments.collect:
+            comparison = read_json(arguments.runs / f"systems-{name}" / "compare" / "compare.json")
+        else:
+            recipe = recipe_of(name, arguments.model, sizes, chosen, arguments.runs, arguments.shared)
+            comparison = compare(str(recipe), runs=arguments.runs)
+        systems = figures_of(comparison, TASKS[name][0])
+        ran = {about["name"] for about in comparison["systems"]}
         figures = {
             "task": TASKS[name][0],
             "model": "SmolLM2-135M-Instruct" if "smollm2" in arguments.model else arguments.model,
             "cut": {key: list(value) if isinstance(value, tuple) else value for key, value in sizes.items()},
-            "options": {system: OPTIONS[system] for system in systems if system in OPTIONS},
-            "systems": figures_of(comparison, TASKS[name][0]),
+            "options": {system: OPTIONS[system] for system in chosen if system in OPTIONS and system in ran},
+            "systems": systems,
+            "not_run": [system for system in ORDER if system not in ran],
         }
-        command = f"python benchmarks/bench_systems.py --task {name}{' --full' if arguments.full else ''}"
-        print(write_results(f"systems-{name}", command, figures))
+        changed = [f"--{key} {value}" for key in ("train", "heldout") if (value := getattr(arguments, key)) is not None]
+        flags = [f"--task {name}", *(["--full"] if arguments.full else []), *changed]
+        if figures["not_run"]:
+            flags.append(f"--systems {','.join(about for about in ORDER if about in ran)}")
+        print(write_results(f"systems-{name}", f"python benchmarks/bench_systems.py {' '.join(flags)}", figures))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from tagpr.evaluation.published import impossible, published
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.evaluation.systems import SystemRun
 from tagpr.evaluation.task_table import task_tables
+from tagpr.files import read_json
 from tagpr.tasks import load_task
 from tagpr.tasks.metrics import score_one
 
@@ -300,3 +301,32 @@ def test_the_first_yaml_of_the_docs_is_a_valid_list(tmp_path):
     for entry in map(SystemSettings.model_validate, systems):
         if ".py:" not in entry.system:
             read_options(entry.system, load_system(entry.system), entry.options)
+
+
+@pytest.mark.slow
+def test_tagpr_and_its_ablations_train_through_the_pipeline(tmp_path):
+    names = ["rag-r", "sft-r", "w/o-rl", "w/o-sft", "w/o-tag", "w/o-reward", "w/o-exploratory", "tagpr"]
+    runs = tmp_path / "runs"
+    comparison = compare("smoke", [f"systems=[{', '.join(names)}]"], runs, quiet=True)
+    rows = {about["name"]: about for about in comparison["systems"]}
+    assert [name for name in names if rows[name]["failure"]] == []
+    answers = {}
+    for name in names:
+        folder = name.replace("w/o", "without").replace("/", "-")
+        path = runs / "smoke" / "compare" / "systems" / folder / "predictions" / "package-section.jsonl"
+        answers[name] = [row.completion for row in read_predictions(path)]
+    assert answers["sft-r"] == answers["w/o-rl"]  # the same thing twice over
+    policy = rows["w/o-rl"]["fit"]["trained_parameters"]
+    assert rows["w/o-reward"]["fit"]["trained_parameters"] == policy < rows["tagpr"]["fit"]["trained_parameters"]
+    assert rows["tagpr"]["fit"]["trained_tokens"] > rows["w/o-exploratory"]["fit"]["trained_tokens"]
+    manifests = {
+        name: read_json(runs / f"smoke-{name}" / "guided" / "manifest.json")
+        for name in ("wo-sft", "wo-tag", "wo-reward")
+    }
+    assert manifests["wo-tag"]["settings"]["rewards"]["beta"] == 0
+    assert (
+        manifests["wo-reward"]["settings"]["rewards"]["gamma"] == 0 and "prmu" not in manifests["wo-reward"]["inputs"]
+    )
+    assert set(manifests["wo-sft"]["inputs"]) == {"data", "prmu"}
+    weights = {path.read_bytes() for path in runs.glob("smoke*/exploratory/model/model.safetensors")}
+    assert len(weights) == 4  # TagPR and three ablations, none alike
