@@ -1,8 +1,8 @@
 """The analyses of a finished run, its sweeps (figures 4, 7, 8) and a zero-shot test, as one results file.
 
     tagpr run quickstart
-    python benchmarks/analyses.py --limit 75 --encoder FOLDER_OR_HUB_ID
-    python benchmarks/analyses.py --limit 75 --encoder FOLDER_OR_HUB_ID --downloads DOWNLOADS
+    python benchmarks/analyses.py --encoder FOLDER_OR_HUB_ID
+    python benchmarks/analyses.py --encoder FOLDER_OR_HUB_ID --downloads DOWNLOADS
 
 `--downloads`: the folder that the recipe transfer-titles describes. The run's final model, trained on the bundled tasks
 alone, then answers titles of papers (English) and of reviews (English, Portuguese) that it never saw. All answers are
@@ -83,21 +83,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="quickstart", help="recipe of the finished run")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--limit", type=int, default=75, help="questions a task")
+    parser.add_argument("--limit", type=int, default=60, help="questions a task of the analyses")
+    parser.add_argument("--sweep-limit", type=int, default=40, help="questions a task of the sweeps and zero-shot test")
     parser.add_argument("--systems", default="base,final", help="of the sweeps")
     parser.add_argument("--encoder", default="facebook/contriever", help="sentence encoder of the dense retriever")
     parser.add_argument("--downloads", type=Path, default=None, help="folder of the zero-shot test's files")
     arguments = parser.parse_args()
-    limit, systems = [f"evaluate.limit={arguments.limit}"], arguments.systems.split(",")
+    limit, systems = [f"evaluate.limit={arguments.sweep_limit}"], arguments.systems.split(",")
     where = {"runs": arguments.runs, "quiet": True}
-    analyse(arguments.recipe, limit, **where)
+    analyse(arguments.recipe, [f"evaluate.limit={arguments.limit}"], **where)
     profile_length(arguments.recipe, limit, systems=systems, **where)
     retriever(arguments.recipe, [*limit, f"profile.encoder={arguments.encoder}"], systems=systems, **where)
     run = arguments.runs / arguments.recipe
     found = read_json(run / "analyses" / "analyses.json")
     figures = {
         "run": arguments.recipe,
-        "limit": arguments.limit,
         "encoder": Path(arguments.encoder).name if Path(arguments.encoder).is_dir() else arguments.encoder,
         "practitioner": {task: practitioner_figures(block) for task, block in found["practitioner"].items()},
         "profile_length": {task: sweep_figures(by_value) for task, by_value in found["profile_length"].items()},
@@ -105,7 +105,7 @@ def main() -> None:
     }
     if arguments.downloads:
         model = run / "exploratory" / "model"
-        figures["zero_shot"] = zero_shot_figures(model, arguments.downloads, arguments.limit, arguments.runs)
+        figures["zero_shot"] = zero_shot_figures(model, arguments.downloads, arguments.sweep_limit, arguments.runs)
     shown = [part for part in sys.argv[1:] if "/" not in part]  # no folder of this machine
     print(write_results("analyses", " ".join(["python benchmarks/analyses.py", *shown]), figures))
 
