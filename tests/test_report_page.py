@@ -84,6 +84,7 @@ def test_first_screen_says_what_happened(page):
         "people better",
         "Valid format",
         "the best answer that needs no model",
+        "RL did not clearly change SFT",
         'data-outcome="worse"',
         "17 min 11 s",
         "3.0 GiB",

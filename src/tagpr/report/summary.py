@@ -69,7 +69,7 @@ class Verdict:
     low: str
     high: str
     position: tuple[float, float, float]  # low, mean, high as shares of the little scale, 0.5 is no change
-    simple: str  # against the best answer that needs no model
+    compared: tuple[str, ...]  # sentences: against the best answer that needs no model, against SFT
     reads_person: str
     people: dict[str, int]  # better, worse, same
     format_rate: str
@@ -108,7 +108,10 @@ def verdicts(run: RunData) -> list[Verdict]:
                 low=show(metric, change["low"], signed=True),
                 high=show(metric, change["high"], signed=True),
                 position=tuple(0.5 + 0.5 * change[key] / reach for key in ("low", "mean", "high")),  # type: ignore[arg-type]
-                simple=_against_simple(block, system, metric, good),
+                compared=(
+                    _against_simple(block, system, metric, good),
+                    _over_sft(block, system, metric, good),
+                ),
                 reads_person=_reads_person(block, metric, good),
                 people=_people(run, name, system),
                 format_rate=f"{show('format_rate', systems['base'].get('format_rate'))} → "
@@ -127,13 +130,30 @@ def _against_simple(block: Mapping[str, Any], system: str, metric: str, good: fl
         return ""
     best = max(rows, key=lambda name: good * rows[name])
     difference = block.get("differences", {}).get(f"{system} - {best}", {}).get(metric)
+    words = ("Better than", "Not clearly better than", "Worse than")
+    what = f"the best answer that needs no model ({label(best).lower()}, {show(metric, rows[best])})"
+    return _sentence(difference, metric, good, words, what)
+
+
+def _over_sft(block: Mapping[str, Any], system: str, metric: str, good: float) -> str:
+    """What RL made of the SFT model."""
+    difference = block.get("differences", {}).get(f"{system} - sft", {}).get(metric)
+    words = ("RL improved on", "RL did not clearly change", "RL fell behind")
+    return _sentence(
+        difference, metric, good, words, f"SFT ({show(metric, block['systems'].get('sft', {}).get(metric))})"
+    )
+
+
+def _sentence(
+    difference: Mapping[str, float] | None, metric: str, good: float, words: tuple[str, str, str], what: str
+) -> str:
+    """`words` for better, unclear and worse, what is compared with, and the numbers; "" without a difference."""
     if not difference:
         return ""
     low, high = sorted((good * difference["low"], good * difference["high"]))
-    word = "Better than" if low > 0 else "Worse than" if high < 0 else "Not clearly better than"
+    word = words[0] if low > 0 else words[2] if high < 0 else words[1]
     return (
-        f"{word} the best answer that needs no model ({label(best).lower()}, {show(metric, rows[best])}): "
-        f"{show(metric, difference['mean'], True)}{' points' if metric in _PERCENT else ''}, "
+        f"{word} {what}: {show(metric, difference['mean'], True)}{' points' if metric in _PERCENT else ''}, "
         f"95% interval {show(metric, difference['low'], True)} to {show(metric, difference['high'], True)}."
     )
 
