@@ -66,8 +66,6 @@ def train_gspo(
     """
     if not rows:
         raise RunError("no prompt to train on: the data stage kept no training example")
-    if settings.heldout_every and not heldout:
-        raise RunError("heldout_every looks at held-out prompts and there are none; set heldout_prompts")
     trainer = _Trainer(policy, rows, reward, settings, out, seed, heldout, reference or policy, objective)
     total = settings.steps or max(1, math.ceil(len(rows) * settings.epochs / settings.prompts_per_step))
     start = done = trainer.resume()
@@ -110,6 +108,11 @@ class _Trainer:
         if settings.prompts_per_step % self.world:
             raise RunError(
                 f"prompts_per_step={settings.prompts_per_step} is not divisible by the {self.world} processes"
+            )
+        if settings.heldout_every and len(self.heldout) < self.world:
+            raise RunError(
+                f"heldout_every: there are {len(self.heldout)} held-out prompts to look at for {self.world} processes; "
+                "set heldout_prompts"
             )
         self.tokenizer = load_tokenizer(policy)
         self.device = device_name()
