@@ -6,7 +6,7 @@
 
 `--downloads`: the folder that the recipe transfer-titles describes. The run's final model, trained on the bundled tasks
 alone, then answers titles of papers (English) and of reviews (English, Portuguese) that it never saw. All answers are
-kept in the run folder, so that a killed script continues. Writes benchmarks/results/analyses.json.
+kept in the run folder, so that a killed script continues. Writes benchmarks/results/analyses.json after each part.
 """
 
 import argparse
@@ -29,6 +29,7 @@ def practitioner_figures(block: dict[str, Any]) -> dict[str, Any]:
     """One task's answers to the questions beyond the paper."""
     losers = block["who_loses"]
     return {
+        "questions": next(use["n"] for by in block["profile_use"].values() for use in by.values()),
         "answers_moved": {
             system: {condition: interval(use["moved"]) for condition, use in by.items()}
             for system, by in block["profile_use"].items()
@@ -91,23 +92,30 @@ def main() -> None:
     arguments = parser.parse_args()
     limit, systems = [f"evaluate.limit={arguments.sweep_limit}"], arguments.systems.split(",")
     where = {"runs": arguments.runs, "quiet": True}
-    analyse(arguments.recipe, [f"evaluate.limit={arguments.limit}"], **where)
-    profile_length(arguments.recipe, limit, systems=systems, **where)
-    retriever(arguments.recipe, [*limit, f"profile.encoder={arguments.encoder}"], systems=systems, **where)
     run = arguments.runs / arguments.recipe
-    found = read_json(run / "analyses" / "analyses.json")
-    figures = {
+    encoder = Path(arguments.encoder)
+    figures: dict[str, Any] = {
         "run": arguments.recipe,
-        "encoder": Path(arguments.encoder).name if Path(arguments.encoder).is_dir() else arguments.encoder,
-        "practitioner": {task: practitioner_figures(block) for task, block in found["practitioner"].items()},
-        "profile_length": {task: sweep_figures(by_value) for task, by_value in found["profile_length"].items()},
-        "retriever": {task: sweep_figures(by_value) for task, by_value in found["retriever"].items()},
+        "encoder": encoder.parent.name if encoder.is_dir() else arguments.encoder,
     }
+    shown = ["FOLDER" if Path(part).is_dir() else part for part in sys.argv[1:]]  # no folder of this machine
+
+    def keep(part: str, found: dict[str, Any]) -> None:
+        figures[part] = found
+        print(write_results("analyses", " ".join(["python benchmarks/analyses.py", *shown]), figures))
+
+    def analysed(part: str) -> dict[str, Any]:
+        return read_json(run / "analyses" / "analyses.json")[part]
+
+    analyse(arguments.recipe, [f"evaluate.limit={arguments.limit}"], **where)
+    keep("practitioner", {task: practitioner_figures(block) for task, block in analysed("practitioner").items()})
+    profile_length(arguments.recipe, limit, systems=systems, **where)
+    keep("profile_length", {task: sweep_figures(values) for task, values in analysed("profile_length").items()})
+    retriever(arguments.recipe, [*limit, f"profile.encoder={arguments.encoder}"], systems=systems, **where)
+    keep("retriever", {task: sweep_figures(values) for task, values in analysed("retriever").items()})
     if arguments.downloads:
         model = run / "exploratory" / "model"
-        figures["zero_shot"] = zero_shot_figures(model, arguments.downloads, arguments.sweep_limit, arguments.runs)
-    shown = [part for part in sys.argv[1:] if "/" not in part]  # no folder of this machine
-    print(write_results("analyses", " ".join(["python benchmarks/analyses.py", *shown]), figures))
+        keep("zero_shot", zero_shot_figures(model, arguments.downloads, arguments.sweep_limit, arguments.runs))
 
 
 if __name__ == "__main__":
