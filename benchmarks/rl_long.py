@@ -200,8 +200,10 @@ def stage_figures(work: Path, name: str, stage: str, before: dict) -> dict:
         "heldout_curve": [
             {"step": step} | {k: sum(table[k]) / len(table[k]) for k in keys if k in table} for step, table in tables
         ],
-        "over_sft_on_the_curves_questions": gain(asked, tables[-1][1], before),
     }
+    step, last = tables[-1]
+    if step or stage != "guided":  # before any step there is nothing to compare
+        figures["over_sft_on_the_curves_questions"] = {"step": step} | gain(asked, last, before)
     if (out / "all.json").exists():
         figures["over_sft_on_all_questions"] = gain(rows, read_json(out / "all.json"), read_json(work / "all-sft.json"))
     log = log_of(out)
@@ -225,21 +227,24 @@ def collect(work: Path) -> None:
     figures: dict = {
         "model": "SmolLM2-135M-Instruct after SFT on the chains of 330 examples (36 steps of 8)",
         "training_prompts": len(read_jsonl(work / "train.jsonl")),
-        "common_settings": GSPOSettings(**COMMON).model_dump(mode="json"),
         "reward": RewardSettings(gamma=0.0).model_dump(mode="json"),
         "trials": {},
     }
     for name, settings in TRIALS.items():
         if (work / name / "guided" / "heldout" / "step-00000.json").exists():
             before = read_json(work / name / "guided" / "heldout" / "step-00000.json")
-            figures["trials"][name] = {"settings": settings}
+            figures["trials"][name] = {"settings": GSPOSettings(**COMMON | settings).model_dump(mode="json")}
             for stage in STAGES:
                 if (work / name / stage / "heldout").exists():
                     figures["trials"][name][stage] = stage_figures(work, name, stage, before)
     print(
         json.dumps(
             {
-                name: {stage: entry[stage]["over_sft_on_the_curves_questions"] for stage in STAGES if stage in entry}
+                name: {
+                    stage: [entry[stage]["steps"], entry[stage].get("over_sft_on_the_curves_questions")]
+                    for stage in STAGES
+                    if stage in entry
+                }
                 for name, entry in figures["trials"].items()
             },
             indent=1,
