@@ -1,12 +1,11 @@
 """Evaluation's figures: how fast it predicts, how honest its intervals are, how large the report gets.
 
-    python benchmarks/bench_eval.py                  # writes benchmarks/results/eval.json; a quiet machine, ~12 minutes
+    python benchmarks/bench_eval.py                  # writes benchmarks/results/eval.json; a quiet machine, 16 minutes
     python benchmarks/bench_eval.py --examples 48    # a smoke run; writes nothing
 
 predict_speedup: same questions, model, batch size, arithmetic and greedy decoding; `tagpr.evaluation.predict` against a
 plain loop over transformers' `generate` in file order. predict_same_outputs: the share of equal completions; where some
 differ, predict_widest_tie is the largest difference of the two tokens' logits at the first place where they do.
-The thousand questions get short completions, so that this takes minutes; predict_speedup_long is on 62 with long ones.
 """
 
 import argparse
@@ -31,17 +30,15 @@ from tagpr.prompts.settings import PromptSettings
 from tagpr.tasks import Task
 
 BATCH = 32
-NEW_TOKENS, LONG = 24, 128
+NEW_TOKENS = 32  # short, so that a thousand questions take minutes on two cores
 
 
-def predict_figures(
-    model_spec: str, examples: int, new_tokens: int, dtype: str, device: str | None
-) -> dict[str, float | str]:
+def predict_figures(model_spec: str, examples: int, dtype: str, device: str | None) -> dict[str, float | str]:
     """Time both ways on the same questions and compare their answers."""
     import torch
 
     folder = resolve_model(model_spec)
-    settings = EvaluationSettings(max_new_tokens=new_tokens, rows=BATCH, chunk=8 * BATCH)
+    settings = EvaluationSettings(max_new_tokens=NEW_TOKENS, rows=BATCH, chunk=8 * BATCH)
     answerer = Answerer(folder, settings, seed=0)
     answerer.model = load_causal_lm(folder, dtype=dtype, device=device)
     vocabulary = load_vocabulary(None)
@@ -63,14 +60,14 @@ def predict_figures(
     plain = []
     for start in range(0, len(questions), BATCH):
         batch = [list(question.prompt_ids) for question in questions[start : start + BATCH]]
-        plain += _plain_generate(torch, answerer.model, batch, stops, pad, new_tokens)
+        plain += _plain_generate(torch, answerer.model, batch, stops, pad)
     theirs = time.perf_counter() - started
     pairs = [(question, made[question.prompt_ids], ids) for question, ids in zip(questions, plain, strict=True)]
     ties = [_tie(torch, answerer.model, *pair) for pair in pairs if pair[1] != pair[2]]
     return {
         "predict_examples": len(questions),
         "predict_batch": BATCH,
-        "predict_new_tokens": new_tokens,
+        "predict_new_tokens": NEW_TOKENS,
         "predict_dtype": dtype,
         "predict_seconds": round(ours, 1),
         "predict_plain_seconds": round(theirs, 1),
@@ -85,7 +82,7 @@ def _questions(tokenizer: Any, vocabulary: Vocabulary, examples: int) -> tuple[T
     splits = load_splits(DataSettings(), 0, Path())["package-section"]
     chosen = [*splits.heldout, *splits.train]
     random.Random(0).shuffle(chosen)
-    profile = ProfileSettings(retriever="bm25", k=4)
+    profile = ProfileSettings(retriever="bm25", k=6)
     prompts = PromptBuilder(tokenizer, profile, PromptSettings(max_tokens=300), vocabulary.names, 0)
     return splits.task, ask(splits.task, chosen[:examples], prompts)
 
@@ -99,9 +96,7 @@ def _tie(torch: Any, model: Any, question: Question, ours: list[int], theirs: li
     return float(top[0] - top[1])
 
 
-def _plain_generate(
-    torch: Any, model: Any, batch: list[list[int]], stops: list[int], pad: int, new_tokens: int
-) -> list[list[int]]:
+def _plain_generate(torch: Any, model: Any, batch: list[list[int]], stops: list[int], pad: int) -> list[list[int]]:
     """Left-padded batch through transformers' generate, greedy; completions cut after their end-of-sequence token."""
     width = max(map(len, batch))
     ids = torch.tensor([[pad] * (width - len(row)) + row for row in batch], device=model.device)
@@ -110,7 +105,7 @@ def _plain_generate(
         out = model.generate(
             ids,
             attention_mask=mask,
-            max_new_tokens=new_tokens,
+            max_new_tokens=NEW_TOKENS,
             do_sample=False,
             eos_token_id=stops,
             pad_token_id=pad,
@@ -143,11 +138,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", help="float32 (ties break alike), bfloat16 or auto")
     parser.add_argument("--device", default=None, help="cpu or cuda; the fastest there is if absent")
     arguments = parser.parse_args()
-    where = arguments.dtype, arguments.device
-    figures = predict_figures(arguments.model, arguments.examples, NEW_TOKENS, *where)
-    long = predict_figures(arguments.model, max(1, arguments.examples // 16), LONG, *where)
-    figures |= {f"{name}_long": long[name] for name in ("predict_examples", "predict_new_tokens", "predict_speedup")}
-    figures["predict_same_outputs_long"] = long["predict_same_outputs"]
+    figures = predict_figures(arguments.model, arguments.examples, arguments.dtype, arguments.device)
     full = arguments.examples >= 1000
     times = 1000 if full else 50
     figures |= {
