@@ -18,6 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipe", default="quickstart")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--clone-to-report", type=float, help="seconds from git clone to report, by the caller's clock")
     arguments = parser.parse_args()
     summary = run_recipe(arguments.recipe, runs=arguments.runs, quiet=True)
     run = Path(summary["run"])
@@ -27,6 +28,7 @@ def main() -> None:
         "seconds": {name: values["seconds"] for name, values in measured.items()}
         | {"total": round(sum(values["seconds"] for values in measured.values()), 1)},
         "peak_memory_gib": round(max(values["peak_memory_mib"] or 0 for values in measured.values()) / 1024, 2),
+        "clone_to_report_seconds": arguments.clone_to_report,
         "resumed": [name for name, values in measured.items() if values["resumed"]],
         "stages": {name: manifest["figures"] for name, manifest in stages.items() if name != "evaluate"},
         "metrics": read_json(run / "evaluate" / "metrics.json"),
