@@ -22,6 +22,7 @@ from tagpr.chains.steps import CHAINS, Funnel, Row, StepStore, write_parquet
 from tagpr.chains.tagging import FREE_TAGS, explore, restrict
 from tagpr.chains.vocabulary import Tag, Vocabulary, load_vocabulary
 from tagpr.errors import RecipeError, RunError
+from tagpr.llm.endpoint_settings import GeneratorSettings
 from tagpr.llm.generator import Generator
 from tagpr.tasks.types import Example, Interaction, Task
 
@@ -74,7 +75,7 @@ def build_chains(
     `train`: training examples by task name. `prompt(task, example)`: the prompt the policy will see, with the history
     entries it shows. Raises RunError where not one chain survives, RecipeError where a tagger is missing.
     """
-    if settings.teacher != "heuristic" and settings.tagger is None:
+    if isinstance(settings.teacher, GeneratorSettings) and settings.tagger is None:
         raise RecipeError("chains.tagger: missing; raw chains of a teacher model need a `tagger` block with a `model`")
     report = progress or (lambda done, total, note: None)
     inputs = hashlib.sha256(repr((seed, sorted(tasks.items()))).encode())
@@ -99,6 +100,14 @@ def build_chains(
             ROLLOUTS,
             settings.samples,
             lambda: (_heuristic(settings, tasks, train, drawn, examples, prompt, seed, report), {}),
+        )
+    elif settings.teacher == "written":
+        from tagpr.chains.rollouts import written_rollouts
+
+        assert settings.written is not None
+        path = settings.written
+        rollouts = store.run(
+            "rollouts", ROLLOUTS, settings.samples, lambda: written_rollouts(path, settings.samples, drawn)
         )
     else:
         from tagpr.chains.rollouts import teacher_rollouts
@@ -198,8 +207,8 @@ def _tag(
     settings: ChainSettings, models: Models, store: StepStore, judged: list[Row], seed: int, report: Progress
 ) -> tuple[Vocabulary, list[Row]]:
     """The vocabulary and the tagged rows."""
-    if settings.teacher == "heuristic":
-        skipped = "the heuristic teacher tags its own chains"
+    if not isinstance(settings.teacher, GeneratorSettings):
+        skipped = "the teacher's chains are tagged"
         tagged = store.run("tagging", JUDGED, None, lambda: (judged, {}), skipped=skipped)
         return load_vocabulary(), tagged
     assert settings.tagger is not None

@@ -10,7 +10,8 @@ from tagpr.files import write_text
 
 def write_card(folder: Path, funnel: Funnel, vocabulary: Vocabulary, settings: ChainSettings) -> None:
     """Write `README.md`; its front matter makes `datasets.load_dataset(folder)` read `chains.parquet` alone."""
-    teacher = "heuristic rules, no language model" if settings.teacher == "heuristic" else settings.teacher.model
+    rules = {"heuristic": "heuristic rules, no language model", "written": f"written before ({settings.written})"}
+    teacher = rules[settings.teacher] if isinstance(settings.teacher, str) else settings.teacher.model
     lines = [
         "---",
         "configs:",

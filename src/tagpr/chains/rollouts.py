@@ -1,12 +1,20 @@
-"""Raw chains from a teacher model: it sees the history and the question, never the reference, and reasons untagged."""
+"""Rollouts that are not the heuristic teacher's: a teacher model's raw chains, or tagged ones from a file.
+
+A teacher model sees the history and the question, never the reference, and reasons untagged.
+"""
 
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tagpr.chains.asking import fill
+from tagpr.chains.grammar import parse_response
 from tagpr.chains.steps import Row
+from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.errors import DataError
+from tagpr.files import read_jsonl
 from tagpr.llm.generator import Generator, Refusal, Reply, Request
 from tagpr.tasks.types import Example, Task
 
@@ -57,3 +65,25 @@ def chain_and_answer(reply: Reply) -> tuple[str, str]:
     if reply.reasoning:
         return reply.reasoning, answer
     return (reply.content[: marked.start()].strip(), answer) if marked else ("", answer)
+
+
+def written_rollouts(path: Path, samples: int, drawn: Sequence[Row]) -> tuple[list[Row], dict[str, int]]:
+    """The first `samples` tagged completions that the file has for each drawn example, in its order.
+
+    Raises DataError naming file and row where a row is no completion.
+    """
+    try:
+        written = read_jsonl(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSONL ({error}); see chains.written") from None
+    found: dict[tuple[str, str], list[str]] = {}
+    for number, row in enumerate(written, 1):
+        if not all(isinstance(row.get(key), str) for key in ("task", "example_id", "completion")):
+            raise DataError(f"{path}:{number}: needs task, example_id and completion, all text")
+        found.setdefault((row["task"], row["example_id"]), []).append(row["completion"])
+    vocabulary, rows = load_vocabulary(), []
+    for row in drawn:
+        for sample, text in enumerate(found.get((row["task"], row["example_id"]), ())[:samples]):
+            answer = parse_response(text, vocabulary).answer
+            rows.append(row | {"sample": sample, "chain": "", "answer": answer, "completion": text})
+    return rows, {"examples without a completion": len(drawn) - len({(r["task"], r["example_id"]) for r in rows})}

@@ -35,8 +35,11 @@ class VocabularySettings(Settings):
 class ChainSettings(Settings):
     """Stage 0. The default needs no language model: a heuristic teacher that never sees the reference."""
 
-    teacher: Literal["heuristic"] | GeneratorSettings = "heuristic"
-    """`heuristic`, or a generator block (`model`, `base_url`, ...) that reasons freely and is tagged afterwards."""
+    teacher: Literal["heuristic", "written"] | GeneratorSettings = "heuristic"
+    """`heuristic`; `written`, rollouts that stand in a file; or a generator block (`model`, `base_url`, ...) that
+    reasons freely and is tagged afterwards."""
+    written: Path | None = None
+    """Read where `teacher` is `written`: JSONL of tagged completions, one a row: task, example_id, completion."""
     examples_per_task: int | None = Field(None, ge=1)
     """Training examples drawn per task (the paper: 1,000); None for all."""
     samples: int = Field(16, ge=1)
@@ -48,7 +51,7 @@ class ChainSettings(Settings):
     judge_above: int = Field(15, ge=0, le=20)
     """A chain is kept when the judge's total of four dimensions (4 to 20) is above this."""
     tagger: GeneratorSettings | None = None
-    """The LLM that tags raw chains; needed unless the teacher is heuristic (its chains are tagged)."""
+    """The LLM that tags raw chains; needed where the teacher is a model (other teachers' chains are tagged)."""
     tagging: Literal["ranges", "inline"] = "ranges"
     """ranges: the tagger names which sentences belong together; inline (the paper's): it writes the chain again."""
     vocabulary: Path | Literal["paper", "discover"] = "paper"
@@ -65,6 +68,12 @@ class ChainSettings(Settings):
     """How endpoints are called."""
     cache: Path | None = None
     """SQLite file of replies; None: `calls.sqlite` in the user's cache folder. Several runs may share it."""
+
+    @model_validator(mode="after")
+    def _file_of_written(self) -> "ChainSettings":
+        if (self.teacher == "written") != (self.written is not None):
+            raise ValueError("teacher: written and the file `written` go together; give both or neither")
+        return self
 
     @model_validator(mode="after")
     def _priced(self) -> "ChainSettings":

@@ -1,0 +1,11 @@
+"""A world small enough that the whole paper runs on it in minutes: people with rule-governed tastes in dishes.
+
+    world.py     people, dishes, questions; LaMP-like files of them
+    teacher.py   written chains: an imperfect rule over the shown history, never the reference
+    plain.py     plain, untagged text of the world, which the base model is pretrained on
+    base.py      the word-level tokenizer and the Qwen3-architecture model trained from scratch on that text
+    build.py     `build_microworld(folder, seed)`: a folder with data, rollouts, model and recipe
+    table.py     the ablation table: every variant through tagpr's own stages, several processes, resumable
+
+Run all of it with `make bench-microworld`.
+"""

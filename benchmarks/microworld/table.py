@@ -1,0 +1,177 @@
+"""The ablation table: the full method and the runs that leave one part out, over several seeds.
+
+Every run is `tagpr.pipeline.run_recipe` with overrides; nothing of the method is done here. Three rows are systems of
+the full run (its untrained base, its SFT model, its guided model), the others are runs of their own that share by hard
+links those stages of the full run that do not depend on what is left out. Finished stages are never run again.
+"""
+
+import math
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from microworld.build import TASK, Scale, build_base, build_microworld
+from tagpr.evaluation.predictions import Prediction, read_predictions
+from tagpr.files import link_tree
+from tagpr.pipeline import run_recipe
+from tagpr.runs import read_manifest
+
+STAGES = ("data", "chains", "sft", "prmu", "guided", "exploratory", "evaluate")
+SYSTEMS = {"full": "final", "w/o exploratory": "guided", "w/o RL": "sft", "base": "base"}
+"""Rows that are systems of the full run."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of its own: what it changes and which stages it shares with the full run."""
+
+    name: str
+    overrides: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+
+
+FULL = Run("full")
+RUNS = {
+    "w/o SFT": Run("no-sft", ("sft.checkpoint=../base",), ("data",)),
+    "w/o Tag": Run("no-tag", ("rewards.beta=0",), ("data", "chains", "sft", "prmu")),
+    "w/o Reward (PRMU)": Run("no-prmu", ("rewards.gamma=0",), ("data", "chains", "sft", "prmu")),
+}
+"""Rows that are runs of their own."""
+FIGURES: dict[str, Callable[[Prediction], float]] = {
+    "format_rate": lambda row: float(row.format_ok),
+    "chain_tokens": lambda row: float(row.chain_tokens),
+}
+
+
+def make_table(folder: Path, seeds: Sequence[int], scale: Scale, processes: int) -> dict[str, Any]:
+    """Run whatever is missing, `processes` runs at a time, and return the figures."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # several processes with a thread each beat one with several at this size
+    build_base(folder / "base", scale, _Line("base", every=50))
+    recipes = {seed: build_microworld(folder / f"seed-{seed}", seed, scale, folder / "base") for seed in seeds}
+    _run_all([(recipes[seed], FULL) for seed in seeds], processes)
+    _run_all([(recipes[seed], run) for seed in seeds for run in RUNS.values()], processes)
+    return figures({seed: recipe.parent / "runs" for seed, recipe in recipes.items()})
+
+
+def _run_all(jobs: Sequence[tuple[Path, Run]], processes: int) -> None:
+    began = time.monotonic()
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        waiting = [pool.submit(run_stages, *job) for job in jobs]
+        for done, future in enumerate(as_completed(waiting), 1):
+            future.result()
+            left = (time.monotonic() - began) / done * (len(jobs) - done)
+            sys.stderr.write(f"{done} of {len(jobs)} runs, about {left / 60:.0f} min left\n")
+
+
+def run_stages(recipe: Path, run: Run) -> None:
+    """Make the stages of one run up to its evaluation."""
+    runs = recipe.parent / "runs"
+    overrides = [f"name={run.name}", *run.overrides]
+    if run.name != FULL.name:
+        overrides.append("evaluate.systems=[final]")
+        for stage in run.shared:
+            if not (runs / run.name / stage).exists():
+                (runs / run.name).mkdir(parents=True, exist_ok=True)
+                link_tree(runs / FULL.name / stage, runs / run.name / stage)
+    for stage in STAGES:
+        made = run_recipe(str(recipe), overrides, runs, only=stage, quiet=True)["stages"]
+        seconds = made[stage]["measured"]["seconds"] if stage in made else 0.0  # w/o SFT makes no chains
+        sys.stderr.write(f"{recipe.parent.name} {run.name:<8} {stage:<12} {seconds:6.0f} s\n")
+
+
+def figures(runs: Mapping[int, Path]) -> dict[str, Any]:
+    """Mean and standard error over seeds of every row, and the full method's difference to each.
+
+    runs: the folder of runs by seed. A difference's standard error is that of the paired differences of the seeds;
+    `standard_errors` is the difference over the root of both rows' summed squared errors, the harder measure of the two
+    where seeds help or hurt both rows alike.
+    """
+    rows: dict[str, dict[int, list[Prediction]]] = {}
+    for name, system in SYSTEMS.items():
+        rows[name] = {seed: _read(folder / FULL.name, system) for seed, folder in runs.items()}
+    for name, run in RUNS.items():
+        rows[name] = {seed: _read(folder / run.name, "final") for seed, folder in runs.items()}
+    rows["full, another's history"] = {s: _read(f / FULL.name, "final-other-history") for s, f in runs.items()}
+    table = {name: _row(by_seed) for name, by_seed in rows.items()}
+    differences = {}
+    for name, row in table.items():
+        if name == "full":
+            continue
+        pairs = zip(table["full"]["accuracy"]["values"], row["accuracy"]["values"], strict=True)
+        spread = _spread([a - b for a, b in pairs])
+        error = math.hypot(table["full"]["accuracy"]["standard_error"], row["accuracy"]["standard_error"])
+        differences[f"full - {name}"] = spread | {"standard_errors": spread["mean"] / error if error else None}
+    seed = next(iter(runs))
+    return {
+        "seeds": list(runs),
+        "questions": len(rows["full"][seed]),
+        "unseen_users": len({row.user_id for row in rows["full"][seed] if _unseen(row)}),
+        "variants": table,
+        "differences": differences,
+        "seconds": {name: _seconds(runs, run) for name, run in {"full": FULL, **RUNS}.items()},
+        "chains": {seed: _figures_of(folder / FULL.name, "chains") for seed, folder in runs.items()},
+    }
+
+
+def _read(run: Path, system: str) -> list[Prediction]:
+    return read_predictions(run / "evaluate" / "predictions" / system / f"{TASK}.jsonl")
+
+
+def _unseen(row: Prediction) -> bool:
+    return row.user_id.startswith("unseen")
+
+
+def _row(by_seed: Mapping[int, Sequence[Prediction]]) -> dict[str, Any]:
+    def accuracy(rows: Sequence[Prediction]) -> float:
+        return statistics.fmean(row.scores["accuracy"] for row in rows)
+
+    found = {
+        "accuracy": _spread([accuracy(rows) for rows in by_seed.values()]),
+        "accuracy_seen_users": _spread([accuracy([r for r in rows if not _unseen(r)]) for rows in by_seed.values()]),
+        "accuracy_unseen_users": _spread([accuracy([r for r in rows if _unseen(r)]) for rows in by_seed.values()]),
+    }
+    for name, read in FIGURES.items():
+        found[name] = _spread([statistics.fmean(map(read, rows)) for rows in by_seed.values()])
+    return found
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    """Mean over seeds, its standard error (0 for one seed) and the values."""
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return {"mean": statistics.fmean(values), "standard_error": error, "values": list(values)}
+
+
+def _figures_of(run: Path, stage: str) -> Any:
+    manifest = read_manifest(run / stage)
+    assert manifest is not None
+    return manifest["figures"]
+
+
+def _seconds(runs: Mapping[int, Path], run: Run) -> float:
+    """Mean seconds a seed of the stages that the run made itself."""
+    total = 0.0
+    for folder in runs.values():
+        for stage in STAGES:
+            manifest = read_manifest(folder / run.name / stage)
+            if manifest is not None and stage not in run.shared:
+                total += manifest["measured"]["seconds"]
+    return round(total / len(runs), 1)
+
+
+class _Line:
+    """Progress as a line now and then."""
+
+    def __init__(self, name: str, every: int) -> None:
+        self.name, self.every, self.began = name, every, time.monotonic()
+
+    def __call__(self, done: int, total: int, note: str) -> None:
+        if done % self.every == 0 or done == total:
+            left = (time.monotonic() - self.began) / done * (total - done)
+            sys.stderr.write(f"{self.name} {done}/{total} {note}, about {left / 60:.0f} min left\n")
