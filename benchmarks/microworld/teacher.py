@@ -23,8 +23,8 @@ def write_chain(random: Random, past: Sequence[Dish], dish: Dish) -> str:
     usual = [word for word in dish if counts[word] >= mood]
     answer = VERDICTS[len(usual)]
     steps = (
-        (random.choice(("analyze_input", "examine_examples")), " ".join(f"{word} {n}" for word, n in counts.items())),
-        (random.choice(("identify_patterns", "synthesize_findings")), f"usual {' '.join(usual) or 'nothing'}"),
-        (random.choice(("make_decision", "formulate_conclusion")), f"{NUMBERS[len(usual)]} so {answer}"),
+        ("examine_examples", " ".join(f"{word} {n}" for word, n in counts.items())),
+        ("identify_patterns", f"usual {' '.join(usual) or 'nothing'}"),
+        ("make_decision", f"{NUMBERS[len(usual)]} so {answer}"),
     )
     return "\n".join(["<think>", *(f"<{tag}> {text} </{tag}>" for tag, text in steps), "</think>", answer])
