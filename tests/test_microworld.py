@@ -9,7 +9,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
@@ -59,7 +58,7 @@ def share(answers, asked):
     return sum(answer == question.answer for answer, question in zip(answers, asked, strict=True)) / len(asked)
 
 
-def test_the_history_and_the_rule_give_the_answer_and_half_of_them_do_not():
+def test_the_history_and_the_rule_give_the_answer_and_either_alone_does_not():
     asked = questions(800)
     strangers = [*asked[1:], asked[0]]
     assert share(map(guess, asked), asked) > 0.9
@@ -125,6 +124,8 @@ def test_a_variant_shares_the_full_runs_stages_and_finished_ones_are_kept(built)
 
 @pytest.mark.slow
 def test_the_table_has_every_row(built):
+    from safetensors.torch import load_file
+
     runs = run(built, table.FULL, *table.RUNS.values())
     found = table.figures({0: runs})
     rows = {"full", "w/o RL", "w/o exploratory", "w/o SFT", "w/o Tag", "w/o Reward (PRMU)", "base"}

@@ -27,7 +27,7 @@ class BaseSizes:
 
     hidden: int = 128
     layers: int = 4
-    steps: int = 800
+    steps: int = 400
     batch: int = 32
     learning_rate: float = 2e-3
 

@@ -37,7 +37,7 @@ class Scale:
 
     world: Sizes = field(default_factory=Sizes)
     model: base.BaseSizes = field(default_factory=base.BaseSizes)
-    chain_examples: int = 128
+    chain_examples: int = 160
     """Training questions that SFT has chains of; RL uses all."""
     samples: int = 8
     """Chains the teacher writes for one of them."""
@@ -46,7 +46,7 @@ class Scale:
 
 
 RL = {
-    "learning_rate": 2.0e-4,
+    "learning_rate": 3.0e-4,
     "prompts_per_step": 16,
     "group_size": 8,
     "minibatches": 2,
@@ -61,7 +61,7 @@ RECIPE: dict[str, dict[str, Any]] = {
     "profile": {"retriever": "recency", "k": 8},
     "prompt": {"max_tokens": 128},
     "chains": {"teacher": "written", "keep_per_example": 2},
-    "sft": {"learning_rate": 1.0e-3, "epochs": 4, "batch_size": 16, "tokens_per_forward": 8192, "save_steps": 1000},
+    "sft": {"learning_rate": 2.0e-3, "epochs": 6, "batch_size": 16, "tokens_per_forward": 8192, "save_steps": 1000},
     "prmu": {
         "prompts": 128,
         "rollouts_with": 4,
