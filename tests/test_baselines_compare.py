@@ -304,6 +304,7 @@ def test_the_first_yaml_of_the_docs_is_a_valid_list(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_tagpr_and_its_ablations_train_through_the_pipeline(tmp_path):
     names = ["rag-r", "sft-r", "w/o-rl", "w/o-sft", "w/o-tag", "w/o-reward", "w/o-exploratory", "tagpr"]
     runs = tmp_path / "runs"

@@ -116,3 +116,16 @@ def test_the_same_question_with_another_history_is_worded_anew():
     swapped = replace(first, profile=example(5).profile)
     assert builder.build(task, first) is builder.build(task, first)
     assert len(builder.build(task, first).entries) == 2 and len(builder.build(task, swapped).entries) == 5
+
+
+def test_a_summary_gives_way_before_the_entries_and_the_question():
+    task = load_task("package-synopsis")
+    asked = example(3)
+    roomy, tight = PromptSettings(max_tokens=600), PromptSettings(max_tokens=130)
+    summary = "likes short titles " * 30
+    shown = build_prompt(task, asked, asked.profile, roomy, count, (), summary).messages[-1]["content"]
+    assert shown.index("Summary of the history: likes") < shown.index("History:")
+    prompt = build_prompt(task, asked, asked.profile, tight, count, (), summary)
+    assert sum(count(message["content"]) for message in prompt.messages) <= 130
+    assert len(prompt.entries) == 3 and summary not in prompt.messages[-1]["content"]
+    assert "a word a word" in prompt.messages[-1]["content"].rpartition("New package:")[2]

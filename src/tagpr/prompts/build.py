@@ -2,8 +2,8 @@
 
 The system message holds what is the same for every example of a task (so that a server can keep it), the user message
 the history and the question. Over budget, the longest input field of the history is shortened first, again and again,
-down to a few words; then the least relevant entries go; the question is shortened last. An entry's output (its label)
-is never cut.
+down to a few words; then a summary of it is cut, then the least relevant entries go; the question is shortened last. An
+entry's output (its label) is never cut.
 Not here: choosing the history (`tagpr.profiles`) and token ids (`ids.py`).
 """
 
@@ -69,7 +69,9 @@ def build_prompt(
     # Each round removes at least the surplus it measured, in characters, so few rounds are needed.
     while (surplus := count_tokens(user) - room) > 0:
         if not _shorten_history(task, fields, surplus):
-            if kept:
+            if summary:
+                summary = _cut(summary, max(0, len(summary) - surplus))
+            elif kept:
                 kept.pop()
                 fields.pop()
             elif not _shorten_question(question, surplus):
