@@ -66,17 +66,18 @@ def recipe_of(name: str, model: str, sizes: dict[str, Any], systems: list[str], 
     rl = {"learning_rate": 1e-5, "prompts_per_step": sizes["prompts_per_step"], "group_size": 4}
     rl |= {"max_new_tokens": 112, "tokens_per_forward": 1536, "save_steps": 100}
     guided, exploratory = sizes["steps"]
+    tiny = model.startswith("random:")  # two layers and a tokenizer of bytes: only to see that everything runs
     recipe = {
         "name": f"systems-{name}",
         "model": model,
         "data": {"sources": [source], "on_error": "skip" if adapter else "stop"},
         "profile": {"retriever": "bm25", "k": 6} if not adapter else {"retriever": "recency", "k": 8},
-        "prompt": {"max_tokens": 300},
+        "prompt": {"max_tokens": 900 if tiny else 300},
         "chains": {"examples_per_task": sizes["chains"], "keep_per_example": 2},
         "sft": {"learning_rate": 3e-4, "epochs": 1, "batch_size": 8, "tokens_per_forward": 1536, "save_steps": 100},
         "prmu": {
             "prompts": sizes["prmu_prompts"], "rollouts_with": 4, "rollouts_without": 2, "max_new_tokens": 112,
-            "max_pairs_per_prompt": 4, "layers": 20, "frozen_layers": 10, "learning_rate": 5e-5, "batch_size": 4,
+            "max_pairs_per_prompt": 4, "layers": None if tiny else 20, "frozen_layers": 0 if tiny else 10, "learning_rate": 5e-5, "batch_size": 4,
         },
         "guided": rl | {"steps": guided},
         "exploratory": rl | {"steps": exploratory},
