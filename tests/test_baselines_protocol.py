@@ -208,3 +208,14 @@ def test_tagpr_asks_the_checkpoint_it_is_given(context: Context, tiny: Path) -> 
         assert len(system.predict(examples(1))) == 1 and system.reasons
         assert system.cost.trained_tokens == 5
     assert asked == ["tagpr", "w/o-rl", "w/o-sft", "w/o-tag", "w/o-reward", "w/o-exploratory"]
+
+
+def test_sft_r_is_the_runs_own_sft_stage_where_there_is_a_run(context: Context, tiny: Path) -> None:
+    asked: list[str] = []
+    given = replace(context, trained=lambda variant: asked.append(variant) or (tiny, Cost(trained_tokens=5)))
+    for name in ("sft-r", "sft-ind-r"):  # one task: both are the same model
+        system = load_system(name)(given)
+        system.fit([])
+        assert system.models == {"package-section": tiny} and system.cost.trained_tokens == 5
+    assert asked == ["w/o-rl", "w/o-rl"]
+    assert not context.shared.exists()

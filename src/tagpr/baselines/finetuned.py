@@ -1,9 +1,9 @@
 """SFT(-R) and SFT-Ind(-R): the backbone fine-tuned to answer, one model for all tasks or one a task.
 
 Without -R the model learns question and history -> target. With -R it learns the kept chains of stage 0 (tagged
-reasoning, then the answer) under the prompt that asks for them; SFT-R is therefore the same thing as TagPR w/o RL, for
-which the paper prints the same twelve numbers. Settings are the recipe's `sft` block for all of them. In a run with one
-task SFT-Ind is SFT: what is equal is trained once and counted for each row.
+reasoning, then the answer) under the prompt that asks for them; SFT-R is therefore TagPR w/o RL (the paper prints the
+same twelve numbers for both), and its model the run's own SFT stage. Settings are the recipe's `sft` block for all of
+them. In a run with one task SFT-Ind is SFT: what is equal is trained once and counted for each row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,14 +26,17 @@ class SFT(Prompted):
         self.models: dict[str, Path] = {}
         for names in self.parts():
             own = [example for example in train if example.task in names]
-            name = f"sft{'-r' if self.reasons else ''}-{'+'.join(names)}"
-            folder = self.once(name, partial(self._train, own), shared=True) / "model"
-            self.models |= dict.fromkeys(names, folder)
+            self.models |= dict.fromkeys(names, self.model_of(names, own))
         self._open: tuple[Path, Backbone] | None = None
 
     def parts(self) -> list[list[str]]:
         """Which tasks share a model."""
         return [sorted(self.context.tasks)]
+
+    def model_of(self, names: Sequence[str], train: Sequence[Example]) -> Path:
+        """The model of these tasks, trained on their examples."""
+        name = f"sft{'-r' if self.reasons else ''}-{'+'.join(names)}"
+        return self.once(name, partial(self._train, train), shared=True) / "model"
 
     def completions(self, train: Sequence[Example]) -> Mapping[tuple[str, str], Sequence[str]]:
         """What is learned, by task name and example id."""
@@ -71,6 +74,11 @@ class SFTR(SFT):
 
     reasons = True
     depends = ("chains", "sft")
+
+    def model_of(self, names: Sequence[str], train: Sequence[Example]) -> Path:
+        """The run's own SFT stage where the model is of all tasks, else one trained like it."""
+        every = self.context.trained is not None and set(names) == set(self.context.tasks)
+        return self.trained("w/o-rl") if every else super().model_of(names, train)
 
     def completions(self, train: Sequence[Example]) -> Mapping[tuple[str, str], Sequence[str]]:
         """The kept chains."""

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tagpr.chains.vocabulary import Vocabulary
+from tagpr.errors import RunError
 from tagpr.files import read_json, write_json
 from tagpr.profiles.settings import ProfileSettings
 from tagpr.prompts.settings import PromptSettings
@@ -163,6 +164,17 @@ class System(ABC):
 
         The examples are of one task; their targets are None.
         """
+
+    def trained(self, variant: str) -> Path:
+        """Checkpoint folder of a TagPR variant (`context.trained`), its cost added. Raises RunError without a run."""
+        if self.context.trained is None:
+            raise RunError("TagPR's stages are trained by the pipeline; run this system through `tagpr compare`")
+        started, cpu = time.monotonic(), time.process_time()
+        folder, cost = self.context.trained(variant)
+        cost.seconds -= time.monotonic() - started  # the runner adds the time of this call: what was trained in it
+        cost.cpu_seconds -= time.process_time() - cpu  # must not count twice
+        self.cost.add(cost)
+        return folder
 
     def once(self, name: str, make: Callable[[Path], None], shared: bool = False) -> Path:
         """Make folder `name` of the work folder, unless it is there from before; returns it.

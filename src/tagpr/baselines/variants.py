@@ -5,13 +5,11 @@ without the tag reward (beta 0), w/o Reward without PRMU (gamma 0), all with the
 Which stages make a variant is the pipeline's matter (`tagpr.compare`), handed in as `context.trained`.
 """
 
-import time
 from collections.abc import Sequence
 from typing import ClassVar
 
 from tagpr.baselines.backbone import Backbone
 from tagpr.baselines.prompted import Prompted
-from tagpr.errors import RunError
 from tagpr.tasks.types import Example
 
 
@@ -24,14 +22,7 @@ class TagPR(Prompted):
 
     def fit(self, train: Sequence[Example]) -> None:
         """Train the stages that are missing; the cost is that of all stages the variant needs."""
-        if self.context.trained is None:
-            raise RunError("TagPR's stages are trained by the pipeline; run this system through `tagpr compare`")
-        started, cpu = time.monotonic(), time.process_time()
-        folder, cost = self.context.trained(self.variant)
-        cost.seconds -= time.monotonic() - started  # the runner adds the time of this call: what was trained in it
-        cost.cpu_seconds -= time.process_time() - cpu  # must not count twice
-        self.cost.add(cost)
-        self.backbone = Backbone(self.context, self.cost, folder)
+        self.backbone = Backbone(self.context, self.cost, self.trained(self.variant))
 
 
 class WithoutRL(TagPR):
