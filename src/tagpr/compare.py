@@ -6,6 +6,7 @@ them. This file only brings the run and the systems together.
 """
 
 import json
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -180,7 +181,8 @@ class _Stages:
         """Checkpoint folder of a TagPR variant and the cost of all stages it takes."""
         if variant in STAGES:
             self.make(*STAGES[variant])
-            return workspace.folder / STAGES[variant][-1] / "model", _cost(workspace.folder, STAGES[variant])
+            used = [workspace.folder / stage for stage in STAGES[variant]]
+            return used[-1] / "model", _cost(used)
         folder = self.runs / f"{self.name}-{variant.replace('/', '')}"
         shared = ("data", "chains", "sft") if variant == "w/o-reward" else ("data", "chains", "sft", "prmu")
         self.make(*shared)
@@ -188,15 +190,16 @@ class _Stages:
             if variant == "w/o-sft" and stage == "sft":
                 continue  # nothing there may start from it; PRMU's pairs are still those of the run
             if _hash(folder / stage) != _hash(workspace.folder / stage):
+                shutil.rmtree(folder / stage, ignore_errors=True)  # of the run as it was before
                 link_tree(workspace.folder / stage, folder / stage)
         if variant == "w/o-sft":
             self._without_sft(workspace, folder)
-            used: tuple[str, ...] = ("data", "chains", "sft", "prmu", "guided", "exploratory")
         else:
             changes = [f"name={folder.name}", OVERRIDES[variant]]
             self.make("guided", "exploratory", overrides=changes)
-            used = (*shared, "guided", "exploratory")
-        return folder / "exploratory" / "model", _cost(folder, used)
+        used = [workspace.folder / stage for stage in shared]
+        used += [folder / "guided", folder / "exploratory"]
+        return used[-1] / "model", _cost(used)
 
     def _without_sft(self, workspace: Workspace, folder: Path) -> None:
         """Both RL stages from the untrained model, with the run's own PRMU."""
@@ -226,17 +229,17 @@ def _hash(folder: Path) -> str | None:
     return None if manifest is None else manifest["hash"]
 
 
-def _cost(run: Path, stages: Sequence[str]) -> Cost:
-    """Sum of what the stages' manifests say. The policy's parameters count once, however many stages train it."""
+def _cost(stages: Sequence[Path]) -> Cost:
+    """Sum of what the stage folders' manifests say; the policy's parameters count once."""
     cost, policy = Cost(), 0
     for stage in stages:
-        manifest = read_json(run / stage / "manifest.json")
+        manifest = read_json(stage / "manifest.json")
         figures, measured = manifest["figures"], manifest["measured"]
         cost.seconds += measured["seconds"]
         cost.cpu_seconds += measured.get("cpu_seconds", 0.0)
         cost.trained_tokens += figures.get("trained_tokens", 0)
         cost.completion_tokens += figures.get("completion_tokens", 0)
-        if stage == "prmu":
+        if stage.name == "prmu":
             cost.trained_parameters += figures.get("trained_parameters", 0)
         else:
             policy = max(policy, figures.get("trained_parameters", 0))
