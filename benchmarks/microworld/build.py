@@ -74,8 +74,8 @@ RECIPE: dict[str, dict[str, Any]] = {
         "micro_batch_size": 16,
         "save_every": 1000,
     },
-    "guided": {"steps": 48, **RL},
-    "exploratory": {"steps": 16, **RL},
+    "guided": {"steps": 64, **RL},
+    "exploratory": {"steps": 24, **RL},
     "evaluate": {"max_new_tokens": 40, "rows": 256, "chunk": 512, "resamples": 1000},
 }
 
