@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -187,6 +188,17 @@ def test_two_processes_share_the_cache(tmp_path):
         replies = engine(url, tmp_path / "c.sqlite").generate(requests(300))
     assert len(replies) == 300 and all(isinstance(reply, Reply) for reply in replies)
     assert (tmp_path / "log").read_text().count("ask") <= 600
+
+
+def test_a_cache_that_another_process_is_making_is_waited_for(tmp_path):
+    other = sqlite3.connect(tmp_path / "c.sqlite", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    other.execute("CREATE TABLE t (x)")
+    release = threading.Timer(0.3, other.execute, ("COMMIT",))
+    release.start()
+    with ReplyCache(tmp_path / "c.sqlite") as cache:
+        assert cache.get(b"key") is None
+    release.join()
 
 
 @pytest.mark.parametrize(

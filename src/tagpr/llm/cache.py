@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class ReplyCache:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self.connection = sqlite3.connect(path, timeout=60, isolation_level=None)
-            self.connection.execute("PRAGMA journal_mode=WAL")
+            self._use_write_ahead_log()
             self.connection.execute("PRAGMA synchronous=NORMAL")
             # checkpoints wait for the disk and hold all calls up: have them rarely, or at the end
             self.connection.execute("PRAGMA wal_autocheckpoint=20000")
@@ -41,6 +42,20 @@ class ReplyCache:
             )
         except sqlite3.Error as error:
             raise RunError(f"{path}: not a usable cache file ({error}); delete it or name another one") from None
+
+    def _use_write_ahead_log(self) -> None:
+        """Two processes that make a new file WAL at the same moment: one is told "locked" at once, whatever the timeout."""
+        until = time.monotonic() + 60
+        while True:
+            try:
+                self.connection.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                    raise
+                if time.monotonic() > until:
+                    raise
+            time.sleep(0.01)
 
     def __enter__(self) -> "ReplyCache":
         return self
