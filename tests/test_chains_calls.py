@@ -190,15 +190,23 @@ def test_two_processes_share_the_cache(tmp_path):
     assert (tmp_path / "log").read_text().count("ask") <= 600
 
 
-def test_a_cache_that_another_process_is_making_is_waited_for(tmp_path):
-    other = sqlite3.connect(tmp_path / "c.sqlite", isolation_level=None, check_same_thread=False)
-    other.execute("BEGIN EXCLUSIVE")
-    other.execute("CREATE TABLE t (x)")
-    release = threading.Timer(0.3, other.execute, ("COMMIT",))
-    release.start()
+def test_a_cache_that_another_process_is_making_is_waited_for(tmp_path, monkeypatch):
+    """SQLite says "locked" at once, whatever the timeout, to the second of two that make a new file WAL."""
+    told = []
+
+    class Busy(sqlite3.Connection):
+        def execute(self, sql, *values):
+            if "journal_mode" in sql and len(told) < 3:
+                told.append(sql)
+                error = sqlite3.OperationalError("database is locked")
+                error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+                raise error
+            return super().execute(sql, *values)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *values, **options: connect(*values, **options, factory=Busy))
     with ReplyCache(tmp_path / "c.sqlite") as cache:
-        assert cache.get(b"key") is None
-    release.join()
+        assert cache.get(b"key") is None and len(told) == 3
 
 
 @pytest.mark.parametrize(
