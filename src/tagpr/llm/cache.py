@@ -44,7 +44,7 @@ class ReplyCache:
             raise RunError(f"{path}: not a usable cache file ({error}); delete it or name another one") from None
 
     def _use_write_ahead_log(self) -> None:
-        """Of two processes that make a new file WAL at the same moment one is told "locked" at once, despite the timeout."""
+        """Of two processes that make a new file WAL at the same moment, one is told "locked" at once."""
         until = time.monotonic() + 60
         while True:
             try:
