@@ -7,6 +7,7 @@ A row has no cell where it has nothing to go by (labels of free texts, outputs o
 """
 
 import re
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 
@@ -44,9 +45,9 @@ class FromHistory(Majority):
     def predict(self, examples: Sequence[Example]) -> list[str]:
         return [self.copy(self.context.tasks[e.task], e) or self.answers[e.task] for e in examples]
 
+    @abstractmethod
     def copy(self, task: Task, example: Example) -> str:
         """The output to copy, "" where there is none."""
-        raise NotImplementedError
 
 
 class UserMajority(FromHistory):
