@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -78,6 +79,15 @@ def test_loss_is_the_papers(seed):
 
 def test_equal_rewards_have_no_advantage():
     assert group_advantages(torch.tensor([[0.1, 0.1, 0.1], [0.0, 1.0, 0.5]]))[0].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_over_the_batchs_deviation_a_group_that_differs_by_a_hair_weighs_a_hair():
+    rewards = torch.tensor([[0.0, 0.001, 0.0], [0.0, 1.0, 0.5]], dtype=torch.float64)
+    own = group_advantages(rewards)
+    assert own[0].abs().max() > 0.9 * own[1].abs().max()
+    common = group_advantages(rewards, deviation=rewards.std().item())
+    expected = (rewards - rewards.mean(1, keepdim=True)) / (statistics.stdev(rewards.flatten().tolist()) + 1e-4)
+    assert torch.allclose(common, expected, atol=1e-12) and common[0].abs().max() < 0.01 * common[1].abs().max()
 
 
 def test_every_epoch_uses_every_row_once():
@@ -175,7 +185,7 @@ train_with_looks(Path(sys.argv[1]), Path(sys.argv[2]))
 
 def train_with_looks(policy, out):
     # Adam divides by the gradient's size: rounding errors of vanishing gradients move a weight by a part of the rate
-    settings = GSPOSettings(**SETTINGS | {"heldout_every": 2, "learning_rate": 3e-5})
+    settings = GSPOSettings(**SETTINGS | {"heldout_every": 2, "learning_rate": 3e-5, "scale_rewards": "batch"})
     train_gspo(policy, rows(), vowels, settings, out, seed=0, heldout=rows(3))
 
 

@@ -147,7 +147,9 @@ class _Trainer:
         rollout = roll_out(
             self.model, self.tokenizer, share, self.reward, s, self.eos, derived_seed(self.seed, 2, step)
         )
-        advantages = group_advantages(torch.tensor(rollout.rewards, dtype=torch.float64)).float()
+        rewards = torch.tensor(rollout.rewards, dtype=torch.float64)
+        deviation = self._deviation(rewards) if s.scale_rewards == "batch" else None
+        advantages = group_advantages(rewards, deviation=deviation).float()
         counted = torch.tensor([[c.finished or s.truncated == "penalise" for c in g] for g in rollout.completions])
         advantages = advantages * counted
         generator = torch.Generator().manual_seed(derived_seed(self.seed, 3, step))
@@ -169,6 +171,12 @@ class _Trainer:
             figures |= self.look(step + 1)
         self.watch.note(figures, rollout, self.rank)
         return figures
+
+    def _deviation(self, rewards: Tensor) -> float:
+        """Standard deviation (unbiased) of the step's rewards over all processes."""
+        count = summed(float(rewards.numel()), self.world)
+        mean = summed(rewards.sum().item(), self.world) / count
+        return math.sqrt(summed((rewards - mean).square().sum().item(), self.world) / (count - 1))
 
     def _divergence(
         self, rollout: Rollout, local: list[list[int]], old: list[list[list[Tensor]] | None]

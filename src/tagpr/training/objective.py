@@ -16,15 +16,16 @@ import torch
 from torch import Tensor
 
 
-def group_advantages(rewards_BG: Tensor, epsilon: float = 1e-4) -> Tensor:
+def group_advantages(rewards_BG: Tensor, epsilon: float = 1e-4, deviation: float | None = None) -> Tensor:
     """(B, G) rewards to advantages: minus the group's mean, over its standard deviation (unbiased) + epsilon.
 
-    A group whose rewards are all equal gets exact zeros.
+    `deviation` takes the place of every group's own: with the whole batch's, a group whose rewards differ by a hair
+    weighs a hair. A group whose rewards are all equal gets exact zeros.
     """
     mean = rewards_BG.mean(1, keepdim=True)
-    deviation = rewards_BG.std(1, keepdim=True)
+    scale = rewards_BG.std(1, keepdim=True) if deviation is None else deviation
     same = (rewards_BG == rewards_BG[:, :1]).all(1, keepdim=True)
-    return torch.where(same, torch.zeros_like(rewards_BG), (rewards_BG - mean) / (deviation + epsilon))
+    return torch.where(same, torch.zeros_like(rewards_BG), (rewards_BG - mean) / (scale + epsilon))
 
 
 @dataclass(frozen=True)

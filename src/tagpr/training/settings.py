@@ -63,6 +63,9 @@ class GSPOSettings(TrainingSettings):
     """Lower clip range of the sequence ratio."""
     epsilon_high: float = Field(4e-4, gt=0)
     """Upper clip range of the sequence ratio."""
+    scale_rewards: Literal["group", "batch"] = "group"
+    """Whose standard deviation advantages are over: the group's, as in the paper, or the whole rollout's, so that wrong
+    answers are not told apart by hairs of R_rep as loudly as right from wrong (TRL's name and meaning)."""
     temperature: float = Field(1.0, gt=0)
     """Sampling temperature, which log-probabilities are taken at too."""
     top_p: float = Field(1.0, gt=0, le=1)
