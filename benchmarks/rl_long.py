@@ -37,7 +37,7 @@ TRIALS = {
 _SCALED = {"learning_rate": 1e-5, "prompts_per_step": 6, "minibatches": 1, "scale_rewards": "batch"}
 TRIALS |= {"lr-1e-5-batch-scale": _SCALED, "lr-1e-5-batch-scale-cooler": _SCALED | {"temperature": 0.7}}
 TRIAL_STEPS = 25
-STAGES = {"guided": 220, "exploratory": 80}
+STAGES = {"guided": 240, "exploratory": 80}
 
 
 def prepare(work: Path) -> None:

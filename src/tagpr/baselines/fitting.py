@@ -21,7 +21,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from tagpr.baselines.fit_settings import FitSettings
 from tagpr.errors import RunError
 from tagpr.files import write_jsonl
-from tagpr.training.sft import COMPLETE, last_checkpoint
+from tagpr.llm.trainer_checkpoints import MarkComplete, last_checkpoint
 
 Progress = Callable[[int, int, str], None]
 
@@ -58,9 +58,6 @@ class _IndexTrainer(Trainer):
 class _Watch(TrainerCallback):
     def __init__(self, progress: Progress | None, note: str) -> None:
         self.progress, self.note = progress, note
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if self.progress is not None and logs and "loss" in logs:
@@ -119,7 +116,7 @@ def fit_module(
         args=arguments,
         train_dataset=[{"index": i} for i in range(items)],
         data_collator=lambda rows: {"index": torch.tensor([row["index"] for row in rows])},
-        callbacks=[_Watch(progress, note)],
+        callbacks=[MarkComplete(), _Watch(progress, note)],
         groups=[{**rates, **group} for group in (groups or [{"params": trained}])],
         make=optimizer,
     )

@@ -59,12 +59,6 @@ class BradleyTerryTrainer(RewardTrainer):
         trained = {name: p.detach().cpu().contiguous() for name, p in self.model.named_parameters() if p.requires_grad}
         save_file(trained, Path(output_dir) / "model.safetensors")
 
-    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        super()._save_checkpoint(*args, **kwargs)
-        self.accelerator.wait_for_everyone()
-        if self.is_world_process_zero():
-            (Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / "complete").touch()
-
 
 def _parameter_groups(model: PRMUModel, rates: PRMUSettings) -> list[dict[str, Any]]:
     backbone = [p for p in model.backbone.parameters() if p.requires_grad]

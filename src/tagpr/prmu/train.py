@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from trl import RewardConfig
 from tagpr.errors import DataError, ModelError
 from tagpr.files import write_jsonl
 from tagpr.llm.models import fast_dtype, load_tokenizer
+from tagpr.llm.trainer_checkpoints import MarkComplete, last_checkpoint
 from tagpr.prmu.bradley_terry import BradleyTerryTrainer
 from tagpr.prmu.model import PRMUConfig, PRMUModel, build_model
 from tagpr.prmu.packing import Group, group_pairs, pack
@@ -76,8 +76,8 @@ def train_prmu(
     checkpoint = last_checkpoint(out / "checkpoints")
     if settings.epochs:
         if checkpoint:
-            logger.info("prmu: continuing from %s", checkpoint.name)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            logger.info("prmu: continuing from %s", checkpoint)
+        trainer.train(resume_from_checkpoint=checkpoint)
     log = [_without_times(row) for row in trainer.state.log_history if "loss" in row]
     model = trainer.accelerator.unwrap_model(trainer.model)
     if trainer.is_world_process_zero():
@@ -174,17 +174,6 @@ def _encode(
     return encoded
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end (its marker is the last file); broken ones are removed."""
-    found = []
-    for path in folder.glob("checkpoint-*"):
-        if (path / "complete").is_file():
-            found.append(path)
-        else:
-            shutil.rmtree(path, ignore_errors=True)
-    return max(found, key=lambda path: int(path.name.split("-")[1]), default=None)
-
-
 def _trainer(
     model: PRMUModel,
     groups: Sequence[Group],
@@ -232,7 +221,7 @@ def _trainer(
         train_dataset=Dataset.from_dict({"group": list(range(len(groups)))}),
         data_collator=_Collator(groups, users, model.settings),
         processing_class=tokenizer,
-        callbacks=[_Report(progress)] if progress else None,
+        callbacks=[MarkComplete(), *([_Report(progress)] if progress else [])],
     )
     trainer.remove_callback(PrinterCallback)  # figures go to the log file and to `progress`, not to stdout
     return trainer

@@ -6,7 +6,6 @@ once for all of them (`tagpr.llm.shared_prompt`). The loss is the same token mea
 
 import logging
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +20,11 @@ from tagpr.errors import RunError
 from tagpr.files import write_jsonl
 from tagpr.llm.models import load_causal_lm, load_tokenizer
 from tagpr.llm.shared_prompt import Group, completion_logprobs, micro_batches
+from tagpr.llm.trainer_checkpoints import MarkComplete, last_checkpoint
 from tagpr.training.policy import computes_in_bf16, lora_config, save_policy
 from tagpr.training.settings import SFTSettings
 
 logger = logging.getLogger(__name__)
-
-COMPLETE = "complete"  # name of the file that marks a whole checkpoint
 
 
 @dataclass(frozen=True)
@@ -73,24 +71,6 @@ def _collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
     count = sum(len(ids) for group in groups for ids in group.completions)
     # `labels` only tells the Trainer how many tokens carry loss (it counts from position 1 on)
     return {"groups": groups, "labels": torch.cat([torch.tensor([[-100]]), torch.zeros(1, count, dtype=torch.long)], 1)}
-
-
-class _MarkComplete(TrainerCallback):
-    """Marks a checkpoint once all of its files are written, so that a kill in between leaves none that looks whole."""
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest complete checkpoint of `folder`; incomplete ones are removed."""
-    found = {}
-    for checkpoint in folder.glob("checkpoint-*"):
-        if (checkpoint / COMPLETE).is_file():
-            found[int(checkpoint.name.rpartition("-")[2])] = checkpoint
-        else:
-            shutil.rmtree(checkpoint)
-    return str(found[max(found)]) if found else None
 
 
 class _Log(TrainerCallback):
@@ -160,7 +140,7 @@ def train_sft(
         train_dataset=Dataset.from_dict(rows),
         processing_class=tokenizer,
         peft_config=lora_config(settings.lora_rank),
-        callbacks=[_Log(progress), _MarkComplete()],
+        callbacks=[_Log(progress), MarkComplete()],
         tokens_per_forward=settings.tokens_per_forward,
     )
     trainer.remove_callback(_printer())
