@@ -1,13 +1,15 @@
 """Every system of Table 1 on small samples of real people: benchmarks/results/systems-TASK.json, one file a task.
 
     make bench-systems                                                   # the two bundled tasks
+    python benchmarks/bench_systems.py --task microworld                 # synthetic people, a small model of its own
     python benchmarks/bench_systems.py --task movie-tagging --shared FOLDER   # raw files that you downloaded
 
-Tasks: package-section, package-synopsis (bundled); movie-tagging, review-rating, paper-titles (from raw files, whose
-folder is given by --shared or TAGPR_SHARED_DATA). Resumable: what has run is kept under --runs, and the results file
-is written again after every call. Sizes are cut for one processor core (`SIZES` says to what); --full takes 1,000
-training and 500 held-out examples and the quickstart's number of steps. Seconds are wall-clock; cpu_seconds stand
-beside them, since the machine may have had other work.
+Tasks: microworld (docs/microworld.md; every system is trained as long as it should be); package-section,
+package-synopsis (bundled); movie-tagging, review-rating, paper-titles (from raw files, whose folder is given by
+--shared or TAGPR_SHARED_DATA). Resumable: what has run is kept under --runs, and the results file is written again after
+every call. Sizes are cut for one processor core (`SIZES` says to what; the microworld's are not); --full takes 1,000
+training and 500 held-out examples and the quickstart's number of steps. Seconds are wall-clock; cpu_seconds stand beside
+them, since the machine may have had other work.
 """
 
 import argparse
@@ -18,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from microworld.build import Scale, build_base, build_microworld
 from results_file import write_results
 from tagpr.baselines.registry import system_names
 from tagpr.compare import compare
@@ -25,6 +28,7 @@ from tagpr.data.adapters import adapt
 from tagpr.files import read_json
 
 TASKS = {
+    "microworld": ("microworld", "", ""),
     "package-section": ("package-section", "", ""),
     "package-synopsis": ("package-synopsis", "", ""),
     "movie-tagging": ("lamp-2", "movielens", ""),
@@ -52,10 +56,32 @@ OPTIONS: dict[str, dict[str, Any]] = {
     | {"grpo": {"learning_rate": 1e-5, "steps": 3, "prompts_per_step": 4, "tokens_per_forward": 1536}},
 }
 """What is cut for one processor core: a small encoder, fewer candidates and steps, higher rates for the fewer steps."""
+MICROWORLD: dict[str, dict[str, Any]] = {
+    "pag": {"max_tokens": 16, "entries": 8, "field_tokens": 8},
+    "pag-r": {"max_tokens": 16, "entries": 8, "field_tokens": 8},
+    "pplug": _MINILM | {"fit": {"learning_rate": 2e-3, "batch_size": 32, "micro_batch_size": 32, "epochs": 4}},
+    "hydra-adapter": _MINILM
+    | {"candidates": 8, "history": 8, "fit": {"learning_rate": 1e-4, "batch_size": 32, "micro_batch_size": 32}},
+    "r2p": {"answers": 3, "part_tokens": 24},
+    "prlm": _MINILM
+    | {"prompts": 512, "fit": {"learning_rate": 1e-4, "batch_size": 16}}
+    | {
+        "grpo": {
+            "learning_rate": 3e-4,
+            "steps": 64,
+            "prompts_per_step": 16,
+            "group_size": 8,
+            "tokens_per_forward": 8192,
+        }
+    },
+}
+"""The same for the microworld, whose model and texts are small; rates are those of its recipe."""
 
 
 def recipe_of(name: str, model: str, sizes: dict[str, Any], systems: list[str], folder: Path, shared: Path) -> Path:
     """The task's recipe as a file in `folder`; raw files are adapted first."""
+    if name == "microworld":
+        return microworld_recipe(systems, folder)
     card, adapter, raw = TASKS[name]
     source: dict[str, Any] = {"task": card, "max_train": sizes["train"], "max_heldout": sizes["heldout"]}
     if adapter:
@@ -91,6 +117,17 @@ def recipe_of(name: str, model: str, sizes: dict[str, Any], systems: list[str], 
     return path
 
 
+def microworld_recipe(systems: list[str], folder: Path) -> Path:
+    """The microworld's own recipe of seed 0 with these systems; the world and its base are made first."""
+    base = build_base(folder / "microworld" / "base", Scale())
+    built = build_microworld(folder / "microworld" / "seed-0", 0, model=base)
+    recipe = yaml.safe_load(built.read_text(encoding="utf-8"))
+    recipe |= {"name": "systems-microworld", "systems": [{"system": s, **MICROWORLD.get(s, {})} for s in systems]}
+    path = built.with_name("systems.yaml")
+    path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    return path
+
+
 def figures_of(comparison: dict[str, Any], card: str) -> dict[str, Any]:
     """Per system: metrics with intervals, differences, cost, n; or why it failed."""
     block = comparison["tasks"].get(card, {})
@@ -120,6 +157,13 @@ def figures_of(comparison: dict[str, Any], card: str) -> dict[str, Any]:
     return found
 
 
+def model_name(task: str, model: str) -> str:
+    """What the results call the policy."""
+    if task == "microworld":
+        return "Qwen3 architecture, a million parameters, pretrained on the microworld's plain text"
+    return "SmolLM2-135M-Instruct" if "smollm2" in model else model
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", action="append", choices=sorted(TASKS), help="repeatable; default: the bundled two")
@@ -146,11 +190,14 @@ def main() -> None:
             comparison = compare(str(recipe), runs=arguments.runs)
         systems = figures_of(comparison, TASKS[name][0])
         ran = {about["name"] for about in comparison["systems"]}
+        options = MICROWORLD if name == "microworld" else OPTIONS
         figures = {
             "task": TASKS[name][0],
-            "model": "SmolLM2-135M-Instruct" if "smollm2" in arguments.model else arguments.model,
-            "cut": {key: list(value) if isinstance(value, tuple) else value for key, value in sizes.items()},
-            "options": {system: OPTIONS[system] for system in chosen if system in OPTIONS and system in ran},
+            "model": model_name(name, arguments.model),
+            "cut": "nothing"
+            if name == "microworld"
+            else {key: list(value) if isinstance(value, tuple) else value for key, value in sizes.items()},
+            "options": {system: options[system] for system in chosen if system in options and system in ran},
             "systems": systems,
             "not_run": [system for system in ORDER if system not in ran],
         }

@@ -1,6 +1,6 @@
 """Train on titles of papers, test on titles of reviews in two languages (tables 2, 3), RL-only transfer (table 7).
 
-    python benchmarks/transfer.py DOWNLOADS  # DOWNLOADS: see the recipe transfer-titles; an hour of a core
+    python benchmarks/transfer.py DOWNLOADS  # DOWNLOADS: see the recipe transfer-titles; half an hour of a core
 
 The bundled recipes transfer-titles and transfer-rl, cut to what CUT says for two CPU cores, then the practitioner's
 questions (whose history, cold start, who loses) asked of the first run. Killed, the same command goes on. Writes
@@ -18,11 +18,11 @@ from tagpr.pipeline import run_recipe
 from tagpr.sweeps import analyse
 
 CUT = [
-    *(f"{stage}.max_new_tokens=128" for stage in ("prmu", "guided", "exploratory", "evaluate")),
-    *("evaluate.limit=60", "evaluate.other_history=false"),
+    *(f"{stage}.max_new_tokens=112" for stage in ("prmu", "guided", "exploratory", "evaluate")),
+    *("prompt.max_tokens=400", "evaluate.limit=40", "evaluate.other_history=false"),
+    *("prmu.prompts=16", "prmu.max_pairs_per_prompt=4", "guided.steps=3", "exploratory.steps=1"),
 ]
-TITLES = [*CUT, "chains.examples_per_task=160", "prmu.prompts=32", "guided.steps=4", "exploratory.steps=2"]
-RL = [*CUT, "prmu.prompts=24", "guided.steps=4", "exploratory.steps=2"]
+TITLES = [*CUT, "chains.examples_per_task=96"]
 
 
 def task_figures(block: dict[str, Any]) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     arguments = parser.parse_args()
     runs, own = arguments.runs, [f"data.folder={arguments.downloads}", f"model={arguments.model}"]
-    figures: dict[str, Any] = {"model": "SmolLM2-135M-Instruct", "cut": {"transfer-titles": TITLES, "transfer-rl": RL}}
+    figures: dict[str, Any] = {"model": "SmolLM2-135M-Instruct", "cut": {"transfer-titles": TITLES, "transfer-rl": CUT}}
 
     def keep(part: str, found: dict[str, Any]) -> None:
         figures[part] = found
@@ -61,10 +61,10 @@ def main() -> None:
     run_recipe("transfer-titles", [*own, *TITLES], runs)
     titles = runs / "transfer-titles"
     keep("transfer-titles", run_figures(titles))
-    analyse("transfer-titles", [*own, *TITLES, "evaluate.limit=40"], runs)
+    analyse("transfer-titles", [*own, *TITLES, "evaluate.limit=30"], runs)
     asked = read_json(titles / "analyses" / "analyses.json")["practitioner"]
     keep("practitioner", {task: practitioner_figures(block) for task, block in asked.items()})
-    run_recipe("transfer-rl", [*own, *RL, f"sft.checkpoint={(titles / 'sft' / 'model').resolve()}"], runs)
+    run_recipe("transfer-rl", [*own, *CUT, f"sft.checkpoint={(titles / 'sft' / 'model').resolve()}"], runs)
     keep("transfer-rl", run_figures(runs / "transfer-rl"))
 
 
