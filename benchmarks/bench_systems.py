@@ -6,10 +6,10 @@
 
 Tasks: microworld (docs/microworld.md; every system is trained as long as it should be); package-section,
 package-synopsis (bundled); movie-tagging, review-rating, paper-titles (from raw files, whose folder is given by
---shared or TAGPR_SHARED_DATA). Resumable: what has run is kept under --runs, and the results file is written again after
-every call. Sizes are cut for one processor core (`SIZES` says to what; the microworld's are not); --full takes 1,000
-training and 500 held-out examples and the quickstart's number of steps. Seconds are wall-clock; cpu_seconds stand beside
-them, since the machine may have had other work.
+--shared or TAGPR_SHARED_DATA). Resumable: what has run is kept under --runs, and the results file is written again
+after every call. Sizes are cut for one processor core (`SIZES` says to what; the microworld's are not); --full takes
+1,000 training and 500 held-out examples and the quickstart's number of steps. Seconds are wall-clock; cpu_seconds
+stand beside them, since the machine may have had other work.
 """
 
 import argparse
