@@ -6,9 +6,10 @@
 
 The task is the bundled package-section (an exact reward), two questions held out per maintainer, which no history and
 no training prompt holds. `run` first gives every setting of TRIALS its first steps, goes on with the best of them to
-the end of guided RL, and then does exploratory RL from there. Half of the maintainers' held-out questions are answered
-greedily every 25 steps, and by these the setting is chosen; those of the other half are only answered by the SFT model
-and at the end of a stage. There is no PRMU here (gamma 0): the figures are about R_v, R_rep, R_f and R_tag alone.
+the end of guided RL, does exploratory RL from there, and at last tries the setting of AFTERWARDS. Half of the
+maintainers' held-out questions are answered greedily every 25 steps, and by these the setting is chosen; those of the
+other half are only answered by the SFT model and at the end of a stage. There is no PRMU here (gamma 0): the figures
+are about R_v, R_rep, R_f and R_tag alone.
 """
 
 import argparse
@@ -37,6 +38,9 @@ TRIALS = {
 _SCALED = {"learning_rate": 1e-5, "prompts_per_step": 6, "minibatches": 1, "scale_rewards": "batch"}
 TRIALS |= {"lr-1e-5-batch-scale": _SCALED, "lr-1e-5-batch-scale-cooler": _SCALED | {"temperature": 0.7}}
 TRIAL_STEPS = 25
+AFTERWARDS = {"lr-1e-5-batch-scale-cooler-12-prompts": TRIALS["lr-1e-5-batch-scale-cooler"] | {"prompts_per_step": 12}}
+"""Compared when the choice was made: twice the prompts a step for half the steps, so as many prompts as a trial."""
+AFTERWARDS_STEPS = 13
 STAGES = {"guided": 240, "exploratory": 80}
 
 
@@ -78,6 +82,13 @@ def looked_at(rows: list[dict]) -> list[dict]:
     return [row for row in rows if row["user_id"] in chosen]
 
 
+def settings_of(name: str, steps: int) -> GSPOSettings:
+    """The GSPO settings of a trial."""
+    if name in AFTERWARDS:
+        return GSPOSettings(**COMMON | AFTERWARDS[name] | {"steps": steps, "heldout_every": AFTERWARDS_STEPS})
+    return GSPOSettings(**COMMON | TRIALS[name] | {"steps": steps})
+
+
 def bring(work: Path, name: str, stage: str, start: Path, steps: int) -> None:
     """Train one stage of one setting up to `steps`, from where it stands."""
     from tagpr.training.gspo import train_gspo
@@ -89,7 +100,7 @@ def bring(work: Path, name: str, stage: str, start: Path, steps: int) -> None:
     if at >= steps:
         return
     out.mkdir(parents=True, exist_ok=True)
-    settings = GSPOSettings(**COMMON | TRIALS[name] | {"steps": STAGES[stage]})
+    settings = settings_of(name, STAGES[stage])
     heldout = looked_at(read_jsonl(work / "heldout.jsonl"))
     begun = time.time()
 
@@ -155,6 +166,8 @@ def run(work: Path) -> None:
         bring(work, name, stage, start, steps)
         start = work / name / stage / "model"
         answer_all(work, start, stage, work / name / stage / "all.json")
+    for name in AFTERWARDS:
+        bring(work, name, "guided", sft, AFTERWARDS_STEPS)
     print("complete")
 
 
@@ -234,10 +247,10 @@ def collect(work: Path) -> None:
         "reward": RewardSettings(gamma=0.0).model_dump(mode="json"),
         "trials": {},
     }
-    for name, settings in TRIALS.items():
+    for name in TRIALS | AFTERWARDS:
         if (work / name / "guided" / "heldout" / "step-00000.json").exists():
             before = read_json(work / name / "guided" / "heldout" / "step-00000.json")
-            figures["trials"][name] = {"settings": GSPOSettings(**COMMON | settings).model_dump(mode="json")}
+            figures["trials"][name] = {"settings": settings_of(name, STAGES["guided"]).model_dump(mode="json")}
             for stage in STAGES:
                 if (work / name / stage / "heldout").exists():
                     figures["trials"][name][stage] = stage_figures(work, name, stage, before)
