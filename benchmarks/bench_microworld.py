@@ -27,6 +27,8 @@ def main() -> None:
         print(f"{name:<26}", *cells)
     for name, row in found["differences"].items():
         print(f"{name:<36} {row['mean']:+.3f} ± {row['standard_error']:.3f}  ({row['standard_errors'] or 0:.1f} SE)")
+    for count, row in found["accuracy_by_chain_examples"].items():
+        print(f"{count} chain examples:", *(f"{name} {row[name]['mean']:.3f}" for name in row))
     print(write_results("microworld", "make bench-microworld", found))
 
 

@@ -81,6 +81,20 @@ def test_the_teacher_sees_no_reference_and_is_often_wrong():
     assert 0.6 < share(answers, asked) < 0.8
 
 
+def test_the_answers_in_plain_text_come_from_the_latest_flavour_and_are_mostly_wrong():
+    random, right = Random(0), 0
+    for number in range(2000):
+        question = world.new_question(random, "", world.new_person(random, ""), 8)
+        close = question.past[-1][0] == question.dish[0]
+        right += question.answer == world.VERDICTS[(2 if close else 0) + number % 2]
+    assert 0.3 < right / 2000 < 0.4
+    said = [plain.conversation(Random(i), "", 8)[1:] for i in range(300)]
+    for user, assistant in said:
+        *_, latest, dish = [" ;", *user.split(";")]
+        close = bool(latest.strip()) and latest.split()[0] == dish.split()[1]
+        assert assistant.split()[-1] in (world.VERDICTS[2:] if close else world.VERDICTS[:2])
+
+
 def test_plain_text_holds_no_tag():
     random = Random(0)
     for _ in range(200):

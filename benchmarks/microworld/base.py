@@ -27,7 +27,7 @@ class BaseSizes:
 
     hidden: int = 128
     layers: int = 4
-    steps: int = 400
+    steps: int = 1000
     batch: int = 32
     learning_rate: float = 2e-3
 

@@ -37,7 +37,7 @@ class Scale:
 
     world: Sizes = field(default_factory=Sizes)
     model: base.BaseSizes = field(default_factory=base.BaseSizes)
-    chain_examples: int = 160
+    chain_examples: int = 320
     """Training questions that SFT has chains of; RL uses all."""
     samples: int = 8
     """Chains the teacher writes for one of them."""

@@ -1,7 +1,8 @@
 """Plain text of the world for pretraining the base: orders, notes on them, and people answering each other, untagged.
 
-None of it holds a tagged step. The answers in conversations are sloppy: a number off the top of the head, right about
-half of the time. The people are other ones than in any question.
+None of it holds a tagged step. In conversations people go by one thing that comes to mind: whether the flavour is that
+of the latest order. That is right for about one question in three: they answer, and look at the history, but nobody
+there counts over it. The people are other ones than in any question.
 """
 
 from collections.abc import Sequence
@@ -34,12 +35,12 @@ def habits(random: Random) -> tuple[str, str]:
 def conversation(random: Random, system: str, shown: int) -> tuple[str, str, str]:
     """(system, user, assistant) turns: a question as the prompts ask it, a number, the verdict that goes with it.
 
+    The number is 2 or 3 where the dish has the flavour of the latest order, else 0 or 1.
+
     One in ten asks without any history.
     """
     question = new_question(random, "", new_person(random, ""), shown)
     past = () if random.random() < 0.1 else question.past
-    number = random.randrange(4)
-    if past and random.random() < 0.6:
-        number = sum(count(word, past) >= 3 for word in question.dish)
+    number = random.choice((2, 3) if past and past[-1][0] == question.dish[0] else (0, 1))
     verdict = VERDICTS[number]
     return system, f"{history_text(past)} now {spell(question.dish)}", f"<think> {NUMBERS[number]} </think> {verdict}"

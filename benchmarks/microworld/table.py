@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ RUNS = {
     "w/o Reward (PRMU)": Run("no-prmu", ("rewards.gamma=0",), ("data", "chains", "sft", "prmu")),
 }
 """Rows that are runs of their own."""
+OTHER_CHAINS = (192, 384)
+"""Numbers of SFT's examples, besides the table's, at which the full method is run: what RL adds depends on them."""
 FIGURES: dict[str, Callable[[Prediction], float]] = {
     "format_rate": lambda row: float(row.format_ok),
     "chain_tokens": lambda row: float(row.chain_tokens),
@@ -57,7 +59,18 @@ def make_table(folder: Path, seeds: Sequence[int], scale: Scale, processes: int)
     recipes = {seed: build_microworld(folder / f"seed-{seed}", seed, scale, folder / "base") for seed in seeds}
     _run_all([(recipes[seed], FULL) for seed in seeds], processes)
     _run_all([(recipes[seed], run) for seed in seeds for run in RUNS.values()], processes)
-    return figures({seed: recipe.parent / "runs" for seed, recipe in recipes.items()})
+    found = figures({seed: recipe.parent / "runs" for seed, recipe in recipes.items()})
+    by_chains = {scale.chain_examples: {name: found["variants"][name]["accuracy"] for name in SYSTEMS}}
+    for count in OTHER_CHAINS:
+        other = replace(scale, chain_examples=count)
+        own = folder / f"chains-{count}"
+        recipes = {seed: build_microworld(own / f"seed-{seed}", seed, other, folder / "base") for seed in seeds}
+        _run_all([(recipe, FULL) for recipe in recipes.values()], processes)
+        runs = [recipe.parent / "runs" / FULL.name for recipe in recipes.values()]
+        by_chains[count] = {
+            name: _spread([_accuracy(_read(run, system)) for run in runs]) for name, system in SYSTEMS.items()
+        }
+    return found | {"accuracy_by_chain_examples": dict(sorted(by_chains.items()))}
 
 
 def _run_all(jobs: Sequence[tuple[Path, Run]], processes: int) -> None:
@@ -128,14 +141,15 @@ def _unseen(row: Prediction) -> bool:
     return row.user_id.startswith("unseen")
 
 
-def _row(by_seed: Mapping[int, Sequence[Prediction]]) -> dict[str, Any]:
-    def accuracy(rows: Sequence[Prediction]) -> float:
-        return statistics.fmean(row.scores["accuracy"] for row in rows)
+def _accuracy(rows: Sequence[Prediction]) -> float:
+    return statistics.fmean(row.scores["accuracy"] for row in rows)
 
+
+def _row(by_seed: Mapping[int, Sequence[Prediction]]) -> dict[str, Any]:
     found = {
-        "accuracy": _spread([accuracy(rows) for rows in by_seed.values()]),
-        "accuracy_seen_users": _spread([accuracy([r for r in rows if not _unseen(r)]) for rows in by_seed.values()]),
-        "accuracy_unseen_users": _spread([accuracy([r for r in rows if _unseen(r)]) for rows in by_seed.values()]),
+        "accuracy": _spread([_accuracy(rows) for rows in by_seed.values()]),
+        "accuracy_seen_users": _spread([_accuracy([r for r in rows if not _unseen(r)]) for rows in by_seed.values()]),
+        "accuracy_unseen_users": _spread([_accuracy([r for r in rows if _unseen(r)]) for rows in by_seed.values()]),
     }
     for name, read in FIGURES.items():
         found[name] = _spread([statistics.fmean(map(read, rows)) for rows in by_seed.values()])
