@@ -1,8 +1,8 @@
 """Rewards of completions a second on one core; `make bench-rewards`. Writes benchmarks/results/rewards.json.
 
-Completions of 8 tagged steps and 300 words and tags, so of more tokens than that with any tokenizer. Two tasks: an exact
-label (parsing, R_f, R_tag, R_rep and a comparison) and a title of 12 words (ROUGE besides). CPU time of the process, the
-median of repeats.
+Completions of 8 tagged steps and 307 words and tags, so of more than 300 tokens with any tokenizer. Two tasks: an
+exact label (parsing, R_f, R_tag, R_rep and a comparison) and a title of 12 words (ROUGE besides). CPU time of the
+process, the median of repeats.
 """
 
 import random
