@@ -34,7 +34,7 @@ lint: $(VENV)/.ready-test
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
-# Benchmarks write benchmarks/results/NAME.json; run them on a quiet machine. bench-rl takes about half an hour; DEVICE=cuda on a GPU.
+# Benchmarks write benchmarks/results/NAME.json; run them on a quiet machine. bench-rl takes about forty minutes and 21 GiB; DEVICE=cuda on a GPU.
 bench-quickstart: $(VENV)/.ready-test
 	$(BIN)/python benchmarks/quickstart.py
 

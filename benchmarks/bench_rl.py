@@ -1,6 +1,6 @@
 """GRPO steps with shared prompts against TRL's own GRPOTrainer: same process, model, prompts, seeds and settings.
 
-    make bench-rl                                           # or: python benchmarks/bench_rl.py; about half an hour
+    make bench-rl                                           # or: python benchmarks/bench_rl.py; about forty minutes, 21 GiB
     python benchmarks/bench_rl.py --device cuda             # make bench-rl DEVICE=cuda
     python benchmarks/bench_rl.py --missing                 # only what the results file does not hold yet
     python benchmarks/bench_rl.py --cells 1024/192/5,memory  # only these, kept beside what the file holds
@@ -302,9 +302,10 @@ def main():
         begun = time.time()
         parts[part] = measure_part(part, shared)
         print(f"{part} ({time.time() - begun:.0f} s)", json.dumps(parts[part]), flush=True)
-        write_results(
-            name, f"python benchmarks/bench_rl.py {' '.join(sys.argv[1:])}".strip(), summary(parts, options.device)
-        )
+        found = summary(parts, options.device)
+        whole = "make bench-rl" + (" DEVICE=cuda" if options.device == "cuda" else "")
+        asked = f"python benchmarks/bench_rl.py {' '.join(sys.argv[1:])}".strip()
+        write_results(name, whole if found["complete"] else asked, found)  # however many calls it took
     print(json.dumps({k: v for k, v in summary(parts, options.device).items() if k != "cells"}, indent=1))
 
 
