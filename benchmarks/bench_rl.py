@@ -1,6 +1,6 @@
 """GRPO steps with shared prompts against TRL's own GRPOTrainer: same process, model, prompts, seeds and settings.
 
-    make bench-rl                                           # or: python benchmarks/bench_rl.py; about forty minutes, 21 GiB
+    make bench-rl                                           # or: python benchmarks/bench_rl.py; 40 minutes, 21 GiB
     python benchmarks/bench_rl.py --device cuda             # make bench-rl DEVICE=cuda
     python benchmarks/bench_rl.py --missing                 # only what the results file does not hold yet
     python benchmarks/bench_rl.py --cells 1024/192/5,memory  # only these, kept beside what the file holds
