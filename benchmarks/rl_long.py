@@ -215,6 +215,9 @@ def stage_figures(work: Path, name: str, stage: str, before: dict) -> dict:
         figures["over_sft_on_all_questions"] = gain(rows, after, sft)
         chosen = {row["user_id"] for row in asked}
         other = [i for i, row in enumerate(rows) if row["user_id"] not in chosen]
+        if stage == "exploratory":
+            guided = read_json(work / name / "guided" / "all.json")
+            figures["over_guided_on_all_questions"] = gain(rows, after, guided)
         after, sft = ({"verifiable": [table["verifiable"][i] for i in other]} for table in (after, sft))
         figures["over_sft_on_the_questions_never_looked_at"] = gain([rows[i] for i in other], after, sft)
     log = log_of(out)
@@ -231,8 +234,27 @@ def keys_of(part: list[dict]) -> list[str]:
     return sorted({key for row in part for key in row} - {"step"})
 
 
+def draw(figures: dict) -> None:
+    """docs/rl-long.svg: the held-out curve of the setting that went on, exploratory RL after guided."""
+    from tagpr.files import write_text
+    from tagpr.report.svg import Line, colour, line_chart
+
+    lines, begun = [], 0
+    for stage in STAGES:
+        found = figures["trials"].get(GOES_ON, {}).get(stage)
+        if found:
+            x = [begun + row["step"] for row in found["heldout_curve"]]
+            y = [row["verifiable"] for row in found["heldout_curve"]]
+            lines.append(Line(f"{stage} RL", x, y, colour("final" if stage == "exploratory" else stage)))
+            begun += found["steps"]
+    title = "Greedy accuracy on 326 held-out questions, every 25 steps"
+    write_text(
+        Path(__file__).parents[1] / "docs" / "rl-long.svg", line_chart(title, lines, "RL step", width=480) + "\n"
+    )
+
+
 def collect(work: Path) -> None:
-    """Write the results file from whatever there is."""
+    """Write the results file, and the picture of its curve, from whatever there is."""
     from results_file import write_results
 
     figures: dict = {
@@ -248,6 +270,7 @@ def collect(work: Path) -> None:
             for stage in STAGES:
                 if (work / name / stage / "heldout").exists():
                     figures["trials"][name][stage] = stage_figures(work, name, stage, before)
+    draw(figures)
     print(
         json.dumps(
             {
@@ -263,7 +286,7 @@ def collect(work: Path) -> None:
     )
     print(
         write_results(
-            "rl-long", "python benchmarks/rl_long.py prepare work && ... run work && ... collect work", figures
+            "rl-long", "for verb in prepare run collect; do python benchmarks/rl_long.py $verb work; done", figures
         )
     )
 
