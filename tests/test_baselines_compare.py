@@ -25,7 +25,7 @@ from tagpr.evaluation.published import impossible, published
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.evaluation.systems import SystemRun
 from tagpr.evaluation.task_table import task_tables
-from tagpr.files import read_json
+from tagpr.files import read_json, read_jsonl
 from tagpr.tasks import load_task
 from tagpr.tasks.metrics import score_one
 
@@ -303,6 +303,9 @@ def test_the_first_yaml_of_the_docs_is_a_valid_list(tmp_path):
             read_options(entry.system, load_system(entry.system), entry.options)
 
 
+DIFFERENT_RUNS = ("smoke", "smoke-wo-sft", "smoke-wo-reward")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_tagpr_and_its_ablations_train_through_the_pipeline(tmp_path):
@@ -329,5 +332,9 @@ def test_tagpr_and_its_ablations_train_through_the_pipeline(tmp_path):
         manifests["wo-reward"]["settings"]["rewards"]["gamma"] == 0 and "prmu" not in manifests["wo-reward"]["inputs"]
     )
     assert set(manifests["wo-sft"]["inputs"]) == {"data", "prmu"}
-    weights = {path.read_bytes() for path in runs.glob("smoke*/exploratory/model/model.safetensors")}
-    assert len(weights) == 4  # TagPR and three ablations, none alike
+    first = {name: read_jsonl(runs / name / "guided" / "log.jsonl")[0] for name in ("smoke", "smoke-wo-tag")}
+    paid = first["smoke"]["reward"] - 0.8 * first["smoke"]["reward/tag"]  # the same completions, without R_tag
+    assert first["smoke-wo-tag"]["reward"] == pytest.approx(paid) != first["smoke"]["reward"]
+    # a random model's completions all have the worst R_tag, so that only the other two train differently
+    weights = {(runs / name / "guided/model/model.safetensors").read_bytes() for name in DIFFERENT_RUNS}
+    assert len(weights) == len(DIFFERENT_RUNS)
