@@ -26,6 +26,7 @@ from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.evaluation.systems import SystemRun
 from tagpr.evaluation.task_table import task_tables
 from tagpr.files import read_json, read_jsonl
+from tagpr.report.systems import system_figures
 from tagpr.tasks import load_task
 from tagpr.tasks.metrics import score_one
 
@@ -268,6 +269,28 @@ def test_the_table_marks_best_second_and_published_rows():
     assert [row["lamp-3 mae"] for row in rows if row["method"] == "TagPR"] == ["0.25"]
     assert {row["kind"] for row in rows} == {"ours", "published"}
     assert "− RAG-R (Base), 95%" in task_tables(comparison)
+
+
+def test_a_system_that_does_not_answer_a_kind_of_task_has_a_dash_and_a_failed_one_has_none():
+    rows = [prediction("0", "5", "5", "lamp-3")]
+    runs = [
+        SystemRun("majority", "majority", False, {"lamp-3": rows}, answer={"lamp-3": Cost()}),
+        SystemRun("lead-sentence", "lead-sentence", False),
+        SystemRun("rag", "rag", False, failure="out of memory"),
+    ]
+    table = paper_table(compare_systems({"lamp-3": load_task("lamp-3")}, runs, EvaluationSettings(resamples=100)))
+    markdown, latex = to_markdown(table), to_latex(table)
+    assert "| lead-sentence | ✗ | – | – |" in markdown and "- –: does not answer this kind of task" in markdown
+    assert "| RAG | ✗ | failed |  |" in markdown and r"lead-sentence & $\times$ & -- & -- \\" in latex
+
+
+def test_the_reports_pictures_hold_every_system_that_ran():
+    comparison = lamp_comparison()
+    values, differences = system_figures(comparison)
+    assert [row[0] for row in values.rows] == ["RAG-R (Base)", "own_1", "TagPR"]
+    assert values.rows[2][1] == 0.25 and "0.25 (" in values.svg and "+0.25" not in values.svg
+    assert differences.title.endswith("difference to TagPR")
+    assert dict(row[:2] for row in differences.rows) == {"RAG-R (Base)": 0.0, "own_1": 2.75}
 
 
 def test_latex_prints_hostile_names_as_they_stand():

@@ -46,10 +46,13 @@ class Cell:
     value: float | None
     rank: int = 0  # 1 best, 2 second, 0 neither
     impossible: bool = False
+    uncovered: bool = False  # the system does not answer this kind of task
 
     @property
     def text(self) -> str:
-        return "" if self.value is None else f"{self.value:.3f}{'!' if self.impossible else ''}"
+        if self.value is None:
+            return "–" if self.uncovered else ""
+        return f"{self.value:.3f}{'!' if self.impossible else ''}"
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,11 @@ def paper_table(comparison: Mapping[str, Any]) -> PaperTable:
     for about in comparison["systems"]:
         name = about["name"]
         cells = tuple(
-            Cell(tasks[task]["systems"].get(name, {}).get(metric), ranks[task, metric].get(name, 0))
+            Cell(
+                tasks[task]["systems"].get(name, {}).get(metric),
+                ranks[task, metric].get(name, 0),
+                uncovered=name not in tasks[task]["systems"] and not about["failure"],
+            )
             for task, metric in columns
         )
         rows.append(Row(about["group"], shown_name(name), about["reasons"], cells, False, about["failure"]))
@@ -121,6 +128,8 @@ def _notes(table: PaperTable) -> list[str]:
         notes.append(f"published: {table.source}; another backbone and other examples than ours")
     if any(cell.impossible for row in table.rows for cell in row.cells):
         notes.append("!: cannot be right: of whole ratings RMSE² is at least MAE")
+    if any(cell.uncovered for row in table.rows for cell in row.cells):
+        notes.append("–: does not answer this kind of task")
     return notes
 
 
@@ -158,7 +167,7 @@ def _plain(text: str) -> str:
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "²": r"\textsuperscript{2}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", "–": "--",
 }  # fmt: skip
 
 
@@ -200,7 +209,9 @@ def to_latex(table: PaperTable) -> str:
 def _latex_cells(row: Row) -> list[str]:
     if row.failure and all(cell.value is None for cell in row.cells):
         return [r"\emph{failed}", *[""] * (len(row.cells) - 1)]
-    return [{1: rf"\textbf{{{c.text}}}", 2: rf"\underline{{{c.text}}}"}.get(c.rank, c.text) for c in row.cells]
+    return [
+        {1: rf"\textbf{{{c.text}}}", 2: rf"\underline{{{c.text}}}"}.get(c.rank, latex_escape(c.text)) for c in row.cells
+    ]
 
 
 def to_csv(table: PaperTable) -> str:

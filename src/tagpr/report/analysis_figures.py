@@ -69,7 +69,7 @@ def _rewards(task: str, rewards: dict[str, Any]) -> Figure:
         if (bounds := block["intervals"]["final"][metric])
     )
     title = f"{task}: final {metric} by α, β, γ"
-    picture = interval_chart(title, [(*row, colour("final")) for row in rows])
+    picture = interval_chart(title, [(*row, colour("final")) for row in rows], signed=False)
     header = ("setting", metric, "low", "high")
     return Figure(f"rewards-{task}", "sweeps", title, picture, header, rows, group=REWARDS)
 

@@ -46,7 +46,7 @@ class Figure:
     """One picture and its numbers."""
 
     id: str
-    section: str  # results, training, chains, sweeps
+    section: str  # results, systems, training, chains, sweeps
     title: str
     svg: str
     header: tuple[str, ...]

@@ -20,7 +20,7 @@ from tagpr.report.cases import pack_cases
 from tagpr.report.figures import Figure, chain_figures, funnel_figure, result_figures, save_figures, training_figures
 from tagpr.report.reading import RunData, read_run
 from tagpr.report.summary import costs, label, minutes, show, verdicts
-from tagpr.report.systems import systems_section
+from tagpr.report.systems import system_figures, systems_section
 
 
 def write_report(run: Path, out: Path) -> Path:
@@ -42,6 +42,7 @@ def all_figures(data: RunData) -> list[Figure]:
     stage_0 = [funnel] if funnel else []
     return [
         *result_figures(data),
+        *system_figures(data.comparison),
         *training_figures(data),
         *stage_0,
         *chain_figures(data),
@@ -92,7 +93,7 @@ def asset(name: str) -> str:
 
 
 def _by_section(figures: list[Figure]) -> dict[str, list[Figure]]:
-    found: dict[str, list[Figure]] = {"results": [], "training": [], "chains": [], "sweeps": []}
+    found: dict[str, list[Figure]] = {"results": [], "systems": [], "training": [], "chains": [], "sweeps": []}
     for figure in figures:
         found.setdefault(figure.section, []).append(figure)
     return found

@@ -207,9 +207,13 @@ def bar_chart(
 
 
 def interval_chart(
-    title: str, rows: Sequence[tuple[str, float, float, float, str]], unit: str = "", width: float = 340
+    title: str,
+    rows: Sequence[tuple[str, float, float, float, str]],
+    unit: str = "",
+    width: float = 340,
+    signed: bool = True,
 ) -> str:
-    """Points with intervals around a zero line: rows of (name, mean, low, high, colour)."""
+    """Points with intervals and a zero line: rows of (name, mean, low, high, colour). `signed`: of differences."""
     if not rows:
         return svg(width, 40, title, "No data.", text(4, 14, title))
     ticks = nice_ticks(min(0.0, *(row[2] for row in rows)), max(0.0, *(row[3] for row in rows)))
@@ -220,11 +224,12 @@ def interval_chart(
     def px(x: float) -> float:
         return left + (x - ticks[0]) / (ticks[-1] - ticks[0]) * (width - left - right)
 
+    sign = "+" if signed else ""
     body = [heading(title, width)]
     for tick in ticks:
         stroke = INK if tick == 0 else RULE
         body.append(f'<path d="M{px(tick):.1f} {top - 4}V{height - 20}" stroke="{stroke}" stroke-width=".8"/>')
-        body.append(text(px(tick), height - 7, f"{tick:+g}{unit}" if tick else "0", "middle"))
+        body.append(text(px(tick), height - 7, f"{tick:{sign}g}{unit}" if tick else "0", "middle"))
     for i, (name, mean, low, high, stroke) in enumerate(rows):
         y = top + step * i + step / 2
         body.append(text(left - 8, y + 4, name, "end", INK))
@@ -233,5 +238,5 @@ def interval_chart(
             f'<path d="M{px(low):.1f} {y - 5}v10M{px(high):.1f} {y - 5}v10" stroke="{stroke}" stroke-width="2"/>'
         )
         body.append(f'<circle cx="{px(mean):.1f}" cy="{y}" r="4.5" fill="{stroke}"/>')
-    summary = "; ".join(f"{n}: {m:+.3g} ({lo:+.3g} to {hi:+.3g})" for n, m, lo, hi, _ in rows)
+    summary = "; ".join(f"{n}: {m:{sign}.3g} ({lo:{sign}.3g} to {hi:{sign}.3g})" for n, m, lo, hi, _ in rows)
     return svg(width, height, title, summary + ".", "".join(body))

@@ -1,11 +1,16 @@
-"""The report's table of all compared systems (`compare/compare.json`): the paper's layout, then intervals and costs."""
+"""The report on all compared systems (`compare/compare.json`): pictures, the table, intervals and costs."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from tagpr.evaluation.paper_table import HEADS, paper_table, shown_name
 from tagpr.evaluation.statistics import LOWER_IS_BETTER
+from tagpr.report.figures import Figure
 from tagpr.report.summary import minutes
+from tagpr.report.svg import colour, interval_chart
+
+REFERENCES = ("tagpr", "rag-r")
+"""What a picture shows differences to: the first of these that ran."""
 
 
 def systems_section(comparison: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -13,7 +18,7 @@ def systems_section(comparison: Mapping[str, Any]) -> dict[str, Any] | None:
     if not comparison.get("tasks"):
         return None
     table = paper_table(comparison)
-    heads = [f"{task} {HEADS[m]} {'↓' if m in LOWER_IS_BETTER else '↑'}" for task, m in table.columns]
+    heads = [f"{task} {_head(metric)}" for task, metric in table.columns]
     return {
         "heads": heads,
         "rows": [
@@ -29,8 +34,48 @@ def systems_section(comparison: Mapping[str, Any]) -> dict[str, Any] | None:
         ],
         "source": table.source,
         "impossible": any(cell.impossible for row in table.rows for cell in row.cells),
+        "uncovered": any(cell.uncovered for row in table.rows for cell in row.cells),
         "tasks": [_task(name, block, comparison["systems"]) for name, block in comparison["tasks"].items()],
     }
+
+
+def system_figures(comparison: Mapping[str, Any]) -> list[Figure]:
+    """A task's two pictures: every system's main metric, and its paired difference to TagPR (to Base without one)."""
+    found = []
+    for task, block in comparison.get("tasks", {}).items():
+        metric = block["metric"]
+        groups = {about["name"]: about["group"] for about in comparison["systems"] if about["name"] in block["systems"]}
+        strokes = {
+            name: colour("", list(dict.fromkeys(groups.values())).index(group)) for name, group in groups.items()
+        }
+        values = {name: block["intervals"][name][metric] for name in groups}
+        found.append(
+            _intervals(f"systems-{task}", f"{task}: {_head(metric)}, 95% intervals", metric, values, strokes, False)
+        )
+        reference = next((name for name in REFERENCES if name in block["differences"] and name in groups), None)
+        if reference:
+            title = f"{task}: {_head(metric)}, difference to {shown_name(reference)}"
+            differences = {name: row[metric] for name, row in block["differences"][reference].items() if name in groups}
+            found.append(_intervals(f"systems-{task}-difference", title, "difference", differences, strokes, True))
+    return found
+
+
+def _intervals(
+    name: str,
+    title: str,
+    what: str,
+    values: Mapping[str, Mapping[str, float]],
+    strokes: Mapping[str, str],
+    signed: bool,
+) -> Figure:
+    rows = tuple((shown_name(system), v["mean"], v["low"], v["high"]) for system, v in values.items())
+    points = [(*row, strokes[system]) for row, system in zip(rows, values, strict=True)]
+    picture = interval_chart(title, points, width=420, signed=signed)
+    return Figure(name, "systems", title, picture, ("system", what, "low", "high"), rows)
+
+
+def _head(metric: str) -> str:
+    return f"{HEADS[metric]} {'↓' if metric in LOWER_IS_BETTER else '↑'}"
 
 
 def _task(name: str, block: Mapping[str, Any], systems: list[dict[str, Any]]) -> dict[str, Any]:
