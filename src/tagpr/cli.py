@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from tagpr.errors import TagPRError
+from tagpr.files import no_space
 
 
 class StageGroup(TyperGroup):
@@ -398,6 +399,11 @@ def main() -> None:
         app()
     except TagPRError as error:
         sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+    except Exception as error:
+        if not no_space(error):
+            raise
+        sys.stderr.write("error: no space left on the disk; free some, and the same command continues\n")
         sys.exit(2)
 
 

@@ -1,5 +1,6 @@
 """Writing files so that a kill at any moment leaves either the old content or the new one, never a half."""
 
+import errno
 import json
 import os
 import shutil
@@ -53,3 +54,18 @@ def link_tree(source: Path, target: Path) -> None:
 
     shutil.copytree(source, temporary, copy_function=link)
     os.replace(temporary, target)
+
+
+_FULL = ("no space left on device", "disk quota exceeded", "unexpected pos", "pytorchstreamwriter failed")
+"""What a full disk is called by the system, by safetensors, and (without a word of a disk) by torch.save."""
+
+
+def no_space(error: BaseException | None) -> bool:
+    """Whether an error, or what it came from, is a full disk."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(words in str(error).lower() for words in _FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

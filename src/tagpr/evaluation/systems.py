@@ -18,6 +18,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from tagpr.errors import RunError, TagPRError
 from tagpr.evaluation.chunks import Progress, in_chunks, is_complete
 from tagpr.evaluation.official import write_official
 from tagpr.evaluation.predictions import Prediction, judge
-from tagpr.files import read_json, write_json, write_text
+from tagpr.files import no_space, read_json, write_json, write_text
 from tagpr.llm.memory import give_back_memory
 from tagpr.tasks.types import Example, Task
 
@@ -88,7 +89,8 @@ class SystemRunner:
             self._run(found, folder, kind, options, context, digest)
         except Exception as error:  # whatever a system does, the others stand
             found.failure = one_line(error)
-            write_text(folder / "failure.txt", traceback.format_exc())
+            with suppress(OSError):  # a full disk takes no traceback either
+                write_text(folder / "failure.txt", traceback.format_exc())
             logger.info("%s failed: %s (%s)", name, found.failure, folder / "failure.txt")
         give_back_memory()
         return found
@@ -182,6 +184,8 @@ def _timed(system: System, work: Callable[[], Any]) -> tuple[Cost, Any]:
 
 def one_line(error: BaseException) -> str:
     """Why something failed, in one line."""
+    if no_space(error):
+        return "no space left on the disk; free some, and the same command tries it again"
     text = " ".join(str(error).split())[:300]
     return text if isinstance(error, TagPRError) and text else f"{type(error).__name__}: {text}".removesuffix(": ")
 
