@@ -62,7 +62,13 @@ MORE = {
     ),
     f"sft-r, chains of {CHAINS_OF}": (
         "sft-r",
-        ["name=rl-long-chains", f"chains.examples_per_task={CHAINS_OF}", "sft.save_steps=50", "systems=[sft-r]"],
+        [
+            "name=rl-long-chains",
+            f"chains.examples_per_task={CHAINS_OF}",
+            "sft.save_steps=25",
+            "sft.tokens_per_forward=1024",
+            "systems=[sft-r]",
+        ],
     ),
 }
 """Label SFT on as many examples as the policy has chains of, and chains of three times as many."""
