@@ -144,6 +144,20 @@ def test_done_systems_are_not_run_again_and_a_lost_chunk_is(compared):
     assert without_times((folder / "predictions" / "package-section.jsonl").read_bytes()) == without_times(before)
 
 
+def test_other_decoding_asks_anew_and_does_not_fit_what_does_not_depend_on_it(tmp_path):
+    systems = [{"system": "own.py:LastWord", "label": "last"}, "rag"]
+    recipe = write_recipe(tmp_path, systems)
+    compare(str(recipe), runs=tmp_path / "runs", quiet=True)
+    folder = tmp_path / "runs" / "demo" / "compare" / "systems"
+    made = next(folder.glob("last*")) / "work" / "table" / "seen"
+    before = made.stat().st_ino, made.stat().st_mtime_ns
+    longest = max(row.tokens for row in read_predictions(folder / "rag" / "predictions" / "package-section.jsonl"))
+    compare(str(recipe), ["evaluate.answer_tokens=9"], runs=tmp_path / "runs", quiet=True)
+    assert (made.stat().st_ino, made.stat().st_mtime_ns) == before
+    rows = read_predictions(folder / "rag" / "predictions" / "package-section.jsonl")
+    assert len(rows) == 9 and max(row.tokens for row in rows) > longest
+
+
 def test_a_change_of_ones_own_file_starts_the_system_anew(compared):
     recipe, runs, _ = compared
     own = recipe.parent / "own.py"

@@ -20,7 +20,7 @@ from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.errors import RecipeError
 from tagpr.evaluation.comparison import compare_systems
 from tagpr.evaluation.paper_table import PaperTable, paper_table, to_csv, to_latex, to_markdown
-from tagpr.evaluation.predict import model_key
+from tagpr.evaluation.predict import weights_key
 from tagpr.evaluation.systems import SystemRun, SystemRunner
 from tagpr.evaluation.task_table import task_tables
 from tagpr.files import read_json, write_json, write_text
@@ -146,8 +146,7 @@ def _common(workspace: Workspace) -> dict[str, Any]:
     assert manifest is not None
     return {
         "tagpr": __version__,
-        "model": model_key(workspace.model, recipe.evaluate),
-        "answer_tokens": recipe.evaluate.answer_tokens,
+        "model": weights_key(workspace.model),
         "data": manifest["hash"],
         "profile": recipe.profile.model_dump(mode="json"),
         "prompt": recipe.prompt.model_dump(mode="json"),

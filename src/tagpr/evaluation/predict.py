@@ -103,9 +103,15 @@ def _fingerprint(task: Task, questions: Sequence[Question], chunk: int, key: str
 
 
 def model_key(folder: Path, settings: EvaluationSettings) -> str:
-    """A short name of a checkpoint's content and the decoding settings. Reads 64 KiB of each weights file."""
+    """A short name of a checkpoint's content and the decoding settings."""
     engine = "" if settings.engine == "transformers" else f" {settings.engine}"
-    digest = hashlib.sha256(f"{settings.max_new_tokens} {settings.temperature}{engine}".encode())
+    value = f"{settings.max_new_tokens} {settings.temperature}{engine} {weights_key(folder)}"
+    return hashlib.sha256(value.encode()).hexdigest()[:16]
+
+
+def weights_key(folder: Path) -> str:
+    """A short name of a checkpoint's content. Reads 64 KiB of each weights file."""
+    digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}".encode())
