@@ -41,8 +41,8 @@ LAST = ("w/o-reward", "w/o-tag", "w/o-sft", "hydra-adapter", "prlm")
 ORDER = [name for name in system_names() if name not in LAST] + list(LAST)
 """Systems as they are run: the dear ones last, so that a stopped run leaves most of the table."""
 SIZES = {
-    "train": 160,
-    "heldout": 60,
+    "train": 120,
+    "heldout": 40,
     "chains": 100,
     "epochs": 1,
     "steps": (2, 1),
