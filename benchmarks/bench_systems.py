@@ -49,11 +49,10 @@ SIZES = {
     "prompts_per_step": 4,
     "prmu_prompts": 16,
 }
-FULL = {
+FULL = SIZES | {
     "train": 1000,
     "heldout": 500,
     "chains": 165,
-    "epochs": 1,
     "steps": (3, 2),
     "prompts_per_step": 6,
     "prmu_prompts": 32,

@@ -2,7 +2,7 @@
 
     python benchmarks/rl_long.py prepare work     # data, chains and SFT of the quickstart's recipe; about 7 minutes
     python benchmarks/rl_long.py run work         # hours on two cores; stop it at any moment, call it again to continue
-    python benchmarks/rl_long.py rivals work      # `tagpr compare` of RIVALS on the same data; two hours on one core
+    python benchmarks/rl_long.py rivals work      # `tagpr compare` of RIVALS on the same data; half an hour on one core
     python benchmarks/rl_long.py collect work     # -> benchmarks/results/rl-long.json, of whatever has been reached
 
 The task is the bundled package-section (an exact reward), two questions held out per maintainer, which no history and
@@ -16,12 +16,13 @@ same 2,812 training examples: would a simpler one have done?
 
 import argparse
 import json
-import random
 import time
-from collections import defaultdict
+from dataclasses import asdict
 from pathlib import Path
 
-from tagpr.files import read_json, read_jsonl, write_json, write_jsonl
+from tagpr.evaluation.bootstrap import paired_bootstrap
+from tagpr.files import read_json, read_jsonl, write_json, write_jsonl, write_text
+from tagpr.report.svg import Line, colour, line_chart
 from tagpr.rewards.settings import RewardSettings
 from tagpr.training.settings import GSPOSettings
 
@@ -50,28 +51,13 @@ STAGES = {"guided": 240, "exploratory": 80}
 RIVALS = ["majority", "user-majority", "last-label", "nearest-neighbour", "sft", "rag", "rag-r"]
 """`sft`: one epoch of all training examples' labels, 352 steps of 8 at the recipe's rate."""
 FIT = ("trained_tokens", "cpu_seconds")
-CHAINS_OF = 1000
-MORE = {
-    "sft, 330 labels": (
-        "sft",
-        [
-            "name=rl-long-330",
-            "data.sources=[{task: package-section, heldout_per_user: 2, max_train: 330}]",
-            "systems=[sft]",
-        ],
-    ),
-    f"sft-r, chains of {CHAINS_OF}": (
-        "sft-r",
-        [
-            "name=rl-long-chains",
-            f"chains.examples_per_task={CHAINS_OF}",
-            "sft.save_steps=25",
-            "sft.tokens_per_forward=1024",
-            "systems=[sft-r]",
-        ],
-    ),
-}
-"""Label SFT on as many examples as the policy has chains of, and chains of three times as many."""
+FEW = 330
+FEW_LABELS = [
+    f"name=rl-long-{FEW}",
+    f"data.sources=[{{task: package-section, heldout_per_user: 2, max_train: {FEW}}}]",
+    "systems=[sft]",
+]
+"""Label SFT on as many examples as the policy has chains of."""
 
 
 def prepare(work: Path) -> None:
@@ -198,8 +184,7 @@ def rivals(work: Path) -> None:
 
     asked = ["evaluate.limit=null", "evaluate.max_new_tokens=96"]
     compare("quickstart", [*RECIPE, *asked, f"systems={json.dumps(RIVALS)}"], work / "runs")
-    for _, changes in MORE.values():
-        compare("quickstart", [*RECIPE, *asked, *changes], work / "runs")
+    compare("quickstart", [*RECIPE, *asked, *FEW_LABELS], work / "runs")
 
 
 def rival_figures(work: Path) -> dict:
@@ -209,10 +194,11 @@ def rival_figures(work: Path) -> dict:
     trained = {"sft_chains": work / "all-sft.json"}
     trained |= {stage: work / GOES_ON / stage / "all.json" for stage in STAGES}
     ours = {name: read_json(path)["verifiable"] for name, path in trained.items() if path.exists()}
-    found = {name: {"accuracy": interval(values, people)} for name, values in ours.items()}
-    asked = {rival: (rival, "rl-long") for rival in RIVALS}
-    asked |= {key: (name, changes[0].removeprefix("name=")) for key, (name, changes) in MORE.items()}
-    for key, (name, run) in asked.items():
+    found = {name: {"accuracy": spread(values, people)} for name, values in ours.items()}
+    for key, run, name in [
+        *((name, "rl-long", name) for name in RIVALS),
+        (f"sft, {FEW} labels", f"rl-long-{FEW}", "sft"),
+    ]:
         folder = work / "runs" / run / "compare" / "systems" / name
         path = folder / "predictions" / "package-section.jsonl"
         if not path.exists():
@@ -221,30 +207,17 @@ def rival_figures(work: Path) -> dict:
         if [(row["user_id"], row["target"]) for row in answered] != [(row["user_id"], row["target"]) for row in rows]:
             raise SystemExit(f"{path}: other questions than {work / 'heldout.jsonl'}, or not all; call `rivals` again")
         values = [row["scores"]["accuracy"] for row in answered]
-        found[key] = {
-            "accuracy": interval(values, people),
-            "format_rate": sum(r["format_ok"] for r in answered) / len(rows),
-        }
+        found[key] = {"accuracy": spread(values, people)}
         found[key]["fit"] = {k: v for k, v in read_json(folder / "fit.json").items() if k in FIT}
         for stage in STAGES.keys() & ours.keys():
             differences = [a - b for a, b in zip(ours[stage], values, strict=True)]
-            found[key][f"{stage}_minus_it"] = interval(differences, people)
+            found[key][f"{stage}_minus_it"] = spread(differences, people)
     return found
 
 
-def interval(differences: list[float], users: list[str], seed: int = 0, draws: int = 4000) -> dict[str, float]:
-    """Mean and 95% interval of values, paired differences mostly; people are drawn, with all their questions."""
-    by_user = defaultdict(list)
-    for user, difference in zip(users, differences, strict=True):
-        by_user[user].append(difference)
-    groups, rng = [by_user[user] for user in sorted(by_user)], random.Random(seed)
-    means = []
-    for _ in range(draws):
-        sample = [value for group in rng.choices(groups, k=len(groups)) for value in group]
-        means.append(sum(sample) / len(sample))
-    means.sort()
-    mean = sum(differences) / len(differences)
-    return {"mean": mean, "low": means[int(0.025 * draws)], "high": means[int(0.975 * draws)]}
+def spread(values: list[float], people: list[str]) -> dict[str, float]:
+    """Mean and 95% interval of values or paired differences; people are drawn, with all their questions."""
+    return asdict(paired_bootstrap(values, [0.0] * len(values), people))
 
 
 def gain(rows: list[dict], after: dict, before: dict) -> dict:
@@ -256,7 +229,7 @@ def gain(rows: list[dict], after: dict, before: dict) -> dict:
         "people": len(set(people)),
         "before": sum(before["verifiable"]) / len(rows),
         "after": sum(after["verifiable"]) / len(rows),
-        "difference": interval(difference, people),
+        "difference": spread(difference, people),
     }
 
 
@@ -303,9 +276,6 @@ def keys_of(part: list[dict]) -> list[str]:
 
 def draw(figures: dict) -> None:
     """docs/rl-long.svg: the held-out curve of the setting that went on, exploratory RL after guided."""
-    from tagpr.files import write_text
-    from tagpr.report.svg import Line, colour, line_chart
-
     lines, begun = [], 0
     for stage in STAGES:
         found = figures["trials"].get(GOES_ON, {}).get(stage)
