@@ -247,6 +247,8 @@ def stage_figures(work: Path, name: str, stage: str, before: dict) -> dict:
             {"step": step} | {k: sum(table[k]) / len(table[k]) for k in keys if k in table} for step, table in tables
         ],
     }
+    if stage == "guided" and TRIAL_STEPS in dict(tables):
+        figures["over_sft_after_the_trials_steps"] = gain(asked, dict(tables)[TRIAL_STEPS], before)
     step, last = tables[-1]
     if step or stage != "guided":  # before any step there is nothing to compare
         figures["over_sft_on_the_curves_questions"] = {"step": step} | gain(asked, last, before)
