@@ -144,16 +144,25 @@ def test_done_systems_are_not_run_again_and_a_lost_chunk_is(compared):
     assert without_times((folder / "predictions" / "package-section.jsonl").read_bytes()) == without_times(before)
 
 
-def test_other_decoding_asks_anew_and_does_not_fit_what_does_not_depend_on_it(tmp_path):
-    systems = [{"system": "own.py:LastWord", "label": "last"}, "rag"]
-    recipe = write_recipe(tmp_path, systems)
-    compare(str(recipe), runs=tmp_path / "runs", quiet=True)
+def test_other_decoding_asks_anew_and_fits_anew_only_what_learns_from_written_texts(tmp_path):
+    systems = [{"system": f"own.py:{kind}", "label": kind} for kind in ("LastWord", "Writer")]
+    recipe = write_recipe(tmp_path, [*systems, "rag"])
+    with open(tmp_path / "own.py", "a", encoding="utf-8") as stream:
+        stream.write('\n\nclass Writer(LastWord):\n    depends = ("decoding",)\n')
     folder = tmp_path / "runs" / "demo" / "compare" / "systems"
-    made = next(folder.glob("last*")) / "work" / "table" / "seen"
-    before = made.stat().st_ino, made.stat().st_mtime_ns
+
+    def fitted(*overrides):
+        compare(str(recipe), overrides, runs=tmp_path / "runs", quiet=True)
+        made = {path.parents[2].name: path.stat() for path in folder.glob("*/work/table/seen")}
+        return {name[:8]: (stat.st_ino, stat.st_mtime_ns) for name, stat in made.items()}
+
+    before = fitted()
+    assert len(before) == 2
     longest = max(row.tokens for row in read_predictions(folder / "rag" / "predictions" / "package-section.jsonl"))
-    compare(str(recipe), ["evaluate.answer_tokens=9"], runs=tmp_path / "runs", quiet=True)
-    assert (made.stat().st_ino, made.stat().st_mtime_ns) == before
+    assert fitted("evaluate.resamples=300", "evaluate.rows=3") == before
+    after = fitted("evaluate.answer_tokens=9")
+    assert {name for name in before if after[name] != before[name]} == {name for name in before if "Writer" in name}
+    assert any("Writer" in name for name in before)
     rows = read_predictions(folder / "rag" / "predictions" / "package-section.jsonl")
     assert len(rows) == 9 and max(row.tokens for row in rows) > longest
 

@@ -48,7 +48,7 @@ def judge(task: Task, candidates: Sequence[str], target: str) -> list[bool]:
 class HydraAdapter(System):
     """Trains the scorer and heads, never the language model."""
 
-    depends = ("evaluate",)  # the candidates it learns from are written with the run's decoding
+    depends = ("decoding",)  # the candidates it learns from are written with the run's decoding
     Options = HydraOptions
     CHUNK = 64
     """Questions whose candidates are kept together on disk."""

@@ -35,7 +35,7 @@ from tagpr.tasks.types import Example
 class PrLM(RAGR):
     """Trains its own reward model and a copy of the backbone."""
 
-    depends = ("evaluate",)  # what it learns from is written with the run's decoding
+    depends = ("decoding",)  # what it learns from is written with the run's decoding
     Options = PrLMOptions
 
     @cached_property

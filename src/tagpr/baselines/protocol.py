@@ -140,7 +140,7 @@ class System(ABC):
     """Writes a reasoning step before the answer (the table's column R)."""
     depends: ClassVar[tuple[str, ...]] = ()
     """Blocks of the recipe, besides model, data, profile, prompt and seed, whose change makes `fit` run anew: `sft`
-    where it trains by `context.sft`, `evaluate` where it learns from texts written with `context.decoding`."""
+    where it trains by `context.sft`. `decoding` where it learns from texts written by `context.decoding`."""
     Options: ClassVar[type[Settings]] = NoOptions
     """Settings a recipe may give: `systems: [{system: NAME, key: value}]`."""
 

@@ -118,7 +118,8 @@ def _ranks(systems: Mapping[str, Mapping[str, float]], metric: str) -> dict[str,
     return {name: order.index(value) + 1 for name, value in printed.items() if value in order}
 
 
-def _head(metric: str) -> str:
+def metric_head(metric: str) -> str:
+    """A metric's name as the paper prints it, with its better direction."""
     return f"{HEADS[metric]} {'↓' if metric in LOWER_IS_BETTER else '↑'}"
 
 
@@ -135,7 +136,7 @@ def _notes(table: PaperTable) -> list[str]:
 
 def to_markdown(table: PaperTable) -> str:
     """GitHub Markdown; second best in <u>, since Markdown has no underline."""
-    head = ["Method", "R", *[f"{task} {_head(metric)}" for task, metric in table.columns]]
+    head = ["Method", "R", *[f"{task} {metric_head(metric)}" for task, metric in table.columns]]
     lines = [_bar(head), _bar(["---", "---", *["---:"] * len(table.columns)])]
     group = ""
     for row in table.rows:
@@ -184,7 +185,7 @@ def to_latex(table: PaperTable) -> str:
     spans = [
         rf"\multicolumn{{{width}}}{{c}}{{{latex_escape(task)}}}" for task, width in zip(tasks, widths, strict=True)
     ]
-    heads = [f"{HEADS[metric]} {arrow[_head(metric)[-1]]}" for _, metric in table.columns]
+    heads = [f"{HEADS[metric]} {arrow[metric_head(metric)[-1]]}" for _, metric in table.columns]
     lines = [
         "% needs \\usepackage{booktabs,amssymb}",
         rf"\begin{{tabular}}{{lc{'r' * len(table.columns)}}}",

@@ -18,7 +18,6 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,9 @@ class SystemRunner:
         """context: a template whose `folder` and `progress` are filled in per system. data: (task, training examples,
         held-out examples) by task. blocks: the recipe's, JSON-able, by name; common: what every fit depends on."""
         self.out, self.context, self.data = out, context, data
-        self.blocks, self.common, self.chunk, self.progress = blocks, common, chunk, progress
+        how = context.decoding  # rows side by side change no text, so they are left out
+        self.blocks = {**blocks, "decoding": [how.max_new_tokens, how.answer_tokens, how.temperature]}
+        self.common, self.chunk, self.progress = common, chunk, progress
 
     def run(self, name: str, spec: str, kind: type[System], options: Any) -> SystemRun:
         """Fit and ask one system, as far as that is not done. Never raises for what goes wrong inside the system."""
@@ -89,7 +90,7 @@ class SystemRunner:
             self._run(found, folder, kind, options, context, digest)
         except Exception as error:  # whatever a system does, the others stand
             found.failure = one_line(error)
-            with suppress(OSError):  # a full disk takes no traceback either
+            if not no_space(error):  # a full disk takes no traceback either
                 write_text(folder / "failure.txt", traceback.format_exc())
             logger.info("%s failed: %s (%s)", name, found.failure, folder / "failure.txt")
         give_back_memory()

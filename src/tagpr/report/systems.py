@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tagpr.evaluation.paper_table import HEADS, paper_table, shown_name
-from tagpr.evaluation.statistics import LOWER_IS_BETTER
+from tagpr.evaluation.paper_table import metric_head, paper_table, shown_name
 from tagpr.report.figures import Figure
 from tagpr.report.summary import minutes
 from tagpr.report.svg import colour, interval_chart
@@ -18,7 +17,7 @@ def systems_section(comparison: Mapping[str, Any]) -> dict[str, Any] | None:
     if not comparison.get("tasks"):
         return None
     table = paper_table(comparison)
-    heads = [f"{task} {_head(metric)}" for task, metric in table.columns]
+    heads = [f"{task} {metric_head(metric)}" for task, metric in table.columns]
     return {
         "heads": heads,
         "rows": [
@@ -50,11 +49,13 @@ def system_figures(comparison: Mapping[str, Any]) -> list[Figure]:
         }
         values = {name: block["intervals"][name][metric] for name in groups}
         found.append(
-            _intervals(f"systems-{task}", f"{task}: {_head(metric)}, 95% intervals", metric, values, strokes, False)
+            _intervals(
+                f"systems-{task}", f"{task}: {metric_head(metric)}, 95% intervals", metric, values, strokes, False
+            )
         )
         reference = next((name for name in REFERENCES if name in block["differences"] and name in groups), None)
         if reference:
-            title = f"{task}: {_head(metric)}, difference to {shown_name(reference)}"
+            title = f"{task}: {metric_head(metric)}, difference to {shown_name(reference)}"
             differences = {name: row[metric] for name, row in block["differences"][reference].items() if name in groups}
             found.append(_intervals(f"systems-{task}-difference", title, "difference", differences, strokes, True))
     return found
@@ -72,10 +73,6 @@ def _intervals(
     points = [(*row, strokes[system]) for row, system in zip(rows, values, strict=True)]
     picture = interval_chart(title, points, width=420, signed=signed)
     return Figure(name, "systems", title, picture, ("system", what, "low", "high"), rows)
-
-
-def _head(metric: str) -> str:
-    return f"{HEADS[metric]} {'↓' if metric in LOWER_IS_BETTER else '↑'}"
 
 
 def _task(name: str, block: Mapping[str, Any], systems: list[dict[str, Any]]) -> dict[str, Any]:
