@@ -1,0 +1,39 @@
+"""The command line. No logic here: each command parses its arguments and calls one function of the library.
+
+A user's mistake ends with one line on standard error and exit code 2; Ctrl-C with exit code 130, and a rerun continues;
+a comparison with a failed row with exit code 1.
+"""
+
+import os
+import sys
+import warnings
+
+from tagpr.cli.commands import app
+from tagpr.errors import TagPRError
+from tagpr.files import no_space
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """Entry point of `tagpr`."""
+    for name, value in {
+        "TRANSFORMERS_VERBOSITY": "error",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TRL_EXPERIMENTAL_SILENCE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "WANDB_DISABLED": "true",
+    }.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", category=FutureWarning)  # the libraries' news is not the user's concern
+    try:
+        app()
+    except TagPRError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+    except Exception as error:
+        if not no_space(error):
+            raise
+        sys.stderr.write("error: no space left on the disk; free some, and the same command continues\n")
+        sys.exit(2)

