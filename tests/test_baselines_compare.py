@@ -221,7 +221,6 @@ def test_mistakes_in_the_list_are_one_line_and_stop_before_anything_runs(tmp_pat
 
 
 def test_an_endpoint_answers_and_a_dead_one_only_fails_its_row(tmp_path):
-    pytest.importorskip("openai")
     with running_server(tmp_path, "--log", str(tmp_path / "log")) as url:
         _ask_endpoints(tmp_path, url, tmp_path / "log")
 

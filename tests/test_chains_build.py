@@ -132,7 +132,6 @@ def test_a_teacher_model_needs_a_tagger(tmp_path):
 
 def test_one_budget_for_all_models(tmp_path):
     """80 rollouts and the judging of what is right: the cap counts both, and a rerun with more goes on."""
-    pytest.importorskip("openai")
     tasks, train = {"t": label_task()}, {"t": label_examples(10)}
     with running_server(tmp_path, "--log", str(tmp_path / "log")) as url:
         model = {"model": "m", "base_url": url}
@@ -149,7 +148,6 @@ def test_one_budget_for_all_models(tmp_path):
 
 @pytest.mark.parametrize("tagging", ["ranges", "inline"])
 def test_faults_of_the_server_do_not_change_the_dataset(tmp_path, tagging: str):
-    pytest.importorskip("openai")
     tasks, train = {"t": label_task()}, {"t": label_examples(20)}
 
     def build(name: str, *options: str) -> Funnel:
@@ -177,7 +175,8 @@ def test_faults_of_the_server_do_not_change_the_dataset(tmp_path, tagging: str):
 
 
 def test_the_folder_loads_with_datasets(tmp_path):
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     tasks, train = two_tasks(12)
     build_chains(ChainSettings(), tasks, train, shown, tmp_path / "d", 1)
     loaded = datasets.load_dataset(str(tmp_path / "d"), cache_dir=str(tmp_path / "cache"))["train"]

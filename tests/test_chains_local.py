@@ -10,8 +10,6 @@ from tagpr.errors import ModelError
 from tagpr.llm.endpoint_settings import CallSettings, GeneratorSettings
 from tagpr.llm.generator import Reply, Request, make_generator
 
-pytest.importorskip("torch")
-
 
 def ask(backend: str, cache: Path, requests: list[Request], **settings) -> list[Reply]:
     block = GeneratorSettings(model="random:tiny", backend=backend, **{"max_tokens": 12, **settings})

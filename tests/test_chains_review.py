@@ -119,9 +119,9 @@ def test_server_takes_decisions_from_its_own_page_only(server, chains):
         ReviewServer(chains, port=int(server.url.rsplit(":", 1)[1].strip("/")))
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
+@pytest.mark.skipif(not (shutil.which("chromium") and shutil.which("chromedriver")), reason="needs chromium and driver")
 def test_keyboard_review_in_a_real_browser(server, chains, tmp_path):
-    selenium = pytest.importorskip("selenium.webdriver")
+    from selenium import webdriver as selenium
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
     from selenium.webdriver.support.ui import WebDriverWait
@@ -133,8 +133,6 @@ def test_keyboard_review_in_a_real_browser(server, chains, tmp_path):
     options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
     options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    if not shutil.which("chromedriver"):
-        pytest.skip("needs chromedriver")
     browser = selenium.Chrome(options=options, service=selenium.ChromeService(shutil.which("chromedriver")))
     try:
         browser.get(server.url)
@@ -189,7 +187,6 @@ def test_stats_agree_with_the_folder(chains, tmp_path):
     assert "accuracy_filter" in text and "make_decision" in text
     result = CliRunner().invoke(app, ["chains", "stats", str(chains), "--json"])
     assert result.exit_code == 0 and json.loads(result.stdout) == stats
-    pytest.importorskip("matplotlib")
     plot_stats(stats, tmp_path / "a.svg")
     plot_stats(stats, tmp_path / "b.svg")
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()

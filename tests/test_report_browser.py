@@ -5,11 +5,11 @@ import time
 from pathlib import Path
 
 import pytest
+from selenium import webdriver
 
 from fake_run import build_fake_run
 from tagpr.report import write_report
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (extra `dev`)")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver on PATH")

@@ -13,8 +13,6 @@ from tagpr.errors import RecipeError, RunError
 from tagpr.files import read_json
 from tagpr.sweeps import analyse, evaluate_checkpoint, parse_shard, parse_weights, profile_length, whole_numbers
 
-pytest.importorskip("torch")
-
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
