@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from results_file import write_results
+from tagpr.experiments.sweep import analyse, evaluate_checkpoint, profile_length, retriever
 from tagpr.files import read_json
 from tagpr.pipeline import run_recipe
-from tagpr.sweeps import analyse, evaluate_checkpoint, profile_length, retriever
 
 
 def interval(value: dict[str, float]) -> list[float]:

@@ -34,15 +34,15 @@ from results_file import write_results
 from tagpr.chains.asking import ask, fill
 from tagpr.chains.discovery import discover
 from tagpr.chains.grammar import parse_response
-from tagpr.chains.heuristic import HeuristicTeacher
+from tagpr.chains.heuristic.teacher import HeuristicTeacher
 from tagpr.chains.settings import VocabularySettings
 from tagpr.chains.tagging import TaggingError, apply_inline, apply_ranges, letters, numbered, split_sentences
 from tagpr.chains.vocabulary import load_vocabulary
-from tagpr.llm.cache import ReplyCache, request_body, request_keys
-from tagpr.llm.calls import CallEngine
-from tagpr.llm.endpoint_settings import CallSettings, GeneratorSettings
-from tagpr.llm.generator import Reply, Request
-from tagpr.llm.local import LocalGenerator
+from tagpr.clients.cache import ReplyCache, request_body, request_keys
+from tagpr.clients.calls import CallEngine
+from tagpr.clients.settings import CallSettings, GeneratorSettings
+from tagpr.clients.types import Reply, Request
+from tagpr.engine.local import LocalGenerator
 from test_chains_discovery import PLANTED, rand_index, uses
 
 DELAY, IN_FLIGHT = 0.05, 64

@@ -18,12 +18,12 @@ from typing import Any
 from results_file import write_results
 from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.data import DataSettings, load_splits
+from tagpr.engine.models import eos_token_ids, load_causal_lm, resolve_model
 from tagpr.evaluation.answerer import Answerer
 from tagpr.evaluation.coverage import coverage
 from tagpr.evaluation.predict import predict
 from tagpr.evaluation.questions import Question, ask
 from tagpr.evaluation.settings import EvaluationSettings
-from tagpr.llm.models import eos_token_ids, load_causal_lm, resolve_model
 from tagpr.profiles.settings import ProfileSettings
 from tagpr.prompts.builder import PromptBuilder
 from tagpr.prompts.settings import PromptSettings

@@ -17,14 +17,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from planted_preferences import World, planted_world
 from results_file import write_results
-from tagpr.llm.tiny import build_tiny_model
-from tagpr.prmu.diagnosis import accuracy, diagnose, pair_margins
+from tagpr.engine.tiny import build_tiny_model
+from tagpr.prmu.diagnose import accuracy, diagnose, pair_margins
 from tagpr.prmu.model import PRMUConfig, build_model
 from tagpr.prmu.packing import Group
 from tagpr.prmu.past import Past
-from tagpr.prmu.reward_model import PRMU
+from tagpr.prmu.score import PRMU
 from tagpr.prmu.settings import PRMUSettings
-from tagpr.prmu.train import train_prmu
+from tagpr.prmu.trainer import train_prmu
 
 FIT_PAIRS = 8
 

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import torch
 
-from tagpr.llm.memory import keep_freed_memory
+from tagpr.runs.memory import keep_freed_memory
 
 MAIN = (1024, 192, 5)
 CELLS = [MAIN, *((p, 192, g) for p in (256, 1024, 4096) for g in (2, 5, 8) if (p, g) != (1024, 5))]
@@ -41,8 +41,8 @@ def build_trainer(kind, cell, device, model_folder, out):
     from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from tagpr.llm.models import load_tokenizer
-    from tagpr.llm.tiny import build_tiny_model
+    from tagpr.engine.models import load_tokenizer
+    from tagpr.engine.tiny import build_tiny_model
     from tagpr.training.trl_trainer import SharedPromptGRPOTrainer
 
     p, c, g = cell
@@ -231,7 +231,7 @@ def measure_part(part, shared):
     if part == "memory":
         return {kind: round(child([*shared, "--one", main, "--memory", kind])) for kind in ("stock", "shared")}
     if part == "smollm2":
-        from tagpr.llm.models import resolve_model
+        from tagpr.engine.models import resolve_model
 
         return child([*shared, "--one", main, "--model", str(resolve_model(REAL_MODEL))])
     return child([*shared, "--one", part])

@@ -22,11 +22,11 @@ import yaml
 
 from microworld.build import Scale, build_base, build_microworld
 from results_file import write_results
-from tagpr.baselines.registry import system_names
-from tagpr.compare import compare
 from tagpr.data.adapters import adapt
+from tagpr.experiments.compare import compare
 from tagpr.files import read_json, write_text
 from tagpr.report.systems import system_figures
+from tagpr.systems.registry import system_names
 
 TASKS = {
     "microworld": ("microworld", "", ""),

@@ -16,7 +16,7 @@ user does. Everything else in the token ids is noise. No language, no real data.
 from dataclasses import dataclass
 from random import Random
 
-from tagpr.prmu.pairs import Pair
+from tagpr.prmu.data import Pair
 
 QUESTIONS = (10, 11)  # food, paint
 WORDS = (((20, 21, 22, 23), (30, 31, 32, 33)), ((40, 41, 42, 43), (50, 51, 52, 53)))  # sweet, salty; warm, cold

@@ -91,7 +91,7 @@ def _plain(title: str) -> str:
 
 def make_pairs(name: str, items: list[tuple[str, str, str, str]], tokenizer, most: int, seed: int):
     """(PairSet, histories as token ids): the user's own answer is scored 1, two other answers 0."""
-    from tagpr.prmu.pairs import Rollout, build_pairs
+    from tagpr.prmu.data import Rollout, build_pairs
     from tagpr.prmu.settings import PRMUSettings
 
     chance = random.Random(f"{name}-{seed}")
@@ -148,9 +148,9 @@ def _cut(text: str) -> str:
 
 
 def prepare(args: argparse.Namespace) -> None:
+    from tagpr.engine.models import load_tokenizer, resolve_model
     from tagpr.files import write_json
-    from tagpr.llm.models import load_tokenizer, resolve_model
-    from tagpr.prmu.pairs import write_pairs
+    from tagpr.prmu.data import write_pairs
 
     tokenizer = load_tokenizer(resolve_model(args.backbone))
     args.out.mkdir(parents=True, exist_ok=True)
@@ -174,13 +174,13 @@ def measure(args: argparse.Namespace) -> None:
     import torch
 
     from results_file import RESULTS, write_results
+    from tagpr.engine.models import resolve_model
     from tagpr.files import read_json
-    from tagpr.llm.models import resolve_model
-    from tagpr.prmu.diagnosis import diagnose
-    from tagpr.prmu.pairs import read_pairs
-    from tagpr.prmu.reward_model import PRMU
+    from tagpr.prmu.data import read_pairs
+    from tagpr.prmu.diagnose import diagnose
+    from tagpr.prmu.score import PRMU
     from tagpr.prmu.settings import PRMUSettings
-    from tagpr.prmu.train import train_prmu
+    from tagpr.prmu.trainer import train_prmu
 
     backbone = resolve_model(args.backbone)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"

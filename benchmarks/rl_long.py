@@ -20,10 +20,10 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from tagpr.evaluation.bootstrap import paired_bootstrap
 from tagpr.files import read_json, read_jsonl, write_json, write_jsonl, write_text
 from tagpr.report.svg import Line, colour, line_chart
 from tagpr.rewards.settings import RewardSettings
+from tagpr.statistics import paired_bootstrap
 from tagpr.training.settings import GSPOSettings
 
 RECIPE = [
@@ -145,7 +145,7 @@ def log_of(out: Path) -> list[dict]:
 
 def answer_all(work: Path, model: Path, stage: str, path: Path) -> None:
     """Greedy answers of a model to all held-out questions."""
-    from tagpr.llm.models import eos_token_ids, load_causal_lm, load_tokenizer
+    from tagpr.engine.models import eos_token_ids, load_causal_lm, load_tokenizer
     from tagpr.training.watch import greedy_scores
 
     if path.exists() or not model.exists():
@@ -160,7 +160,7 @@ def answer_all(work: Path, model: Path, stage: str, path: Path) -> None:
 
 def run(work: Path) -> None:
     """Everything that is still to do."""
-    from tagpr.llm.memory import keep_freed_memory
+    from tagpr.runs.memory import keep_freed_memory
 
     keep_freed_memory()
     sft = work / "runs" / "rl-long" / "sft" / "model"
@@ -180,7 +180,7 @@ def run(work: Path) -> None:
 
 def rivals(work: Path) -> None:
     """The rivals' answers to the held-out questions, under work/runs/rl-long/compare."""
-    from tagpr.compare import compare
+    from tagpr.experiments.compare import compare
 
     asked = ["evaluate.limit=null", "evaluate.max_new_tokens=96"]
     compare("quickstart", [*RECIPE, *asked, f"systems={json.dumps(RIVALS)}"], work / "runs")

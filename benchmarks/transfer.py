@@ -13,9 +13,9 @@ from typing import Any
 
 from analyses import interval, practitioner_figures
 from results_file import write_results
+from tagpr.experiments.sweep import analyse
 from tagpr.files import read_json
 from tagpr.pipeline import run_recipe
-from tagpr.sweeps import analyse
 
 CUT = [
     *(f"{stage}.max_new_tokens=112" for stage in ("prmu", "guided", "exploratory", "evaluate")),

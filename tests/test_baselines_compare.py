@@ -12,23 +12,23 @@ import yaml
 from typer.testing import CliRunner
 
 from chains_server import running_server
-from tagpr.baselines.protocol import Cost
-from tagpr.baselines.registry import load_system, read_options
-from tagpr.baselines.settings import SystemSettings
 from tagpr.cli import app
-from tagpr.compare import compare
-from tagpr.data.lamp import read_golds
+from tagpr.data.formats.lamp import read_golds
 from tagpr.errors import RecipeError
 from tagpr.evaluation.comparison import compare_systems
 from tagpr.evaluation.official import write_official
-from tagpr.evaluation.paper_table import latex_escape, paper_table, to_csv, to_latex, to_markdown
 from tagpr.evaluation.predictions import Prediction, read_predictions
 from tagpr.evaluation.published import impossible, published
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.evaluation.systems import SystemRun
-from tagpr.evaluation.task_table import task_tables
+from tagpr.experiments.compare import compare
 from tagpr.files import read_json, read_jsonl
 from tagpr.report.systems import system_figures
+from tagpr.report.tables.paper import latex_escape, paper_table, to_csv, to_latex, to_markdown
+from tagpr.report.tables.task import task_tables
+from tagpr.systems.protocol import Cost
+from tagpr.systems.registry import load_system, read_options
+from tagpr.systems.settings import SystemSettings
 from tagpr.tasks import load_task
 from tagpr.tasks.metrics import score_one
 
@@ -37,7 +37,7 @@ OWN = '''
 
 from pathlib import Path
 
-from tagpr.baselines import System
+from tagpr.systems import System
 
 
 class LastWord(System):
@@ -251,7 +251,7 @@ def _ask_endpoints(tmp_path, url, log):
 
 def test_the_command_says_by_its_exit_code_that_a_row_failed(tmp_path):
     broken = "class Short(System):\n    def predict(self, examples):\n        return []\n"
-    (tmp_path / "short.py").write_text(f"from tagpr.baselines import System\n\n\n{broken}", encoding="utf-8")
+    (tmp_path / "short.py").write_text(f"from tagpr.systems import System\n\n\n{broken}", encoding="utf-8")
     recipe = write_recipe(tmp_path, ["majority", {"system": "short.py:Short", "label": "short"}])
     arguments = ["compare", str(recipe), "--runs", str(tmp_path / "runs"), "--quiet"]
     result = CliRunner().invoke(app, arguments)

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from tagpr.baselines import Context, Decoding, load_system
-from tagpr.baselines.encoders import TextEncoder
-from tagpr.baselines.fit_settings import FitSettings
-from tagpr.baselines.fitting import fit_module
-from tagpr.baselines.hydra_adapter import judge
-from tagpr.baselines.hydra_scorer import HydraScorer, Judged, fit_head
-from tagpr.baselines.registry import read_options
 from tagpr.chains.vocabulary import load_vocabulary
-from tagpr.llm.tiny import build_tiny_model
+from tagpr.engine.tiny import build_tiny_model
 from tagpr.prmu.users import RowAdamW
 from tagpr.profiles.past import past_questions
+from tagpr.systems import Context, Decoding, load_system
+from tagpr.systems.encoders import TextEncoder
+from tagpr.systems.fit_settings import FitSettings
+from tagpr.systems.fitting import fit_module
+from tagpr.systems.hydra_adapter import judge
+from tagpr.systems.hydra_scorer import HydraScorer, Judged, fit_head
+from tagpr.systems.registry import read_options
 from tagpr.tasks import Example, Interaction, load_task
 from tiny_encoder import build_tiny_encoder
 

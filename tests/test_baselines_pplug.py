@@ -9,17 +9,17 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from tagpr.baselines import Context, Decoding, load_system
-from tagpr.baselines.encoders import TextEncoder
-from tagpr.baselines.fit_settings import PPlugFit
-from tagpr.baselines.fitting import fit_module
-from tagpr.baselines.pplug import history_texts
-from tagpr.baselines.pplug_model import PersonaPlug, PlugItem
-from tagpr.baselines.registry import read_options
 from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.engine.models import load_causal_lm
+from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import ModelError, RunError
-from tagpr.llm.models import load_causal_lm
-from tagpr.llm.tiny import build_tiny_model
+from tagpr.systems import Context, Decoding, load_system
+from tagpr.systems.encoders import TextEncoder
+from tagpr.systems.fit_settings import PPlugFit
+from tagpr.systems.fitting import fit_module
+from tagpr.systems.pplug import history_texts
+from tagpr.systems.pplug_model import PersonaPlug, PlugItem
+from tagpr.systems.registry import read_options
 from tagpr.tasks import Example, Interaction, load_task
 from tiny_encoder import build_tiny_encoder
 from tiny_models import tiny_model

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from tagpr.baselines import Context, Decoding, load_system
-from tagpr.baselines.encoders import TextEncoder
-from tagpr.baselines.fit_settings import PrLMFit
-from tagpr.baselines.fitting import fit_module
-from tagpr.baselines.prlm_reward import AnswerPair, ContrastiveReward, PrLMReward, quality
-from tagpr.baselines.registry import read_options
 from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import RunError
 from tagpr.files import read_json, read_jsonl, write_json
-from tagpr.llm.tiny import build_tiny_model
+from tagpr.systems import Context, Decoding, load_system
+from tagpr.systems.encoders import TextEncoder
+from tagpr.systems.fit_settings import PrLMFit
+from tagpr.systems.fitting import fit_module
+from tagpr.systems.prlm_reward import AnswerPair, ContrastiveReward, PrLMReward, quality
+from tagpr.systems.registry import read_options
 from tagpr.tasks import Example, Interaction, load_task
 from tagpr.tasks.rouge import rouge2
 from tagpr.training.gspo import train_gspo

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tagpr.baselines import Context, Cost, Decoding, System, load_system, system_names
-from tagpr.baselines.pag import PAGOptions
-from tagpr.baselines.registry import read_options
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import RecipeError
-from tagpr.llm.tiny import build_tiny_model
+from tagpr.systems import Context, Cost, Decoding, System, load_system, system_names
+from tagpr.systems.pag import PAGOptions
+from tagpr.systems.registry import read_options
 from tagpr.tasks import Example, Interaction, load_task
 from tagpr.training.settings import SFTSettings
 

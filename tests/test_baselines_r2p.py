@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from tagpr.baselines import Context, Decoding, load_system
-from tagpr.baselines.r2p import most_frequent
-from tagpr.baselines.r2p_stream import Stream, follow, inspect
-from tagpr.baselines.registry import read_options
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import load_vocabulary
-from tagpr.llm.tiny import build_tiny_model
+from tagpr.engine.tiny import build_tiny_model
+from tagpr.systems import Context, Decoding, load_system
+from tagpr.systems.r2p import most_frequent
+from tagpr.systems.r2p_stream import Stream, follow, inspect
+from tagpr.systems.registry import read_options
 from tagpr.tasks import Example, Interaction, load_task
 
 R, U, P, END = "## Requirements\n", "## User profile\n", "## Response\n", "</think>\n"

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from chains_server import running_server
+from tagpr.clients.cache import ReplyCache, request_keys
+from tagpr.clients.calls import CallEngine, _retry_after
+from tagpr.clients.pace import Pace
+from tagpr.clients.settings import CallSettings, GeneratorSettings, Price
+from tagpr.clients.types import Refusal, Reply, Request, split_reasoning
 from tagpr.errors import ModelError, RunError
-from tagpr.llm.cache import ReplyCache, request_keys
-from tagpr.llm.calls import CallEngine, _retry_after
-from tagpr.llm.endpoint_settings import CallSettings, GeneratorSettings, Price
-from tagpr.llm.generator import Refusal, Reply, Request, split_reasoning
-from tagpr.llm.pace import Pace
 
 
 def requests(count: int, words: int = 20) -> list[Request]:

@@ -8,7 +8,7 @@ import pytest
 from tagpr.chains.choice import split_options
 from tagpr.chains.evidence import LabelEvidence
 from tagpr.chains.grammar import parse_response
-from tagpr.chains.heuristic import HeuristicTeacher
+from tagpr.chains.heuristic.teacher import HeuristicTeacher
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.tasks.types import Example, Interaction, Kind, Task
 

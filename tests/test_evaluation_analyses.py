@@ -95,14 +95,14 @@ def test_who_loses_lists_the_heaviest_first(examples):
 
 
 def test_sweeps_and_analyses_with_a_real_tiny_model(tmp_path):
-    from tagpr.evaluation.deepen import (
+    from tagpr.engine.tiny import build_tiny_model
+    from tagpr.experiments.analyse import (
         Deepener,
         practitioner,
         sweep_profile_length,
         sweep_retriever,
         write_analyses,
     )
-    from tagpr.llm.tiny import build_tiny_model
 
     model = build_tiny_model(tmp_path / "model")
     rng = random.Random(0)

@@ -131,8 +131,8 @@ def test_another_history_is_always_somebody_elses(examples):
 
 
 def test_the_stage_with_a_real_tiny_model(tmp_path):
+    from tagpr.engine.tiny import build_tiny_model
     from tagpr.evaluation import evaluate_systems
-    from tagpr.llm.tiny import build_tiny_model
     from tagpr.profiles.settings import ProfileSettings
     from tagpr.prompts.settings import PromptSettings
 
@@ -162,10 +162,10 @@ def test_the_stage_with_a_real_tiny_model(tmp_path):
 
 
 def test_vllm_answers_where_it_is_asked_for(tmp_path, monkeypatch):
+    from tagpr.engine.tiny import build_tiny_model
     from tagpr.errors import ModelError
     from tagpr.evaluation import Answerer
     from tagpr.evaluation.predict import model_key
-    from tagpr.llm.tiny import build_tiny_model
 
     model = build_tiny_model(tmp_path / "model")
     usual, vllm = EvaluationSettings(), EvaluationSettings(engine="vllm", max_new_tokens=7)

@@ -8,13 +8,13 @@ import pytest
 from fake_run import build_fake_run, fake_examples
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.errors import DataError, RunError
-from tagpr.evaluation.bootstrap import bootstrap_sums, paired_bootstrap
 from tagpr.evaluation.evaluate import sanity_answers
 from tagpr.evaluation.predictions import read_predictions, rescore, write_predictions
 from tagpr.evaluation.scoring import score_task
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.evaluation.statistics import task_statistics, values
 from tagpr.files import read_json
+from tagpr.statistics import bootstrap_sums, paired_bootstrap
 from tagpr.tasks import Kind, Task, load_task
 from tagpr.tasks.metrics import score_all
 

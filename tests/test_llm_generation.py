@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tagpr.llm.generation import generate
-from tagpr.llm.sampling import choose
+from tagpr.engine.generation import generate
+from tagpr.engine.sampling import choose
 from tiny_models import ARCHITECTURES, tiny_model
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tagpr.engine.shared_prompt import Group, PackedLayout, common_opening, completion_logprobs, micro_batches
 from tagpr.errors import ModelError
-from tagpr.llm.shared_prompt import Group, PackedLayout, common_opening, completion_logprobs, micro_batches
 from tiny_models import ARCHITECTURES, tiny_model
 
 

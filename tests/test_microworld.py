@@ -16,10 +16,10 @@ from microworld import base, plain, table, teacher, world
 from microworld.build import HERE, Scale, build_base, build_microworld
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.data.load import load_splits
 from tagpr.data.settings import DataSettings
-from tagpr.data.splits import load_splits
+from tagpr.engine.models import load_tokenizer
 from tagpr.evaluation.predictions import read_predictions
-from tagpr.llm.models import load_tokenizer
 from tagpr.recipe import load_recipe
 
 RL = {"steps": 2, "prompts_per_step": 4, "group_size": 4, "save_steps": 1, "max_new_tokens": 24}

@@ -11,7 +11,7 @@ SMALL = ["guided.steps=1", "exploratory.steps=1", "evaluate.max_new_tokens=16"]
 
 
 def test_commands_say_what_must_run_first(tmp_path) -> None:
-    from tagpr.ablations import ablate_prmu, diagnose_run
+    from tagpr.experiments.ablate import ablate_prmu, diagnose_run
 
     with pytest.raises(RunError, match="stage 'prmu' has not been run; run `tagpr prmu smoke` first"):
         diagnose_run("smoke", runs=tmp_path)
@@ -21,7 +21,7 @@ def test_commands_say_what_must_run_first(tmp_path) -> None:
 
 @pytest.mark.slow
 def test_table_4_on_the_smoke_recipe(tmp_path, capsys) -> None:
-    from tagpr.ablations import ablate_prmu, diagnose_run
+    from tagpr.experiments.ablate import ablate_prmu, diagnose_run
     from tagpr.pipeline import run_recipe
 
     for stage in ("data", "chains", "sft", "prmu"):

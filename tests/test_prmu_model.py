@@ -8,13 +8,13 @@ import pytest
 import torch
 import transformers
 
+from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import DataError, ModelError
-from tagpr.llm.tiny import build_tiny_model
+from tagpr.prmu.data import Pair
 from tagpr.prmu.model import PRMUConfig, PRMUModel, build_model
 from tagpr.prmu.packing import Group, ended, pack
-from tagpr.prmu.pairs import Pair
 from tagpr.prmu.past import Past
-from tagpr.prmu.reward_model import PRMU, encode_items
+from tagpr.prmu.score import PRMU, encode_items
 
 OPTIONS = ("soft-token", "profile-encoded", "mlp-head", "none")
 

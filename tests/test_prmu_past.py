@@ -4,9 +4,9 @@ import importlib.util
 
 import pytest
 
+from tagpr.engine.models import load_tokenizer
+from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import DataError
-from tagpr.llm.models import load_tokenizer
-from tagpr.llm.tiny import build_tiny_model
 from tagpr.prmu import PRMU, past_of
 from tagpr.prmu import verl as verl_module
 from tagpr.prmu.model import PRMUConfig, build_model

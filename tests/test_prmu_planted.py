@@ -11,12 +11,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from planted_preferences import planted_world
-from tagpr.llm.tiny import build_tiny_model
-from tagpr.prmu.diagnosis import accuracy, diagnose, pair_margins
+from tagpr.engine.tiny import build_tiny_model
+from tagpr.prmu.diagnose import accuracy, diagnose, pair_margins
 from tagpr.prmu.past import Past
-from tagpr.prmu.reward_model import PRMU
+from tagpr.prmu.score import PRMU
 from tagpr.prmu.settings import PRMUSettings
-from tagpr.prmu.train import train_prmu
+from tagpr.prmu.trainer import train_prmu
 
 SETTINGS = PRMUSettings(
     user_dropout=0.1,
@@ -91,7 +91,7 @@ sys.path.insert(0, sys.argv[3])
 from pathlib import Path
 from planted_preferences import planted_world
 from tagpr.prmu.settings import PRMUSettings
-from tagpr.prmu.train import train_prmu
+from tagpr.prmu.trainer import train_prmu
 world = planted_world(8, 0, 8, 0, seed=0)
 facts = train_prmu(Path(sys.argv[1]), world.pairs, PRMUSettings(batch_size=8, micro_batch_size=4), Path(sys.argv[2]), 0)
 assert facts["processes"] == 2 and facts["steps"] == 4, facts

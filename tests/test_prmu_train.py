@@ -7,13 +7,13 @@ from random import Random
 import pytest
 import torch
 
+from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import DataError, RunError
 from tagpr.files import read_jsonl
-from tagpr.llm.tiny import build_tiny_model
 from tagpr.prmu import train as training
-from tagpr.prmu.diagnosis import diagnose
-from tagpr.prmu.pairs import Pair
-from tagpr.prmu.reward_model import PRMU
+from tagpr.prmu.data import Pair
+from tagpr.prmu.diagnose import diagnose
+from tagpr.prmu.score import PRMU
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.prmu.users import RowAdamW
 

@@ -8,7 +8,7 @@ import pytest
 import transformers
 
 from tagpr.chains.vocabulary import load_vocabulary
-from tagpr.llm.models import load_tokenizer, resolve_model
+from tagpr.engine.models import load_tokenizer, resolve_model
 from tagpr.prompts import Prompt, PromptSettings, build_prompt, prompt_ids
 from tagpr.tasks import Example, Interaction, load_task
 

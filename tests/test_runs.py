@@ -10,8 +10,8 @@ import pytest
 
 from tagpr.errors import RunError
 from tagpr.files import write_json, write_text
-from tagpr.progress import silent
-from tagpr.runs import Stage, locked, read_manifest, run_stage
+from tagpr.runs.progress import silent
+from tagpr.runs.stage import Stage, locked, read_manifest, run_stage
 
 
 def stage(name="data", settings=None, inputs=(), make=None):

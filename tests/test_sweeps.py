@@ -10,13 +10,20 @@ from typer.testing import CliRunner
 
 from fake_run import build_fake_run
 from tagpr.errors import RecipeError, RunError
+from tagpr.experiments.sweep import (
+    analyse,
+    evaluate_checkpoint,
+    parse_shard,
+    parse_weights,
+    profile_length,
+    whole_numbers,
+)
 from tagpr.files import read_json
-from tagpr.sweeps import analyse, evaluate_checkpoint, parse_shard, parse_weights, profile_length, whole_numbers
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    from tagpr.llm.tiny import build_tiny_model
+    from tagpr.engine.tiny import build_tiny_model
 
     folder = tmp_path_factory.mktemp("sweeps")
     run = build_fake_run(folder / "runs" / "demo", users=4)
@@ -77,8 +84,8 @@ def test_shards_share_the_questions_and_the_last_one_scores(runs, tmp_path):
 def test_a_question_is_answered_once(runs, monkeypatch):
     """Conditions that put the same prompt, and what the evaluate stage answered already, cost nothing."""
     from tagpr.evaluation import Answerer, evaluate_systems
-    from tagpr.evaluation.deepen import sweep_profile_length
-    from tagpr.sweeps import _deepener, _open
+    from tagpr.experiments.analyse import sweep_profile_length
+    from tagpr.experiments.sweep import _deepener, _open
 
     workspace = _open(str(runs / "demo.yaml"), (), runs / "runs")
     recipe, models = workspace.recipe, {"final": runs / "tiny"}

@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import RunError
-from tagpr.llm.tiny import build_tiny_model
 from tagpr.training.gspo import train_gspo
 from tagpr.training.objective import group_advantages, gspo_loss
 from tagpr.training.rollout import rows_of_step

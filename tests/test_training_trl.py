@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import tagpr
+from tagpr.engine.models import load_tokenizer
+from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import RecipeError, RunError
-from tagpr.llm.models import load_tokenizer
-from tagpr.llm.tiny import build_tiny_model
 from tagpr.training.trl_settings import refuse_idle_settings
 
 WORDS = ["a person files this package", "under which section", "history is long and short", "label"]

@@ -9,9 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.engine.generation import Completion
+from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import RecipeError, RunError
-from tagpr.llm.generation import Completion
-from tagpr.llm.tiny import build_tiny_model
 from tagpr.rewards.composite import CompositeReward
 from tagpr.tasks import load_task
 from tagpr.training.gspo import train_gspo

@@ -37,7 +37,7 @@ def make_tokenizer(texts: list[str], tags: tuple[str, ...]) -> Any:
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    from tagpr.llm.tiny import CHAT_TEMPLATE
+    from tagpr.engine.tiny import CHAT_TEMPLATE
 
     splitter = pre_tokenizers.Split(Regex(PIECE), behavior="removed", invert=True)
     pieces = {piece for text in texts for piece, _ in splitter.pre_tokenize_str(text)}
@@ -98,7 +98,7 @@ def pretrain(
     """
     import torch
 
-    from tagpr.llm.models import fast_dtype, quiet
+    from tagpr.engine.models import fast_dtype, quiet
 
     random = Random(f"plain-{seed}")
     model = new_model(tokenizer, sizes, seed).train()

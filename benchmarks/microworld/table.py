@@ -21,7 +21,7 @@ from microworld.build import TASK, Scale, build_base, build_microworld
 from tagpr.evaluation.predictions import Prediction, read_predictions
 from tagpr.files import link_tree
 from tagpr.pipeline import run_recipe
-from tagpr.runs import read_manifest
+from tagpr.runs.stage import read_manifest
 
 STAGES = ("data", "chains", "sft", "prmu", "guided", "exploratory", "evaluate")
 SYSTEMS = {"full": "final", "w/o exploratory": "guided", "w/o RL": "sft", "base": "base"}

@@ -3,7 +3,7 @@
     data -> chains -> sft -> prmu -> guided -> exploratory -> evaluate -> report
 
 Each function here reads the folders of earlier stages and calls one function of a room; what the stage does is there.
-Run folders, skipping and resuming are `tagpr.runs`'.
+Run folders, skipping and resuming are `tagpr.runs.stage`'.
 """
 
 import json
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from tagpr.files import link_tree, read_json, write_json, write_jsonl
-from tagpr.llm.memory import give_back_memory, keep_freed_memory
-from tagpr.progress import clock, stage_progress
 from tagpr.recipe import Recipe, find_recipe, load_recipe
-from tagpr.runs import Progress, Stage, locked, read_manifest, run_stage
+from tagpr.runs.memory import give_back_memory, keep_freed_memory
+from tagpr.runs.progress import clock, stage_progress
+from tagpr.runs.stage import Progress, Stage, locked, read_manifest, run_stage
 from tagpr.tasks.types import Example, Task
 
 logger = logging.getLogger(__name__)
@@ -35,14 +35,14 @@ class Workspace:
     @cached_property
     def model(self) -> Path:
         """The untrained policy as a local folder."""
-        from tagpr.llm.models import resolve_model
+        from tagpr.engine.models import resolve_model
 
         return resolve_model(self._local(self.recipe.model))
 
     @cached_property
     def prmu_backbone(self) -> Path | None:
         """The reward model's backbone as a local folder; None where it is the SFT policy."""
-        from tagpr.llm.models import resolve_model
+        from tagpr.engine.models import resolve_model
 
         backbone = self.recipe.prmu.backbone
         return None if backbone is None else resolve_model(self._local(backbone))
@@ -54,7 +54,7 @@ class Workspace:
 
     @cached_property
     def tokenizer(self) -> Any:
-        from tagpr.llm.models import load_tokenizer
+        from tagpr.engine.models import load_tokenizer
 
         return load_tokenizer(self.model)
 
@@ -182,7 +182,7 @@ class Workspace:
 
     def _take_checkpoint(self, out: Path, progress: Progress) -> dict[str, Any]:
         """The `sft` stage of RL-only transfer: another run's checkpoint, linked."""
-        from tagpr.llm.models import resolve_model
+        from tagpr.engine.models import resolve_model
 
         shutil.rmtree(out / "model", ignore_errors=True)
         link_tree(resolve_model(self._local(str(self.recipe.sft.checkpoint))), out / "model")
@@ -330,7 +330,7 @@ def run_recipe(
     if as_json:
         sys.stdout.write(json.dumps(summary, ensure_ascii=False) + "\n")
     elif only in (None, "evaluate") and not quiet:
-        from tagpr.evaluation.table import print_results
+        from tagpr.report.tables.terminal import print_results
 
         print_results(read_json(folder / "evaluate" / "metrics.json"))
     if only in (None, "report") and not as_json:

@@ -14,7 +14,6 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
-from tagpr.baselines.settings import SystemSettings
 from tagpr.chains.settings import ChainSettings
 from tagpr.data.settings import DataSettings
 from tagpr.errors import RecipeError
@@ -24,6 +23,7 @@ from tagpr.profiles.settings import ProfileSettings
 from tagpr.prompts.settings import PromptSettings
 from tagpr.rewards.settings import RewardSettings
 from tagpr.settings import Settings
+from tagpr.systems.settings import SystemSettings
 from tagpr.training.settings import GSPOSettings, SFTSettings
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from tagpr.llm.generator import Request
+from tagpr.clients.types import Request
 
 
 @lru_cache

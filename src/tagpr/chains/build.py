@@ -1,8 +1,8 @@
 """Stage 0: `build_chains` runs sample -> rollouts -> accuracy -> judge -> tagging -> format -> keep, and counts.
 
 Writes `chains.parquet` (one chain a row), `funnel.json`, `vocabulary.yaml`, a dataset card and `steps/*.parquet`.
-Every step is resumable (`tagpr.chains.steps`) and every call to a language model is cached (`tagpr.llm.calls`), so a
-kill loses at most the calls in flight. This file only orders the steps; each is a file of its own.
+Every step is resumable (`tagpr.chains.steps`) and every call to a language model is cached (`tagpr.clients.calls`), so
+a kill loses at most the calls in flight. This file only orders the steps; each is a file of its own.
 """
 
 import hashlib
@@ -15,15 +15,15 @@ import pyarrow as pa
 
 from tagpr.chains.filters import accuracy_filter, format_filter, keep_best
 from tagpr.chains.grammar import parse_response
-from tagpr.chains.heuristic import HeuristicTeacher
+from tagpr.chains.heuristic.teacher import HeuristicTeacher
 from tagpr.chains.models import Models
 from tagpr.chains.settings import ChainSettings, VocabularySettings
 from tagpr.chains.steps import CHAINS, Funnel, Row, StepStore, write_parquet
 from tagpr.chains.tagging import FREE_TAGS, explore, restrict
 from tagpr.chains.vocabulary import Tag, Vocabulary, load_vocabulary
+from tagpr.clients.settings import GeneratorSettings
+from tagpr.clients.types import Generator
 from tagpr.errors import RecipeError, RunError
-from tagpr.llm.endpoint_settings import GeneratorSettings
-from tagpr.llm.generator import Generator
 from tagpr.tasks.types import Example, Interaction, Task
 
 Progress = Callable[[int, int, str], None]

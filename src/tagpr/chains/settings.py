@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tagpr.llm.endpoint_settings import CallSettings, GeneratorSettings
+from tagpr.clients.settings import CallSettings, GeneratorSettings
 from tagpr.settings import Settings
 
 

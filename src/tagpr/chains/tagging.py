@@ -16,7 +16,7 @@ from tagpr.chains.asking import ask, fill
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.steps import Row
 from tagpr.chains.vocabulary import Vocabulary
-from tagpr.llm.generator import Generator, Reply
+from tagpr.clients.types import Generator, Reply
 
 FREE_TAGS = pa.schema(
     [("task", pa.string()), ("example_id", pa.string()), ("sample", pa.int32()), ("tag", pa.string())]

@@ -41,7 +41,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Every system of the recipe's `systems:` list on the same examples, in the paper's table (docs/baselines.md)."""
-    from tagpr.compare import compare
+    from tagpr.experiments.compare import compare
 
     systems = compare(recipe, overrides or [], runs, quiet=quiet, as_json=as_json)["systems"]
     failed = [about["name"] for about in systems if about["failure"]]
@@ -75,7 +75,7 @@ def prmu_diagnose(
     recipe: RecipeArgument, overrides: Overrides = None, runs: RunsOption = Path("runs"), as_json: AsJson = False
 ) -> None:
     """Does the user embedding do anything? Held-out pairs with the right, a shuffled and the generic user."""
-    from tagpr.ablations import diagnose_run
+    from tagpr.experiments.ablate import diagnose_run
 
     diagnose_run(recipe, overrides or [], runs, as_json=as_json)
 
@@ -89,7 +89,7 @@ def ablate_prmu(
     recipe: RecipeArgument, overrides: Overrides = None, runs: RunsOption = Path("runs"), quiet: Quiet = False
 ) -> None:
     """No reward model, an untrained one, one without user embeddings, and PRMU (the paper's table 4)."""
-    from tagpr.ablations import ablate_prmu
+    from tagpr.experiments.ablate import ablate_prmu
 
     ablate_prmu(recipe, overrides or [], runs, quiet=quiet)
 
@@ -179,7 +179,7 @@ def eval_checkpoint(
     as_json: AsJson = False,
 ) -> None:
     """Score any checkpoint on a run's held-out examples, against Base."""
-    from tagpr.sweeps import evaluate_checkpoint, parse_shard, show_metrics
+    from tagpr.experiments.sweep import evaluate_checkpoint, parse_shard, show_metrics
 
     found = evaluate_checkpoint(recipe, model, overrides or [], runs, quiet, parse_shard(shard))
     show_metrics(found, as_json=as_json)
@@ -193,7 +193,7 @@ def rescore(
     as_json: AsJson = False,
 ) -> None:
     """Score predictions files again without generating; each is a system named by its folder."""
-    from tagpr.sweeps import rescore_predictions, show_metrics
+    from tagpr.experiments.sweep import rescore_predictions, show_metrics
 
     show_metrics(rescore_predictions(files, task, vocabulary), as_json=as_json)
 
@@ -203,7 +203,7 @@ def analyse(
     recipe: RecipeArgument, overrides: Overrides = None, runs: RunsOption = Path("runs"), quiet: Quiet = False
 ) -> None:
     """Does it over-use the profile, reason from this person, quote what exists; cold start; who loses."""
-    from tagpr.sweeps import analyse
+    from tagpr.experiments.sweep import analyse
 
     typer.echo(analyse(recipe, overrides or [], runs, quiet))
 

@@ -29,9 +29,9 @@ def data_check(
 
 
 def _rewriter(model: str, base_url: str, out: Path) -> Any:
+    from tagpr.clients.settings import CallSettings, GeneratorSettings
     from tagpr.data.adapters.tweets import rewriter
-    from tagpr.llm.endpoint_settings import CallSettings, GeneratorSettings
-    from tagpr.llm.generator import make_generator
+    from tagpr.engine.generator import make_generator
 
     settings = GeneratorSettings(model=model, temperature=0, **({"base_url": base_url} if base_url else {}))
     out.mkdir(parents=True, exist_ok=True)

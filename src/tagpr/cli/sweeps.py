@@ -21,7 +21,7 @@ def sweep_profile_length(
     quiet: Quiet = False,
 ) -> None:
     """Quality by the number of history items shown (the paper's figure 4, top)."""
-    from tagpr.sweeps import profile_length, whole_numbers
+    from tagpr.experiments.sweep import profile_length, whole_numbers
 
     typer.echo(profile_length(recipe, overrides or [], runs, whole_numbers(lengths), systems.split(","), quiet))
 
@@ -36,7 +36,7 @@ def sweep_retriever(
     quiet: Quiet = False,
 ) -> None:
     """Quality by how history items are chosen (the paper's figure 4, bottom)."""
-    from tagpr.sweeps import retriever
+    from tagpr.experiments.sweep import retriever
 
     typer.echo(retriever(recipe, overrides or [], runs, retrievers.split(","), systems.split(","), quiet))
 
@@ -52,6 +52,6 @@ def sweep_rewards(
     processes: Annotated[int, typer.Option("--processes", help="Runs side by side.")] = 1,
 ) -> None:
     """Train and evaluate once per setting of the reward's weights (the paper's table 6)."""
-    from tagpr.sweeps import parse_weights, rewards
+    from tagpr.experiments.sweep import parse_weights, rewards
 
     typer.echo(rewards(recipe, overrides or [], runs, parse_weights(weights), processes))

@@ -7,11 +7,11 @@ __all__ = ["DataSettings", "SourceSettings", "Splits", "load_splits", "read_exam
 
 def __getattr__(name: str) -> object:
     if name == "load_splits":
-        from tagpr.data.splits import load_splits
+        from tagpr.data.load import load_splits
 
         return load_splits
     if name == "Splits":
-        from tagpr.data.records import Splits
+        from tagpr.data.split import Splits
 
         return Splits
     if name in ("read_examples", "write_examples"):

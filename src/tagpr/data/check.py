@@ -10,12 +10,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tagpr.data.hub import on_hub
-from tagpr.data.json_arrays import json_records
-from tagpr.data.jsonl import Rejects, json_lines
-from tagpr.data.lamp import USER_KEYS, lamp_examples, lamp_records
-from tagpr.data.pgraphrag import pgraphrag_examples
-from tagpr.data.tables import csv_rows, parquet_rows
+from tagpr.data.formats.hub import on_hub
+from tagpr.data.formats.json_arrays import json_records
+from tagpr.data.formats.jsonl import Rejects, json_lines
+from tagpr.data.formats.lamp import USER_KEYS, lamp_examples, lamp_records
+from tagpr.data.formats.pgraphrag import pgraphrag_examples
+from tagpr.data.formats.tables import csv_rows, parquet_rows
 from tagpr.errors import DataError
 from tagpr.tasks import Example, Task, load_task
 
@@ -105,8 +105,8 @@ def guess_task(path: Path, reader: str) -> str:
 
 def check(path: Path, task_name: str = "", names: Mapping[str, str] | None = None) -> Check:
     """Read `path` and report. `task_name` decides labels and fields; empty: guessed (or free text)."""
-    from tagpr.data.jsonl import items_of_rows
-    from tagpr.data.lamp import find_questions
+    from tagpr.data.formats.jsonl import items_of_rows
+    from tagpr.data.formats.lamp import find_questions
 
     reader = guess_format(path)
     if path.is_dir():

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tagpr.evaluation.bootstrap import paired_bootstrap
 from tagpr.evaluation.predictions import Prediction, main_score
+from tagpr.statistics import paired_bootstrap
 from tagpr.tasks.metrics import normalise_answer
 from tagpr.tasks.types import Example, Interaction, Kind, Task
 

@@ -12,7 +12,7 @@ class Answerer:
     """A checkpoint: its tokenizer at once, its weights when the first question needs them."""
 
     def __init__(self, folder: Path, settings: EvaluationSettings, seed: int) -> None:
-        from tagpr.llm.models import load_tokenizer
+        from tagpr.engine.models import load_tokenizer
 
         self.folder, self.settings, self.seed = folder, settings, seed
         self.tokenizer = load_tokenizer(folder)
@@ -31,19 +31,19 @@ class Answerer:
                 ) from None
             self.model = LLM(str(self.folder), seed=self.seed)
         else:
-            from tagpr.llm.models import load_causal_lm
+            from tagpr.engine.models import load_causal_lm
 
             self.model = load_causal_lm(self.folder)
             self.model.eval()
 
     def generate(self, prompts: list[list[int]], progress: Progress | None = None) -> list[Any]:
-        """One `tagpr.llm.generation.Completion` a prompt, loading the weights first where they are not."""
+        """One `tagpr.engine.generation.Completion` a prompt, loading the weights first where they are not."""
         self.load()
         return self._vllm(prompts) if self.settings.engine == "vllm" else self._transformers(prompts, progress)
 
     def _transformers(self, prompts: list[list[int]], progress: Progress | None) -> list[Any]:
-        from tagpr.llm.generation import generate
-        from tagpr.llm.models import eos_token_ids
+        from tagpr.engine.generation import generate
+        from tagpr.engine.models import eos_token_ids
 
         completions = generate(
             self.model,
@@ -62,7 +62,7 @@ class Answerer:
         """vLLM batches, shares prefixes and refills by itself; one seed a prompt, so that no two draw alike."""
         from vllm import SamplingParams
 
-        from tagpr.llm.generation import Completion
+        from tagpr.engine.generation import Completion
 
         sampling = [
             SamplingParams(

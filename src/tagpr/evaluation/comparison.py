@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tagpr.baselines.protocol import Cost
-from tagpr.baselines.registry import SANITY, SYSTEMS
 from tagpr.evaluation.published import impossible, published
 from tagpr.evaluation.scoring import Scores
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.evaluation.systems import SystemRun
+from tagpr.systems.protocol import Cost
+from tagpr.systems.registry import SANITY, SYSTEMS
 from tagpr.tasks.types import Kind, Task
 
 REFERENCES = ("rag-r", "tagpr")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tagpr.evaluation.bootstrap import Floats, paired_bootstrap
+from tagpr.statistics import Floats, paired_bootstrap
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tagpr.baselines.protocol import Context
-from tagpr.baselines.registry import SANITY, load_system
 from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.evaluation.answerer import Answerer
 from tagpr.evaluation.breakdown import history_block, write_users
@@ -22,6 +20,8 @@ from tagpr.files import write_json
 from tagpr.profiles.settings import ProfileSettings
 from tagpr.prompts.builder import PromptBuilder
 from tagpr.prompts.settings import PromptSettings
+from tagpr.systems.protocol import Context
+from tagpr.systems.registry import SANITY, load_system
 from tagpr.tasks.types import Example, Task
 
 logger = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """Answer questions with a model, quickly and so that a kill costs at most one chunk.
 
-Saving and sharing chunks is `tagpr.evaluation.chunks`', decoding `tagpr.llm.generation`'s.
+Saving and sharing chunks is `tagpr.evaluation.chunks`', decoding `tagpr.engine.generation`'s.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from tagpr.tasks.types import Task
 logger = logging.getLogger(__name__)
 
 Generate = Callable[[list[list[int]], Progress], list[Any]]
-"""Prompts in ids, progress -> one `tagpr.llm.generation.Completion` a prompt."""
+"""Prompts in ids, progress -> one `tagpr.engine.generation.Completion` a prompt."""
 
 
 def predict(

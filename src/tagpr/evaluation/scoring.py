@@ -7,7 +7,7 @@
      "sanity": {ROW: {METRIC: value}}}
 A run's `metrics.json` adds "by_history_length": {SYSTEM: rows of `tagpr.evaluation.analyses.by_history_length`}.
 
-Works on predictions alone: no model, no prompt. Users are what is resampled (`tagpr.evaluation.bootstrap`).
+Works on predictions alone: no model, no prompt. Users are what is resampled (`tagpr.statistics`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from tagpr.errors import RunError
-from tagpr.evaluation.bootstrap import Floats, bootstrap_sums, percentile_interval
 from tagpr.evaluation.predictions import Prediction
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.evaluation.statistics import Statistic, mean, task_statistics, values
+from tagpr.statistics import Floats, bootstrap_sums, percentile_interval
 from tagpr.tasks.types import Task
 
 OTHER_HISTORY = "final-other-history"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tagpr.evaluation.bootstrap import Floats
+from tagpr.statistics import Floats
 from tagpr.tasks.metrics import normalise_answer, score_one
 from tagpr.tasks.types import Kind, Task
 

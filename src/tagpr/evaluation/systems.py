@@ -22,13 +22,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tagpr.baselines.protocol import Context, Cost, System
 from tagpr.errors import RunError, TagPRError
 from tagpr.evaluation.chunks import Progress, in_chunks, is_complete
 from tagpr.evaluation.official import write_official
 from tagpr.evaluation.predictions import Prediction, judge
 from tagpr.files import no_space, read_json, write_json, write_text
-from tagpr.llm.memory import give_back_memory
+from tagpr.runs.memory import give_back_memory
+from tagpr.systems.protocol import Context, Cost, System
 from tagpr.tasks.types import Example, Task
 
 logger = logging.getLogger(__name__)

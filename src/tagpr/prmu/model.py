@@ -2,7 +2,7 @@
 
 The user's m vectors stand right after the prompt's first token (the attention sink keeps its place), scaled to the norm
 of what flows there: token embeddings, or hidden states when the lowest layers are frozen and the vectors enter above
-them. Loading, users' names and scoring are in `tagpr.prmu.reward_model`, training in `tagpr.prmu.train`.
+them. Loading, users' names and scoring are in `tagpr.prmu.score`, training in `tagpr.prmu.trainer`.
 """
 
 from __future__ import annotations

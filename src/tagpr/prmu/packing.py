@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from tagpr.prmu.pairs import Pair
+from tagpr.prmu.data import Pair
 
 
 @dataclass(frozen=True)

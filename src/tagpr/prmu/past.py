@@ -17,7 +17,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from tagpr.errors import DataError
-from tagpr.prmu.pairs import Pair
+from tagpr.prmu.data import Pair
 from tagpr.profiles.past import past_questions
 from tagpr.tasks.types import Interaction, Kind, Task
 
@@ -66,7 +66,7 @@ def past_of(
 
 def items_of(task: Task, interactions: Sequence[Interaction], prompts: PromptBuilder) -> tuple[tuple[int, ...], ...]:
     """Token ids of past items, worded as in the prompts."""
-    from tagpr.prompts.neutral import neutralise
+    from tagpr.prompts.escape import neutralise
     from tagpr.tasks.templates import render
 
     worded = (

@@ -1,6 +1,6 @@
 """Rollouts for preference pairs: the policy answers each question with and without the profile, and is scored.
 
-It samples through a callable, so any engine will do; turning rollouts into pairs is `tagpr.prmu.pairs`.
+It samples through a callable, so any engine will do; turning rollouts into pairs is `tagpr.prmu.data`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from random import Random
 
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Vocabulary
-from tagpr.prmu.pairs import Rollout
+from tagpr.prmu.data import Rollout
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.tasks.metrics import mean_rouge, score_one
 from tagpr.tasks.types import Example, Kind, Task

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.files import write_json, write_text
-from tagpr.prmu.pairs import build_pairs, card_text, read_pairs, write_pairs
+from tagpr.prmu.data import build_pairs, card_text, read_pairs, write_pairs
 from tagpr.prmu.past import items_of
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.tasks.types import Example, Task
@@ -34,9 +34,9 @@ def make_prmu(
 
     policy: the SFT checkpoint that is rolled out. Pairs that are there already are kept (a killed stage goes on).
     """
-    from tagpr.prmu.diagnosis import diagnose
-    from tagpr.prmu.reward_model import PRMU
-    from tagpr.prmu.train import train_prmu
+    from tagpr.prmu.diagnose import diagnose
+    from tagpr.prmu.score import PRMU
+    from tagpr.prmu.trainer import train_prmu
 
     path = out / "pairs.parquet"
     if not path.is_file():
@@ -65,8 +65,8 @@ def _rollouts(
     seed: int,
     progress: Progress | None,
 ) -> list[Any]:
-    from tagpr.llm.generation import generate
-    from tagpr.llm.models import eos_token_ids, load_causal_lm
+    from tagpr.engine.generation import generate
+    from tagpr.engine.models import eos_token_ids, load_causal_lm
     from tagpr.prmu.rollouts import choose_examples, make_rollouts
 
     model = load_causal_lm(policy).eval()
@@ -107,7 +107,7 @@ def scorer(
 ) -> Callable[[Sequence[str], Sequence[Any], Sequence[Any]], list[float]]:
     """R_PRMU for RL (`CompositeReward(prmu=...)`) by the model in `folder`, with histories where unknown users are to
     be encoded."""
-    from tagpr.prmu.reward_model import PRMU
+    from tagpr.prmu.score import PRMU
 
     prmu = PRMU.from_pretrained(folder)
     if prmu.on_unknown != "encode":

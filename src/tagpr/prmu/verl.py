@@ -51,13 +51,13 @@ def compute_score(
 
 @lru_cache(maxsize=1)
 def _model(folder: str) -> Any:
-    from tagpr.prmu.reward_model import PRMU
+    from tagpr.prmu.score import PRMU
 
     return PRMU.from_pretrained(folder)
 
 
 @lru_cache(maxsize=1)
 def _tokenizer(folder: str) -> Any:
-    from tagpr.llm.models import load_tokenizer
+    from tagpr.engine.models import load_tokenizer
 
     return load_tokenizer(Path(folder))

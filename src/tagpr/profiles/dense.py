@@ -11,8 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from tagpr.engine.models import resolve_model
 from tagpr.errors import ModelError
-from tagpr.llm.models import resolve_model
 
 _KEPT = 200_000  # vectors; at 768 floats each about 600 MB at the very most
 

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from tagpr.errors import RecipeError
-from tagpr.prompts.neutral import neutralise
+from tagpr.prompts.escape import neutralise
 from tagpr.prompts.official import official_prompt
 from tagpr.prompts.settings import PromptSettings
 from tagpr.tasks import Example, Interaction, Task

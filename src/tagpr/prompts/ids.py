@@ -4,7 +4,7 @@ import weakref
 from typing import Any
 
 from tagpr.prompts.build import Prompt
-from tagpr.prompts.neutral import guard
+from tagpr.prompts.escape import guard
 
 
 def prompt_ids(prompt: Prompt, tokenizer: Any) -> list[int]:

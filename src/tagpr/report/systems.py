@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tagpr.evaluation.paper_table import metric_head, paper_table, shown_name
 from tagpr.report.figures import Figure
 from tagpr.report.summary import minutes
 from tagpr.report.svg import colour, interval_chart
+from tagpr.report.tables.paper import metric_head, paper_table, shown_name
 
 REFERENCES = ("tagpr", "rag-r")
 """What a picture shows differences to: the first of these that ran."""

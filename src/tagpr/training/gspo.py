@@ -1,7 +1,7 @@
 """Stages 2 and 3, GSPO with shared prompts: roll out, score, update; exactly resumable; one process or several.
 
 A step samples G completions of some prompts (`rollout`), standardises rewards within groups and makes `minibatches`
-clipped updates (`objective`) with every prompt run once for its group (`tagpr.llm.shared_prompt`). All randomness
+clipped updates (`objective`) with every prompt run once for its group (`tagpr.engine.shared_prompt`). All randomness
 follows from (seed, step), so a checkpoint is weights, moments and the log, and a killed run ends in the same bits.
 Under torchrun every process takes its share of the groups and gradients are summed.
 
@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tagpr.engine.models import eos_token_ids, load_causal_lm, load_tokenizer
+from tagpr.engine.shared_prompt import Group, completion_logprobs, micro_batches
 from tagpr.errors import RunError
 from tagpr.files import write_json, write_jsonl
-from tagpr.llm.models import eos_token_ids, load_causal_lm, load_tokenizer
-from tagpr.llm.shared_prompt import Group, completion_logprobs, micro_batches
 from tagpr.training.checkpoints import about, load_checkpoint, save_checkpoint
 from tagpr.training.launching import join_processes, summed
 from tagpr.training.master_weights import MasterAdamW

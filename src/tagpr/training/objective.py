@@ -6,7 +6,7 @@
     J_GRPO = E[ 1/G sum_i 1/|y_i| sum_t min(r_it A_i, clip(r_it, 1 - eps_low, 1 + eps_high) A_i) ]
 
 A_i is the reward standardised within its group of G. Nothing here knows models or tokens. The stages train with GSPO;
-GRPO is for comparison (`tagpr.baselines.prlm`).
+GRPO is for comparison (`tagpr.systems.prlm`).
 """
 
 from collections.abc import Callable, Sequence

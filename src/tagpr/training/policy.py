@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from tagpr.engine.models import fast_dtype, quiet
 from tagpr.errors import ModelError
-from tagpr.llm.models import fast_dtype, quiet
 from tagpr.training.settings import TrainingSettings
 
 

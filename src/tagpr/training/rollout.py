@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
+from tagpr.engine.generation import Completion, generate
+from tagpr.engine.shared_prompt import Group
 from tagpr.errors import RunError
-from tagpr.llm.generation import Completion, generate
-from tagpr.llm.shared_prompt import Group
 from tagpr.training.settings import GSPOSettings
 
 Row = Mapping[str, Any]

@@ -1,7 +1,7 @@
 """Stage 1, foundational SFT (eq. 4): TRL's SFTTrainer on the tagged chains, loss on the completion's tokens only.
 
 The one thing changed is where the time goes: all kept chains of an example share its long prompt, so the prompt runs
-once for all of them (`tagpr.llm.shared_prompt`). The loss is the same token mean. Not here: which chains are kept.
+once for all of them (`tagpr.engine.shared_prompt`). The loss is the same token mean. Not here: which chains are kept.
 """
 
 import logging
@@ -16,11 +16,11 @@ from datasets import Dataset
 from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from tagpr.engine.models import load_causal_lm, load_tokenizer
+from tagpr.engine.shared_prompt import Group, completion_logprobs, micro_batches
+from tagpr.engine.trainer_checkpoints import MarkComplete, last_checkpoint
 from tagpr.errors import RunError
 from tagpr.files import write_jsonl
-from tagpr.llm.models import load_causal_lm, load_tokenizer
-from tagpr.llm.shared_prompt import Group, completion_logprobs, micro_batches
-from tagpr.llm.trainer_checkpoints import MarkComplete, last_checkpoint
 from tagpr.training.policy import computes_in_bf16, lora_config, save_policy
 from tagpr.training.settings import SFTSettings
 

@@ -24,10 +24,10 @@ from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import pad, split_tensor_dict
 
+from tagpr.engine.generation import generate
+from tagpr.engine.group_attention import why_not_shared
+from tagpr.engine.shared_prompt import Group, completion_logprobs, micro_batches
 from tagpr.errors import RunError
-from tagpr.llm.generation import generate
-from tagpr.llm.group_attention import why_not_shared
-from tagpr.llm.shared_prompt import Group, completion_logprobs, micro_batches
 from tagpr.training.trl_settings import refuse_idle_settings
 
 logger = get_logger(__name__)

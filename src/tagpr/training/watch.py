@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tagpr.engine.generation import generate
 from tagpr.errors import RunError
 from tagpr.files import write_json
-from tagpr.llm.generation import generate
 from tagpr.training.rollout import Rollout, Row, score
 from tagpr.training.settings import GSPOSettings
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tagpr.clients.types import Generator, Reply, Request
 from tagpr.data.adapters import raw_file
-from tagpr.data.jsonl import Rejects
-from tagpr.data.tables import csv_rows
+from tagpr.data.formats.jsonl import Rejects
+from tagpr.data.formats.tables import csv_rows
 from tagpr.errors import DataError
-from tagpr.llm.generator import Generator, Reply, Request
 
 REQUEST = "Rewrite this post in plain, neutral words. Keep the meaning, drop the style. Answer with the text only.\n\n"
 """What to ask of the LLM, followed by the tweet (a chat endpoint takes it as text, never as control tokens)."""

@@ -7,7 +7,7 @@ import gzip
 import json
 from importlib import resources
 
-from tagpr.data.records import Item
+from tagpr.data.split import Item
 from tagpr.errors import DataError
 
 _SHAPES = {"package-section": ("synopsis", "section"), "package-synopsis": ("description", "synopsis")}

@@ -1,0 +1,143 @@
+"""The heuristic teacher: tagged chains by rules, without a language model and without seeing the reference.
+
+It weighs what a reader of the prompt can see (the shown history entries) and what training items teach about words,
+leaving the item at hand out, samples an answer from what follows, and says why in a few short tagged steps. Works for
+every kind of task; nothing in it is about one data set. Whether an answer is right is the accuracy filter's business.
+"""
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+
+from tagpr.chains import wording
+from tagpr.chains.choice import ChoiceEvidence
+from tagpr.chains.evidence import STOP, Evidence, LabelEvidence, entry_output, entry_text, question_text, words
+from tagpr.chains.heuristic.phrases import PhraseEvidence
+from tagpr.tasks.types import Example, Interaction, Kind, Task
+
+
+class HeuristicTeacher:
+    """Samples complete tagged completions for one task.
+
+    `train` is what the rules may learn from (word counts); evidence about one of these items never holds its own
+    output. The same seed gives the same chains for an example, whatever was sampled before.
+    """
+
+    TEMPERATURE = 1.3  # above 1: sixteen chains should try more than the likeliest answer
+
+    def __init__(self, task: Task, train: Sequence[Example], seed: int = 0) -> None:
+        self.task = task
+        self.seed = seed
+        self.noun = (task.output_field or "text").replace("_", " ")
+        if task.kind is Kind.TEXT:
+            self.phrases = PhraseEvidence(task, train)
+        elif task.kind is Kind.CHOICE:
+            self.choices = ChoiceEvidence(task, train)
+        else:
+            self.labels = LabelEvidence(task, train, task.labels or _seen_labels(train))
+
+    def sample(self, example: Example, entries: Sequence[Interaction], n: int = 16) -> list[str]:
+        """`n` completions, the first with the likeliest answer, then varied. `entries` are those the prompt shows."""
+        rng = random.Random(f"{self.seed}/{self.task.name}/{example.id}")
+        if self.task.kind is Kind.TEXT:
+            return self._text(rng, example, entries, n)
+        if self.task.kind is Kind.CHOICE:
+            return self._choice(rng, example, entries, n)
+        return self._label(rng, example, entries, n)
+
+    def best(self, example: Example, entries: Sequence[Interaction]) -> str:
+        """The teacher's own answer."""
+        return self.sample(example, entries, 1)[0].rsplit("\n", 1)[-1]
+
+    def _label(self, rng: random.Random, example: Example, entries: Sequence[Interaction], n: int) -> list[str]:
+        evidence = self.labels.of(example, entries)
+        best = _middle(evidence.posterior_L) if self.task.kind is Kind.RATING else int(evidence.posterior_L.argmax())
+        picks = [best, *_draw(rng, evidence.posterior_L ** (1 / self.TEMPERATURE), n - 1)]
+        return [self._label_chain(rng, evidence, entries, pick) for pick in picks]
+
+    def _label_chain(self, rng: random.Random, evidence: Evidence, entries: Sequence[Interaction], pick: int) -> str:
+        """Visible evidence for `pick`: what the history has, what the words say, and which of the two decides."""
+        names = self.labels.labels
+        label = names[pick]
+        order = sorted(range(len(names)), key=lambda i: (-evidence.counts_L[i], i))
+        counts = [(names[i], int(evidence.counts_L[i])) for i in order if evidence.counts_L[i]]
+        near = evidence.nearest[0] if evidence.nearest else None
+        near_label = entry_output(self.task, near[1]) if near else None
+        steps: list[wording.Step] = []
+        says_near = near is not None and near[0] > 0.15 and (near_label == label or rng.random() < 0.15)
+        says_counts = bool(counts) and (not says_near or rng.random() < 0.4)
+        if says_counts:
+            steps.append(wording.history_step(rng, self.noun, counts))
+        if near is not None and says_near:
+            steps.append(wording.nearest_step(rng, wording.plain(entry_text(self.task, near[1]), 6), near_label or ""))
+        if not steps:
+            steps.append(wording.no_history_step())
+        near_agrees = says_near and near_label == label
+        counts_agree = says_counts and label in dict(counts[: wording.TALLIED])
+        clues = evidence.clues[pick][: rng.choice((1, 2, 2, 3))]
+        favourite = int(evidence.text_L.argmax())
+        if clues:
+            steps.append(wording.words_step(rng, clues, label))
+            reason = "both" if near_agrees or counts_agree else "words"
+        else:
+            reason = "near" if near_agrees else "history" if counts_agree else "guess"
+            if evidence.clues[favourite]:
+                steps.append(wording.words_step(rng, evidence.clues[favourite][:2], names[favourite]))
+            else:
+                steps.append(wording.vague_step(rng))
+        steps.append(wording.decision_step(rng, label, reason))
+        return wording.render(steps, label)
+
+    def _choice(self, rng: random.Random, example: Example, entries: Sequence[Interaction], n: int) -> list[str]:
+        choice = self.choices.of(example, entries)
+        picks = [int(choice.posterior_L.argmax()), *_draw(rng, choice.posterior_L, n - 1)]
+        chains = []
+        for pick in picks:
+            label = self.task.labels[pick]
+            steps = []
+            for option in rng.sample(range(len(self.task.labels)), min(2, len(self.task.labels))):
+                history, question = choice.history_clues[option][:3], choice.question_clues[option][:2]
+                steps.append(wording.option_step(rng, self.task.labels[option], history, question))
+            steps.append(wording.option_decision_step(rng, label))
+            chains.append(wording.render(steps, label))
+        return chains
+
+    def _text(self, rng: random.Random, example: Example, entries: Sequence[Interaction], n: int) -> list[str]:
+        phrases, style = self.phrases.of(example, entries)
+        scores = np.array([phrase.score for phrase in phrases])
+        picks = [0, *_draw(rng, np.exp((scores - scores.max()) / 0.05), n - 1)]
+        source = question_text(example)
+        chains = []
+        for pick in picks:
+            phrase = phrases[pick]
+            idf = self.phrases.statistics.idf
+            keys = [word for word in dict.fromkeys(words(phrase.text)) if word not in STOP]
+            keys = sorted(sorted(keys, key=lambda word: (-idf(word), word))[:3], key=source.lower().find)
+            steps = [
+                wording.key_words_step(rng, keys or [phrase.first]),
+                wording.style_step(
+                    rng,
+                    self.noun,
+                    round(style.length),
+                    style.lower_start,
+                    style.article_start,
+                    wording.plain(rng.choice(style.outputs), 6) if style.outputs else "",
+                ),
+                wording.cut_step(rng, wording.plain(phrase.first), wording.plain(phrase.last)),
+            ]
+            chains.append(wording.render(steps, phrase.text))
+        return chains
+
+
+def _seen_labels(train: Sequence[Example]) -> list[str]:
+    return sorted({(example.target or "").strip() for example in train} - {""})
+
+
+def _middle(posterior_L: np.ndarray) -> int:
+    """The posterior median: the rating with the least expected absolute error."""
+    return int(np.searchsorted(np.cumsum(posterior_L), 0.5))
+
+
+def _draw(rng: random.Random, weights_L: np.ndarray, n: int) -> list[int]:
+    return rng.choices(range(len(weights_L)), weights=weights_L.tolist(), k=n)

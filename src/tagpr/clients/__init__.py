@@ -1,0 +1,1 @@
+"""Endpoints: calls with retries, a reply cache, a rate limit."""

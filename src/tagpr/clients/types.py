@@ -1,0 +1,69 @@
+"""One protocol for text generators, three backends: an OpenAI-compatible endpoint, transformers, vLLM offline.
+
+Whatever the backend, replies come through the same cache, and reasoning is told from the answer the same way whether it
+arrives in a field of its own or inline between `<think>` tags.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One completion asked for. Equal requests are answered once; `sample` tells rollouts of one prompt apart."""
+
+    messages: tuple[Mapping[str, str], ...]
+    sample: int = 0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One completion."""
+
+    content: str  # the answer, without reasoning
+    reasoning: str  # what was thought before it, "" where the model shows none
+    finished: bool  # False where the token limit cut it
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A request that the model will not answer however often it is asked: too long, filtered, always empty."""
+
+    reason: str
+
+
+@dataclass
+class Spend:
+    """What has been used at endpoints. Cached replies cost nothing."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+
+
+class Generator(Protocol):
+    """Answers requests in order. Raises RunError or ModelError where it cannot go on; nothing paid for is lost."""
+
+    def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Reply | Refusal]: ...
+
+
+def split_reasoning(content: str, field: str = "") -> tuple[str, str]:
+    """(reasoning, answer) of a message: from its reasoning field, or from `<think>…</think>` inside the content.
+
+    A template may have prefilled `<think>`, so `</think>` alone separates too; a `<think>` never closed means that the
+    token limit came first: all of it is reasoning.
+    """
+    if field.strip():
+        return field.strip(), content.strip()
+    before, mark, after = content.partition("</think>")
+    if mark:
+        return before.replace("<think>", "", 1).strip(), after.strip()
+    if content.lstrip().startswith("<think>"):
+        return content.replace("<think>", "", 1).strip(), ""
+    return "", content.strip()

@@ -1,0 +1,228 @@
+"""Exact log-probabilities, with gradient, of several completions per prompt; each prompt runs through the model once.
+
+A micro-batch is one packed row: the opening that all its prompts share (the task's instructions), then the rest of each
+prompt, then all completions. Tokens are never padded in the linear layers; attention pads to the longest prompt and
+completion of the micro-batch only. Logits exist for completion positions alone, a chunk at a time. Works under DDP and
+gradient checkpointing, with LoRA and tied embeddings.
+
+It does not decide micro-batches' order or what the loss is; see `tagpr.training.gspo`.
+
+    logps = completion_logprobs(model, [Group(prompt_ids, [c1, c2, c3])])   # list of (C_i,) tensors, in order
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tagpr.engine.group_attention import causal, group_attention, two_part_attention, why_not_shared
+from tagpr.engine.token_logprobs import token_logprobs
+from tagpr.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Group:
+    """One prompt and its completions, in token ids. Completions may be empty lists; prompts may not."""
+
+    prompt: Sequence[int]
+    completions: Sequence[Sequence[int]]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens the packed forward pass computes for this group (a completion's last token is only a target)."""
+        return len(self.prompt) + sum(max(len(c) - 1, 0) for c in self.completions)
+
+
+def micro_batches(groups: Sequence[Group], budget: int) -> list[list[int]]:
+    """Indices of `groups` in micro-batches of at most `budget` tokens, an opening that all share counted once.
+
+    Prompts that open alike come together, and among them similar lengths. A group over the budget is a micro-batch of
+    its own. The order is deterministic.
+    """
+    order = sorted(range(len(groups)), key=lambda i: (tuple(groups[i].prompt[:_ALIKE]), -len(groups[i].prompt), i))
+    batches: list[list[int]] = []
+    used = opening = 0
+    for i in order:
+        tokens = groups[i].tokens
+        if batches:
+            shared = common_opening([groups[batches[-1][0]].prompt[: opening + 1], groups[i].prompt])
+            together = used + opening * (len(batches[-1]) - 1) + tokens - shared * len(batches[-1])
+        if not batches or together > budget:
+            batches.append([i])
+            used, opening = tokens, len(groups[i].prompt) - 1
+        else:
+            batches[-1].append(i)
+            used, opening = together, shared
+    return batches
+
+
+_ALIKE = 64  # tokens by which prompts are sorted: instructions differ early, histories later
+
+
+def common_opening(prompts: Sequence[Sequence[int]]) -> int:
+    """Tokens that all prompts begin with, leaving each at least one of its own; 0 for a single prompt."""
+    if len(prompts) < 2:
+        return 0
+    first, last = min(map(list, prompts)), max(map(list, prompts))  # the two that differ earliest
+    limit = min(len(prompt) for prompt in prompts) - 1
+    return next((i for i in range(limit) if first[i] != last[i]), limit)
+
+
+class PackedLayout:
+    """Index tensors of one packed row [opening | prompts after it | completion inputs] and its attention."""
+
+    def __init__(self, groups: Sequence[Group], device: torch.device) -> None:
+        self.opening = common_opening([group.prompt for group in groups])
+        prompts = [list(group.prompt)[self.opening :] for group in groups]
+        rows = [(b, list(c)) for b, group in enumerate(groups) for c in group.completions if len(c)]
+        slots = max(sum(1 for row, _ in rows if row == b) for b in range(len(groups))) if rows else 0
+        self.shape = (len(groups), max(map(len, prompts)), slots, max((len(c) - 1 for _, c in rows), default=0))
+        n, p_max, g, t_max = self.shape
+        flat = list(groups[0].prompt[: self.opening])
+        positions = list(range(self.opening))
+        starts = []
+        for prompt in prompts:
+            starts.append(len(flat))
+            flat += prompt
+            positions += range(self.opening, self.opening + len(prompt))
+        self.prompt_tokens = len(flat)
+        pads = torch.zeros(n, p_max, dtype=torch.long)
+        for b, prompt in enumerate(prompts):
+            pads[b, : len(prompt)] = torch.arange(starts[b], starts[b] + len(prompt))
+        prompt_lengths = torch.tensor([len(prompt) for prompt in prompts])
+        own = torch.zeros(n, g, t_max, dtype=torch.long)
+        targets, predict_from = [], []
+        filled = [0] * n
+        for b, completion in rows:
+            inputs = completion[:-1]
+            start = len(flat)
+            own[b, filled[b], : len(inputs)] = torch.arange(start, start + len(inputs))
+            predict_from += [starts[b] + len(prompts[b]) - 1, *range(start, start + len(inputs))]
+            targets += completion
+            flat += inputs
+            after = self.opening + len(prompts[b])
+            positions += range(after, after + len(inputs))
+            filled[b] += 1
+        self.input_ids = torch.tensor([flat], device=device)
+        self.position_ids = torch.tensor([positions], device=device)
+        self.targets = torch.tensor(targets, dtype=torch.long, device=device)
+        self.predict_from = torch.tensor(predict_from, dtype=torch.long, device=device)
+        self.prompt_index = pads.to(device)
+        self.own_index = own.to(device)
+        # Where each flat token finds its output among the padded ones.
+        real_prompt = torch.arange(p_max)[None] < prompt_lengths[:, None]
+        lengths = torch.zeros(n, g, dtype=torch.long)
+        filled = [0] * n
+        back = []
+        for b, completion in rows:
+            lengths[b, filled[b]] = len(completion) - 1
+            base = (b * g + filled[b]) * t_max
+            back += range(base, base + len(completion) - 1)
+            filled[b] += 1
+        self.prompt_back = real_prompt.flatten().nonzero().squeeze(1).to(device)
+        self.own_back = torch.tensor(back, dtype=torch.long, device=device)
+        self.dense_prompts = bool(real_prompt.all())
+        self.dense_own = bool((lengths == t_max).all())
+        dead = torch.nn.functional.pad(~real_prompt, (self.opening, 0))[:, None, None]
+        bias = torch.zeros(dead.shape).masked_fill(dead, float("-inf"))
+        self.prompt_bias = None if self.dense_prompts else bias.to(device)
+        self.own_bias = torch.full((t_max, t_max), float("-inf")).triu(1)[None, None].to(device)
+        self.lengths = [len(c) for group in groups for c in group.completions]
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None) -> Tensor:
+        """Prompts causally among themselves; completions to their prompt and their own earlier tokens."""
+        n, _, g, t_max = self.shape
+        opening, split = self.opening, self.prompt_tokens
+        qp, kp, vp = (
+            self._padded(x[0, :, opening:split], self.prompt_index, self.dense_prompts, opening) for x in (q, k, v)
+        )
+        parts = []
+        if opening:
+            qo, ko, vo = (x[:, :, :opening] for x in (q, k, v))
+            parts.append(causal(qo, ko, vo, scale, softcap)[0].transpose(0, 1))  # (opening, H, D)
+            kp, vp = (torch.cat([x.expand(n, -1, -1, -1), y], dim=2) for x, y in ((ko, kp), (vo, vp)))
+        out = causal(qp, kp, vp, scale, softcap, opening).transpose(1, 2).flatten(0, 1)  # (B * P, H, D)
+        parts.append(out if self.dense_prompts else out.index_select(0, self.prompt_back))
+        if t_max:
+            own = self.own_index.flatten(0, 1)
+            qc, kc, vc = (self._padded(x[0, :, split:], own, self.dense_own, split) for x in (q, k, v))
+            answer = two_part_attention(
+                qc.unflatten(0, (n, g)), kp, vp, kc, vc, scale, softcap, self.prompt_bias, self.own_bias
+            )
+            answer = answer.transpose(2, 3).flatten(0, 2)  # (B * G * T, H, D)
+            parts.append(answer if self.dense_own else answer.index_select(0, self.own_back))
+        return torch.cat([part.to(parts[0].dtype) for part in parts]).unsqueeze(0)
+
+    @staticmethod
+    def _padded(x: Tensor, index: Tensor, dense: bool, offset: int) -> Tensor:
+        """x (H, N, D) to (rows, H, length, D); padded places repeat some real token and are masked or never read."""
+        if dense:
+            return x.unflatten(1, index.shape).transpose(0, 1)
+        picked = x.index_select(1, (index - offset).clamp(min=0).flatten())
+        return picked.unflatten(1, index.shape).transpose(0, 1)
+
+
+@contextlib.contextmanager
+def _head_replaced(model: torch.nn.Module, layout: PackedLayout, entropy: bool, temperature: float) -> Iterator[None]:
+    """The output head yields (1, K, 1 or 2) log-probs (and entropies) of the targets instead of logits.
+
+    Inside the model's own forward, so that wrappers (DDP, FSDP) see an ordinary forward pass.
+    """
+    head = model.get_output_embeddings()
+    softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    config = model.config.get_text_config()
+
+    def forward(hidden: Tensor) -> Tensor:
+        weight = head.weight
+        logps, entropies = token_logprobs(
+            hidden[0], weight, head.bias, layout.targets, temperature, softcap, with_entropy=entropy
+        )
+        return torch.stack([logps, entropies] if entropy else [logps], dim=-1).unsqueeze(0)
+
+    head.forward = forward
+    if softcap is not None:
+        config.final_logit_softcapping = None
+    try:
+        yield
+    finally:
+        del head.forward
+        if softcap is not None:
+            config.final_logit_softcapping = softcap
+
+
+def completion_logprobs(
+    model: torch.nn.Module,
+    groups: Sequence[Group],
+    *,
+    temperature: float = 1.0,
+    with_entropy: bool = False,
+    forward: torch.nn.Module | None = None,
+) -> list[Tensor] | tuple[list[Tensor], list[Tensor]]:
+    """log p(c_t | prompt, c_<t) of every completion, (C_i,) fp32 each, in the order of `groups`; with gradient.
+
+    One forward pass: split many groups with `micro_batches` first. `forward` is the wrapper to call (DDP) where it is
+    not `model` itself. With `with_entropy`, also the entropies of the same positions (no gradient). Raises ModelError
+    for a model whose attention cannot be shared (see `why_not_shared`).
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    longest = max(len(group.prompt) + max(map(len, group.completions), default=0) for group in groups)
+    if reason := why_not_shared(base, longest):
+        raise ModelError(f"this model cannot share prompts: {reason}; train it with TRL's own trainer")
+    layout = PackedLayout(groups, base.get_input_embeddings().weight.device)
+    if not layout.targets.numel():
+        empty = [torch.zeros(0, device=layout.targets.device) for _ in layout.lengths]
+        return (empty, empty) if with_entropy else empty
+    with group_attention(base), _head_replaced(base, layout, with_entropy, temperature):
+        out = (forward or model)(
+            input_ids=layout.input_ids,
+            position_ids=layout.position_ids,
+            use_cache=False,
+            logits_to_keep=layout.predict_from,
+            group_attention=layout,
+        ).logits[0]
+    logps = list(out[:, 0].split(layout.lengths))
+    return (logps, list(out[:, 1].detach().split(layout.lengths))) if with_entropy else logps

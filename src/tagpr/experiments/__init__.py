@@ -1,0 +1,1 @@
+"""Compare, sweep, ablate, analyse: lists of variants and systems over one run."""

@@ -1,0 +1,186 @@
+"""Does the user embedding do anything? Held-out pair accuracy with the right, a shuffled and the generic user.
+
+If the three agree the embedding carries nothing, and the diagnosis says so in words. PRP can be won without knowing the
+user; only PQP can show that the model reads the person.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from tagpr.errors import DataError
+from tagpr.prmu.data import Pair
+from tagpr.prmu.score import PRMU
+
+GENERIC = "\0generic"  # an id no data can hold: scored with o_u = 0
+HISTORY_BINS = (0, 5, 10, 20, 50)
+DRAWS = 1000
+
+
+def diagnose(
+    prmu: PRMU,
+    pairs: Sequence[Pair],
+    seed: int,
+    histories: Mapping[str, Sequence[Sequence[int]]] | None = None,
+) -> dict[str, Any]:
+    """Figures of `prmu/diagnosis.json` on the held-out pairs (splits seen and unseen).
+
+    Accuracies carry n and a 95% interval (bootstrap over users, whose pairs are not independent). Keys: `seen`,
+    `unseen` (each PRP, PQP, all -> right, shuffled, generic), `by_history_length`, `calibration`, `length_correlation`,
+    `words`. Raises DataError when there is no held-out pair.
+    """
+    heldout = [pair for pair in pairs if pair.split != "train"]
+    if not heldout:
+        raise DataError(
+            "prmu: no held-out pair to diagnose on; raise prmu.prompts, prmu.heldout_users or heldout_share"
+        )
+    others = _shuffled_users([pair.user_id for pair in heldout], seed)
+    users = {
+        "right": {pair.user_id: pair.user_id for pair in heldout},
+        "shuffled": others,
+        "generic": {pair.user_id: GENERIC for pair in heldout},
+    }
+    logits = {"right": _logits(prmu, heldout, users["right"], histories)}
+    for name in ("shuffled", "generic"):  # a model without users gives everyone the same
+        same = prmu.model.users is None
+        logits[name] = logits["right"] if same else _logits(prmu, heldout, users[name], histories)
+    margins = {name: chosen - rejected for name, (chosen, rejected) in logits.items()}
+    figures: dict[str, Any] = {}
+    for split in ("seen", "unseen"):
+        figures[split] = {
+            kind: {
+                name: accuracy(values[rows], [heldout[i].user_id for i in rows], seed)
+                for name, values in margins.items()
+            }
+            for kind in ("PRP", "PQP", "all")
+            if (rows := [i for i, p in enumerate(heldout) if p.split == split and kind in (p.kind, "all")])
+        }
+    figures["by_history_length"] = _by_history_length(heldout, margins["right"], seed)
+    figures["calibration"] = _calibration(margins["right"])
+    figures["length_correlation"] = _length_correlation(heldout, *logits["right"])
+    figures["words"] = words(figures, prmu.model.settings.user_option)
+    return figures
+
+
+def pair_margins(
+    prmu: PRMU,
+    pairs: Sequence[Pair],
+    as_user: Mapping[str, str],
+    histories: Mapping[str, Sequence[Sequence[int]]] | None = None,
+) -> np.ndarray:
+    """f(x+) - f(x-) of each pair, [pairs], with every user id replaced by `as_user`; unknown ids are scored generic."""
+    chosen, rejected = _logits(prmu, pairs, as_user, histories)
+    return chosen - rejected
+
+
+def _logits(
+    prmu: PRMU,
+    pairs: Sequence[Pair],
+    as_user: Mapping[str, str],
+    histories: Mapping[str, Sequence[Sequence[int]]] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    policy, prmu.on_unknown = prmu.on_unknown, "generic"
+    try:
+        users = [as_user[pair.user_id] for pair in pairs]
+        prompts = [pair.prompt_ids for pair in pairs]
+        values = prmu.logits(
+            users * 2, prompts * 2, [p.chosen_ids for p in pairs] + [p.rejected_ids for p in pairs], histories
+        ).numpy()
+    finally:
+        prmu.on_unknown = policy
+    return values[: len(pairs)], values[len(pairs) :]
+
+
+def accuracy(margins: np.ndarray, user_ids: Sequence[str], seed: int) -> dict[str, Any]:
+    """Share of positive margins (a tie counts one half), n, users, and a 95% interval by bootstrap over users."""
+    right = np.where(margins > 0, 1.0, np.where(margins == 0, 0.5, 0.0))
+    by_user: dict[str, list[float]] = defaultdict(list)
+    for user, value in zip(user_ids, right, strict=True):
+        by_user[user].append(float(value))
+    sums = np.array([sum(by_user[user]) for user in sorted(by_user)])
+    counts = np.array([len(by_user[user]) for user in sorted(by_user)])
+    draws = np.random.default_rng(seed).integers(len(sums), size=(DRAWS, len(sums)))
+    means = sums[draws].sum(1) / counts[draws].sum(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return {
+        "accuracy": float(right.mean()),
+        "low": float(low),
+        "high": float(high),
+        "n": len(right),
+        "users": len(sums),
+    }
+
+
+def _shuffled_users(user_ids: Sequence[str], seed: int) -> dict[str, str]:
+    """Everyone is given someone else's id (a rotation of a seeded order)."""
+    users = sorted(set(user_ids))
+    Random(f"shuffle-{seed}").shuffle(users)
+    return dict(zip(users, users[1:] + users[:1], strict=True))
+
+
+def _by_history_length(pairs: Sequence[Pair], margins: np.ndarray, seed: int) -> dict[str, Any]:
+    bins: dict[str, list[int]] = {}
+    edges = [*HISTORY_BINS, math.inf]
+    for low, high in pairwise(edges):
+        rows = [i for i, pair in enumerate(pairs) if low <= pair.history_length < high]
+        if rows:
+            bins[f"{low}+" if high == math.inf else f"{low}-{int(high) - 1}"] = rows
+    return {name: accuracy(margins[rows], [pairs[i].user_id for i in rows], seed) for name, rows in bins.items()}
+
+
+def _calibration(margins: np.ndarray, bins: int = 5) -> dict[str, Any]:
+    """Confidence in its own choice, sigmoid(|margin|), against how often the choice is right; ECE over the bins."""
+    confidence = 1 / (1 + np.exp(-np.abs(margins)))
+    right = np.where(margins == 0, 0.5, margins > 0).astype(float)
+    index = np.minimum(((confidence - 0.5) * 2 * bins).astype(int), bins - 1)
+    rows = [
+        {"confidence": float(confidence[index == b].mean()), "accuracy": float(right[index == b].mean()), "n": int(n)}
+        for b in range(bins)
+        if (n := (index == b).sum())
+    ]
+    error = sum(row["n"] * abs(row["confidence"] - row["accuracy"]) for row in rows) / len(margins)
+    return {"bins": rows, "expected_calibration_error": float(error)}
+
+
+def _length_correlation(pairs: Sequence[Pair], chosen: np.ndarray, rejected: np.ndarray) -> float:
+    """Pearson correlation of reward and length within prompts (both centred on their prompt's mean); 0 if undefined.
+
+    chosen, rejected: f of both sides of each pair, [pairs]. A completion that stands in several pairs counts once.
+    """
+    by_prompt: dict[tuple[str, tuple[int, ...]], dict[tuple[int, ...], float]] = defaultdict(dict)
+    for pair, better, worse in zip(pairs, chosen, rejected, strict=True):
+        found = by_prompt[pair.user_id, pair.prompt_ids]
+        found[pair.chosen_ids], found[pair.rejected_ids] = float(better), float(worse)
+    rewards, lengths = [], []
+    for found in by_prompt.values():
+        values = 1 / (1 + np.exp(-np.array(list(found.values()))))
+        sizes = np.array([float(len(completion)) for completion in found])
+        rewards.append(values - values.mean())
+        lengths.append(sizes - sizes.mean())
+    reward, length = np.concatenate(rewards), np.concatenate(lengths)
+    scale = math.sqrt(float((reward**2).sum() * (length**2).sum()))
+    return float((reward * length).sum() / scale) if scale else 0.0
+
+
+def words(figures: Mapping[str, Any], user_option: str) -> str:
+    """What the figures say about the user embedding, in one or two sentences."""
+    if user_option == "none":
+        return "This model has no user embedding."
+    block = figures["seen"] or figures["unseen"]
+    kind = "PQP" if "PQP" in block else "all"
+    right, shuffled, generic = (block[kind][name] for name in ("right", "shuffled", "generic"))
+    said = (
+        f"held-out {kind} pairs: {right['accuracy']:.1%} with the right user, {shuffled['accuracy']:.1%} with a "
+        f"shuffled, {generic['accuracy']:.1%} with the generic one (n = {right['n']})"
+    )
+    gain = right["accuracy"] - max(shuffled["accuracy"], generic["accuracy"])
+    if gain > right["high"] - right["accuracy"]:
+        return f"The user embedding is used: {said}."
+    return f"Warning: the user embedding carries nothing here: {said}."

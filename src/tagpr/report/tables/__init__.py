@@ -1,0 +1,1 @@
+"""Every table, from results alone."""

@@ -1,0 +1,1 @@
+"""Run folders: stages, manifests, progress, memory."""

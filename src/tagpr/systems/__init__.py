@@ -1,0 +1,28 @@
+"""Every system a personal model is compared with, behind one protocol: `fit(train)`, `predict(examples) -> texts`.
+
+    from tagpr.systems import System
+
+One file a system; `registry` knows their names, `protocol` says what a system is given and what it gives. Running and
+scoring them is `tagpr.evaluation`'s (`tagpr compare`).
+"""
+
+from importlib import import_module
+from typing import Any
+
+_PUBLIC = {
+    "Backbone": "backbone",
+    "Context": "protocol",
+    "Cost": "protocol",
+    "Decoding": "protocol",
+    "System": "protocol",
+    "load_system": "registry",
+    "system_names": "registry",
+}
+
+__all__ = list(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)

@@ -1,0 +1,73 @@
+"""`api:MODEL`: any model behind an OpenAI-compatible endpoint, asked with the same prompt as every other system.
+
+Calls are cached, retried and capped by `tagpr.clients.calls`, so a killed comparison pays for nothing twice. The prompt
+budget is counted with the backbone's tokenizer, so that every system sees the same text.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from tagpr.clients.cache import default_cache
+from tagpr.clients.settings import CallSettings, GeneratorSettings, Price
+from tagpr.clients.types import Reply, Request
+from tagpr.engine.generator import make_generator
+from tagpr.settings import Settings
+from tagpr.systems.prompted import Prompted
+from tagpr.tasks.types import Example
+
+
+class APIOptions(Settings):
+    """Where the model is and what it may cost; its name stands behind `api:`."""
+
+    base_url: str = "https://api.openai.com/v1"
+    """Endpoint, up to and with `/v1`."""
+    key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the API key."""
+    reasons: bool = False
+    """Ask for tagged reasoning before the answer (the -R prompt)."""
+    temperature: float = Field(0.0, ge=0)
+    """Sampling temperature; 0 is greedy."""
+    max_tokens: int = Field(4096, ge=1)
+    """Most tokens of one completion, reasoning included."""
+    price: Price = Price()
+    """For `calls.max_cost`."""
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    """Further request fields the server understands."""
+    calls: CallSettings = CallSettings()
+    """Concurrency, patience and caps."""
+    cache: Path | None = None
+    """SQLite file of replies; null: `calls.sqlite` in the user's cache folder."""
+
+
+class API(Prompted):
+    """A model behind an endpoint."""
+
+    Options = APIOptions
+    options: APIOptions
+    model = ""
+    """The model's name at the endpoint; the registry fills it in."""
+
+    def __init__(self, context: Any, options: Any = None) -> None:
+        super().__init__(context, options)
+        self.reasons = self.options.reasons
+
+    def predict(self, examples: Sequence[Example]) -> list[str]:
+        """One reply an example; a refused request leaves an empty answer and is counted in `notes`."""
+        given = self.options.model_dump(exclude={"reasons", "calls", "cache"})
+        settings = GeneratorSettings(model=self.model, **given)
+        generator = make_generator(settings, self.options.calls, self.options.cache or default_cache())
+        prompts = [self.prompts.build(self.context.tasks[e.task], e, self.with_profile) for e in examples]
+        requests = [Request(tuple(prompt.messages)) for prompt in prompts]
+        texts = []
+        for reply in generator.generate(requests, self.context.progress):
+            if not isinstance(reply, Reply):
+                self.notes[f"refused: {reply.reason}"] += 1
+                texts.append("")
+                continue
+            self.cost.prompt_tokens += reply.prompt_tokens
+            self.cost.completion_tokens += reply.completion_tokens
+            texts.append(f"<think>\n{reply.reasoning}\n</think>\n{reply.content}" if reply.reasoning else reply.content)
+        return texts

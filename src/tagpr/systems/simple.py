@@ -1,0 +1,110 @@
+"""Rows that need no model: what a system has to beat before anybody should be impressed.
+
+`majority`: the commonest target of the training examples. `user-majority`, `last-label`, `nearest-neighbour`: the
+commonest, the latest, and the closest output (BM25 between question and history) of the user's own history; of a
+choice, the option closest to the history. `lead-sentence`: the first sentence of the text in question.
+A row has no cell where it has nothing to go by (labels of free texts, outputs of histories that have none).
+"""
+
+import re
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+
+from tagpr.profiles.bm25 import index_of
+from tagpr.profiles.retrieval import keys_of, query_of, recency_order
+from tagpr.systems.protocol import System
+from tagpr.tasks.types import Example, Kind, Task
+
+_SENTENCE_END = re.compile(r"(?<=[.!?。！？])(?:\s+|(?<=[。！？]))|\n{2,}")
+
+
+class Majority(System):
+    """The commonest target of the training examples (the first label where there are none)."""
+
+    def covers(self, task: Task) -> bool:
+        return task.kind is not Kind.TEXT
+
+    def fit(self, train: Sequence[Example]) -> None:
+        """Count targets per task."""
+        self.answers = {}
+        for name, task in self.context.tasks.items():
+            targets = [example.target or "" for example in train if example.task == name]
+            self.answers[name] = commonest(targets) or (task.labels[0] if task.labels else "")
+
+    def predict(self, examples: Sequence[Example]) -> list[str]:
+        return [self.answers[example.task] for example in examples]
+
+
+class FromHistory(Majority):
+    """Copies an output of the user's own history; the training majority where the history has none."""
+
+    def covers(self, task: Task) -> bool:
+        return task.kind is not Kind.TEXT and task.output_field is not None
+
+    def predict(self, examples: Sequence[Example]) -> list[str]:
+        return [self.copy(self.context.tasks[e.task], e) or self.answers[e.task] for e in examples]
+
+    @abstractmethod
+    def copy(self, task: Task, example: Example) -> str:
+        """The output to copy, "" where there is none."""
+
+
+class UserMajority(FromHistory):
+    """The commonest output of the user's whole history."""
+
+    def copy(self, task: Task, example: Example) -> str:
+        field = task.output_field or ""
+        return commonest([item.fields.get(field, "") for item in example.profile])
+
+
+class LastLabel(FromHistory):
+    """The output of the user's latest past item."""
+
+    def copy(self, task: Task, example: Example) -> str:
+        order = recency_order(example.profile)
+        return example.profile[order[0]].fields.get(task.output_field or "", "") if order else ""
+
+
+class NearestNeighbour(FromHistory):
+    """The output of the past item closest to the question; of a choice, the option closest to any past item."""
+
+    def covers(self, task: Task) -> bool:
+        return task.kind is Kind.CHOICE or task.output_field is not None
+
+    def copy(self, task: Task, example: Example) -> str:
+        if not example.profile:
+            return ""
+        index = index_of(keys_of(task, example.profile))
+        if task.kind is Kind.CHOICE:
+            options = [example.fields.get(f"option{i}", "") for i in range(1, len(task.labels) + 1)]
+            best = [float(index.scores(option).max()) for option in options]
+            return task.labels[best.index(max(best))]
+        closest = index.top(query_of(task, example), 1)[0]
+        return example.profile[closest].fields.get(task.output_field or "", "")
+
+
+class LeadSentence(System):
+    """The first sentence of the longest input field (of the question itself where the example has no fields)."""
+
+    def covers(self, task: Task) -> bool:
+        return task.kind is Kind.TEXT
+
+    def predict(self, examples: Sequence[Example]) -> list[str]:
+        return [lead_sentence(self.context.tasks[example.task], example) for example in examples]
+
+
+def commonest(labels: Sequence[str]) -> str:
+    """The commonest label; among equals the one seen last (profiles are oldest first); "" of none."""
+    counts = Counter(label for label in labels if label)
+    if not counts:
+        return ""
+    top = max(counts.values())
+    return next(label for label in reversed(labels) if counts.get(label) == top)
+
+
+def lead_sentence(task: Task, example: Example) -> str:
+    """The first sentence of an example's text."""
+    texts = [example.fields[name] for name in task.input_fields if example.fields.get(name)]
+    text = max(texts, key=len) if texts else (example.query or example.input)
+    return _SENTENCE_END.split(text.strip(), maxsplit=1)[0].strip()
