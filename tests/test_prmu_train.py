@@ -10,7 +10,7 @@ import torch
 from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import DataError, RunError
 from tagpr.files import read_jsonl
-from tagpr.prmu import train as training
+from tagpr.prmu import trainer as training
 from tagpr.prmu.data import Pair
 from tagpr.prmu.diagnose import diagnose
 from tagpr.prmu.score import PRMU

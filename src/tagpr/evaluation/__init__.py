@@ -8,7 +8,6 @@ _PUBLIC = {
     "EvaluationSettings": "settings",
     "Prediction": "predictions",
     "evaluate_systems": "evaluate",
-    "paired_bootstrap": "bootstrap",
     "predict": "predict",
     "read_predictions": "predictions",
     "score_task": "scoring",

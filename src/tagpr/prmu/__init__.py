@@ -7,20 +7,20 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "PRMU": "reward_model",
+    "PRMU": "score",
     "PRMUSettings": "settings",
-    "Pair": "pairs",
+    "Pair": "data",
     "Past": "past",
-    "PairSet": "pairs",
-    "Rollout": "pairs",
-    "build_pairs": "pairs",
+    "PairSet": "data",
+    "Rollout": "data",
+    "build_pairs": "data",
     "choose_examples": "rollouts",
-    "diagnose": "diagnosis",
+    "diagnose": "diagnose",
     "make_rollouts": "rollouts",
     "past_of": "past",
-    "read_pairs": "pairs",
-    "train_prmu": "train",
-    "write_pairs": "pairs",
+    "read_pairs": "data",
+    "train_prmu": "trainer",
+    "write_pairs": "data",
 }
 
 __all__ = list(_HOME)

@@ -15,7 +15,7 @@ def __getattr__(name: str) -> object:
 
         return prompt_ids
     if name in ("neutralise", "restore"):
-        from tagpr.prompts import neutral
+        from tagpr.prompts import escape
 
-        return getattr(neutral, name)
+        return getattr(escape, name)
     raise AttributeError(f"module 'tagpr.prompts' has no attribute {name!r}")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tagpr.chains import wording
+from tagpr.chains.heuristic import wording
 from tagpr.chains.choice import ChoiceEvidence
 from tagpr.chains.evidence import STOP, Evidence, LabelEvidence, entry_output, entry_text, question_text, words
 from tagpr.chains.heuristic.phrases import PhraseEvidence
