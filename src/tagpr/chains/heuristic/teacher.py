@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tagpr.chains.heuristic import wording
 from tagpr.chains.choice import ChoiceEvidence
 from tagpr.chains.evidence import STOP, Evidence, LabelEvidence, entry_output, entry_text, question_text, words
+from tagpr.chains.heuristic import wording
 from tagpr.chains.heuristic.phrases import PhraseEvidence
 from tagpr.tasks.types import Example, Interaction, Kind, Task
 
