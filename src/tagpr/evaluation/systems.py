@@ -27,6 +27,7 @@ from tagpr.evaluation.chunks import Progress, in_chunks, is_complete
 from tagpr.evaluation.official import write_official
 from tagpr.evaluation.predictions import Prediction, judge
 from tagpr.files import no_space, read_json, write_json, write_text
+from tagpr.plugins import source_digest
 from tagpr.runs.memory import give_back_memory
 from tagpr.systems.protocol import Context, Cost, System
 from tagpr.tasks.types import Example, Task
@@ -72,7 +73,7 @@ class SystemRunner:
         """Fit and ask one system, as far as that is not done. Never raises for what goes wrong inside the system."""
         folder = self.out / _folder_name(name)
         depends = {block: self.blocks[block] for block in kind.depends}
-        made_from = {"common": self.common, "depends": depends, "system": spec, "source": _source(kind)}
+        made_from = {"common": self.common, "depends": depends, "system": spec, "source": source_digest(kind)}
         made_from["options"] = options.model_dump(mode="json")
         digest = _digest(made_from)
         if folder.is_dir() and _read(folder / "made-from.json") != made_from:
@@ -195,18 +196,6 @@ def _folder_name(name: str) -> str:
     """A row's name as a folder name; names that differ stay different."""
     safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in name.replace("w/o", "without"))
     return safe if safe == name or name.startswith("w/o-") else f"{safe}-{_digest(name)[:6]}"
-
-
-def _source(kind: type[System]) -> str:
-    """The digest of a system's own file where it is not part of the package (whose version counts)."""
-    import inspect
-
-    if kind.__module__.startswith("tagpr."):
-        return ""
-    try:
-        return hashlib.sha256(inspect.getsource(inspect.getmodule(kind) or kind).encode()).hexdigest()
-    except (OSError, TypeError):
-        return ""
 
 
 def _digest(value: Any) -> str:

@@ -1,12 +1,10 @@
-"""Systems by name: the ones of this folder, `api:MODEL`, and a user's own by `module:Class` or `file.py:Class`.
+"""Systems by name: the ones of this folder, `api:MODEL`, and a user's own (`tagpr.plugins`).
 
 Names only; a system's module is imported when it is asked for.
 """
 
 import difflib
 import importlib
-import importlib.util
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tagpr.errors import RecipeError
+from tagpr.plugins import is_own, load_own
 from tagpr.settings import Settings
 from tagpr.systems.protocol import System
 
@@ -57,7 +56,7 @@ def system_names() -> list[str]:
 def load_system(spec: str, folder: Path = Path()) -> type[System]:
     """The class a recipe's `systems:` entry names; a file is looked for relative to `folder`.
 
-    Raises RecipeError where there is no such system, file, module or class.
+    Raises RecipeError if there is no such system, file, module or class.
     """
     place = SYSTEMS.get(spec)
     if place is not None:
@@ -67,15 +66,14 @@ def load_system(spec: str, folder: Path = Path()) -> type[System]:
         from tagpr.systems.api import API
 
         return type("API", (API,), {"model": spec[4:]})
-    module_name, colon, class_name = spec.rpartition(":")
-    if not colon:
+    if not is_own(spec, "systems"):
         near = difflib.get_close_matches(spec, SYSTEMS, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(SYSTEMS)}, api:MODEL, file.py:Class"
         raise RecipeError(f"systems: no system '{spec}'; {hint}")
-    module = _from_file(folder / module_name, spec) if module_name.endswith(".py") else _from_module(module_name, spec)
-    found = getattr(module, class_name, None)
+    found = load_own(spec, "systems", folder)
     if not (isinstance(found, type) and issubclass(found, System)):
-        raise RecipeError(f"systems: {spec}: '{class_name}' is no class derived from tagpr.systems.System")
+        name = spec.rpartition(":")[2]
+        raise RecipeError(f"systems: {spec}: '{name}' is no class derived from tagpr.systems.System")
     return found
 
 
@@ -91,25 +89,3 @@ def read_options(spec: str, system: type[System], options: Mapping[str, Any]) ->
             raise RecipeError(f"systems: {spec}: unknown option '{key}'; known: {known}") from None
         message = problem["msg"].removeprefix("Value error, ")
         raise RecipeError(f"systems: {spec}: {key}: {message} (got {problem['input']!r:.80})") from None
-
-
-def _from_module(name: str, spec: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise RecipeError(f"systems: {spec}: module '{name}' does not import ({error}); give MODULE:Class") from None
-
-
-def _from_file(path: Path, spec: str) -> Any:
-    if not path.is_file():
-        raise RecipeError(f"systems: {spec}: no file {path}; give its path relative to the recipe")
-    name = f"tagpr_system_{path.stem}"
-    loader = importlib.util.spec_from_file_location(name, path)
-    assert loader is not None and loader.loader is not None
-    module = importlib.util.module_from_spec(loader)
-    sys.modules[name] = module
-    try:
-        loader.loader.exec_module(module)
-    except Exception as error:  # whatever the user's file raises, in one line
-        raise RecipeError(f"systems: {spec}: {path} does not import ({type(error).__name__}: {error})") from None
-    return module

@@ -1,0 +1,103 @@
+"""Code of the user's own, named in a recipe: `module:Name`, `file.py:Name` beside the recipe, or an entry point's name.
+
+Systems, rewards, readers and metrics are found in this one way. A package offers its own under the entry-point groups
+`tagpr.systems`, `tagpr.rewards`, `tagpr.readers` and `tagpr.metrics`:
+
+    [project.entry-points."tagpr.systems"]
+    word-votes = "my_package.votes:WordVotes"
+
+A recipe's author runs what the recipe names: nothing here is a sandbox.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+from tagpr.errors import RecipeError
+
+Kind = Literal["systems", "rewards", "readers", "metrics"]
+"""What can be the user's own; also the name of the entry-point group after `tagpr.`."""
+
+_loaded: dict[Path, tuple[str, ModuleType]] = {}
+"""Files that were executed in this process, with the digest of their content; a changed file is executed again."""
+
+
+def is_own(spec: str, kind: Kind) -> bool:
+    """Whether `spec` names the user's own code: it has a colon, or an installed package offers it."""
+    return ":" in spec or spec in offered(kind)
+
+
+def offered(kind: Kind) -> list[str]:
+    """Names that installed packages offer under `tagpr.KIND`, sorted."""
+    return sorted(entry_points(group=f"tagpr.{kind}").names)
+
+
+def load_own(spec: str, kind: Kind, folder: Path = Path()) -> object:
+    """The object that `spec` names; a file is looked for relative to `folder`, the recipe's.
+
+    Raises RecipeError, in one line that begins with `KIND: SPEC`, if there is no such file, module or name, or it does
+    not import.
+    """
+    origin = f"{kind}: {spec}"
+    if ":" not in spec:
+        points = entry_points(group=f"tagpr.{kind}", name=spec)
+        if not points:
+            raise RecipeError(f"{origin}: no installed package offers it; give module:Name or file.py:Name")
+        try:
+            return next(iter(points)).load()
+        except Exception as error:
+            raise RecipeError(f"{origin}: its package does not import ({_words(error)})") from None
+    place, _, name = spec.rpartition(":")
+    module = _from_file(folder / place, origin) if place.endswith(".py") else _from_module(place, origin)
+    if not hasattr(module, name):
+        raise RecipeError(f"{origin}: {place} defines no '{name}'; check the name after the colon")
+    return getattr(module, name)
+
+
+def source_digest(own: object) -> str:
+    """SHA-256 of the file that defines a class, function or instance; "" for what comes with this package, whose
+    version counts, and for what has no file."""
+    defined = own if inspect.isclass(own) or inspect.isroutine(own) else type(own)
+    if defined.__module__.partition(".")[0] == "tagpr":
+        return ""
+    try:
+        return hashlib.sha256(Path(inspect.getfile(defined)).read_bytes()).hexdigest()
+    except (OSError, TypeError):
+        return ""
+
+
+def _from_module(name: str, origin: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # whatever the user's module raises, in one line
+        raise RecipeError(f"{origin}: module '{name}' does not import ({_words(error)}); give module:Name") from None
+
+
+def _from_file(path: Path, origin: str) -> ModuleType:
+    if not path.is_file():
+        raise RecipeError(f"{origin}: no file {path}; give its path relative to the recipe")
+    path = path.resolve()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if path in _loaded and _loaded[path][0] == digest:
+        return _loaded[path][1]
+    name = f"tagpr_own_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None  # a path that ends in .py has a loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the user's file raises, in one line
+        raise RecipeError(f"{origin}: {path} does not import ({_words(error)})") from None
+    _loaded[path] = digest, module
+    return module
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,0 +1,63 @@
+"""Code of the user's own: from files, modules and entry points, with one line where it cannot be had."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tagpr.errors import RecipeError
+from tagpr.plugins import is_own, load_own, offered, source_digest
+
+
+def test_a_file_beside_the_recipe_is_loaded_once_and_again_when_it_changed(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("calls = []\ncalls.append(1)\n\n\ndef score(): return 1\n")
+    first = load_own("mine.py:score", "rewards", tmp_path)
+    assert first is load_own("mine.py:score", "rewards", tmp_path)
+    digest = source_digest(first)
+    (tmp_path / "mine.py").write_text("def score(): return 2\n")
+    second = load_own("mine.py:score", "rewards", tmp_path)
+    assert second() == 2 and len({digest, source_digest(second), ""}) == 3
+
+
+def test_files_of_one_name_in_two_folders_are_two_modules(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "mine.py").write_text(f"def score(): return {number}\n")
+    assert [load_own("mine.py:score", "rewards", tmp_path / str(n))() for n in (1, 2)] == [1, 2]
+
+
+def test_a_module_and_an_entry_point_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_package.py").write_text("class Votes:\n    pass\n")
+    about = tmp_path / "own_package-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: own-package\nVersion: 1\n")
+    points = "[tagpr.systems]\nvotes = own_package:Votes\ngone = own_package:Gone\n"
+    (about / "entry_points.txt").write_text(points)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_own("own_package:Votes", "systems") is load_own("votes", "systems") is sys.modules["own_package"].Votes
+    assert offered("systems") == ["gone", "votes"] and offered("readers") == []
+    assert is_own("votes", "systems") and not is_own("votes", "rewards")
+    with pytest.raises(RecipeError, match="systems: gone: its package does not import"):
+        load_own("gone", "systems")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("none.py:score", r"metrics: none\.py:score: no file .*none\.py; give its path relative to the recipe"),
+        ("bad.py:score", r"metrics: bad\.py:score: .*bad\.py does not import \(ZeroDivisionError: division by zero\)"),
+        ("good.py:other", r"metrics: good\.py:other: good\.py defines no 'other'"),
+        ("no_such_module:score", "module 'no_such_module' does not import"),
+        ("score", "metrics: score: no installed package offers it"),
+    ],
+)
+def test_what_cannot_be_had_is_one_line(spec: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("1 / 0\n")
+    (tmp_path / "good.py").write_text("score = max\n")
+    with pytest.raises(RecipeError, match=message) as caught:
+        load_own(spec, "metrics", tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_packages_own_code_has_no_digest() -> None:
+    assert source_digest(load_own) == "" and source_digest(Path) != ""
