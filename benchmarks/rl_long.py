@@ -70,10 +70,15 @@ def prepare(work: Path) -> None:
     workspace = Workspace(
         load_recipe("quickstart", RECIPE), work / "runs" / "rl-long", find_recipe("quickstart").parent
     )
-    for name, (task, train, heldout) in workspace.data.items():
-        for examples, path in ((train, "train.jsonl"), (heldout, "heldout.jsonl")):
+    for name, splits in workspace.data.items():
+        for examples, path in ((splits.train, "train.jsonl"), (splits.heldout, "heldout.jsonl")):
             rows = [
-                {"prompt_ids": workspace.prompts.ids(task, e), "task": name, "target": e.target, "user_id": e.user_id}
+                {
+                    "prompt_ids": workspace.prompts.ids(splits.task, e),
+                    "task": name,
+                    "target": e.target,
+                    "user_id": e.user_id,
+                }
                 for e in examples
             ]
             write_jsonl(work / path, rows)

@@ -7,6 +7,7 @@ import pytest
 
 from fake_run import fake_examples
 from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.data.split import Splits
 from tagpr.evaluation import analyses
 from tagpr.evaluation.predictions import Prediction, judge
 from tagpr.evaluation.settings import EvaluationSettings
@@ -106,7 +107,7 @@ def test_sweeps_and_analyses_with_a_real_tiny_model(tmp_path):
 
     model = build_tiny_model(tmp_path / "model")
     rng = random.Random(0)
-    data = {TASK.name: (TASK, fake_examples(TASK, 4, 1, rng), fake_examples(TASK, 5, 1, rng))}
+    data = {TASK.name: Splits(TASK, fake_examples(TASK, 4, 1, rng), fake_examples(TASK, 5, 1, rng))}
     settings = EvaluationSettings(max_new_tokens=6, resamples=100)
     deepener = Deepener(
         {"base": model, "final": model},

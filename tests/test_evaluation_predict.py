@@ -10,6 +10,7 @@ import pytest
 
 from fake_run import fake_completion, fake_examples
 from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.data.split import Splits
 from tagpr.errors import DataError
 from tagpr.evaluation.predict import predict
 from tagpr.evaluation.questions import Question, with_other_history
@@ -138,7 +139,7 @@ def test_the_stage_with_a_real_tiny_model(tmp_path):
 
     model = build_tiny_model(tmp_path / "model")
     rng = random.Random(0)
-    data = {TASK.name: (TASK, fake_examples(TASK, 5, 1, rng), fake_examples(TASK, 6, 1, rng))}
+    data = {TASK.name: Splits(TASK, fake_examples(TASK, 5, 1, rng), fake_examples(TASK, 6, 1, rng))}
     settings = EvaluationSettings(max_new_tokens=8, resamples=200, chunk=4, rows=4)
 
     def evaluate(out: Path):

@@ -1,6 +1,7 @@
 """Writing files so that a kill at any moment leaves either the old content or the new one, never a half."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -69,3 +70,22 @@ def no_space(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of what a file holds, or of names and contents of everything in a folder; "" where there is nothing.
+
+    Says whether a stage's input changed, so it looks at content and never at dates. A file that cannot be read counts
+    as absent: the stage that reads it says why.
+    """
+    digest = hashlib.sha256()
+    try:
+        if path.is_file():
+            with open(path, "rb") as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest()
+        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else []
+    except OSError:
+        return ""
+    for file in files:
+        digest.update(f"{file.relative_to(path).as_posix()}\0{fingerprint(file)}\n".encode())
+    return digest.hexdigest() if files else ""

@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tagpr.data.split import Splits
 from tagpr.files import link_tree, read_json, write_json, write_jsonl
 from tagpr.recipe import Recipe, find_recipe, load_recipe
 from tagpr.runs.memory import give_back_memory, keep_freed_memory
@@ -68,18 +69,16 @@ class Workspace:
         return load_vocabulary(written if written.is_file() else named if isinstance(named, Path) else None)
 
     @cached_property
-    def data(self) -> dict[str, tuple[Task, list[Example], list[Example]]]:
-        """(task, training examples, held-out examples) by task name, from the data stage."""
+    def data(self) -> dict[str, Splits]:
+        """The examples by task name, from the data stage."""
         from tagpr.data import read_examples
 
         found = {}
         for card in read_json(self.folder / "data" / "tasks.json"):
             task = Task.model_validate(card)
             folder = self.folder / "data" / task.name
-            found[task.name] = (
-                task,
-                read_examples(folder / "train.jsonl"),
-                read_examples(folder / "heldout.jsonl"),
+            found[task.name] = Splits(
+                task, read_examples(folder / "train.jsonl"), read_examples(folder / "heldout.jsonl")
             )
         return found
 
@@ -94,12 +93,12 @@ class Workspace:
     @property
     def tasks(self) -> dict[str, Task]:
         """The tasks that are trained on; those of `zero_shot` sources are only in `data`."""
-        return {name: task for name, (task, train, _) in self.data.items() if train}
+        return {name: splits.task for name, splits in self.data.items() if splits.train}
 
     @property
     def train(self) -> dict[str, list[Example]]:
         """Training examples of `tasks`."""
-        return {name: train for name, (_, train, _) in self.data.items() if train}
+        return {name: splits.train for name, splits in self.data.items() if splits.train}
 
     def stages(self) -> list[Stage]:
         """All stages in order, each with the part of the recipe it depends on."""
@@ -244,14 +243,14 @@ class Workspace:
         reward = CompositeReward(self.tasks, self.vocabulary, recipe.rewards, prmu, stage=stage)
         rows = [
             {
-                "prompt_ids": self.prompts.ids(task, example),
+                "prompt_ids": self.prompts.ids(splits.task, example),
                 "example_id": example.id,
                 "task": name,
                 "user_id": example.user_id,
                 "target": example.target,
             }
-            for name, (task, train, _) in self.data.items()
-            for example in train
+            for name, splits in self.data.items()
+            for example in splits.train
         ]
         settings = recipe.guided if stage == "guided" else recipe.exploratory
         rows, watched = keep_out(rows, settings.heldout_prompts, recipe.seed)

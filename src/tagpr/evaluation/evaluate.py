@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
+from tagpr.data.split import Splits
 from tagpr.evaluation.answerer import Answerer
 from tagpr.evaluation.breakdown import history_block, write_users
 from tagpr.evaluation.predict import Progress, model_key, predict
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 def evaluate_systems(
     models: Mapping[str, Path],
-    data: Mapping[str, tuple[Task, Sequence[Example], Sequence[Example]]],
+    data: Mapping[str, Splits],
     vocabulary: Vocabulary,
     profile: ProfileSettings,
     prompt: PromptSettings,
@@ -40,10 +41,10 @@ def evaluate_systems(
 ) -> dict[str, Any]:
     """The evaluate stage: writes `out/predictions/SYSTEM/TASK.jsonl`, `users.csv` and `metrics.json`; returns the last.
 
-    models: checkpoint folder by system name. data: (task, training examples, held-out examples) by task name.
+    models: checkpoint folder by system name. data: the examples by task name.
     A rerun keeps the answers that are there and does not load a model that has answered everything.
     """
-    heldout = {name: list(held)[: settings.limit] for name, (_, _, held) in data.items()}
+    heldout = {name: splits.heldout[: settings.limit] for name, splits in data.items()}
     swap = list(data) if settings.other_history is True else [n for n in data if n in (settings.other_history or ())]
     jobs = [(system, folder, list(data)) for system, folder in models.items()]
     if swap and "final" in models:
@@ -54,7 +55,7 @@ def evaluate_systems(
     for system, folder, names in jobs:
         answerer, swapped = Answerer(folder, settings, seed), system == OTHER_HISTORY
         for name in names:
-            task = data[name][0]
+            task = data[name].task
             examples, donors = with_other_history(heldout[name], seed) if swapped else (heldout[name], {})
             questions = ask(
                 task,
@@ -83,8 +84,14 @@ def evaluate_systems(
             predictions[name][system] = rows
     metrics = {
         "tasks": {
-            name: score_task(task, predictions[name], sanity_answers(task, train, heldout[name]), settings, seed)
-            for name, (task, train, _) in data.items()
+            name: score_task(
+                splits.task,
+                predictions[name],
+                sanity_answers(splits.task, splits.train, heldout[name]),
+                settings,
+                seed,
+            )
+            for name, splits in data.items()
         }
     }
     for name, block in metrics["tasks"].items():

@@ -17,11 +17,12 @@ import shutil
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tagpr.data.split import Splits
 from tagpr.errors import RunError, TagPRError
 from tagpr.evaluation.chunks import Progress, in_chunks, is_complete
 from tagpr.evaluation.official import write_official
@@ -56,14 +57,14 @@ class SystemRunner:
         self,
         out: Path,
         context: Context,
-        data: Mapping[str, tuple[Task, Sequence[Example], Sequence[Example]]],
+        data: Mapping[str, Splits],
         blocks: Mapping[str, Any],
         common: Mapping[str, Any],
         chunk: int,
         progress: Progress,
     ) -> None:
-        """context: a template whose `folder` and `progress` are filled in per system. data: (task, training examples,
-        held-out examples) by task. blocks: the recipe's, JSON-able, by name; common: what every fit depends on."""
+        """context: a template whose `folder` and `progress` are filled in per system. data: the examples by task.
+        blocks: the recipe's, JSON-able, by name; common: what every fit depends on."""
         self.out, self.context, self.data = out, context, data
         how = context.decoding  # rows side by side change no text, so they are left out
         self.blocks = {**blocks, "decoding": [how.max_new_tokens, how.answer_tokens, how.temperature]}
@@ -104,13 +105,13 @@ class SystemRunner:
         for path in (context.folder, context.shared):
             path.mkdir(parents=True, exist_ok=True)
         system = kind(context, options)
-        jobs = {name: job for name, job in jobs.items() if system.covers(self.data[name][0])}
+        jobs = {name: job for name, job in jobs.items() if system.covers(self.data[name].task)}
         fitted = folder / "fit.json"
         if not fitted.is_file() or not all(is_complete(*job) for job in jobs.values()):
             self._fit(system, fitted)
         found.fit = Cost(**read_json(fitted))
         for name, (path, made_from) in jobs.items():
-            task, _, heldout = self.data[name]
+            task, heldout = self.data[name].task, self.data[name].heldout
             rows = in_chunks(
                 [example.id for example in heldout],
                 range(len(heldout)),
@@ -130,7 +131,7 @@ class SystemRunner:
             found.predictions[name], found.answer[name], found.notes[name] = rows, cost, dict(notes)
 
     def _fit(self, system: System, fitted: Path) -> None:
-        train = [example for _, train, _ in self.data.values() for example in train]
+        train = [example for splits in self.data.values() for example in splits.train]
         cost, _ = _timed(system, lambda: system.fit(train))
         if not fitted.is_file():
             write_json(fitted, asdict(cost))
@@ -169,7 +170,7 @@ class SystemRunner:
         )
 
     def _made_from(self, name: str, digest: str) -> str:
-        task, _, heldout = self.data[name]
+        task, heldout = self.data[name].task, self.data[name].heldout
         value = [digest, task.model_dump(mode="json"), asdict(self.context.decoding), self.chunk]
         return _digest([*value, *[[example.id, example.input, example.target] for example in heldout]])[:12]
 

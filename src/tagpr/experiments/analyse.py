@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tagpr.chains.vocabulary import Vocabulary
+from tagpr.data.split import Splits
 from tagpr.evaluation import analyses
 from tagpr.evaluation.answerer import Answerer
 from tagpr.evaluation.breakdown import history_block, write_users
@@ -32,7 +33,6 @@ logger = logging.getLogger(__name__)
 
 LENGTHS = (2, 4, 8, 16, 32)
 """Profile lengths of figure 4."""
-Data = Mapping[str, tuple[Task, Sequence[Example], Sequence[Example]]]
 
 
 class Unfinished(Exception):
@@ -50,7 +50,7 @@ class Deepener:
     def __init__(
         self,
         models: Mapping[str, Path],
-        data: Data,
+        data: Mapping[str, Splits],
         vocabulary: Vocabulary,
         profile: ProfileSettings,
         prompt: PromptSettings,
@@ -69,7 +69,7 @@ class Deepener:
 
     def heldout(self, name: str) -> list[Example]:
         """The questions of a task that are asked."""
-        return list(self.data[name][2])[: self.settings.limit]
+        return self.data[name].heldout[: self.settings.limit]
 
     def questions(
         self,
@@ -83,14 +83,14 @@ class Deepener:
         prompts = PromptBuilder(
             self._answerer(system).tokenizer, profile or self.profile, self.prompt, self.vocabulary.names, self.seed
         )
-        return ask(self.data[name][0], examples, prompts, history)
+        return ask(self.data[name].task, examples, prompts, history)
 
     def answers(
         self, part: str, system: str, name: str, asked: Mapping[str, Sequence[Question]]
     ) -> dict[str, list[Prediction]]:
         """Answers of one system to questions of task `name`, by condition. What was answered before is not asked again:
         answers are kept in `out/answers` by example and prompt. Raises Unfinished (see `shard`)."""
-        answerer, task = self._answerer(system), self.data[name][0]
+        answerer, task = self._answerer(system), self.data[name].task
         key = model_key(self.models[system], self.settings)
         folder = self.out / "answers" / system
         known = self._answered(system, name, key)
@@ -149,10 +149,10 @@ class Deepener:
         }
         found: dict[str, Any] = {name: {} for name in self.data}
         answered = []
-        for name, (task, _, _) in self.data.items():
+        for name, splits in self.data.items():
             for value in profiles:
                 systems = {system: rows[system, name][value] for system in self.models}
-                block = score_task(task, systems, None, self.settings, self.seed)
+                block = score_task(splits.task, systems, None, self.settings, self.seed)
                 found[name][value] = {**block, "by_history_length": history_block(systems, self.heldout(name))}
                 answered.append((name, value, systems))
         write_users(self.out / part / "users.csv", answered)
@@ -178,11 +178,11 @@ class Deepener:
             if self.answered is None or not path.is_file():
                 continue
             rows = read_predictions(path)
-            examples = list(self.data[name][2])[: len(rows)]
+            examples = self.data[name].heldout[: len(rows)]
             if stored == OTHER_HISTORY:
                 examples, _ = with_other_history(examples, self.seed)
             questions = self.questions(system, name, examples)
-            if is_answered(path, self.data[name][0], questions, self.settings.chunk, key):
+            if is_answered(path, self.data[name].task, questions, self.settings.chunk, key):
                 found |= {_kept_as(question): row for question, row in zip(questions, rows, strict=True)}
         return found
 
@@ -217,8 +217,8 @@ def practitioner(deepener: Deepener) -> dict[str, Any]:
         for name in deepener.data
     }
     found: dict[str, Any] = {}
-    for name, (task, train, _) in deepener.data.items():
-        heldout = deepener.heldout(name)
+    for name, splits in deepener.data.items():
+        task, heldout = splits.task, deepener.heldout(name)
         own = {system: per[system, name]["own"] for system in systems}
         block: dict[str, Any] = {
             "profile_use": {
@@ -234,7 +234,7 @@ def practitioner(deepener: Deepener) -> dict[str, Any]:
         if len(systems) == 2:
             final, base = own["final"], own["base"]
             block["by_history_length"] = analyses.by_history_length(final, base, heldout)
-            block["by_seen_user"] = analyses.by_seen_user(final, base, {example.user_id for example in train})
+            block["by_seen_user"] = analyses.by_seen_user(final, base, {example.user_id for example in splits.train})
             block["who_loses"] = analyses.who_loses(final, base)
         found[name] = block
     return found
@@ -242,7 +242,7 @@ def practitioner(deepener: Deepener) -> dict[str, Any]:
 
 def _conditions(deepener: Deepener, system: str, name: str) -> dict[str, list[Question]]:
     """The held-out questions with the own history, another person's, none, and the own with its labels exchanged."""
-    task, heldout = deepener.data[name][0], deepener.heldout(name)
+    task, heldout = deepener.data[name].task, deepener.heldout(name)
     other, donors = with_other_history(heldout, deepener.seed)
     asked = {
         "own": deepener.questions(system, name, heldout),

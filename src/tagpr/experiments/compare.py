@@ -10,11 +10,13 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tagpr import __version__
 from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.data.split import Splits
 from tagpr.errors import RecipeError
 from tagpr.evaluation.comparison import compare_systems
 from tagpr.evaluation.predict import weights_key
@@ -63,7 +65,7 @@ def compare(
     workspace = Workspace(loaded, runs / loaded.name, find_recipe(recipe).parent)
     out = workspace.folder / "compare"
     limit = loaded.evaluate.limit
-    data = {name: (task, train, list(held)[:limit]) for name, (task, train, held) in workspace.data.items()}
+    data = {name: replace(splits, heldout=splits.heldout[:limit]) for name, splits in workspace.data.items()}
     with locked(out), stage_progress("compare", quiet) as progress:
         runner = SystemRunner(
             out / "systems",
@@ -93,10 +95,10 @@ def compare(
 
 
 def _write(
-    out: Path, data: Mapping[str, Any], found: Sequence[SystemRun], recipe: Recipe
+    out: Path, data: Mapping[str, Splits], found: Sequence[SystemRun], recipe: Recipe
 ) -> tuple[dict[str, Any], PaperTable]:
     """Score what has run and write compare.json and the tables."""
-    tasks = {name: task for name, (task, _, _) in data.items()}
+    tasks = {name: splits.task for name, splits in data.items()}
     comparison = compare_systems(tasks, found, recipe.evaluate, recipe.seed)
     write_json(out / "compare.json", comparison)
     table = paper_table(comparison)
