@@ -1,0 +1,72 @@
+"""How an answer is read before it is compared: stripped, in Unicode's composed form (NFC), by the card's rules.
+
+LaMP's own cards have no `answer_rules`: stripped answers are compared case and all, as by LaMP's official evaluator.
+"""
+
+import math
+import unicodedata
+from functools import lru_cache
+
+from tagpr.tasks.types import Kind, Task
+
+_QUOTES = "\"'`\u201c\u201d\u2018\u2019"
+_LARGEST_RATING = 1e6  # beyond this a "rating" is noise (and its square would swamp every mean)
+
+
+def normalise_answer(task: Task, answer: str) -> str:
+    """Strip `answer`, compose its characters (NFC) and apply the task's `answer_rules` in order.
+
+    A number that equals one of the task's numeric labels becomes that label: `4.0` is the label `4`.
+    """
+    answer = _tidy(answer, task.answer_rules)
+    if task.kind is Kind.TEXT:
+        return answer
+    numbers = _numeric_labels(task.labels)
+    return numbers.get(_number(answer), answer) if numbers else answer
+
+
+def label_set(task: Task) -> frozenset[str]:
+    """The task's labels, normalised like answers."""
+    return _label_set(task.labels, task.answer_rules)
+
+
+def parse_rating(task: Task, answer: str, target: float) -> float:
+    """`answer` as a number; what is no finite number counts as the end of the scale farther from `target`.
+
+    The upper end where both are equally far, and no clipping: LaMP's official evaluator.
+    """
+    value = _number(answer)
+    if math.isfinite(value) and abs(value) <= _LARGEST_RATING:
+        return value
+    low, high = float(task.labels[0]), float(task.labels[-1])
+    return low if abs(target - low) > abs(target - high) else high
+
+
+def _tidy(text: str, rules: tuple[str, ...]) -> str:
+    text = text.strip() if text.isascii() else unicodedata.normalize("NFC", text).strip()
+    for rule in rules:
+        if rule == "unquote":
+            text = text.strip(_QUOTES).strip()
+        elif rule == "final_stop":
+            text = text.rstrip(".").rstrip()
+        elif rule == "casefold":
+            text = text.casefold()
+    return text
+
+
+@lru_cache(maxsize=256)
+def _label_set(labels: tuple[str, ...], rules: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(_tidy(label, rules) for label in labels)
+
+
+@lru_cache(maxsize=256)
+def _numeric_labels(labels: tuple[str, ...]) -> dict[float, str]:
+    """Number -> label, for the labels that are finite numbers."""
+    return {number: label for label in labels if math.isfinite(number := _number(label))}
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
