@@ -30,7 +30,7 @@ from tagpr.systems.protocol import Cost
 from tagpr.systems.registry import load_system, read_options
 from tagpr.systems.settings import SystemSettings
 from tagpr.tasks import load_task
-from tagpr.tasks.metrics import score_one
+from tagpr.tasks.metrics import correctness, score_one
 
 OWN = '''
 """Answers with the last word of the question; counts its calls in a file."""
@@ -261,8 +261,9 @@ def test_the_command_says_by_its_exit_code_that_a_row_failed(tmp_path):
 
 
 def prediction(name: str, answer: str, target: str, task: str = "lamp-2") -> Prediction:
-    scores = score_one(load_task(task), answer, target)
-    return Prediction(name, f"u{name}", answer, answer, target, scores, True, (), (), 1, 0, None)
+    card = load_task(task)
+    scores, good = score_one(card, answer, target), correctness(card, answer, target)
+    return Prediction(name, f"u{name}", answer, answer, target, scores, good, True, (), (), 1, 0, None)
 
 
 def lamp_comparison():

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from chains_server import running_server
 from tagpr.chains.build import build_chains
-from tagpr.chains.filters import answer_score, format_filter, keep_best
+from tagpr.chains.filters import accuracy_filter, format_filter, keep_best
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.judge import read_scores
 from tagpr.chains.settings import ChainSettings
@@ -25,6 +25,7 @@ from tagpr.chains.tagging import (
 )
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.errors import RecipeError, RunError
+from tagpr.tasks.metrics import correctness
 from tagpr.tasks.types import Kind
 from test_chains_heuristic import label_examples, label_task, text_examples
 
@@ -60,7 +61,7 @@ def test_heuristic_chains_and_their_funnel(tmp_path):
     for row in rows:
         response = parse_response(row["completion"], V)
         assert response.well_formed and response.answer == row["answer"] and len(response.segments) >= 3
-        score = answer_score(tasks[row["task"]], row["answer"], targets[row["task"], row["example_id"]])
+        score = correctness(tasks[row["task"]], row["answer"], targets[row["task"], row["example_id"]])
         assert row["score"] == score >= (0.3 if row["task"] == "s" else 1)
         assert row["tags"] == [segment.tag for segment in response.segments]
     per_example = [
@@ -211,9 +212,10 @@ def test_keep_best_takes_every_example_before_a_second_chain_of_any():
 
 def test_ratings_pass_only_when_exact():
     task = label_task(Kind.RATING, ("1", "2", "3", "4", "5"))
-    assert (
-        answer_score(task, "4", "4") == 1 and answer_score(task, "3", "4") == 0 and answer_score(task, "good", "4") == 0
-    )
+    rows = [{"task": "t", "example_id": "1", "answer": answer} for answer in ("4", "4.0", "3", "good", "")]
+    kept, notes = accuracy_filter(rows, {"t": task}, {("t", "1"): "4"}, {})
+    assert [(row["answer"], row["score"]) for row in kept] == [("4", 1.0), ("4.0", 1.0)]
+    assert notes == {"wrong answer": 2, "no answer": 1}
 
 
 PARTS = {name: {"reason": "r", "score": 4} for name in ("coherence", "accuracy", "completeness", "relevance")}

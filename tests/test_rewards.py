@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagpr.chains.filters import accuracy_filter, answer_score
+from tagpr.chains.filters import accuracy_filter
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.errors import RunError
-from tagpr.prmu.rollouts import quality
 from tagpr.rewards.composite import CompositeReward
 from tagpr.rewards.format import format_reward
 from tagpr.rewards.repetition import repetition_reward
@@ -19,6 +18,7 @@ from tagpr.rewards.settings import RewardSettings
 from tagpr.rewards.tag import tag_reward
 from tagpr.rewards.verifiable import verifiable_reward
 from tagpr.tasks import load_task
+from tagpr.tasks.metrics import correctness
 from tagpr.tasks.types import Kind, Task
 
 VOCABULARY = load_vocabulary(None)
@@ -86,7 +86,7 @@ def test_reward_filter_and_preference_use_the_cards_rouge():
     for mix, value in ((1.0, 1.0), (0.0, 2 / 3), (0.25, 0.75)):
         task = post.model_copy(update={"rouge_mix": mix})
         assert verifiable_reward(task, "安门天", "天安门") == pytest.approx(value)
-        assert quality(task, "安门天", "天安门") == answer_score(task, "安门天", "天安门") == pytest.approx(value)
+        assert correctness(task, "安门天", "天安门") == pytest.approx(value)
     row = {"task": post.name, "example_id": "1", "answer": "安门天"}
     for threshold, kept in ((0.8, 1), (0.9, 0)):
         tasks = {post.name: post.model_copy(update={"rouge_threshold": threshold})}

@@ -10,8 +10,9 @@ from tagpr import tasks
 from tagpr.errors import RecipeError
 from tagpr.tasks import list_tasks, load_task
 from tagpr.tasks import rouge as rouge_module
+from tagpr.tasks.answers import parse_rating
 from tagpr.tasks.cards import parse_card
-from tagpr.tasks.metrics import parse_rating, score_all, score_one
+from tagpr.tasks.metrics import METRICS, correctness, higher_is_better, score_all, score_one
 from tagpr.tasks.rouge import RougeTokens, rouge, word_tokens
 
 WORDS = [
@@ -106,10 +107,10 @@ RATING = """
 def test_ratings_follow_the_official_evaluator():
     task = parse_card(RATING, "stars")
     assert [parse_rating(task, "none", target) for target in (1, 2, 3, 4, 5)] == [5, 5, 5, 1, 1]
-    assert score_one(task, " 4 ", "5") == {"mae": 1, "mse": 1}
-    assert score_one(task, "9", "5") == {"mae": 4, "mse": 16}  # parses, and is not clipped
+    assert score_one(task, " 4 ", "5") == {"mae": 1, "rmse": 1}
+    assert score_one(task, "9", "5") == {"mae": 4, "rmse": 4}  # parses, and is not clipped
     for noise in ("nan", "inf", "1e300", "", "four"):
-        assert score_one(task, noise, "2") == {"mae": 3, "mse": 9}
+        assert score_one(task, noise, "2") == {"mae": 3, "rmse": 3}
     assert score_all(task, ["1", "5"], ["1", "3"])["rmse"] == pytest.approx(2**0.5)
 
 
@@ -180,3 +181,82 @@ def test_meteor_equals_nltk_without_wordnet():
             continue
         expected = nltk_meteor.meteor_score([target], answer, wordnet=NoWordNet())
         assert meteor(prediction, reference) == pytest.approx(expected, abs=1e-9)
+
+
+TEXT_CARD = """
+{name: lines, kind: text, description: d, instruction: i, entry: "{{ input }}", input_fields: [input],
+ output_field: output, metrics: [exact, edit]%s}
+"""
+
+
+def test_exact_and_edit_see_what_rouge_cannot():
+    task = parse_card(TEXT_CARD % "", "lines")
+    assert score_one(task, "Fix typo.", "Fix typo.") == {"exact": 1, "edit": 1}
+    assert score_one(task, "fix typo", "Fix typo.") == {"exact": 0, "edit": pytest.approx(1 - 2 / 9)}
+    assert correctness(task, "fix typo", "Fix typo.") == 1  # ROUGE, the kind's own: neither case nor stop
+    assert score_all(task, ["a", "b"], ["a", "c"]) == {"exact": 0.5, "edit": 0.5}
+
+
+@pytest.mark.parametrize(("name", "value"), [("exact", 0), ("edit", 1 - 2 / 9), ("rouge", 1), ("rougeL", 1)])
+def test_a_card_chooses_its_correctness(name, value):
+    task = parse_card(TEXT_CARD % f", correctness: {name}", "lines")
+    assert correctness(task, "fix typo", "Fix typo.") == pytest.approx(value)
+    assert correctness(task, "  ", "Fix typo.") == 0
+
+
+@pytest.mark.parametrize("name", ["f1", "mae", "nothing"])
+def test_a_correctness_that_cannot_be_one_is_refused(name):
+    with pytest.raises(RecipeError, match=r"lines, key correctness: .* kind text has: .*exact, edit"):
+        parse_card(TEXT_CARD % f", correctness: {name}", "lines")
+
+
+def test_correctness_of_the_other_kinds():
+    stars = parse_card(RATING, "stars")
+    assert [correctness(stars, answer, "5") for answer in ("5", "5.0", "4", "1", "400", "", "none")] == [
+        *(1, 1, 0.75, 0, 0, 0, 0)
+    ]
+    section = load_task("package-section")
+    assert correctness(section, '"Devel."', "devel") == 1 and correctness(section, "weather", "weather") == 0
+
+
+OWN = """
+from tagpr.tasks.metrics import Metric
+
+def share(task, answer, target):
+    return min(1.0, len(answer) / len(target))
+
+brevity = Metric("brevity", True, share)
+wild = Metric("wild", True, lambda task, answer, target: 7.0)
+number = 3
+"""
+
+
+def test_a_metric_of_ones_own_in_a_file_beside_the_card(tmp_path):
+    (tmp_path / "mine.py").write_text(OWN, encoding="utf-8")
+    card = tmp_path / "lines.yaml"
+    card.write_text((TEXT_CARD % ", correctness: 'mine.py:brevity'").replace("exact,", "'mine.py:brevity',"), "utf-8")
+    task = load_task(card)
+    assert task.metrics == ("brevity", "edit") and correctness(task, "ab", "abcd") == 0.5
+    assert score_all(task, ["ab", "abcd"], ["abcd", "abcd"]) == {"brevity": 0.75, "edit": 0.75}
+    assert higher_is_better("brevity")
+    wild = parse_card(TEXT_CARD % ", correctness: 'mine.py:wild'", "lines", tmp_path)
+    with pytest.raises(RecipeError, match=r"correctness wild: 7.0 is not in \[0, 1\]"):
+        correctness(wild, "a", "a")
+    with pytest.raises(RecipeError, match=r"lines, key metrics: mine.py:number: a int, not a tagpr"):
+        parse_card(TEXT_CARD % ", correctness: 'mine.py:number'", "lines", tmp_path)
+
+
+def test_the_direction_of_every_metric_is_said_once():
+    assert [name for name, metric in METRICS.items() if not metric.higher_is_better] == ["mae", "rmse", "mse"]
+    assert not higher_is_better("mae") and higher_is_better("edit") and higher_is_better("format_rate")
+
+
+def test_composed_and_decomposed_letters_are_the_same_answer():
+    task = parse_card(TEXT_CARD % "", "lines")
+    assert score_one(task, "cafe\u0301", "caf\u00e9") == {"exact": 1, "edit": 1}
+
+
+def test_a_number_is_the_label_it_equals():
+    task = parse_card(RATING.replace("rating", "label").replace("mae, rmse", "accuracy"), "stars")
+    assert score_one(task, "4.0", "4") == {"accuracy": 1} and score_one(task, "4", "4.0") == {"accuracy": 1}
+    assert score_one(task, "4.5", "4") == {"accuracy": 0} and score_one(task, "6.0", "6") == {"accuracy": 0}

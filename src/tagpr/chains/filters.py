@@ -7,20 +7,8 @@ from collections.abc import Mapping, Sequence
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.steps import Row
 from tagpr.chains.vocabulary import Vocabulary
-from tagpr.tasks.metrics import mean_rouge, score_one
+from tagpr.tasks.metrics import correctness
 from tagpr.tasks.types import Kind, Task
-
-
-def answer_score(task: Task, answer: str, target: str) -> float:
-    """In [0, 1]: accuracy (choice, label), 1 for the exact rating, the card's mean of ROUGE-1 and ROUGE-L F (text)."""
-    if not answer.strip():
-        return 0.0
-    if task.kind is Kind.TEXT:
-        return mean_rouge(task, answer, target)
-    scores = score_one(task, answer, target)
-    if task.kind is Kind.RATING:
-        return float(scores["mae"] == 0)
-    return scores["accuracy"]
 
 
 def accuracy_filter(
@@ -36,7 +24,7 @@ def accuracy_filter(
         if not row["answer"]:
             notes["no answer"] += 1
             continue
-        score = answer_score(task, row["answer"], targets[row["task"], row["example_id"]])
+        score = correctness(task, row["answer"], targets[row["task"], row["example_id"]])
         least = thresholds.get(task.name, task.rouge_threshold) if task.kind is Kind.TEXT else 1.0
         if score >= least:
             kept.append(row | {"score": score})

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tagpr.evaluation.predictions import Prediction, main_score
+from tagpr.evaluation.predictions import Prediction
 from tagpr.statistics import paired_bootstrap
-from tagpr.tasks.metrics import normalise_answer
+from tagpr.tasks.answers import normalise_answer
 from tagpr.tasks.types import Example, Interaction, Kind, Task
 
 HISTORY_BINS = (0, 1, 2, 4, 8, 16, 32)
@@ -41,7 +41,7 @@ def profile_use(
         "n": len(moved),
         "moved": paired_bootstrap(moved, zero, users, resamples, seed).as_dict(),
         "quality": paired_bootstrap(
-            [main_score(row) for row in changed], [main_score(row) for row in own], users, resamples, seed
+            [row.correctness for row in changed], [row.correctness for row in own], users, resamples, seed
         ).as_dict(),
     }
 
@@ -142,7 +142,7 @@ def by_history_length(
         ]
         if not picked:
             continue
-        scores, others = [main_score(a) for a, _ in picked], [main_score(b) for _, b in picked]
+        scores, others = [a.correctness for a, _ in picked], [b.correctness for _, b in picked]
         users = [a.user_id for a, _ in picked]
         found.append(
             {
@@ -166,8 +166,8 @@ def by_seen_user(
         picked = [(a, b) for a, b in zip(rows, reference, strict=True) if (a.user_id in trained_on) == inside]
         if picked:
             difference = paired_bootstrap(
-                [main_score(a) for a, _ in picked],
-                [main_score(b) for _, b in picked],
+                [a.correctness for a, _ in picked],
+                [b.correctness for _, b in picked],
                 [a.user_id for a, _ in picked],
                 resamples,
             )
@@ -180,7 +180,7 @@ def who_loses(rows: Sequence[Prediction], reference: Sequence[Prediction]) -> li
     _same_questions(rows, reference)
     changes: dict[str, list[tuple[float, str]]] = {}
     for a, b in zip(rows, reference, strict=True):
-        changes.setdefault(a.user_id, []).append((main_score(a) - main_score(b), a.id))
+        changes.setdefault(a.user_id, []).append((a.correctness - b.correctness, a.id))
     losers = [
         {
             "user_id": user,

@@ -1,7 +1,7 @@
 """Scores below a task's: of every person, and by length of the history. From predictions alone; no model.
 
 `users.csv` (beside `metrics.json`): task, setting, user_id, questions, system, score; score is the mean of
-`predictions.main_score` over the person's questions, larger is better.
+`Prediction.correctness` over the person's questions, larger is better.
 """
 
 import csv
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tagpr.evaluation.analyses import by_history_length
-from tagpr.evaluation.predictions import Prediction, main_score
+from tagpr.evaluation.predictions import Prediction
 from tagpr.files import write_text
 from tagpr.tasks.types import Example
 
@@ -32,7 +32,7 @@ def by_user(systems: Mapping[str, Sequence[Prediction]]) -> dict[str, dict[str, 
     for system, rows in systems.items():
         scores: dict[str, list[float]] = {}
         for row in rows:
-            scores.setdefault(row.user_id, []).append(main_score(row))
+            scores.setdefault(row.user_id, []).append(row.correctness)
         for user, own in scores.items():
             block = found.setdefault(user, {"questions": len(own), "scores": {}})
             block["scores"][system] = sum(own) / len(own)

@@ -17,18 +17,11 @@ from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.evaluation.systems import SystemRun
 from tagpr.systems.protocol import Cost
 from tagpr.systems.registry import SANITY, SYSTEMS
-from tagpr.tasks.types import Kind, Task
+from tagpr.tasks.types import Task
 
 REFERENCES = ("rag-r", "tagpr")
 """Systems that every other one is compared with: Base and TagPR."""
 GROUPS = ("No model", "Previous methods", "API models", "Own systems", "TagPR")
-METRICS = {
-    Kind.CHOICE: ("accuracy", "f1"),
-    Kind.LABEL: ("accuracy", "f1"),
-    Kind.RATING: ("mae", "rmse"),
-    Kind.TEXT: ("rouge1", "rougeL"),
-}
-"""The two columns of a task in the paper's table."""
 
 
 def group_of(system: str) -> str:
@@ -58,7 +51,7 @@ def compare_systems(
         known = published()["systems"]
         printed = {run.name: known[_known(run.system)].get(name) for run in ordered if _known(run.system) in known}
         blocks[name] = scores.about() | {
-            "metrics": list(METRICS[task.kind]),
+            "metrics": list(task.metrics[:2]),  # the two columns of a task in the paper's table
             "systems": scores.points,
             "intervals": {row: scores.intervals(row) for row in predictions},
             "differences": {

@@ -12,7 +12,7 @@ from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.errors import DataError
 from tagpr.files import read_jsonl, write_jsonl
-from tagpr.tasks.metrics import score_one
+from tagpr.tasks.metrics import correctness, score_one
 from tagpr.tasks.types import Task
 
 
@@ -26,6 +26,7 @@ class Prediction:
     answer: str  # parsed from the completion
     target: str
     scores: Mapping[str, float]  # tagpr.tasks.metrics.score_one
+    correctness: float  # tagpr.tasks.metrics.correctness, in [0, 1], larger is better
     format_ok: bool  # no fault at all
     faults: tuple[str, ...]  # kinds of faults, in order of appearance, each once
     tags: tuple[str, ...]  # tags of the chain in order
@@ -41,11 +42,12 @@ class Prediction:
 def judge(
     task: Task, completion: str, target: str, vocabulary: Vocabulary, think_prefilled: bool = False
 ) -> dict[str, Any]:
-    """The parts of a Prediction that follow from the completion: answer, scores, format_ok, faults, tags."""
+    """What follows from the completion: answer, scores, correctness, format_ok, faults, tags."""
     response = parse_response(completion, vocabulary, think_prefilled)
     return {
         "answer": response.answer,
         "scores": score_one(task, response.answer, target),
+        "correctness": correctness(task, response.answer, target),
         "format_ok": response.well_formed,
         "faults": tuple(dict.fromkeys(fault.kind for fault in response.faults)),
         "tags": tuple(segment.tag for segment in response.segments),
@@ -79,13 +81,3 @@ def read_predictions(path: Path) -> list[Prediction]:
         except TypeError as error:
             raise DataError(f"{path}:{number}: not a prediction ({error}); see tagpr.evaluation.Prediction") from None
     return rows
-
-
-def main_score(row: Prediction) -> float:
-    """One number of a prediction, larger is better: accuracy, mean of ROUGE-1 and ROUGE-L, or minus the error."""
-    scores = row.scores
-    if "accuracy" in scores:
-        return scores["accuracy"]
-    if "mae" in scores:
-        return -scores["mae"]
-    return (scores["rouge1"] + scores["rougeL"]) / 2

@@ -17,7 +17,7 @@ from tagpr.evaluation.scoring import score_task
 from tagpr.files import link_tree, read_json, write_json
 from tagpr.pipeline import Workspace, run_recipe
 from tagpr.recipe import find_recipe, load_recipe
-from tagpr.report.tables.terminal import SHOWN
+from tagpr.report.tables.terminal import shown_metrics
 from tagpr.runs.stage import read_manifest
 from tagpr.tasks.types import Task
 
@@ -85,7 +85,7 @@ def print_table(table: dict[str, Any]) -> None:
 
     for name, block in table["tasks"].items():
         main = block["metric"]
-        metrics = [metric for metric in SHOWN if any(metric in row for row in block["systems"].values())]
+        metrics = shown_metrics(block["systems"])
         shown = Table(title=f"{name} ({block['n']} held-out examples of {block['users']} users)", title_justify="left")
         shown.add_column("reward model", no_wrap=True)
         for metric in metrics:

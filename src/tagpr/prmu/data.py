@@ -31,7 +31,7 @@ class Rollout:
     task: str
     prompt_ids: tuple[int, ...]  # always the prompt *with* the profile: the one the reward model reads
     completion_ids: tuple[int, ...]
-    score: float  # higher is better: accuracy, -absolute error, or mean ROUGE
+    score: float  # tagpr.tasks.metrics.correctness of the answer, in [0, 1]
     made_with_profile: bool
     date: str | None = None  # of the example, ISO 8601
     history_length: int = 0  # interactions in the user's profile

@@ -12,8 +12,8 @@ from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.prmu.data import Rollout
 from tagpr.prmu.settings import PRMUSettings
-from tagpr.tasks.metrics import mean_rouge, score_one
-from tagpr.tasks.types import Example, Kind, Task
+from tagpr.tasks.metrics import correctness
+from tagpr.tasks.types import Example, Task
 
 Sample = Callable[[list[list[int]], int, int], list[list[Sequence[int]]]]
 """(prompts as token ids, completions a prompt, seed) -> token ids of each completion of each prompt."""
@@ -51,21 +51,13 @@ def make_rollouts(
                         task=example.task,
                         prompt_ids=tuple(prompts_with[row]),
                         completion_ids=tuple(int(token) for token in ids),
-                        score=quality(tasks[example.task], answer, example.target or ""),
+                        score=correctness(tasks[example.task], answer, example.target or ""),
                         made_with_profile=made_with,
                         date=example.date,
                         history_length=len(example.profile),
                     )
                 )
     return rollouts
-
-
-def quality(task: Task, answer: str, target: str) -> float:
-    """What PQP orders by, higher is better: accuracy, minus the absolute error, or the card's mean ROUGE."""
-    if task.kind is Kind.TEXT:
-        return mean_rouge(task, answer, target)
-    scores = score_one(task, answer, target)
-    return -scores["mae"] if task.kind is Kind.RATING else scores["accuracy"]
 
 
 def choose_examples(examples: Mapping[str, Sequence[Example]], count: int, seed: int) -> list[Example]:

@@ -32,7 +32,7 @@ class PRMUSettings(Settings):
     temperature: float = Field(1.0, gt=0)
     """Sampling temperature of the rollouts."""
     min_score_gap: float = Field(0.05, ge=0)
-    """PQP: smallest difference in score (accuracy, -absolute error, mean ROUGE) that is a preference and not a tie."""
+    """PQP: smallest difference in correctness (in [0, 1]) that is a preference and not a tie."""
     near_duplicate: float = Field(0.95, gt=0, le=1)
     """A pair whose two completions are this similar (normalised Indel similarity of tokens) or more is dropped."""
     max_pairs_per_prompt: int = Field(6, ge=1)

@@ -14,7 +14,7 @@ from typing import Any
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Tag, Vocabulary
 from tagpr.evaluation.analyses import history_texts, quotations, sources, stands_in
-from tagpr.evaluation.predictions import Prediction, main_score
+from tagpr.evaluation.predictions import Prediction
 from tagpr.report.reading import RunData
 from tagpr.tasks.types import Example, Task
 
@@ -89,7 +89,7 @@ def _case(
 ) -> dict[str, Any]:
     change = 0.0
     if system in answered and reference in answered:
-        change = main_score(answered[system]) - main_score(answered[reference])
+        change = answered[system].correctness - answered[reference].correctness
     first = next(iter(answered.values()))
     history = _history(task, example, answered)
     texts = sources(history_texts(example)) if example else []

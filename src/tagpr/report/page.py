@@ -13,7 +13,6 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from tagpr.evaluation.statistics import LOWER_IS_BETTER
 from tagpr.files import write_text
 from tagpr.report.analysis_figures import analysis_figures
 from tagpr.report.cases import pack_cases
@@ -21,6 +20,7 @@ from tagpr.report.figures import Figure, chain_figures, funnel_figure, result_fi
 from tagpr.report.reading import RunData, read_run
 from tagpr.report.summary import costs, label, minutes, show, verdicts
 from tagpr.report.systems import system_figures, systems_section
+from tagpr.tasks.metrics import higher_is_better
 
 
 def write_report(run: Path, out: Path) -> Path:
@@ -149,7 +149,7 @@ def mark(metric: str, change: dict[str, float] | None) -> str:
     """better, worse, or nothing where the interval holds 0 (and for lengths, which are neither)."""
     if not change or metric == "chain_tokens" or change["low"] <= 0 <= change["high"]:
         return ""
-    return "better" if (change["low"] > 0) != (metric in LOWER_IS_BETTER) else "worse"
+    return "better" if (change["low"] > 0) == higher_is_better(metric) else "worse"
 
 
 def _diagnosis(figures: dict[str, Any]) -> dict[str, Any]:

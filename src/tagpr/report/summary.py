@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tagpr.evaluation.predictions import main_score
-from tagpr.evaluation.statistics import LOWER_IS_BETTER
 from tagpr.report.reading import STAGES, RunData
+from tagpr.tasks.metrics import higher_is_better
 
 LABELS = {
     "base": "Base",
@@ -86,7 +85,7 @@ def verdicts(run: RunData) -> list[Verdict]:
             continue
         metric = block.get("metric") or next(iter(differences[system]))
         change = differences[system][metric]
-        good = -1.0 if metric in LOWER_IS_BETTER else 1.0
+        good = 1.0 if higher_is_better(metric) else -1.0
         low, high = sorted((good * change["low"], good * change["high"]))
         word = "better" if low > 0 else "worse" if high < 0 else "no clear change"
         reach = 1.15 * max(abs(change["low"]), abs(change["high"]), 1e-9)
@@ -182,7 +181,7 @@ def _people(run: RunData, task: str, system: str) -> dict[str, int]:
     base = {row.id: row for row in by_system.get("base", [])}
     for row in by_system.get(system, []):
         if row.id in base:
-            change = main_score(row) - main_score(base[row.id])
+            change = row.correctness - base[row.id].correctness
             changes[row.user_id] = changes.get(row.user_id, 0.0) + change
     counts = {"better": 0, "same": 0, "worse": 0}
     for change in changes.values():

@@ -29,20 +29,17 @@ from tagpr.profiles.retrieval import query_of
 from tagpr.systems.backbone import Backbone
 from tagpr.systems.fit_settings import HydraOptions
 from tagpr.systems.protocol import System
-from tagpr.tasks.metrics import mean_rouge, score_one
+from tagpr.tasks.metrics import correctness
 from tagpr.tasks.types import Example, Kind, Task
 
 
 def judge(task: Task, candidates: Sequence[str], target: str) -> list[bool]:
-    """Which candidates are right; for texts, whose ROUGE (the card's mean) is above the candidates' mean."""
+    """Which candidates are right; for texts, whose correctness is above the candidates' mean."""
+    scores = [correctness(task, candidate, target) for candidate in candidates]
     if task.kind is Kind.TEXT:
-        values = [mean_rouge(task, candidate, target) for candidate in candidates]
-        mean = sum(values) / len(values)
-        return [value > mean for value in values]
-    scores = [score_one(task, candidate, target) for candidate in candidates]
-    if task.kind is Kind.RATING:
-        return [score["mae"] == 0 for score in scores]
-    return [score["accuracy"] == 1 for score in scores]
+        mean = sum(scores) / len(scores)
+        return [score > mean for score in scores]
+    return [score == 1 for score in scores]
 
 
 class HydraAdapter(System):

@@ -18,9 +18,9 @@ from torch.nn.functional import logsigmoid
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.rewards.format import format_reward
-from tagpr.rewards.verifiable import verifiable_reward
 from tagpr.systems.encoders import TextEncoder
-from tagpr.tasks.metrics import normalise_answer
+from tagpr.tasks.answers import normalise_answer
+from tagpr.tasks.metrics import correctness
 from tagpr.tasks.rouge import rouge, rouge2
 from tagpr.tasks.types import Kind, Task
 
@@ -111,9 +111,9 @@ class PrLMReward:
 
 
 def quality(task: Task, answer: str, target: str) -> float:
-    """ROUGE-1 + ROUGE-2 + ROUGE-L in [0, 3]; of choices, labels and ratings three times R_v, on the same scale."""
+    """ROUGE-1 + ROUGE-2 + ROUGE-L in [0, 3]; of the other kinds three times `correctness`, on the same scale."""
     if task.kind is not Kind.TEXT:
-        return 3 * verifiable_reward(task, answer, target)
+        return 3 * correctness(task, answer, target)
     answer, target = normalise_answer(task, answer), normalise_answer(task, target)
     rouge1, rouge_l = rouge(answer, target, task.rouge_tokens)
     return rouge1 + rouge2(answer, target, task.rouge_tokens) + rouge_l

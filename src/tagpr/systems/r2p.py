@@ -30,7 +30,7 @@ from tagpr.settings import Settings
 from tagpr.systems.backbone import Backbone
 from tagpr.systems.protocol import System
 from tagpr.systems.r2p_stream import Stream, follow
-from tagpr.tasks.metrics import label_set, normalise_answer
+from tagpr.tasks.answers import label_set, normalise_answer
 from tagpr.tasks.types import Example, Kind, Task
 
 TEMPLATES = Path(__file__).parent / "r2p_templates"

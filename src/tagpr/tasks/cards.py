@@ -13,16 +13,10 @@ import yaml
 from pydantic import ValidationError
 
 from tagpr.errors import RecipeError
+from tagpr.plugins import is_own
+from tagpr.tasks.metrics import METRICS, own_metric
 from tagpr.tasks.rouge import RougeTokens
 from tagpr.tasks.types import Kind, Task
-
-METRICS: dict[Kind, tuple[str, ...]] = {
-    Kind.CHOICE: ("accuracy", "f1", "f1_positive"),
-    Kind.LABEL: ("accuracy", "f1"),
-    Kind.RATING: ("mae", "rmse", "mse"),
-    Kind.TEXT: ("rouge1", "rougeL", "meteor"),
-}
-LOWER_IS_BETTER = frozenset({"mae", "rmse", "mse"})
 
 
 def list_tasks() -> list[str]:
@@ -39,7 +33,7 @@ def load_task(name_or_path: str | Path) -> Task:
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise RecipeError(f"task card {text}: no such file; give a YAML file or one of: {', '.join(list_tasks())}")
-        return parse_card(path.read_text(encoding="utf-8", errors="replace"), text)
+        return parse_card(path.read_text(encoding="utf-8", errors="replace"), text, path.parent)
     if text not in list_tasks():
         from difflib import get_close_matches
 
@@ -50,8 +44,8 @@ def load_task(name_or_path: str | Path) -> Task:
     return parse_card(card.read_text(encoding="utf-8"), text)
 
 
-def parse_card(text: str, origin: str) -> Task:
-    """A `Task` from YAML text; `origin` is what errors call it."""
+def parse_card(text: str, origin: str, folder: Path = Path()) -> Task:
+    """A `Task` from YAML text; `origin` is what errors call it, `folder` where files it names are looked for."""
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -67,8 +61,21 @@ def parse_card(text: str, origin: str) -> Task:
         known = ", ".join(Task.model_fields)
         fix = f"; known keys: {known}" if first["type"] == "extra_forbidden" else ""
         raise RecipeError(f"task card {origin}, key {key}: {first['msg']}{fix}") from None
+    task = _with_own_metrics(task, origin, folder)
     _check(task, origin)
     return task
+
+
+def _with_own_metrics(task: Task, origin: str, folder: Path) -> Task:
+    """The task with the user's own metrics loaded, and called by their names."""
+
+    def name(spec: str) -> str:
+        try:
+            return own_metric(spec, folder).name if spec not in METRICS and is_own(spec, "metrics") else spec
+        except RecipeError as error:
+            raise RecipeError(f"task card {origin}, key {error}") from None
+
+    return task.model_copy(update={"metrics": tuple(map(name, task.metrics)), "correctness": name(task.correctness)})
 
 
 def _check(task: Task, origin: str) -> None:
@@ -88,10 +95,17 @@ def _check(task: Task, origin: str) -> None:
             raise RecipeError(f"task card {origin}, key labels: a rating's labels must rise")
     if len(set(task.labels)) != len(task.labels):
         raise RecipeError(f"task card {origin}, key labels: a label stands there twice")
-    wrong = [name for name in task.metrics if name not in METRICS[task.kind]]
+    known = [name for name, metric in METRICS.items() if task.kind in metric.kinds]
+    wrong = [name for name in task.metrics if name not in known]
     if wrong or not task.metrics:
-        known = ", ".join(METRICS[task.kind])
-        raise RecipeError(f"task card {origin}, key metrics: {wrong or 'empty'}; kind {task.kind} has: {known}")
+        names = ", ".join(known)
+        raise RecipeError(f"task card {origin}, key metrics: {wrong or 'empty'}; kind {task.kind} has: {names}")
+    fit = [name for name in known if METRICS[name].higher_is_better and METRICS[name].score is not None]
+    if task.correctness and task.correctness not in fit:
+        raise RecipeError(
+            f"task card {origin}, key correctness: {task.correctness!r} does not score one answer in [0, 1]; "
+            f"kind {task.kind} has: {', '.join(fit)}"
+        )
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", task.name):
         raise RecipeError(f"task card {origin}, key name: letters, digits, '.', '_', '-' only (it names folders)")
     if task.rouge_tokens is RougeTokens.WORDS and find_spec("jieba") is None:  # now, not after hours of training

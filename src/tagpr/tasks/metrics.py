@@ -10,13 +10,16 @@ pairs, scores per user, HYDRA's labels, PrLM's reward. A card chooses it (`corre
 Accuracy, F1, MAE and RMSE are LaMP's official evaluator's. Not here: significance (`tagpr.evaluation`).
 """
 
-import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
+from tagpr.errors import RecipeError
+from tagpr.plugins import load_own
+from tagpr.statistics import Floats
 from tagpr.tasks.aggregate import MACRO_F1, MEAN, POSITIVE_F1, ROOT_MEAN_SQUARE, Aggregate
 from tagpr.tasks.answers import label_set, normalise_answer, parse_rating
 from tagpr.tasks.meteor import meteor
@@ -40,15 +43,20 @@ class Metric:
     """Kinds of task it can score."""
     aggregate: Aggregate = MEAN
     """From single answers to a set."""
-    unit: bool = True
-    """Whether `score` is in [0, 1], larger better: what `correctness` may be."""
     label: str = ""
     """As printed for readers; empty: the name."""
 
-    def over(self, task: Task, answers: Sequence[str], targets: Sequence[str]) -> np.ndarray:
+    def over(self, task: Task, answers: Sequence[str], targets: Sequence[str]) -> Floats:
         """The aggregate's columns of these answers, shape (n, c)."""
-        scores = [0.0 if self.score is None else answer_score(self, task, a, t) for a, t in zip(answers, targets)]
+        pairs = zip(answers, targets, strict=True)
+        scores = [0.0 if self.score is None else self.of(task, answer, target) for answer, target in pairs]
         return self.aggregate.columns(np.asarray(scores, np.float64), task, answers, targets)
+
+    def of(self, task: Task, answer: str, target: str) -> float:
+        """The metric of one answer as the model wrote it. Raises ValueError for a metric of sets only."""
+        if self.score is None:
+            raise ValueError(f"{self.name} is a metric of a set of answers, not of one")
+        return self.score(task, normalise_answer(task, answer), normalise_answer(task, target))
 
 
 def _accuracy(task: Task, answer: str, target: str) -> float:
@@ -60,7 +68,8 @@ def _error(task: Task, answer: str, target: str) -> float:
 
 
 def _squared_error(task: Task, answer: str, target: str) -> float:
-    return _error(task, answer, target) ** 2
+    error = _error(task, answer, target)
+    return error * error
 
 
 def _closeness(task: Task, answer: str, target: str) -> float:
@@ -92,3 +101,86 @@ def _exact(task: Task, answer: str, target: str) -> float:
 def _edit(task: Task, answer: str, target: str) -> float:
     """1 - Levenshtein distance / the longer length, in characters: sees case and punctuation, as ROUGE does not."""
     return Levenshtein.normalized_similarity(answer, target)
+
+
+_FIXED = frozenset({Kind.CHOICE, Kind.LABEL})
+_RATING, _TEXT = frozenset({Kind.RATING}), frozenset({Kind.TEXT})
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("accuracy", True, _accuracy, _FIXED),
+        Metric("f1", True, None, _FIXED, MACRO_F1, label="macro-F1"),
+        Metric("f1_positive", True, None, frozenset({Kind.CHOICE}), POSITIVE_F1, label="F1 of the second option"),
+        Metric("mae", False, _error, _RATING, label="MAE"),
+        Metric("rmse", False, _error, _RATING, ROOT_MEAN_SQUARE, label="RMSE"),
+        Metric("mse", False, _squared_error, _RATING, label="MSE"),
+        Metric("closeness", True, _closeness, _RATING),
+        Metric("rouge1", True, _rouge1, _TEXT, label="ROUGE-1"),
+        Metric("rougeL", True, _rouge_l, _TEXT, label="ROUGE-L"),
+        Metric("rouge", True, _rouge_mix, _TEXT, label="ROUGE"),
+        Metric("meteor", True, _meteor, _TEXT, label="METEOR"),
+        Metric("exact", True, _exact, _RATING | _TEXT, label="exact match"),
+        Metric("edit", True, _edit, _TEXT, label="edit similarity"),
+    )
+}
+"""Every metric known in this process, by name: these, and users' own once a card has named them."""
+
+_KIND_CORRECTNESS = {Kind.CHOICE: "accuracy", Kind.LABEL: "accuracy", Kind.RATING: "closeness", Kind.TEXT: "rouge"}
+
+
+def register(metric: Metric) -> Metric:
+    """Make a user's metric known under its name. Raises RecipeError where the name is another metric's."""
+    known = METRICS.setdefault(metric.name, metric)
+    if known != metric and (known.score is None or known.score.__module__.startswith("tagpr.")):
+        raise RecipeError(f"metrics: the name '{metric.name}' is taken by a metric of this package; choose another")
+    METRICS[metric.name] = metric
+    return metric
+
+
+def own_metric(spec: str, folder: Path) -> Metric:
+    """The user's metric that a card names (`file.py:NAME` beside the card, `module:NAME`, or an entry point's name),
+    registered. Raises RecipeError where it is none."""
+    found = load_own(spec, "metrics", folder)
+    if not isinstance(found, Metric):
+        raise RecipeError(f"metrics: {spec}: a {type(found).__name__}, not a tagpr.tasks.metrics.Metric")
+    return register(found)
+
+
+def higher_is_better(name: str) -> bool:
+    """The direction of a metric in a file of results; True for names that are no metric of answers (rates, counts)."""
+    return name not in METRICS or METRICS[name].higher_is_better
+
+
+def score_one(task: Task, answer: str, target: str) -> dict[str, float]:
+    """The card's metrics of one answer, by name; those of sets only (F1) are left out."""
+    answer, target = normalise_answer(task, answer), normalise_answer(task, target)
+    metrics = [METRICS[name] for name in task.metrics]
+    return {metric.name: metric.score(task, answer, target) for metric in metrics if metric.score is not None}
+
+
+def score_all(task: Task, answers: Sequence[str], targets: Sequence[str]) -> dict[str, float]:
+    """The card's metrics of a set of answers, by name. Raises ValueError on empty or unequal lists."""
+    if len(answers) != len(targets) or not targets:
+        raise ValueError(f"{len(answers)} answers for {len(targets)} targets; both must be the same number, at least 1")
+    found: dict[str, float] = {}
+    for name in task.metrics:
+        columns = METRICS[name].over(task, answers, targets)
+        found[name] = float(METRICS[name].aggregate.value(columns.sum(0), np.asarray(float(len(columns)))))
+    return found
+
+
+def correctness_metric(task: Task) -> Metric:
+    """The metric that says how good an answer to `task` is."""
+    return METRICS[task.correctness or _KIND_CORRECTNESS[task.kind]]
+
+
+def correctness(task: Task, answer: str, target: str) -> float:
+    """How good an answer is, in [0, 1]; 0 for an empty one. Raises RecipeError where a user's metric leaves [0, 1]."""
+    if not answer.strip():
+        return 0.0
+    metric = correctness_metric(task)
+    value = metric.of(task, answer, target)
+    if not 0 <= value <= 1:
+        raise RecipeError(f"task {task.name}, correctness {metric.name}: {value} is not in [0, 1]")
+    return value

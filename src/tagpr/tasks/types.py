@@ -42,7 +42,9 @@ class Task(Settings):
     labels: tuple[str, ...] = ()
     """The fixed label list (kind label), the options (choice) or the scale (rating), in the official order."""
     metrics: tuple[str, ...]
-    """Metric names, the main one first; see `tagpr.tasks.metrics`."""
+    """Metric names, the main one first; see `tagpr.tasks.metrics`. One's own: `file.py:NAME` or `module:NAME`."""
+    correctness: str = ""
+    """The metric in [0, 1] that says how good an answer is (filter, R_v, pairs); empty: the kind's own."""
     rouge_threshold: float = 0.3
     """Text tasks: a chain passes the accuracy filter when the mean of ROUGE-1 and ROUGE-L F reaches this."""
     rouge_mix: float = Field(0.5, ge=0, le=1)

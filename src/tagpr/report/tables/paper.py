@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tagpr.evaluation.statistics import LOWER_IS_BETTER
+from tagpr.tasks.metrics import higher_is_better
 
 HEADS = {"accuracy": "ACC", "f1": "F1", "mae": "MAE", "rmse": "RMSE", "rouge1": "R-1", "rougeL": "R-L"}
 NAMES = {
@@ -114,13 +114,13 @@ def paper_table(comparison: Mapping[str, Any]) -> PaperTable:
 def _ranks(systems: Mapping[str, Mapping[str, float]], metric: str) -> dict[str, int]:
     """1 for the best printed value and 2 for the next, by system; equal printed values share a rank."""
     printed = {name: round(scores[metric], 3) for name, scores in systems.items() if metric in scores}
-    order = sorted(set(printed.values()), reverse=metric not in LOWER_IS_BETTER)[:2]
+    order = sorted(set(printed.values()), reverse=higher_is_better(metric))[:2]
     return {name: order.index(value) + 1 for name, value in printed.items() if value in order}
 
 
 def metric_head(metric: str) -> str:
     """A metric's name as the paper prints it, with its better direction."""
-    return f"{HEADS[metric]} {'↓' if metric in LOWER_IS_BETTER else '↑'}"
+    return f"{HEADS.get(metric, metric)} {'↑' if higher_is_better(metric) else '↓'}"
 
 
 def _notes(table: PaperTable) -> list[str]:
@@ -185,7 +185,9 @@ def to_latex(table: PaperTable) -> str:
     spans = [
         rf"\multicolumn{{{width}}}{{c}}{{{latex_escape(task)}}}" for task, width in zip(tasks, widths, strict=True)
     ]
-    heads = [f"{HEADS[metric]} {arrow[metric_head(metric)[-1]]}" for _, metric in table.columns]
+    heads = [
+        f"{latex_escape(head[:-2])} {arrow[head[-1]]}" for head in (metric_head(name) for _, name in table.columns)
+    ]
     lines = [
         "% needs \\usepackage{booktabs,amssymb}",
         rf"\begin{{tabular}}{{lc{'r' * len(table.columns)}}}",

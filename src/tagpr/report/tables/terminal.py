@@ -1,8 +1,16 @@
 """The small results table that a run ends with. The full one is in the report."""
 
+from collections.abc import Mapping
 from typing import Any
 
-SHOWN = ("accuracy", "f1", "mae", "rmse", "rouge1", "rougeL", "format_rate", "chain_tokens")
+LEFT_OUT = ("f1_positive", "mse")
+"""Metrics that say what another column says; the report has them."""
+
+
+def shown_metrics(systems: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Metrics that get a column, in the order of the first system that has them."""
+    found = dict.fromkeys(metric for scores in systems.values() for metric in scores)
+    return [metric for metric in found if metric not in LEFT_OUT]
 
 
 def print_results(metrics: dict[str, Any]) -> None:
@@ -13,7 +21,7 @@ def print_results(metrics: dict[str, Any]) -> None:
     console = Console()
     for name, block in metrics["tasks"].items():
         main = block["metric"]
-        columns = [metric for metric in SHOWN if any(metric in row for row in block["systems"].values())]
+        columns = shown_metrics(block["systems"])
         table = Table(title=f"{name} ({block['n']} held-out examples of {block['users']} users)", title_justify="left")
         table.add_column("system")
         for metric in columns:
