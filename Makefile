@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test test-all lint format clean bench-quickstart
+.PHONY: run test test-all lint format docs clean bench-quickstart
 
 # Two environments in one folder: `run` needs less than `test`; each stamp is renewed when the requirements change.
 $(BIN)/python:
@@ -40,6 +40,11 @@ bench-quickstart: $(VENV)/.ready-test
 
 bench-%: $(VENV)/.ready-test
 	PYTHONPATH=benchmarks $(BIN)/python benchmarks/bench_$*.py $(if $(DEVICE),--device $(DEVICE))
+
+# The documentation site, with the API reference from the docstrings: build/site/index.html
+docs: $(VENV)/.ready-test
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
 
 format: $(VENV)/.ready-test
 	$(BIN)/ruff check --fix .
