@@ -1,6 +1,6 @@
 """Parse a tagged completion and score it with the paper's composite reward; no model is needed.
 
-    python examples/score_a_chain.py
+python examples/score_a_chain.py
 """
 
 from tagpr.chains.grammar import parse_response
