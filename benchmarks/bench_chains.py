@@ -185,7 +185,7 @@ def tagging_modes(folder: Path, count: int, model: str) -> dict[str, Any]:
             "output_tokens": round(sum(reply.completion_tokens for reply in replies) / count, 1),
             "reasons": dict(sorted(reasons.items())),
         }
-    figures["faultless"] = [faultless_tokens(tagger.tokenizer, parts) for parts in (1, 3, 10, 30)]
+    figures["faultless"] = [faultless_tokens(tagger.load().tokenizer, parts) for parts in (1, 3, 10, 30)]
     return figures
 
 

@@ -18,7 +18,9 @@ from typing import Any
 from results_file import write_results
 from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.data import DataSettings, load_splits
-from tagpr.engine.models import eos_token_ids, load_causal_lm, resolve_model
+from tagpr.engine.models import load_causal_lm, resolve_model
+from tagpr.engine.text import end_token_ids
+from tagpr.engine.transformers_model import TransformersModel
 from tagpr.evaluation.answerer import Answerer
 from tagpr.evaluation.coverage import coverage
 from tagpr.evaluation.predict import predict
@@ -40,7 +42,8 @@ def predict_figures(model_spec: str, examples: int, dtype: str, device: str | No
     folder = resolve_model(model_spec)
     settings = EvaluationSettings(max_new_tokens=NEW_TOKENS, rows=BATCH, chunk=8 * BATCH)
     answerer = Answerer(folder, settings, seed=0)
-    answerer.model = load_causal_lm(folder, dtype=dtype, device=device)
+    model = load_causal_lm(folder, dtype=dtype, device=device)
+    answerer.model = TransformersModel(model, answerer.tokenizer, BATCH)
     vocabulary = load_vocabulary(None)
     task, questions = _questions(answerer.tokenizer, vocabulary, examples)
     made: dict[tuple[int, ...], list[int]] = {}
@@ -55,15 +58,15 @@ def predict_figures(model_spec: str, examples: int, dtype: str, device: str | No
         started = time.perf_counter()
         predict(generate, answerer.tokenizer, task, questions, vocabulary, out, chunk=settings.chunk, key="bench")
         ours = time.perf_counter() - started
-    stops, pad = eos_token_ids(answerer.model, answerer.tokenizer), answerer.tokenizer.pad_token_id
+    stops, pad = end_token_ids(answerer.tokenizer, model), answerer.tokenizer.pad_token_id
     started = time.perf_counter()
     plain = []
     for start in range(0, len(questions), BATCH):
         batch = [list(question.prompt_ids) for question in questions[start : start + BATCH]]
-        plain += _plain_generate(torch, answerer.model, batch, stops, pad)
+        plain += _plain_generate(torch, model, batch, stops, pad)
     theirs = time.perf_counter() - started
     pairs = [(question, made[question.prompt_ids], ids) for question, ids in zip(questions, plain, strict=True)]
-    ties = [_tie(torch, answerer.model, *pair) for pair in pairs if pair[1] != pair[2]]
+    ties = [_tie(torch, model, *pair) for pair in pairs if pair[1] != pair[2]]
     return {
         "predict_examples": len(questions),
         "predict_batch": BATCH,

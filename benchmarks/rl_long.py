@@ -150,17 +150,15 @@ def log_of(out: Path) -> list[dict]:
 
 def answer_all(work: Path, model: Path, stage: str, path: Path) -> None:
     """Greedy answers of a model to all held-out questions."""
-    from tagpr.engine.models import eos_token_ids, load_causal_lm, load_tokenizer
+    from tagpr.engine.transformers_model import TransformersModel
     from tagpr.training.watch import greedy_scores
 
     if path.exists() or not model.exists():
         return
-    policy, tokenizer = load_causal_lm(model), load_tokenizer(model)
     rows = read_jsonl(work / "heldout.jsonl")
     settings = GSPOSettings(**COMMON)
-    write_json(
-        path, greedy_scores(policy, tokenizer, rows, reward(work, stage), settings, eos_token_ids(policy, tokenizer))
-    )
+    policy = TransformersModel.load(model, settings.decode_rows)
+    write_json(path, greedy_scores(policy, rows, reward(work, stage), settings))
 
 
 def run(work: Path) -> None:

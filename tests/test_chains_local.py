@@ -34,7 +34,7 @@ def test_transformers_rollouts_differ_repeat_and_are_cached(tmp_path, monkeypatc
     def load(self):
         raise AssertionError("a cached reply loaded the model")
 
-    monkeypatch.setattr("tagpr.engine.local.LocalGenerator._load", load)
+    monkeypatch.setattr("tagpr.engine.local.LocalGenerator.load", load)
     assert ask("transformers", tmp_path / "a.sqlite", asked[::-1]) == first[::-1]
 
 
@@ -43,8 +43,8 @@ def test_vllm_gets_a_seed_for_each_request(tmp_path, monkeypatch):
     calls = []
 
     class LLM:
-        def __init__(self, folder: str) -> None:
-            assert (Path(folder) / "config.json").exists()
+        def __init__(self, folder: str, enable_chunked_prefill: bool) -> None:
+            assert (Path(folder) / "config.json").exists() and not enable_chunked_prefill  # on a CPU
 
         def generate(self, prompts, sampling):
             calls.append((prompts, sampling))

@@ -176,11 +176,11 @@ def test_vllm_answers_where_it_is_asked_for(tmp_path, monkeypatch):
         Answerer(model, vllm, 0).generate([[1]])
 
     class LLM:
-        def __init__(self, folder, seed):
-            assert (folder, seed) == (str(model), 3)
+        def __init__(self, folder, **options):
+            assert folder == str(model)
 
         def generate(self, prompts, sampling):
-            assert [one["seed"] for one in sampling] == [3, 4] and sampling[0]["max_tokens"] == 7
+            assert len({one["seed"] for one in sampling}) == 2 and sampling[0]["max_tokens"] == 7
             outs = [SimpleNamespace(token_ids=[*p["prompt_token_ids"], 2], finish_reason="stop") for p in prompts]
             return [SimpleNamespace(outputs=[out]) for out in outs]
 

@@ -5,6 +5,7 @@ import torch
 
 from tagpr.engine.generation import generate
 from tagpr.engine.sampling import choose
+from tagpr.engine.types import Sampling
 from tiny_models import ARCHITECTURES, tiny_model
 
 
@@ -32,7 +33,7 @@ def hf_greedy(model, prompt, steps, eos):
 def test_greedy_equals_transformers(architecture, rows):
     model, eos = tiny_model(architecture), [2, 5, 11, 40]
     batch = prompts()
-    found = generate(model, batch, max_new_tokens=12, eos_token_ids=eos, temperature=0, rows=rows)
+    found = generate(model, batch, Sampling(12, temperature=0), end_ids=eos, batch_size=rows)
     for prompt, (completion,) in zip(batch, found, strict=True):
         assert completion.token_ids == hf_greedy(model, prompt, 12, eos)
         assert completion.finished == (completion.token_ids[-1] in eos)
@@ -41,24 +42,24 @@ def test_greedy_equals_transformers(architecture, rows):
 @pytest.mark.parametrize("prefix", [0, 4])
 def test_samples_do_not_depend_on_the_batch(prefix):
     model, batch = tiny_model("llama"), prompts(prefix=prefix)
-    options = {"max_new_tokens": 10, "eos_token_ids": [2, 5, 11], "seed": 3}
-    together = generate(model, batch, 4, rows=64, **options)
-    narrow = generate(model, batch, 4, rows=8, tokens_per_prefill=30, **options)
-    alone = [generate(model, [prompt], 4, **options)[0] for prompt in batch]
+    sampling, ends = Sampling(10, 4, seed=3), [2, 5, 11]
+    together = generate(model, batch, sampling, end_ids=ends, batch_size=64)
+    narrow = generate(model, batch, sampling, end_ids=ends, batch_size=8, tokens_per_prefill=30)
+    alone = [generate(model, [prompt], sampling, end_ids=ends)[0] for prompt in batch]
     assert together == narrow == alone
     assert len({tuple(c.token_ids) for c in together[0]}) > 1
-    assert generate(model, batch, 4, **(options | {"seed": 4})) != together
+    assert generate(model, batch, Sampling(10, 4, seed=4), end_ids=ends) != together
 
 
 def test_equal_prompts_get_different_samples():
     model, prompt = tiny_model("llama"), prompts()[0]
-    first, second = generate(model, [prompt, prompt], 3, max_new_tokens=10, eos_token_ids=[2])
+    first, second = generate(model, [prompt, prompt], Sampling(10, 3), end_ids=[2])
     assert [c.token_ids for c in first] != [c.token_ids for c in second]
 
 
 def test_logprobs_are_the_models():
     model, batch = tiny_model("qwen3"), prompts(3)
-    out = generate(model, batch, 2, max_new_tokens=6, eos_token_ids=[2], temperature=0.8, with_logprobs=True)
+    out = generate(model, batch, Sampling(6, 2, temperature=0.8, logprobs=True), end_ids=[2])
     for prompt, group in zip(batch, out, strict=True):
         for c in group:
             logits = model(torch.tensor([prompt + c.token_ids])).logits[0, len(prompt) - 1 : -1] / 0.8
@@ -83,6 +84,6 @@ def test_sliding_window_falls_back(caplog):
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "sliding_window": 8, "initializer_range": 0.3}
     model = MistralForCausalLM(MistralConfig(**sizes, **heads)).eval()
     batch = prompts(3)
-    found = generate(model, batch, max_new_tokens=5, eos_token_ids=[2], temperature=0)
+    found = generate(model, batch, Sampling(5, temperature=0), end_ids=[2])
     assert "not shared" in caplog.text
     assert [c.token_ids for (c,) in found] == [hf_greedy(model, prompt, 5, [2]) for prompt in batch]

@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from tagpr.chains.vocabulary import load_vocabulary
-from tagpr.engine.generation import Completion
 from tagpr.engine.tiny import build_tiny_model
+from tagpr.engine.types import Completion
 from tagpr.errors import RecipeError, RunError
 from tagpr.rewards.composite import CompositeReward
 from tagpr.tasks import load_task

@@ -29,6 +29,11 @@ class Reply:
     prompt_tokens: int
     completion_tokens: int
 
+    @property
+    def text(self) -> str:
+        """Reasoning and answer as one text, the reasoning between `<think>` tags."""
+        return f"<think>\n{self.reasoning}\n</think>\n{self.content}" if self.reasoning else self.content
+
 
 @dataclass(frozen=True)
 class Refusal:

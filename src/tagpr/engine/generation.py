@@ -8,39 +8,33 @@ CPUs the weights are laid out once for small batches (`prepacked`).
 Samples depend on prompt, sample number and seed, not on how they were batched. Models whose attention cannot be shared
 (sliding windows shorter than the text, hybrid caches) go through transformers' own `generate`, with one logged line.
 
-    completions = generate(model, prompts, num_samples=5, max_new_tokens=128, eos_token_ids=[2], pad_token_id=0, seed=1)
+    drawn = generate(model, prompts, Sampling(max_new_tokens=128, num_samples=5, seed=1), end_ids=[2])
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from tagpr.engine.decoding import Caches, PrefillLayout, PrefixLayout, StepLayout
 from tagpr.engine.group_attention import group_attention, why_not_shared
+from tagpr.engine.models import embedding_weight, inner_model
 from tagpr.engine.prepacked import prepacked_linears
 from tagpr.engine.sampling import choose, uniforms
 from tagpr.engine.shared_prompt import common_opening
+from tagpr.engine.types import Continuation, Progress, Sampling
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class Completion:
-    """One sampled continuation, end-of-sequence token included where there is one."""
-
-    token_ids: list[int]
-    logprobs: list[float] | None
-    """log p of each token under the sampling distribution before top-p; None unless asked for."""
-    finished: bool
-    """Ended with an end-of-sequence token, not cut off by `max_new_tokens`."""
 
 
 @dataclass
@@ -57,61 +51,61 @@ class _Job:
 
 @torch.no_grad()
 def generate(
-    model: torch.nn.Module,
+    model: PreTrainedModel | PeftModel,
     prompts: Sequence[Sequence[int]],
-    num_samples: int = 1,
+    sampling: Sampling,
     *,
-    max_new_tokens: int,
-    eos_token_ids: Sequence[int],
-    pad_token_id: int = 0,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    seed: int = 0,
-    rows: int = 96,
+    end_ids: Sequence[int],
+    pad_id: int = 0,
+    batch_size: int = 96,
     tokens_per_prefill: int = 4096,
-    with_logprobs: bool = False,
     progress: Progress | None = None,
-) -> list[list[Completion]]:
-    """`num_samples` completions of each prompt, in the prompts' order.
+) -> list[list[Continuation]]:
+    """`sampling.num_samples` continuations of each prompt (token ids), in the prompts' order.
 
-    `rows` is how many completions are decoded side by side (rounded to whole prompts), `tokens_per_prefill` bounds one
-    prefill pass. temperature 0 draws the same greedy completion for every sample. Raises ValueError on an empty prompt.
+    `batch_size` is how many of them are decoded side by side (rounded to whole prompts), `tokens_per_prefill` bounds
+    one prefill pass. temperature 0 draws the same greedy one for every sample. Raises ValueError on an empty prompt.
     """
     if any(len(prompt) == 0 for prompt in prompts):
         raise ValueError("a prompt has no tokens; give at least one")
-    if not prompts or num_samples < 1 or max_new_tokens < 1:
+    if not prompts or sampling.num_samples < 1 or sampling.max_new_tokens < 1:
         return [[] for _ in prompts]
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    drawn = 1 if temperature == 0 else num_samples
+    base = inner_model(model)
+    drawn = 1 if sampling.temperature == 0 else sampling.num_samples
     training = model.training
     model.eval()
     try:
-        longest = max(map(len, prompts)) + max_new_tokens
+        longest = max(map(len, prompts)) + sampling.max_new_tokens
         if reason := why_not_shared(base, longest):
             logger.warning("prompts are not shared in generation (%s): using transformers' generate", reason)
-            jobs = _stock(model, prompts, drawn, max_new_tokens, eos_token_ids, pad_token_id, temperature, top_p, seed)
+            jobs = _stock(base, prompts, drawn, sampling, end_ids, pad_id)
         else:
-            seen: Counter[tuple[int, ...]] = Counter()
-            jobs = []
-            for index, prompt in enumerate(prompts):
-                key = tuple(prompt)
-                numbers = [uniforms(prompt, seen[key], s, seed, max_new_tokens) for s in range(drawn)]
-                seen[key] += 1
-                empty: list[list[int]] = [[] for _ in range(drawn)]
-                jobs.append(_Job(index, prompt, empty, [[] for _ in range(drawn)], torch.stack(numbers)))
-            with group_attention(base), prepacked_linears(base, rows):
-                batch = _Batch(base, jobs, drawn, max_new_tokens, rows, eos_token_ids, temperature, top_p)
-                batch.run(tokens_per_prefill, with_logprobs, progress)
+            jobs = _jobs(prompts, drawn, sampling)
+            with group_attention(base), prepacked_linears(base, batch_size):
+                batch = _Batch(base, jobs, drawn, sampling, end_ids, batch_size)
+                batch.run(tokens_per_prefill, progress)
     finally:
         model.train(training)
-    stops = set(eos_token_ids)
+    stops = set(end_ids)
     return [
         [
-            Completion(job.tokens[s], job.logprobs[s] if with_logprobs else None, job.tokens[s][-1] in stops)
-            for s in (range(drawn) if temperature else [0] * num_samples)
+            Continuation(job.tokens[s], job.logprobs[s] if sampling.logprobs else None, job.tokens[s][-1] in stops)
+            for s in (range(drawn) if sampling.temperature else [0] * sampling.num_samples)
         ]
         for job in jobs
     ]
+
+
+def _jobs(prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling) -> list[_Job]:
+    """The prompts with their streams of random numbers."""
+    seen: Counter[tuple[int, ...]] = Counter()
+    jobs = []
+    for index, prompt in enumerate(prompts):
+        key = tuple(prompt)
+        numbers = [uniforms(prompt, seen[key], s, sampling.seed, sampling.max_new_tokens) for s in range(samples)]
+        seen[key] += 1
+        jobs.append(_Job(index, prompt, [[] for _ in numbers], [[] for _ in numbers], torch.stack(numbers)))
+    return jobs
 
 
 class _Batch:
@@ -119,35 +113,32 @@ class _Batch:
 
     def __init__(
         self,
-        model: torch.nn.Module,
+        model: PreTrainedModel,
         jobs: list[_Job],
         samples: int,
-        steps: int,
-        rows: int,
-        eos_token_ids: Sequence[int],
-        temperature: float,
-        top_p: float,
+        sampling: Sampling,
+        end_ids: Sequence[int],
+        batch_size: int,
     ) -> None:
-        self.model, self.samples, self.steps = model, samples, steps
-        self.temperature, self.top_p = temperature, top_p
-        self.device = model.get_input_embeddings().weight.device
-        self.eos = torch.tensor(sorted(eos_token_ids), device=self.device)
+        self.model, self.samples, self.steps = model, samples, sampling.max_new_tokens
+        self.sampling = sampling
+        self.device = embedding_weight(model).device
+        self.end_ids = torch.tensor(sorted(end_ids), device=self.device)
         self.waiting = sorted(jobs, key=lambda job: (-len(job.prompt), job.index))
-        slots = min(len(jobs), max(1, rows // samples))
+        slots = min(len(jobs), max(1, batch_size // samples))
         self.prefix = common_opening([job.prompt for job in jobs])
-        self.caches = Caches(slots, samples, len(self.waiting[0].prompt), steps)
+        self.caches = Caches(slots, samples, len(self.waiting[0].prompt), self.steps)
         self.running: list[_Job | None] = [None] * slots
         self.prompt_lengths = torch.ones(slots, dtype=torch.long, device=self.device)
         n = slots * samples
         self.active = torch.zeros(n, dtype=torch.bool, device=self.device)
         self.counts = torch.zeros(n, dtype=torch.long, device=self.device)
         self.last = torch.zeros(n, dtype=torch.long, device=self.device)
-        self.numbers = torch.zeros(n, steps, device=self.device)
+        self.numbers = torch.zeros(n, self.steps, device=self.device)
 
-    def run(self, tokens_per_prefill: int, with_logprobs: bool, progress: Progress | None) -> None:
+    def run(self, tokens_per_prefill: int, progress: Progress | None) -> None:
         """Draw every waiting prompt's completions into its job."""
         total = len(self.waiting) * self.samples
-        self.with_logprobs = with_logprobs
         if self.prefix:
             layout = PrefixLayout(self.caches, self.prefix)
             ids = torch.tensor([list(self.waiting[0].prompt[: self.prefix])], device=self.device)
@@ -222,18 +213,19 @@ class _Batch:
         """Draw the next token of `rows` from logits (R, V), note it, and stop the rows that are complete."""
         self.counts[rows] += 1
         counts = self.counts[rows]
-        tokens = choose(logits, self.numbers[rows, counts], self.temperature, self.top_p)
+        tokens = choose(logits, self.numbers[rows, counts], self.sampling.temperature, self.sampling.top_p)
         self.last[rows] = tokens
-        ended = torch.isin(tokens, self.eos) | (counts + 1 >= self.steps)
+        ended = torch.isin(tokens, self.end_ids) | (counts + 1 >= self.steps)
         self.active[rows] = ~ended
-        if self.with_logprobs:
-            scaled = logits.float() / (self.temperature or 1.0)
+        logps: list[float] = []
+        if self.sampling.logprobs:
+            scaled = logits.float() / (self.sampling.temperature or 1.0)
             logps = (scaled.gather(1, tokens[:, None]).squeeze(1) - torch.logsumexp(scaled, -1)).tolist()
         for i, (row, token) in enumerate(zip(rows.tolist(), tokens.tolist(), strict=True)):
             job = self.running[row // self.samples]
             assert job is not None
             job.tokens[row % self.samples].append(token)
-            if self.with_logprobs:
+            if logps:
                 job.logprobs[row % self.samples].append(logps[i])
 
     def _release(self) -> None:
@@ -254,35 +246,32 @@ class _Batch:
 
 
 def _stock(
-    model: torch.nn.Module,
+    model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     samples: int,
-    steps: int,
-    eos_token_ids: Sequence[int],
-    pad_token_id: int,
-    temperature: float,
-    top_p: float,
-    seed: int,
+    sampling: Sampling,
+    end_ids: Sequence[int],
+    pad_id: int,
 ) -> list[_Job]:
     """transformers' own generate, one prompt at a time, for models that cannot share prompts."""
-    device = model.get_input_embeddings().weight.device
+    device = embedding_weight(model).device
+    stops = set(end_ids)
+    how: dict[str, bool | float] = {"do_sample": False}
+    if sampling.temperature:
+        how = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
     jobs = []
     for index, prompt in enumerate(prompts):
-        torch.manual_seed(int(uniforms(prompt, index, 0, seed, 1).item() * 2**31))
-        sampling = (
-            {"do_sample": False} if temperature == 0 else {"temperature": temperature, "top_p": top_p, "top_k": 0}
-        )
-        if temperature:
-            sampling["do_sample"] = True
+        torch.manual_seed(int(uniforms(prompt, index, 0, sampling.seed, 1).item() * 2**31))
         out = model.generate(
             torch.tensor([list(prompt)] * samples, device=device),
             attention_mask=torch.ones(samples, len(prompt), dtype=torch.long, device=device),
-            max_new_tokens=steps,
-            eos_token_id=list(eos_token_ids),
-            pad_token_id=pad_token_id,
-            **sampling,
-        )[:, len(prompt) :].tolist()
-        stops = set(eos_token_ids)
-        cut = [row[: next((i + 1 for i, t in enumerate(row) if t in stops), len(row))] for row in out]
+            max_new_tokens=sampling.max_new_tokens,
+            eos_token_id=list(end_ids),
+            pad_token_id=pad_id,
+            **how,
+        )
+        assert isinstance(out, Tensor)
+        rows = out[:, len(prompt) :].tolist()
+        cut = [row[: next((i + 1 for i, t in enumerate(row) if t in stops), len(row))] for row in rows]
         jobs.append(_Job(index, prompt, cut, [[] for _ in cut], torch.zeros(0)))
     return jobs

@@ -17,12 +17,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tagpr.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
@@ -198,11 +199,15 @@ def fast_dtype(device: str = "cpu") -> torch.dtype:
     return torch.bfloat16 if "avx512_bf16" in flags or "amx_bf16" in flags else torch.float32
 
 
-def eos_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Every id that ends a completion: the tokenizer's eos and those the model declares (e.g. an end of turn)."""
-    declared = model.generation_config.eos_token_id if model.generation_config is not None else None
-    declared = [] if declared is None else [declared] if isinstance(declared, int) else list(declared)
-    return sorted({tokenizer.eos_token_id, *declared})
+def inner_model(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """The transformers model itself, without LoRA's wrapper."""
+    unwrap = getattr(model, "get_base_model", None)
+    return cast("PreTrainedModel", model if unwrap is None else unwrap())
+
+
+def embedding_weight(model: PreTrainedModel) -> torch.Tensor:
+    """The token embedding table (V, H): it tells vocabulary, device and dtype."""
+    return cast("torch.Tensor", model.get_input_embeddings().weight)
 
 
 def _first_line(error: Exception) -> str:

@@ -8,19 +8,36 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 
+def seeds_of(prompts: Sequence[Sequence[int]], seed: int) -> list[int]:
+    """A 31-bit seed for each prompt of a call, for engines that draw themselves; equal prompts get different ones."""
+    seen: Counter[tuple[int, ...]] = Counter()
+    seeds = []
+    for prompt in prompts:
+        key = tuple(prompt)
+        seeds.append(int.from_bytes(_digest(key, seen[key], 0, seed), "little") >> 33)
+        seen[key] += 1
+    return seeds
+
+
 def uniforms(prompt: Sequence[int], occurrence: int, sample: int, seed: int, steps: int) -> Tensor:
     """(steps,) numbers in [0, 1) for one sample of one prompt; `occurrence` tells equal prompts of one call apart."""
+    digest = _digest(prompt, occurrence, sample, seed)
+    generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+    return torch.rand(steps, generator=generator)
+
+
+def _digest(prompt: Sequence[int], occurrence: int, sample: int, seed: int) -> bytes:
     digest = hashlib.blake2b(digest_size=8)
     digest.update(struct.pack("<qqq", seed, occurrence, sample))
     digest.update(struct.pack(f"<{len(prompt)}q", *prompt))
-    generator = torch.Generator().manual_seed(int.from_bytes(digest.digest(), "little") >> 1)
-    return torch.rand(steps, generator=generator)
+    return digest.digest()
 
 
 def choose(logits: Tensor, numbers: Tensor, temperature: float, top_p: float) -> Tensor:

@@ -10,18 +10,18 @@ from random import Random
 
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Vocabulary
+from tagpr.engine.types import Completion
 from tagpr.prmu.data import Rollout
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.tasks.metrics import correctness
 from tagpr.tasks.types import Example, Task
 
-Sample = Callable[[list[list[int]], int, int], list[list[Sequence[int]]]]
-"""(prompts as token ids, completions a prompt, seed) -> token ids of each completion of each prompt."""
+Sample = Callable[[list[list[int]], int, int], list[list[Completion]]]
+"""(prompts as token ids, completions per prompt, seed) -> the completions of each prompt."""
 
 
 def make_rollouts(
     sample: Sample,
-    decode: Callable[[Sequence[int]], str],
     tasks: Mapping[str, Task],
     examples: Sequence[Example],
     prompts_with: Sequence[Sequence[int]],
@@ -36,21 +36,21 @@ def make_rollouts(
     profile, which is what the reward model reads. Examples need their target.
     """
     with_profile = sample([list(ids) for ids in prompts_with], settings.rollouts_with, seed)
-    without: list[list[Sequence[int]]] = [[] for _ in examples]
+    without: list[list[Completion]] = [[] for _ in examples]
     if settings.rollouts_without:
         without = sample([list(ids) for ids in prompts_without], settings.rollouts_without, seed + 1)
     rollouts = []
     for row, example in enumerate(examples):
         for made_with, completions in ((True, with_profile[row]), (False, without[row])):
-            for ids in completions:
-                answer = parse_response(decode(ids), vocabulary).answer
+            for completion in completions:
+                answer = parse_response(completion.text, vocabulary).answer
                 rollouts.append(
                     Rollout(
                         example_id=example.id,
                         user_id=example.user_id,
                         task=example.task,
                         prompt_ids=tuple(prompts_with[row]),
-                        completion_ids=tuple(int(token) for token in ids),
+                        completion_ids=tuple(completion.token_ids),
                         score=correctness(tasks[example.task], answer, example.target or ""),
                         made_with_profile=made_with,
                         date=example.date,

@@ -13,6 +13,7 @@ from tagpr.prmu.settings import PRMUSettings
 from tagpr.tasks.types import Example, Task
 
 if TYPE_CHECKING:
+    from tagpr.engine.types import Completion
     from tagpr.prompts.builder import PromptBuilder
 
 Progress = Callable[[int, int, str], None]
@@ -65,33 +66,22 @@ def _rollouts(
     seed: int,
     progress: Progress | None,
 ) -> list[Any]:
-    from tagpr.engine.generation import generate
-    from tagpr.engine.models import eos_token_ids, load_causal_lm
+    from tagpr.engine.transformers_model import TransformersModel
+    from tagpr.engine.types import Sampling
     from tagpr.prmu.rollouts import choose_examples, make_rollouts
 
-    model = load_causal_lm(policy).eval()
-    ends = eos_token_ids(model, prompts.tokenizer)
+    model = TransformersModel.load(policy)
 
-    def sample(ids: list[list[int]], count: int, number: int) -> list[list[Sequence[int]]]:
-        completions = generate(
-            model,
-            ids,
-            count,
-            max_new_tokens=settings.max_new_tokens,
-            eos_token_ids=ends,
-            temperature=settings.temperature,
-            seed=number,
-            progress=None if progress is None else lambda done, total, note: progress(done, total, "rollouts"),
-        )
-        return [[row.token_ids for row in rows] for rows in completions]
+    def report(done: int, total: int, note: str) -> None:
+        if progress is not None:
+            progress(done, total, "rollouts")
 
-    def decode(ids: Sequence[int]) -> str:
-        return prompts.tokenizer.decode([i for i in ids if i not in ends])
+    def sample(ids: list[list[int]], count: int, number: int) -> list[list["Completion"]]:
+        return model.generate(ids, Sampling(settings.max_new_tokens, count, settings.temperature, seed=number), report)
 
     chosen = choose_examples(train, settings.prompts, seed)
     return make_rollouts(
         sample,
-        decode,
         tasks,
         chosen,
         [prompts.ids(tasks[example.task], example) for example in chosen],

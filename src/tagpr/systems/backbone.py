@@ -1,13 +1,14 @@
 """`Backbone`: a checkpoint that writes texts for prompts and counts its tokens; loaded when first needed.
 
-What every prompted system shares: generation through `tagpr.engine.generation`, stop tokens cut off, a `<think>` that
-the chat template had already written put back in front, and the cost.
+What every prompted system shares: generation through `tagpr.engine` and the cost.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tagpr.engine.transformers_model import TransformersModel
+from tagpr.engine.types import Sampling
 from tagpr.systems.protocol import Context, Cost
 
 
@@ -40,30 +41,15 @@ class Backbone:
         seed: int | None = None,
     ) -> list[list[str]]:
         """`num_samples` completions of each prompt as texts. temperature and seed: the run's where None."""
-        from tagpr.engine.generation import generate
-        from tagpr.engine.models import eos_token_ids
-
         decoding = self.context.decoding
-        drawn = generate(
-            self.model,
-            [list(ids) for ids in prompts],
+        sampling = Sampling(
+            max_new_tokens,
             num_samples,
-            max_new_tokens=max_new_tokens,
-            eos_token_ids=eos_token_ids(self.model, self.tokenizer),
-            pad_token_id=self.tokenizer.pad_token_id,
-            temperature=decoding.temperature if temperature is None else temperature,
+            decoding.temperature if temperature is None else temperature,
             seed=self.context.seed if seed is None else seed,
-            rows=decoding.rows,
-            progress=self.context.progress,
         )
+        generator = TransformersModel(self.model, self.tokenizer, decoding.rows)
+        drawn = generator.generate([list(ids) for ids in prompts], sampling, self.context.progress)
         self.cost.prompt_tokens += sum(map(len, prompts))
         self.cost.completion_tokens += sum(len(one.token_ids) for samples in drawn for one in samples)
-        return [[self._text(ids, one) for one in samples] for ids, samples in zip(prompts, drawn, strict=True)]
-
-    def _text(self, prompt: Sequence[int], completion: Any) -> str:
-        ids = list(completion.token_ids)
-        if completion.finished and ids and ids[-1] in self.tokenizer.all_special_ids:
-            ids = ids[:-1]
-        text = self.tokenizer.decode(ids, skip_special_tokens=False)
-        prefilled = self.tokenizer.decode(list(prompt[-8:])).rstrip().endswith("<think>")
-        return f"<think>\n{text}" if prefilled else text
+        return [[one.text for one in samples] for samples in drawn]

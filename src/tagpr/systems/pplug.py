@@ -94,11 +94,11 @@ class PPlug(System):
 
     def predict(self, examples: Sequence[Example]) -> list[str]:
         """Answers by beam search from [I; P_u; Emb(x)]."""
-        from tagpr.engine.models import eos_token_ids
+        from tagpr.engine.text import decode, end_token_ids
 
         items = self._items(examples, with_answers=False)
         tokenizer = self.context.tokenizer
-        eos = eos_token_ids(self.backbone.model, tokenizer)
+        eos = end_token_ids(tokenizer, self.backbone.model)
         order = sorted(range(len(items)), key=lambda i: (-len(items[i].prompt_ids), i))
         size = max(1, self.context.decoding.rows // self.options.beams)
         texts = [""] * len(items)
@@ -107,7 +107,7 @@ class PPlug(System):
             limit = self.context.decoding.answer_tokens
             rows = self.plug.write([items[i] for i in part], limit, self.options.beams, eos, tokenizer.pad_token_id)
             for i, row in zip(part, rows, strict=True):
-                texts[i] = tokenizer.decode(row, skip_special_tokens=True)
+                texts[i] = decode(tokenizer, row, eos)
                 self.cost.prompt_tokens += 2 + len(items[i].prompt_ids)
                 self.cost.completion_tokens += len(row)
             self.context.progress(start + len(part), len(order), "answers")

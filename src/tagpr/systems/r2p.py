@@ -97,19 +97,21 @@ class R2P(System):
     def streams(self, prompts: Sequence[Sequence[int]]) -> list[Stream]:
         """One stream a prompt, led through the template. Equal prompts get different samples."""
         from tagpr.engine.generation import generate
-        from tagpr.engine.models import eos_token_ids
+        from tagpr.engine.text import decode as decode_ids
+        from tagpr.engine.text import end_token_ids, think_opening
+        from tagpr.engine.types import Sampling
         from tagpr.training.rollout import derived_seed
 
         tokenizer, context, options = self.context.tokenizer, self.context, self.options
-        ends = eos_token_ids(self.backbone.model, tokenizer)
-        special = set(tokenizer.all_special_ids)
+        ends = end_token_ids(tokenizer, self.backbone.model)
+        dropped = {*ends, tokenizer.pad_token_id}
         rounds = 0
 
         def encode(text: str) -> list[int]:
             return tokenizer(text, add_special_tokens=False)["input_ids"]
 
         def decode(ids: Sequence[int]) -> str:
-            return tokenizer.decode(list(ids), skip_special_tokens=True)
+            return decode_ids(tokenizer, ids, ends)
 
         def draw(rows: list[int], written: list[list[int]], most: int) -> list[tuple[list[int], bool]]:
             nonlocal rounds
@@ -117,21 +119,18 @@ class R2P(System):
             drawn = generate(
                 self.backbone.model,
                 asked,
-                1,
-                max_new_tokens=most,
-                eos_token_ids=ends,
-                pad_token_id=tokenizer.pad_token_id,
-                temperature=options.temperature,
-                seed=derived_seed(context.seed, rounds),
-                rows=context.decoding.rows,
+                Sampling(most, temperature=options.temperature, seed=derived_seed(context.seed, rounds)),
+                end_ids=ends,
+                pad_id=tokenizer.pad_token_id,
+                batch_size=context.decoding.rows,
                 progress=context.progress,
             )
             rounds += 1
             self.cost.prompt_tokens += sum(map(len, asked))
             self.cost.completion_tokens += sum(len(own[0].token_ids) for own in drawn)
-            return [([t for t in own[0].token_ids if t not in special], own[0].finished) for own in drawn]
+            return [([t for t in own[0].token_ids if t not in dropped], own[0].finished) for own in drawn]
 
-        opened = bool(prompts) and decode(prompts[0][-8:]).rstrip().endswith("<think>")
+        opened = think_opening(tokenizer) is not None
         answer = context.decoding.answer_tokens
         return follow(draw, len(prompts), encode, decode, options.part_tokens, answer, opened)
 

@@ -21,8 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tagpr.engine.models import eos_token_ids, load_causal_lm, load_tokenizer
+from tagpr.engine.models import load_causal_lm, load_tokenizer
 from tagpr.engine.shared_prompt import Group, completion_logprobs, micro_batches
+from tagpr.engine.transformers_model import TransformersModel
 from tagpr.errors import RunError
 from tagpr.files import write_json, write_jsonl
 from tagpr.training.checkpoints import about, load_checkpoint, save_checkpoint
@@ -117,7 +118,6 @@ class _Trainer:
         self.tokenizer = load_tokenizer(policy)
         self.device = device_name()
         model = load_causal_lm(policy, dtype="float32", device=self.device)
-        self.eos = eos_token_ids(model, self.tokenizer)
         if adapters := lora_config(settings.lora_rank):
             from peft import get_peft_model
 
@@ -125,6 +125,7 @@ class _Trainer:
             model = get_peft_model(model, adapters)
         self.optimizer = MasterAdamW(model, settings.weight_decay, computes_in_bf16(settings))
         self.model = model.eval()  # no dropout in RL: ratios compare the same function
+        self.generator = TransformersModel(model, self.tokenizer, settings.decode_rows)
         self.watch = Watch(settings, out)
         self.reference_path = reference
         self.objective = objective
@@ -144,9 +145,7 @@ class _Trainer:
         s = self.settings
         chosen = rows_of_step(step, len(self.rows), s.prompts_per_step, self.seed)
         share = [self.rows[i] for i in chosen[self.rank :: self.world]]
-        rollout = roll_out(
-            self.model, self.tokenizer, share, self.reward, s, self.eos, derived_seed(self.seed, 2, step)
-        )
+        rollout = roll_out(self.generator, share, self.reward, s, derived_seed(self.seed, 2, step))
         rewards = torch.tensor(rollout.rewards, dtype=torch.float64)
         deviation = self._deviation(rewards) if s.scale_rewards == "batch" else None
         advantages = group_advantages(rewards, deviation=deviation).float()
@@ -256,9 +255,7 @@ class _Trainer:
 
     def look(self, step: int) -> dict[str, float]:
         """Greedy answers on the held-out rows: their means; each row's numbers go to `out/heldout/step-N.json`."""
-        table = greedy_scores(
-            self.model, self.tokenizer, self.heldout, self.reward, self.settings, self.eos, self.rank, self.world
-        )
+        table = greedy_scores(self.generator, self.heldout, self.reward, self.settings, self.rank, self.world)
         if not self.rank:
             write_json(self.out / "heldout" / f"step-{step:05d}.json", table)
         return {f"heldout/{key}": sum(column) / len(column) for key, column in table.items()}

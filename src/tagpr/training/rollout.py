@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from tagpr.engine.generation import Completion, generate
 from tagpr.engine.shared_prompt import Group
+from tagpr.engine.types import Completion, Sampling, TextModel
 from tagpr.errors import RunError
 from tagpr.training.settings import GSPOSettings
 
@@ -67,28 +67,16 @@ def keep_out(rows: Sequence[Row], least: int, seed: int) -> tuple[list[Row], lis
 
 
 def roll_out(
-    model: torch.nn.Module,
-    tokenizer: Any,
+    model: TextModel,
     rows: list[Row],
     reward: Callable[..., Sequence[float]],
     settings: GSPOSettings,
-    eos: Sequence[int],
     seed: int,
 ) -> Rollout:
     """Sample and score. Raises RunError where a reward is not finite."""
-    completions = generate(
-        model,
-        [row["prompt_ids"] for row in rows],
-        settings.group_size,
-        max_new_tokens=settings.max_new_tokens,
-        eos_token_ids=eos,
-        pad_token_id=tokenizer.pad_token_id or 0,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        seed=seed,
-        rows=settings.decode_rows,
-    )
-    flat_texts = tokenizer.batch_decode([c.token_ids for g in completions for c in g], skip_special_tokens=True)
+    sampling = Sampling(settings.max_new_tokens, settings.group_size, settings.temperature, settings.top_p, seed)
+    completions = model.generate([row["prompt_ids"] for row in rows], sampling)
+    flat_texts = [c.text for group in completions for c in group]
     values, components = score(reward, rows, flat_texts, [c.token_ids for g in completions for c in g])
     size = settings.group_size
     return Rollout(

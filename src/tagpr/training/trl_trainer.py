@@ -27,6 +27,7 @@ from trl.trainer.utils import pad, split_tensor_dict
 from tagpr.engine.generation import generate
 from tagpr.engine.group_attention import why_not_shared
 from tagpr.engine.shared_prompt import Group, completion_logprobs, micro_batches
+from tagpr.engine.types import Sampling
 from tagpr.errors import RunError
 from tagpr.training.trl_settings import refuse_idle_settings
 
@@ -84,15 +85,14 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
             groups = generate(
                 model,
                 [list(ids) for ids in prompt_ids[::num_generations]],
-                num_generations,
-                max_new_tokens=self.max_completion_length,
-                eos_token_ids=self.eos_token_ids,
-                pad_token_id=self._tokenizer.pad_token_id,
-                temperature=self.temperature,
-                top_p=self.args.top_p,
-                # drawn from the process's generator, which TRL seeds per rank and the Trainer checkpoints
-                seed=int(torch.randint(2**62, ()).item()),
-                rows=max(len(prompt_ids), 1),
+                Sampling(
+                    *(self.max_completion_length, num_generations, self.temperature, self.args.top_p),
+                    # drawn from the process's generator, which TRL seeds per rank and the Trainer checkpoints
+                    seed=int(torch.randint(2**62, ()).item()),
+                ),
+                end_ids=self.eos_token_ids,
+                pad_id=self._tokenizer.pad_token_id,
+                batch_size=max(len(prompt_ids), 1),
             )
         return [completion.token_ids for group in groups for completion in group], None
 

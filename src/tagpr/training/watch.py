@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tagpr.engine.generation import generate
+from tagpr.engine.types import Sampling, TextModel
 from tagpr.errors import RunError
 from tagpr.files import write_json
 from tagpr.training.rollout import Rollout, Row, score
@@ -69,21 +69,19 @@ def step_figures(
 
 
 def greedy_scores(
-    model: torch.nn.Module,
-    tokenizer: Any,
+    model: TextModel,
     rows: Sequence[Row],
     reward: Callable[..., Sequence[float]],
     settings: GSPOSettings,
-    eos: Sequence[int],
     rank: int = 0,
     world: int = 1,
 ) -> dict[str, list[float]]:
     """Reward, its parts and the length of one greedy completion of each row, in the rows' order, on every process."""
     share = rows[rank::world]
-    options = {"max_new_tokens": settings.max_new_tokens, "eos_token_ids": eos, "rows": settings.decode_rows}
-    out = generate(model, [row["prompt_ids"] for row in share], 1, temperature=0, **options)
-    ids = [group[0].token_ids for group in out]
-    values, parts = score(reward, share, tokenizer.batch_decode(ids, skip_special_tokens=True), ids)
+    sampling = Sampling(settings.max_new_tokens, temperature=0)
+    drawn = [completion for (completion,) in model.generate([row["prompt_ids"] for row in share], sampling)]
+    ids = [completion.token_ids for completion in drawn]
+    values, parts = score(reward, share, [completion.text for completion in drawn], ids)
     table = {"reward": values, "length": [float(len(x)) for x in ids], **parts}
     if world == 1:
         return table
