@@ -1,5 +1,6 @@
 """Metrics against their public oracles: rouge-score, scikit-learn, nltk; and the official evaluator's special rules."""
 
+import json
 import random
 import sys
 from pathlib import Path
@@ -9,11 +10,12 @@ import pytest
 from tagpr import tasks
 from tagpr.errors import RecipeError
 from tagpr.tasks import list_tasks, load_task
-from tagpr.tasks import rouge as rouge_module
+from tagpr.tasks import tokens as tokens_module
 from tagpr.tasks.answers import parse_rating
-from tagpr.tasks.cards import parse_card
+from tagpr.tasks.cards import parse_card, read_task
 from tagpr.tasks.metrics import METRICS, correctness, higher_is_better, score_all, score_one
-from tagpr.tasks.rouge import RougeTokens, rouge, word_tokens
+from tagpr.tasks.rouge import rouge
+from tagpr.tasks.tokens import RougeTokens, word_tokens
 
 WORDS = [
     *(
@@ -77,7 +79,7 @@ def test_rouge_of_chinese_counts_jieba_words():
 
 def test_words_without_jieba_say_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "jieba", None)
-    rouge_module._jieba.cache_clear()
+    tokens_module._jieba.cache_clear()
     with pytest.raises(RecipeError, match=r"jieba; pip install 'tagpr\[metrics\]'"):
         rouge("北京", "北京", RougeTokens.WORDS)
     card = (Path(tasks.__file__).parent / "cards" / "post-title.yaml").read_text(encoding="utf-8")
@@ -169,7 +171,7 @@ def test_meteor_equals_nltk_without_wordnet():
     from nltk.translate import meteor_score as nltk_meteor
 
     from tagpr.tasks.meteor import meteor
-    from tagpr.tasks.rouge import latin_tokens
+    from tagpr.tasks.tokens import latin_tokens
 
     class NoWordNet:
         def synsets(self, word):
@@ -239,10 +241,13 @@ def test_a_metric_of_ones_own_in_a_file_beside_the_card(tmp_path):
     assert task.metrics == ("brevity", "edit") and correctness(task, "ab", "abcd") == 0.5
     assert score_all(task, ["ab", "abcd"], ["abcd", "abcd"]) == {"brevity": 0.75, "edit": 0.75}
     assert higher_is_better("brevity")
+    METRICS.pop("brevity")  # as in another process, which has the task from a file
+    again = read_task(json.loads(task.model_dump_json()))
+    assert again == task and score_one(again, "ab", "abcd") == {"brevity": 0.5, "edit": 0.5}
     wild = parse_card(TEXT_CARD % ", correctness: 'mine.py:wild'", "lines", tmp_path)
     with pytest.raises(RecipeError, match=r"correctness wild: 7.0 is not in \[0, 1\]"):
         correctness(wild, "a", "a")
-    with pytest.raises(RecipeError, match=r"lines, key metrics: mine.py:number: a int, not a tagpr"):
+    with pytest.raises(RecipeError, match=r"lines, key metrics: .*mine.py:number: is int, not a tagpr"):
         parse_card(TEXT_CARD % ", correctness: 'mine.py:number'", "lines", tmp_path)
 
 

@@ -22,6 +22,7 @@ from tagpr.recipe import Recipe, find_recipe, load_recipe
 from tagpr.runs.memory import give_back_memory, keep_freed_memory
 from tagpr.runs.progress import clock, stage_progress
 from tagpr.runs.stage import Progress, Stage, locked, read_manifest, run_stage
+from tagpr.tasks.cards import read_task
 from tagpr.tasks.types import Example, Task
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class Workspace:
 
         found = {}
         for card in read_json(self.folder / "data" / "tasks.json"):
-            task = Task.model_validate(card)
+            task = read_task(card)
             folder = self.folder / "data" / task.name
             found[task.name] = Splits(
                 task, read_examples(folder / "train.jsonl"), read_examples(folder / "heldout.jsonl")

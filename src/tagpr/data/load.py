@@ -10,7 +10,8 @@ from tagpr.data.formats.tables import csv_rows, parquet_rows
 from tagpr.data.settings import DataSettings, SourceSettings
 from tagpr.data.split import Item, Splits, by_user, choose_some, need_examples, split_examples, split_items
 from tagpr.errors import DataError, RecipeError
-from tagpr.tasks import Example, Task, load_task
+from tagpr.tasks import Example, Kind, Task, load_task
+from tagpr.tasks.scripts import with_rouge_tokens
 
 HELDOUT_SHARE = 0.1  # of the users, where records bring their profiles and no held-out file is named
 
@@ -71,6 +72,9 @@ def load_source(source: SourceSettings, seed: int, folder: Path, rejects: Reject
     else:
         need_examples(task, train, "training", origin)
     need_examples(task, heldout, "held-out", origin)
+    task = with_rouge_tokens(task, [example.target for example in train + heldout if example.target])
+    if task.kind is Kind.TEXT:
+        report["rouge_tokens"] = str(task.rouge_tokens)
     report |= {"train": len(train), "heldout": len(heldout), "rejected": len(rejects.rows)}
     train = choose_some(train, source.max_train, seed)
     heldout = choose_some(heldout, source.max_heldout, seed)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from tagpr.errors import RunError, TagPRError
 from tagpr.evaluation.predictions import Prediction, read_predictions
 from tagpr.files import read_json, read_jsonl
+from tagpr.tasks.cards import read_task
 from tagpr.tasks.types import Example, Task
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ def read_run(run: Path) -> RunData:
     cards = _optional(run / "data" / "tasks.json", read_json, [])
     tasks = {}
     for card in cards:
-        task = Task.model_validate(card)
+        task = read_task(card)
         tasks[task.name] = task
     predictions: dict[str, dict[str, list[Prediction]]] = {name: {} for name in tasks}
     for path in sorted((run / "evaluate" / "predictions").glob("*/*.jsonl")):

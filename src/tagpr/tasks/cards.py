@@ -4,6 +4,7 @@ Beyond types, a card is checked here for what would only fail later: labels wher
 parse, known metrics. Nothing else of the package reads cards.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib import resources
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from tagpr.errors import RecipeError
 from tagpr.plugins import is_own
 from tagpr.tasks.metrics import METRICS, own_metric
-from tagpr.tasks.rouge import RougeTokens
+from tagpr.tasks.tokens import RougeTokens
 from tagpr.tasks.types import Kind, Task
 
 
@@ -66,16 +67,32 @@ def parse_card(text: str, origin: str, folder: Path = Path()) -> Task:
     return task
 
 
+def read_task(values: Mapping[str, object]) -> Task:
+    """A task as `Task.model_dump` wrote it, with the user's own metrics loaded again."""
+    return _with_own_metrics(Task.model_validate(values), str(values.get("name", "")), Path())
+
+
 def _with_own_metrics(task: Task, origin: str, folder: Path) -> Task:
-    """The task with the user's own metrics loaded, and called by their names."""
+    """The task with the user's own metrics loaded, called by their names, and `own_metrics` saying where they are."""
+    places: dict[str, str] = {}
 
     def name(spec: str) -> str:
+        if not spec or spec in METRICS or not is_own(spec, "metrics"):
+            return spec
+        place, colon, attribute = spec.rpartition(":")
+        if place.endswith(".py"):
+            spec = f"{(folder / place).absolute()}{colon}{attribute}"
         try:
-            return own_metric(spec, folder).name if spec not in METRICS and is_own(spec, "metrics") else spec
+            metric = own_metric(spec)
         except RecipeError as error:
             raise RecipeError(f"task card {origin}, key {error}") from None
+        places[metric.name] = spec
+        return metric.name
 
-    return task.model_copy(update={"metrics": tuple(map(name, task.metrics)), "correctness": name(task.correctness)})
+    for spec in task.own_metrics:
+        name(spec)
+    found = {"metrics": tuple(map(name, task.metrics)), "correctness": name(task.correctness)}
+    return task.model_copy(update=found | {"own_metrics": tuple(places.values())}) if places else task
 
 
 def _check(task: Task, origin: str) -> None:

@@ -6,16 +6,20 @@ that this package does not carry, so figures are slightly below those of a METEO
 
 from functools import lru_cache
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from tagpr.errors import RecipeError
-from tagpr.tasks.rouge import _TOKENIZERS, RougeTokens
+from tagpr.tasks.tokens import RougeTokens, cut
+
+if TYPE_CHECKING:
+    from nltk.stem.porter import PorterStemmer
 
 _ALPHA, _BETA, _GAMMA = 0.9, 3.0, 0.5
 
 
 def meteor(prediction: str, reference: str, tokens: RougeTokens = RougeTokens.LATIN) -> float:
     """METEOR of one prediction against one reference, in [0, 1]."""
-    answer, target = _TOKENIZERS[tokens](prediction), _TOKENIZERS[tokens](reference)
+    answer, target = cut(prediction, tokens), cut(reference, tokens)
     pairs, answer_left, target_left = _match(list(enumerate(answer)), list(enumerate(target)))
     stems, _, _ = _match([(i, stem(w)) for i, w in answer_left], [(i, stem(w)) for i, w in target_left])
     pairs = sorted(pairs + stems)
@@ -48,12 +52,12 @@ def _match(
 
 @lru_cache(maxsize=65536)
 def stem(word: str) -> str:
-    """Porter's stem of one lower-case word, by nltk. Raises RecipeError where nltk is not installed."""
+    """Porter's stem of one lower-case word, by nltk. Raises RecipeError if nltk is not installed."""
     return _stemmer().stem(word)
 
 
 @lru_cache(maxsize=1)
-def _stemmer():  # type: ignore[no-untyped-def]  # nltk carries no types
+def _stemmer() -> "PorterStemmer":
     try:
         from nltk.stem.porter import PorterStemmer
     except ImportError:

@@ -12,7 +12,6 @@ Accuracy, F1, MAE and RMSE are LaMP's official evaluator's. Not here: significan
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
@@ -138,12 +137,14 @@ def register(metric: Metric) -> Metric:
     return metric
 
 
-def own_metric(spec: str, folder: Path) -> Metric:
-    """The user's metric that a card names (`file.py:NAME` beside the card, `module:NAME`, or an entry point's name),
-    registered. Raises RecipeError where it is none."""
-    found = load_own(spec, "metrics", folder)
+def own_metric(spec: str) -> Metric:
+    """The user's metric at `path/file.py:NAME`, `module:NAME` or an entry point's name, registered.
+
+    Raises RecipeError if it is none.
+    """
+    found = load_own(spec, "metrics")
     if not isinstance(found, Metric):
-        raise RecipeError(f"metrics: {spec}: a {type(found).__name__}, not a tagpr.tasks.metrics.Metric")
+        raise RecipeError(f"metrics: {spec}: is {type(found).__name__}, not a tagpr.tasks.metrics.Metric")
     return register(found)
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from tagpr.settings import Settings
-from tagpr.tasks.rouge import RougeTokens
+from tagpr.tasks.tokens import RougeTokens
 
 
 class Kind(StrEnum):
@@ -43,6 +43,8 @@ class Task(Settings):
     """The fixed label list (kind label), the options (choice) or the scale (rating), in the official order."""
     metrics: tuple[str, ...]
     """Metric names, the main one first; see `tagpr.tasks.metrics`. One's own: `file.py:NAME` or `module:NAME`."""
+    own_metrics: tuple[str, ...] = ()
+    """Where the user's own among the metrics are; filled when the card is read."""
     correctness: str = ""
     """The metric in [0, 1] that says how good an answer is (filter, R_v, pairs); empty: the kind's own."""
     rouge_threshold: float = 0.3
@@ -50,7 +52,7 @@ class Task(Settings):
     rouge_mix: float = Field(0.5, ge=0, le=1)
     """Text tasks: weight of ROUGE-1 in that mean; ROUGE-L has the rest."""
     rouge_tokens: RougeTokens = RougeTokens.LATIN
-    """latin (rouge-score's own), characters or words (Chinese and other scripts)."""
+    """latin (rouge-score's own), characters, unicode or words; not set: chosen by the targets' script."""
     answer_rules: tuple[Literal["unquote", "final_stop", "casefold"], ...] = ()
     """How an answer is tidied before it is compared; empty is the official evaluator's (strip only)."""
     query: str = "{{ input }}"
