@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from tagpr.chains.choice import split_options
-from tagpr.chains.evidence import LabelEvidence
 from tagpr.chains.grammar import parse_response
+from tagpr.chains.heuristic.choice import split_options
+from tagpr.chains.heuristic.labels import LabelEvidence
 from tagpr.chains.heuristic.teacher import HeuristicTeacher
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.tasks.types import Example, Interaction, Kind, Task

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tagpr.chains.evidence import STOP, WordStatistics, entry_output, question_text, words
+from tagpr.chains.evidence.text import STOP, WordStatistics, entry_output, question_text, words
 from tagpr.tasks.types import Example, Interaction, Task
 
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+(?=[^a-z\s])|(?<=[。！？])")

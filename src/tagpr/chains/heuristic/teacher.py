@@ -10,9 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tagpr.chains.choice import ChoiceEvidence
-from tagpr.chains.evidence import STOP, Evidence, LabelEvidence, entry_output, entry_text, question_text, words
+from tagpr.chains.evidence.habits import rewrites
+from tagpr.chains.evidence.text import STOP, entry_output, entry_text, question_text, words
 from tagpr.chains.heuristic import wording
+from tagpr.chains.heuristic.choice import ChoiceEvidence
+from tagpr.chains.heuristic.habits import HabitEvidence, written
+from tagpr.chains.heuristic.labels import Evidence, LabelEvidence
 from tagpr.chains.heuristic.phrases import PhraseEvidence
 from tagpr.tasks.types import Example, Interaction, Kind, Task
 
@@ -30,7 +33,9 @@ class HeuristicTeacher:
         self.task = task
         self.seed = seed
         self.noun = (task.output_field or "text").replace("_", " ")
-        if task.kind is Kind.TEXT:
+        if rewrites(task):
+            self.habits = HabitEvidence(task, train)
+        elif task.kind is Kind.TEXT:
             self.phrases = PhraseEvidence(task, train)
         elif task.kind is Kind.CHOICE:
             self.choices = ChoiceEvidence(task, train)
@@ -40,6 +45,8 @@ class HeuristicTeacher:
     def sample(self, example: Example, entries: Sequence[Interaction], n: int = 16) -> list[str]:
         """`n` completions, the first with the likeliest answer, then varied. `entries` are those the prompt shows."""
         rng = random.Random(f"{self.seed}/{self.task.name}/{example.id}")
+        if rewrites(self.task):
+            return self._rewrite(rng, example, entries, n)
         if self.task.kind is Kind.TEXT:
             return self._text(rng, example, entries, n)
         if self.task.kind is Kind.CHOICE:
@@ -127,6 +134,15 @@ class HeuristicTeacher:
                 wording.cut_step(rng, wording.plain(phrase.first), wording.plain(phrase.last)),
             ]
             chains.append(wording.render(steps, phrase.text))
+        return chains
+
+    def _rewrite(self, rng: random.Random, example: Example, entries: Sequence[Interaction], n: int) -> list[str]:
+        """Habits listed, counted and applied; past the first only ties and habits that no note shows vary."""
+        chains = []
+        for sample in range(n):
+            counts = self.habits.of(example, entries, rng if sample else None)
+            steps = [wording.listed_step(counts), wording.tallied_step(counts), wording.decided_step(counts)]
+            chains.append(wording.render(steps, written(example.input, counts)))
         return chains
 
 

@@ -8,6 +8,9 @@ import random
 import re
 from collections.abc import Sequence
 
+from tagpr.chains.evidence.habits import habit_name, write_listing
+from tagpr.chains.heuristic.habits import HabitCount
+
 TALLIED = 3
 """How many of the commonest past outputs a step names."""
 
@@ -116,3 +119,21 @@ def cut_step(rng: random.Random, first: str, last: str) -> Step:
     if first == last:
         return tag, f"Keep only {first}."
     return tag, rng.choice((f"Keep from {first} to {last}.", f"Start at {first}, stop at {last}."))
+
+
+def listed_step(counts: Sequence[HabitCount]) -> Step:
+    """Every habit as the notes show it, one by one: "letter: capital, small; verb: not shown"."""
+    return "examine_examples", "; ".join(f"{count.habit}: {write_listing(count.values)}" for count in counts)
+
+
+def tallied_step(counts: Sequence[HabitCount]) -> Step:
+    """How many of the notes that show a habit have the chosen value: "letter: 1 of 2 capital; verb: 0 of 0 add"."""
+    return "identify_patterns", "; ".join(
+        f"{count.habit}: {count.values.count(count.chosen)} of {len(count.values)} {habit_name(count.chosen)}"
+        for count in counts
+    )
+
+
+def decided_step(counts: Sequence[HabitCount]) -> Step:
+    """The chosen values: "letter capital, end stop"."""
+    return "make_decision", ", ".join(f"{count.habit} {habit_name(count.chosen)}" for count in counts)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tagpr.chains.evidence import WordStatistics, content_words, entry_output, entry_text
+from tagpr.chains.evidence.text import WordStatistics, content_words, entry_output, entry_text
 from tagpr.tasks.types import Example, Interaction, Task
 
 

@@ -6,70 +6,14 @@ This file knows nothing of tags or wording.
 """
 
 import math
-import re
 import zlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from tagpr.chains.evidence.text import WordStatistics, content_words, entry_output, entry_text, question_text
 from tagpr.tasks.types import Example, Interaction, Task
-
-_WORD = re.compile(r"[぀-ヿ㐀-鿿]|[^\W_぀-ヿ㐀-鿿]+")  # a CJK character is a word
-_STOP_TEXT = """
-a an and are as at be been but by can could did do does for from had has have he her his i if in into is it its just
-like me more most my no not of on one only or other our out over she so some such than that the their them then there
-these they this those to up us use used using was we were what when which while who will with would you your etc also
-any all about after both each how may new where
-"""
-STOP = frozenset(_STOP_TEXT.split())
-
-
-def words(text: str) -> list[str]:
-    """Lower-case words in order; CJK characters stand alone."""
-    return _WORD.findall(text.lower())
-
-
-def content_words(text: str) -> list[str]:
-    """Distinct words that carry meaning, in order of appearance."""
-    return [word for word in dict.fromkeys(words(text)) if word not in STOP and (len(word) > 1 or word > "z")]
-
-
-def question_text(example: Example) -> str:
-    """The part of an example that history is compared with: the query where there is one, else the input."""
-    return example.query or example.input
-
-
-def entry_text(task: Task, entry: Interaction) -> str:
-    """x_i of a history entry: its input fields, joined."""
-    return " ".join(entry.fields.get(name, "") for name in task.input_fields).strip()
-
-
-def entry_output(task: Task, entry: Interaction) -> str:
-    """y_i of a history entry; "" where the history has no outputs."""
-    return entry.fields.get(task.output_field, "").strip() if task.output_field else ""
-
-
-class WordStatistics:
-    """Document frequencies over training items; IDF-weighted cosine of two word sets."""
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        self.documents = len(texts)
-        self.frequency: Counter[str] = Counter()
-        for text in texts:
-            self.frequency.update(content_words(text))
-
-    def idf(self, word: str) -> float:
-        return math.log((self.documents + 1) / (self.frequency[word] + 1)) + 0.1
-
-    def similarity(self, one: Sequence[str], other: Sequence[str]) -> float:
-        """Cosine of IDF-weighted word sets, in [0, 1]."""
-        shared = sorted(set(one) & set(other))
-        if not shared:
-            return 0.0
-        norm = sum(self.idf(w) ** 2 for w in one) * sum(self.idf(w) ** 2 for w in other)
-        return sum(self.idf(w) ** 2 for w in shared) / math.sqrt(norm)
 
 
 @dataclass(frozen=True)

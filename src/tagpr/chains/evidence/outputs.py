@@ -1,0 +1,91 @@
+"""Claims about items of the history and words of the question: quotations, outputs, counts, items, points.
+
+    "fast http client" is net; "web page" is web       QUOTATION and OUTPUT of a shown item
+    net x4, web x1                                      TALLY of the shown outputs
+    http, client suggest net; page suggests web         WORD, one claim a word
+    net 3 + 2 = 5, web 1 + 1 = 2                        SUM: points of the words and of the history
+    net over web                                        DECISION: the candidate with more points
+    item 3                                              ITEM, counted from the first shown
+    the answer                                          ANSWER: the last step names it
+
+Only outputs that the task or the history knows are read as outputs, so that prose is not mistaken for claims.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from tagpr.chains.evidence.text import entry_output, words
+from tagpr.chains.evidence.types import Claim, ClaimKind, Shown
+from tagpr.chains.types import Response, Segment
+from tagpr.tasks.types import Kind
+
+_QUOTED = re.compile(r"[\"“«](?P<quote>[^\"“”«»\n]{4,300})[\"”»]")
+_ITEM = re.compile(r"\b(?:item|example|entry)s? (?:no\. |number |#)?(?P<number>\d{1,3})\b", re.IGNORECASE)
+_SUM = re.compile(r"(?P<name>[^\s,;]+) (?P<words>-?\d+) \+ (?P<history>-?\d+) = (?P<sum>-?\d+)")
+
+
+def output_claims(segment: Segment, offset: int, shown: Shown) -> Iterator[Claim]:
+    """Claims about items and words in one step; `offset` is where its text starts in the completion."""
+    text = segment.text
+    outputs = [entry_output(shown.task, entry).casefold() for entry in shown.entries]
+    names = sorted({*map(str.casefold, shown.task.labels), *filter(None, outputs)}, key=len, reverse=True)
+    known = "|".join(map(re.escape, names)) or r"(?!)"
+
+    def claim(kind: ClaimKind, start: int, end: int, true: bool) -> Claim:
+        return Claim(kind, text[start:end], offset + start, offset + end, true)
+
+    items = [_folded(" ".join(entry.fields.values())) for entry in shown.entries]
+    question = _folded(shown.question)
+    for found in _QUOTED.finditer(text):
+        quote = _folded(found["quote"])
+        if not quote:
+            continue
+        holders = [number for number, item in enumerate(items) if quote in item]
+        yield claim(ClaimKind.QUOTATION, found.start(), found.end(), bool(holders) or quote in question)
+        said = re.compile(rf",?(?: is| under| filed under) (?P<output>{known})(?=[\s.,;]|$)", re.IGNORECASE).match(
+            text, found.end()
+        )
+        if said:
+            true = said["output"].casefold() in {outputs[number] for number in holders}
+            yield claim(ClaimKind.OUTPUT, found.start(), said.end(), true)
+    counts = Counter(outputs)
+    for found in re.finditer(rf"(?<![\w-])(?P<output>{known}) x(?P<count>\d+)\b", text, re.IGNORECASE):
+        true = counts[found["output"].casefold()] == int(found["count"])
+        yield claim(ClaimKind.TALLY, found.start(), found.end(), true)
+    asked = set(words(shown.question))
+    for found in re.finditer(rf"(?P<words>[^\s;:.\"]+(?: [^\s;:.\"]+)*?) suggests? (?:{known})(?=[\s.,;]|$)", text):
+        for word in re.finditer(r"[^\s,]+", found["words"]):
+            if word[0] != "and" and words(word[0]):
+                start = found.start() + word.start()
+                true = set(words(word[0])) <= asked
+                yield claim(ClaimKind.WORD, start, start + len(word[0]), true)
+    for found in _ITEM.finditer(text):
+        yield claim(ClaimKind.ITEM, found.start(), found.end(), 1 <= int(found["number"]) <= len(shown.entries))
+    for found in _SUM.finditer(text):
+        true = int(found["words"]) + int(found["history"]) == int(found["sum"])
+        yield claim(ClaimKind.SUM, found.start(), found.end(), true)
+
+
+def decision_claims(response: Response, shown: Shown) -> Iterator[Claim]:
+    """Whether the candidate with most points is decided for, and whether the last step names the answer."""
+    if shown.task.kind not in (Kind.LABEL, Kind.RATING) or not response.segments or not response.answer:
+        return
+    last, answer = response.segments[-1], response.answer.casefold()
+    start = response.text.find(last.text, last.start)
+    named = re.search(rf"(?<![\w-]){re.escape(answer)}(?![\w-])", last.text.casefold())
+    yield Claim(ClaimKind.ANSWER, last.text, start, start + len(last.text), named is not None)
+    points = {
+        found["name"].casefold(): int(found["sum"])
+        for segment in response.segments
+        for found in _SUM.finditer(segment.text)
+    }
+    over = re.match(r"(?P<one>\S+) over (?P<other>[^\s.,;]+)", last.text)
+    if over and points:
+        one, other = (points.get(name.casefold()) for name in over.groups())
+        true = one is not None and other is not None and one >= other
+        yield Claim(ClaimKind.DECISION, over[0], start, start + over.end(), true)
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.lower().split()).strip(" .…,;:")

@@ -1,0 +1,70 @@
+"""The nouns of a checked chain: `Shown`, what a prompt showed; `Claim`, one checkable statement; `EvidenceReport`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tagpr.tasks.types import Example, Interaction, Task
+
+
+class ClaimKind(StrEnum):
+    """What a claim is about, hence how it is checked."""
+
+    QUOTATION = "quotation"  # the quoted text stands in the shown history or in the question
+    OUTPUT = "output"  # the quoted item has this output
+    ITEM = "item"  # the shown history has an item of this number
+    TALLY = "tally"  # so many shown items have this output
+    WORD = "word"  # the word stands in the question
+    SUM = "sum"  # the points of a candidate add up
+    LISTING = "listing"  # the shown notes have a habit so, note by note
+    COUNT = "count"  # so many of the notes that show a habit share this value
+    DECISION = "decision"  # what is decided is what was found
+    ANSWER = "answer"  # the answer is what was decided
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a prompt showed: the question and the history items in their order. Never holds the reference."""
+
+    task: Task
+    input: str
+    question: str  # every text of the question, the input first
+    entries: tuple[Interaction, ...]
+
+    @classmethod
+    def of(cls, task: Task, example: Example, entries: tuple[Interaction, ...]) -> "Shown":
+        """From an example and the entries its prompt shows."""
+        return cls(task, example.input, _question(example.input, example.query, example.fields), entries)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement of a chain that a program can check. `start`, `end` are offsets into the completion."""
+
+    kind: ClaimKind
+    text: str
+    start: int
+    end: int
+    true: bool
+
+
+@dataclass(frozen=True)
+class EvidenceReport:
+    """Every claim of a chain, true or not."""
+
+    claims: tuple[Claim, ...]
+
+    @property
+    def precision(self) -> float | None:
+        """Share of the claims that are true; None for a chain that claims nothing."""
+        return sum(claim.true for claim in self.claims) / len(self.claims) if self.claims else None
+
+    @property
+    def false(self) -> tuple[Claim, ...]:
+        """The claims that are not true."""
+        return tuple(claim for claim in self.claims if not claim.true)
+
+
+def _question(text: str, query: str, fields: Mapping[str, str]) -> str:
+    """All texts of a question, each once."""
+    return "\n".join(dict.fromkeys(part for part in (text, query, *fields.values()) if part))

@@ -1,0 +1,140 @@
+"""The room of truth: true claims are found true, and each kind of false one false."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from tagpr.chains.evidence import ClaimKind, Shown, check_evidence
+from tagpr.chains.grammar import parse_response
+from tagpr.chains.heuristic.teacher import HeuristicTeacher
+from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.data.load import load_splits
+from tagpr.data.settings import DataSettings, SourceSettings
+from tagpr.tasks import Example, Interaction, load_task
+
+V = load_vocabulary()
+CHANGELOG, SECTION = load_task("package-changelog"), load_task("package-section")
+NOTES = ("d/control: Add Vcs fields.", "Fix a typo", "added a test.")
+CHAIN = """<think>
+<examine_examples> letter: capital, capital, small; verb: add, add, added; end: stop, none, stop </examine_examples>
+<identify_patterns> letter: 2 of 3 capital; verb: 2 of 3 add; end: 2 of 3 stop </identify_patterns>
+<make_decision> letter capital, verb add, end stop </make_decision>
+</think>
+Drop the old patch."""
+
+
+def notes_shown() -> Shown:
+    entries = tuple(Interaction(str(i), {"note": note}) for i, note in enumerate(NOTES))
+    return Shown.of(CHANGELOG, Example("e", "u", CHANGELOG.name, "drop the old patch", None, entries), entries)
+
+
+def packages_shown() -> Shown:
+    entries = tuple(
+        Interaction(str(i), {"synopsis": synopsis, "section": section})
+        for i, (synopsis, section) in enumerate(
+            [("fast HTTP client", "net"), ("web page viewer", "web"), ("SSH client", "net")]
+        )
+    )
+    return Shown.of(SECTION, Example("e", "u", SECTION.name, "small HTTP server for tests", None, entries), entries)
+
+
+def false_claims(chain: str, shown: Shown) -> list[tuple[ClaimKind, str]]:
+    return [(claim.kind, claim.text) for claim in check_evidence(parse_response(chain, V), shown).false]
+
+
+def test_a_true_chain_about_habits_has_no_false_claim():
+    report = check_evidence(parse_response(CHAIN, V), notes_shown())
+    assert report.precision == 1.0
+    assert [claim.kind for claim in report.claims] == [
+        *[ClaimKind.LISTING] * 3, *[ClaimKind.COUNT] * 3, *[ClaimKind.DECISION] * 3, ClaimKind.ANSWER
+    ]  # fmt: skip
+    assert all(CHAIN[claim.start : claim.end] == claim.text for claim in report.claims)
+
+
+@pytest.mark.parametrize(
+    ("so", "instead", "kind"),
+    [
+        ("letter: capital, capital, small;", "letter: capital, small, small;", ClaimKind.LISTING),
+        ("end: stop, none, stop ", "end: stop, none ", ClaimKind.LISTING),
+        ("verb: 2 of 3 add", "verb: 3 of 3 add", ClaimKind.COUNT),
+        ("end: 2 of 3 stop", "end: 1 of 3 stop", ClaimKind.COUNT),
+        ("Drop the old patch.", "Drop the old patch", ClaimKind.ANSWER),
+        ("Drop the old patch.", "Dropped the old patch.", ClaimKind.ANSWER),
+    ],
+)
+def test_each_false_claim_about_habits_is_found(so, instead, kind):
+    assert [found for found, _ in false_claims(CHAIN.replace(so, instead), notes_shown())] == [kind]
+
+
+def test_a_decision_against_the_count_is_false_and_the_answer_must_follow_it():
+    against = CHAIN.replace("letter capital,", "letter small,")
+    assert false_claims(against, notes_shown()) == [
+        (ClaimKind.DECISION, "letter small"), (ClaimKind.ANSWER, "Drop the old patch.")
+    ]  # fmt: skip
+
+
+def test_what_a_model_writes_freely_is_checked_by_its_quotations_and_item_numbers():
+    chain = (
+        '<think><examine_examples>Item 2 says "Fix a typo", item 9 "Fix the typo".</examine_examples></think>drop it'
+    )
+    assert false_claims(chain, notes_shown()) == [
+        (ClaimKind.ITEM, "item 9"), (ClaimKind.QUOTATION, '"Fix the typo"')
+    ]  # fmt: skip
+    empty = "<think><analyze_input>One should think about it.</analyze_input></think>drop it"
+    assert check_evidence(parse_response(empty, V), notes_shown()).precision is None
+
+
+SECTIONS = """<think>
+<examine_examples> "fast HTTP client" is net; "web page viewer" is web. </examine_examples>
+<identify_patterns> net x2, web x1. </identify_patterns>
+<analyze_input> http, server suggest net; tests suggests web. </analyze_input>
+<compare_entities> net 2 + 2 = 4, web 1 + 1 = 2. </compare_entities>
+<make_decision> net over web. </make_decision>
+</think>
+net"""
+
+
+@pytest.mark.parametrize(
+    ("so", "instead", "kind"),
+    [
+        ('"fast HTTP client"', '"slow HTTP client"', ClaimKind.QUOTATION),
+        ("viewer\" is web", "viewer\" is net", ClaimKind.OUTPUT),
+        ("net x2", "net x3", ClaimKind.TALLY),
+        ("tests suggests", "browser suggests", ClaimKind.WORD),
+        ("1 + 1 = 2", "1 + 1 = 3", ClaimKind.SUM),
+        ("net 2 + 2 = 4", "net 0 + 1 = 1", ClaimKind.DECISION),
+        ("</think>\nnet", "</think>\ngames", ClaimKind.ANSWER),
+    ],
+)  # fmt: skip
+def test_each_false_claim_about_items_and_words_is_found(so, instead, kind):
+    shown = packages_shown()
+    assert check_evidence(parse_response(SECTIONS, V), shown).precision == 1.0
+    kinds = [found for found, _ in false_claims(SECTIONS.replace(so, instead), shown)]
+    assert kind in kinds and set(kinds) <= {kind, ClaimKind.OUTPUT}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "<think>", 'x3 net is ""', "<think><make_decision>letter</make_decision></think>a"]
+)
+def test_any_text_has_a_report(text):
+    for shown in (notes_shown(), packages_shown()):
+        check_evidence(parse_response(text, V), shown)
+
+
+def test_every_claim_of_the_teacher_of_change_notes_is_true():
+    source = SourceSettings(task="package-changelog", max_train=120, max_heldout=40)
+    split = load_splits(DataSettings(sources=(source,)), 0, Path())["package-changelog"]
+    teacher = HeuristicTeacher(split.task, split.train, 0)
+    right = 0
+    for example in [*split.train, *split.heldout]:
+        entries = example.profile[:-7:-1]
+        completions = teacher.sample(example, entries, 3)
+        blind = dataclasses.replace(example, target=None)
+        assert teacher.sample(blind, entries, 3) == completions
+        for completion in completions:
+            response = parse_response(completion, V)
+            report = check_evidence(response, Shown.of(split.task, example, entries))
+            assert response.well_formed and report.precision == 1.0, (completion, report.false)
+        right += parse_response(completions[0], V).answer == example.target
+    assert right > 80  # of 160; the neutral text itself is right for a dozen
