@@ -33,7 +33,7 @@ RECIPE = [
     "sft.save_steps=10",
 ]
 COMMON = {"group_size": 5, "max_new_tokens": 96, "tokens_per_forward": 2048, "warmup_steps": 4}
-COMMON |= {"heldout_every": 25, "save_steps": 10, "decode_rows": 192}
+COMMON |= {"heldout_every": 25, "save_steps": 10, "generation_batch_size": 192}
 TRIALS = {
     "lr-3e-5": {"learning_rate": 3e-5, "prompts_per_step": 6, "minibatches": 2},
     "lr-3e-5-one-minibatch": {"learning_rate": 3e-5, "prompts_per_step": 6, "minibatches": 1},
@@ -157,7 +157,7 @@ def answer_all(work: Path, model: Path, stage: str, path: Path) -> None:
         return
     rows = read_jsonl(work / "heldout.jsonl")
     settings = GSPOSettings(**COMMON)
-    policy = TransformersModel.load(model, settings.decode_rows)
+    policy = TransformersModel.load(model, settings.generation_batch_size)
     write_json(path, greedy_scores(policy, rows, reward(work, stage), settings))
 
 

@@ -54,7 +54,7 @@ RL = {
     "epsilon_high": 0.03,
     "max_new_tokens": 40,
     "tokens_per_forward": 8192,
-    "decode_rows": 128,
+    "generation_batch_size": 128,
     "save_steps": 16,
 }
 RECIPE: dict[str, dict[str, Any]] = {

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from tagpr.errors import ModelError
+from tagpr.runs.memory import bound_kernel_caches
 
 if TYPE_CHECKING:
     import torch
@@ -169,6 +170,7 @@ def load_causal_lm(path: Path | str, dtype: str | torch.dtype = "auto", device: 
     import torch
     from transformers import AutoModelForCausalLM
 
+    bound_kernel_caches()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     resolved = fast_dtype(device) if dtype == "auto" else getattr(torch, dtype) if isinstance(dtype, str) else dtype
     try:

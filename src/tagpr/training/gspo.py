@@ -125,7 +125,7 @@ class _Trainer:
             model = get_peft_model(model, adapters)
         self.optimizer = MasterAdamW(model, settings.weight_decay, computes_in_bf16(settings))
         self.model = model.eval()  # no dropout in RL: ratios compare the same function
-        self.generator = TransformersModel(model, self.tokenizer, settings.decode_rows)
+        self.generator = TransformersModel(model, self.tokenizer, settings.generation_batch_size)
         self.watch = Watch(settings, out)
         self.reference_path = reference
         self.objective = objective

@@ -1,6 +1,7 @@
 """Settings of the training stages. Light: importing this loads no torch."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -45,6 +46,8 @@ class SFTSettings(TrainingSettings):
 class GSPOSettings(TrainingSettings):
     """Stages 2 and 3: group sequence policy optimisation. Defaults are the paper's where it prints them."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"decode_rows": "generation_batch_size"}
+
     learning_rate: float = Field(1e-6, gt=0)
     """AdamW's learning rate, constant after `warmup_steps`."""
     warmup_steps: int = Field(0, ge=0)
@@ -75,7 +78,7 @@ class GSPOSettings(TrainingSettings):
     truncated: Literal["penalise", "mask"] = "penalise"
     """Cut-off completions: `penalise` leaves them the reward they earn (no answer earns none); `mask` keeps them out of
     the loss, as TRL's mask_truncated_completions does."""
-    decode_rows: int = Field(96, ge=1)
+    generation_batch_size: int = Field(96, ge=1)
     """Completions decoded side by side."""
     save_steps: int = Field(10, ge=1)
     """Rollout steps between checkpoints; a killed stage continues from the last one with bit-equal results on CPU."""

@@ -1,0 +1,126 @@
+"""Memory of an SFT process over 2,000 optimizer steps whose lengths all differ; each measurement is a process of its own.
+
+    make bench-memory                                            # or: python benchmarks/bench_memory.py; 20 minutes
+    python benchmarks/bench_memory.py --before OLD/src           # also the code in that source folder, for `before`
+    python benchmarks/bench_memory.py --parts after              # only some parts, kept beside what the file holds
+
+A three-layer random Llama (hidden 192, 16,384 tokens) learns groups of 1 to 3 chains under prompts of 64 to 500 tokens,
+one group per step, in the arithmetic that the machine is fast in. What is resident is read after every step
+(`/proc/self/status`); the file has it at every 100th, with the highest so far, and the growth after the first 500 steps.
+`after` is the SFT stage as the pipeline runs it, `before` the same of older code.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+STEPS, BATCH = 2000, 1
+SETTLED = 500
+"""Steps after which memory should no longer grow: every length has been seen."""
+
+
+def resident_mib(field: str = "VmRSS") -> float:
+    """This process's resident memory (`VmHWM`: its highest so far)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
+
+
+def build_policy(folder: Path) -> Path:
+    """A random Llama with a real vocabulary's size; the tokenizer is the tiny one, which no text passes through."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    try:
+        from tagpr.engine.tiny import build_tiny_model
+    except ImportError:  # older code
+        from tagpr.llm.tiny import build_tiny_model
+
+    build_tiny_model(folder)
+    shape = {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 3, "num_attention_heads": 6}
+    shape |= {"num_key_value_heads": 2, "vocab_size": 16384, "tie_word_embeddings": True}
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(**shape, max_position_embeddings=2048)).save_pretrained(folder)
+    return folder
+
+
+def groups(count: int) -> list:
+    """Prompts and chains of random ids; lengths differ from step to step."""
+    from tagpr.training.sft import ChainGroup
+
+    draw = random.Random(0)
+
+    def ids(low: int, high: int) -> list[int]:
+        return [draw.randrange(5, 16384) for _ in range(draw.randint(low, high))]
+
+    return [ChainGroup(ids(64, 500), [ids(16, 120) for _ in range(draw.randint(1, 3))]) for _ in range(count)]
+
+
+def measure(steps: int) -> dict:
+    """Train in this process; returns what was resident over the steps."""
+    try:
+        from tagpr.runs.memory import keep_freed_memory
+    except ImportError:  # older code
+        from tagpr.llm.memory import keep_freed_memory
+    from tagpr.training.settings import SFTSettings
+    from tagpr.training.sft import train_sft
+
+    keep_freed_memory()
+    series: list[float] = []
+
+    def progress(done: int, total: int, note: str) -> None:
+        series.append(resident_mib())
+        if done % 100 == 0:
+            sys.stderr.write(f"{done}/{total} {series[-1]:.0f} MiB\n")
+
+    with tempfile.TemporaryDirectory() as folder:
+        policy = build_policy(Path(folder) / "policy")
+        settings = SFTSettings(
+            learning_rate=1e-4, epochs=1, batch_size=BATCH, save_steps=10 * steps, tokens_per_forward=2048
+        )
+        started = time.monotonic()
+        train_sft(policy, groups(steps * BATCH), settings, Path(folder) / "out", progress=progress)
+        seconds = time.monotonic() - started
+    settled = min(SETTLED, len(series) // 2)
+    return {
+        "steps": len(series),
+        "seconds": round(seconds, 1),
+        "resident_mib": {str(i + 1): round(series[i]) for i in range(99, len(series), 100)},
+        "peak_mib": round(resident_mib("VmHWM")),
+        "growth_after_settling_mib": round(max(series[settled:]) - max(series[:settled])),
+        "last_minus_settled_mib": round(series[-1] - series[settled]),
+    }
+
+
+def main() -> None:
+    """Measure each part in a new process and write benchmarks/results/memory.json."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--before", type=Path, help="source folder of older code")
+    parser.add_argument("--parts", default=None, help="comma-separated: before, after")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--worker", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.worker:
+        print(json.dumps(measure(arguments.steps)))
+        return
+    from results_file import RESULTS, write_results
+
+    parts = arguments.parts.split(",") if arguments.parts else ["after", *(["before"] if arguments.before else [])]
+    kept = RESULTS / "memory.json"
+    figures = json.loads(kept.read_text())["figures"] if kept.is_file() else {}
+    for part in parts:
+        source = arguments.before if part == "before" else Path(__file__).parents[1] / "src"
+        environment = os.environ | {"PYTHONPATH": str(source.resolve())}
+        command = [sys.executable, __file__, "--worker", "--steps", str(arguments.steps)]
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        figures[part] = json.loads(done.stdout.splitlines()[-1])
+        write_results("memory", "make bench-memory", figures)
+
+
+if __name__ == "__main__":
+    main()
