@@ -1,4 +1,4 @@
-"""Memory of an SFT process over 2,000 optimizer steps whose lengths all differ; each measurement is a process of its own.
+"""Memory of an SFT process over 2,000 optimizer steps of varying lengths; each part is a process of its own.
 
     make bench-memory                                            # or: python benchmarks/bench_memory.py; 20 minutes
     python benchmarks/bench_memory.py --before OLD/src           # also the code in that source folder, for `before`
@@ -6,7 +6,7 @@
 
 A three-layer random Llama (hidden 192, 16,384 tokens) learns groups of 1 to 3 chains under prompts of 64 to 500 tokens,
 one group per step, in the arithmetic that the machine is fast in. What is resident is read after every step
-(`/proc/self/status`); the file has it at every 100th, with the highest so far, and the growth after the first 500 steps.
+(`/proc/self/status`); the file has it at every 100th, the peak, and the growth after the first 500 steps.
 `after` is the SFT stage as the pipeline runs it, `before` the same of older code.
 """
 

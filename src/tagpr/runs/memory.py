@@ -4,8 +4,8 @@ Every forward and backward pass frees and takes again the same gigabytes of acti
 blocks to the kernel, which must then clear every page again: on two CPU cores that can take half of a training step.
 The price is a resident size that stays at its peak, until `give_back_memory` is called between two stages.
 
-oneDNN, which multiplies matrices in bf16, compiles a kernel for every shape. It keeps the last 1,024 of them, and PyTorch
-keeps the last 1,024 of its own objects around them, a megabyte or more each. Packed rows of texts hardly ever have the
+oneDNN, which multiplies matrices in bf16, compiles a kernel for every shape. It keeps the last 1,024, and PyTorch keeps
+the last 1,024 of its own objects around them, a megabyte or more each. Packed rows of texts hardly ever have the
 same length twice, so that little of an earlier step is used again and the process grows by gigabytes
 (`benchmarks/results/memory.json`). Within one step the layers do share shapes; 64 kernels are enough for that.
 """
