@@ -19,9 +19,10 @@ from planted_preferences import World, planted_world
 from results_file import write_results
 from tagpr.engine.tiny import build_tiny_model
 from tagpr.prmu.diagnose import accuracy, diagnose, pair_margins
-from tagpr.prmu.model import PRMUConfig, build_model
+from tagpr.prmu.initialise import build_model
+from tagpr.prmu.model import PRMUConfig
 from tagpr.prmu.packing import Group
-from tagpr.prmu.past import Past
+from tagpr.prmu.past_pairs import Past
 from tagpr.prmu.score import PRMU
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.prmu.trainer import train_prmu

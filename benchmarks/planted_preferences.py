@@ -49,9 +49,7 @@ def planted_world(users: int, unseen: int, train_pairs: int, heldout_pairs: int,
             answers = [(*_noise(random, 2), random.choice(words), *_noise(random, 1)) for words in WORDS[about]]
             taste = _taste(group, about)
             chosen, rejected = answers[taste], answers[1 - taste]
-            pairs.append(
-                Pair("PQP", split, f"{user}-{index}", user, "planted", prompt, chosen, rejected, 1.0, 0.0, items)
-            )
+            pairs.append(Pair("PQP", split, f"{user}-{index}", user, "planted", prompt, chosen, rejected, items))
     return World(pairs, histories)
 
 

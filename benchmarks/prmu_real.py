@@ -91,7 +91,8 @@ def _plain(title: str) -> str:
 
 def make_pairs(name: str, items: list[tuple[str, str, str, str]], tokenizer, most: int, seed: int):
     """(PairSet, histories as token ids): the user's own answer is scored 1, two other answers 0."""
-    from tagpr.prmu.data import Rollout, build_pairs
+    from tagpr.prmu.data import Rollout
+    from tagpr.prmu.pairs import build_pairs
     from tagpr.prmu.settings import PRMUSettings
 
     chance = random.Random(f"{name}-{seed}")

@@ -9,7 +9,7 @@ import torch
 
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.engine.tiny import build_tiny_model
-from tagpr.prmu.users import RowAdamW
+from tagpr.prmu.optimizer import RowAdamW
 from tagpr.profiles.past import past_questions
 from tagpr.systems import Context, Decoding, load_system
 from tagpr.systems.encoders import TextEncoder

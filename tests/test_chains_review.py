@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from tagpr.chains.build import build_chains
+from tagpr.chains.overview import chain_stats, plot_stats, stats_text
 from tagpr.chains.review import ReviewServer, chain_key, read_decisions, review_page, stratified_sample, write_review
 from tagpr.chains.settings import ChainSettings
-from tagpr.chains.stats import chain_stats, plot_stats, stats_text
 from tagpr.chains.steps import read_parquet, write_parquet
 from tagpr.cli import app
 from tagpr.data.examples import write_examples

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tagpr.chains.build import build_chains
+from tagpr.chains.generators import Models
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.judge import judge_filter
-from tagpr.chains.models import Models
 from tagpr.chains.settings import ChainSettings
 from tagpr.chains.steps import Funnel, read_parquet
 from tagpr.chains.tagging import explore, restrict, squeeze

@@ -11,9 +11,10 @@ import transformers
 from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import DataError, ModelError
 from tagpr.prmu.data import Pair
-from tagpr.prmu.model import PRMUConfig, PRMUModel, build_model
+from tagpr.prmu.initialise import build_model
+from tagpr.prmu.model import PRMUConfig, PRMUModel
 from tagpr.prmu.packing import Group, ended, pack
-from tagpr.prmu.past import Past
+from tagpr.prmu.past_pairs import Past
 from tagpr.prmu.score import PRMU, encode_items
 
 OPTIONS = ("soft-token", "profile-encoded", "mlp-head", "none")
@@ -172,7 +173,7 @@ def test_fitting_a_user_moves_only_that_row(backbone) -> None:
     model = prmu(backbone)
     before = {name: value.clone() for name, value in model.model.state_dict().items()}
     chosen, rejected = (8, 9, 10), (30, 31)
-    pairs = [Pair("PQP", "train", f"e{i}", "new", "t", (5, 6 + i), chosen, rejected, 1.0, 0.0) for i in range(4)]
+    pairs = [Pair("PQP", "train", f"e{i}", "new", "t", (5, 6 + i), chosen, rejected) for i in range(4)]
     loss = model.fit_user("new", Past(tuple(pairs)))
     after = model.model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items() if name != "users.offsets")

@@ -5,7 +5,8 @@ from random import Random
 import pytest
 
 from tagpr.errors import DataError
-from tagpr.prmu.data import Rollout, build_pairs, card_text, length_only_accuracy, read_pairs, write_pairs
+from tagpr.prmu.data import Rollout, card_text, length_only_accuracy, read_pairs, write_pairs
+from tagpr.prmu.pairs import build_pairs
 from tagpr.prmu.settings import PRMUSettings
 
 

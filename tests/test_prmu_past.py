@@ -9,7 +9,8 @@ from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import DataError
 from tagpr.prmu import PRMU, past_of
 from tagpr.prmu import verl as verl_module
-from tagpr.prmu.model import PRMUConfig, build_model
+from tagpr.prmu.initialise import build_model
+from tagpr.prmu.model import PRMUConfig
 from tagpr.profiles import ProfileSettings
 from tagpr.prompts.builder import PromptBuilder
 from tagpr.prompts.settings import PromptSettings

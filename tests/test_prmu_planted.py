@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from planted_preferences import planted_world
 from tagpr.engine.tiny import build_tiny_model
 from tagpr.prmu.diagnose import accuracy, diagnose, pair_margins
-from tagpr.prmu.past import Past
+from tagpr.prmu.past_pairs import Past
 from tagpr.prmu.score import PRMU
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.prmu.trainer import train_prmu

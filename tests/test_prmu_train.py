@@ -1,4 +1,4 @@
-"""Training on TRL's RewardTrainer: resumes to the same bytes, moves the rows it used, stops at a NaN."""
+"""Training: resumes to the same bytes, moves the rows it used, stops at a NaN."""
 
 import shutil
 from pathlib import Path
@@ -13,9 +13,9 @@ from tagpr.files import read_jsonl
 from tagpr.prmu import trainer as training
 from tagpr.prmu.data import Pair
 from tagpr.prmu.diagnose import diagnose
+from tagpr.prmu.optimizer import RowAdamW
 from tagpr.prmu.score import PRMU
 from tagpr.prmu.settings import PRMUSettings
-from tagpr.prmu.users import RowAdamW
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +27,7 @@ def make_pairs(count: int = 24, users: int = 6) -> list[Pair]:
     random = Random(0)
     ids = lambda n: tuple(random.randrange(3, 500) for _ in range(n))  # noqa: E731
     splits = ["train"] * 3 + ["seen"]
-    return [
-        Pair("PQP", splits[i % 4], f"e{i}", f"u{i % users}", "t", ids(12), ids(6), ids(7), 1.0, 0.0)
-        for i in range(count)
-    ]
+    return [Pair("PQP", splits[i % 4], f"e{i}", f"u{i % users}", "t", ids(12), ids(6), ids(7)) for i in range(count)]
 
 
 SETTINGS = PRMUSettings(epochs=2, batch_size=4, micro_batch_size=2, save_every=2, learning_rate=1e-3)

@@ -14,9 +14,9 @@ from typing import Protocol
 import pyarrow as pa
 
 from tagpr.chains.filters import accuracy_filter, format_filter, keep_best
+from tagpr.chains.generators import Models
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.heuristic.teacher import HeuristicTeacher
-from tagpr.chains.models import Models
 from tagpr.chains.settings import ChainSettings, VocabularySettings
 from tagpr.chains.steps import CHAINS, Funnel, Row, StepStore, write_parquet
 from tagpr.chains.tagging import FREE_TAGS, explore, restrict
@@ -102,7 +102,7 @@ def build_chains(
             lambda: (_heuristic(settings, tasks, train, drawn, examples, prompt, seed, report), {}),
         )
     elif settings.teacher == "written":
-        from tagpr.chains.rollouts import written_rollouts
+        from tagpr.chains.teachers import written_rollouts
 
         assert settings.written is not None
         path = settings.written
@@ -110,7 +110,7 @@ def build_chains(
             "rollouts", ROLLOUTS, settings.samples, lambda: written_rollouts(path, settings.samples, drawn)
         )
     else:
-        from tagpr.chains.rollouts import teacher_rollouts
+        from tagpr.chains.teachers import teacher_rollouts
 
         teacher = models.get(settings.teacher)
 

@@ -124,7 +124,7 @@ def chains_stats(
     """Print the funnel, tag frequencies, lengths and the yield of each task."""
     import json
 
-    from tagpr.chains.stats import chain_stats, plot_stats, stats_text
+    from tagpr.chains.overview import chain_stats, plot_stats, stats_text
 
     stats = chain_stats(folder)
     typer.echo(json.dumps(stats, ensure_ascii=False) if as_json else stats_text(stats))

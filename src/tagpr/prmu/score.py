@@ -23,10 +23,10 @@ from torch import Tensor
 from tagpr.engine.models import fast_dtype
 from tagpr.errors import DataError, ModelError
 from tagpr.files import read_json, write_json
-from tagpr.prmu.fitting import fit_row
+from tagpr.prmu.fit_user import fit_row
 from tagpr.prmu.model import PRMUConfig, PRMUModel, empty_model
 from tagpr.prmu.packing import Group, batches, group_pairs, pack
-from tagpr.prmu.past import Past
+from tagpr.prmu.past_pairs import Past
 
 logger = logging.getLogger(__name__)
 

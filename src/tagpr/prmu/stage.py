@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.files import write_json, write_text
-from tagpr.prmu.data import build_pairs, card_text, read_pairs, write_pairs
-from tagpr.prmu.past import items_of
+from tagpr.prmu.data import card_text, read_pairs, write_pairs
+from tagpr.prmu.pairs import build_pairs
+from tagpr.prmu.past_pairs import items_of
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.tasks.types import Example, Task
 
@@ -31,7 +32,7 @@ def make_prmu(
     seed: int,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Write `out/pairs.parquet`, `out/pairs.json` (counts), `out/model` and `out/diagnosis.json`; return figures.
+    """Write `out/pairs.parquet`, `out/pairs.json` (counts), `out/model` and `out/diagnosis.json`; return metrics.
 
     policy: the SFT checkpoint that is rolled out. Pairs that are there already are kept (a killed stage goes on).
     """
@@ -48,12 +49,14 @@ def make_prmu(
         write_pairs(path, made.pairs)
     pairs = read_pairs(path)
     histories = histories_of(tasks, train, prompts) if settings.user_option == "profile-encoded" else None
-    figures = train_prmu(backbone, pairs, settings, out, seed, progress, histories, prompts.tokenizer)
+    metrics: dict[str, Any] = {
+        **train_prmu(backbone, pairs, settings, out, seed, progress, histories, prompts.tokenizer)
+    }
     if any(pair.split != "train" for pair in pairs):
         diagnosis = diagnose(PRMU.from_pretrained(out / "model"), pairs, seed, histories)
         write_json(out / "diagnosis.json", diagnosis)
-        figures["words"] = diagnosis["words"]
-    return figures
+        metrics["words"] = diagnosis["words"]
+    return metrics
 
 
 def _rollouts(
@@ -68,7 +71,7 @@ def _rollouts(
 ) -> list[Any]:
     from tagpr.engine.transformers_model import TransformersModel
     from tagpr.engine.types import Sampling
-    from tagpr.prmu.rollouts import choose_examples, make_rollouts
+    from tagpr.prmu.policy_rollouts import choose_examples, make_rollouts
 
     model = TransformersModel.load(policy)
 

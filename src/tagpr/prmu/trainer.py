@@ -1,7 +1,7 @@
-"""Training a PRMU: Bradley-Terry (eq. 2) over backbone, head and E jointly, on TRL's RewardTrainer.
+"""Training a PRMU: Bradley-Terry (eq. 2) over backbone, head and E jointly, on transformers' Trainer.
 
-One row of a batch is one prompt with all its completions (`tagpr.prmu.packing`); TRL's loss sees the logits of chosen
-and rejected as usual. What is trained is held in float32 even where the forward pass runs in bfloat16: at these
+One row of a batch is one prompt with all its completions (`tagpr.prmu.packing`); the loss is `bradley_terry_loss`, a
+line of `tagpr.prmu.loss`. What is trained is held in float32 even where the forward pass runs in bfloat16: at these
 learning rates bfloat16 weights would swallow most updates. A killed training goes on from its last checkpoint and, on
 CPU, ends with the same bytes.
 """
@@ -10,24 +10,35 @@ from __future__ import annotations
 
 import json
 import logging
-import warnings
+import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from datasets import Dataset
-from torch import Tensor
-from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
-from trl import RewardConfig
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import (
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
-from tagpr.engine.models import fast_dtype, load_tokenizer
+from tagpr.engine.models import load_tokenizer
 from tagpr.engine.trainer_checkpoints import MarkComplete, last_checkpoint
-from tagpr.errors import DataError, ModelError
+from tagpr.errors import DataError, RunError
 from tagpr.files import write_jsonl
 from tagpr.prmu.data import Pair
-from tagpr.prmu.loss import BradleyTerryTrainer
-from tagpr.prmu.model import PRMUConfig, PRMUModel, build_model
+from tagpr.prmu.initialise import merge_lora, new_prmu
+from tagpr.prmu.loss import bradley_terry_loss
+from tagpr.prmu.model import PRMUConfig, PRMUModel
+from tagpr.prmu.optimizer import RowAdamW, parameter_groups
 from tagpr.prmu.packing import Group, group_pairs, pack
 from tagpr.prmu.score import PRMU, encode_items
 from tagpr.prmu.settings import PRMUSettings
@@ -35,6 +46,21 @@ from tagpr.prmu.settings import PRMUSettings
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, str], None]
+
+
+class TrainingMetrics(TypedDict):
+    """What a training was and how it ended; part of the stage's manifest."""
+
+    pairs: int
+    dropped_overlong: int
+    prompts: int
+    users: int
+    trained_parameters: int
+    trained_tokens: int
+    steps: int
+    processes: int
+    loss: float | None  # of the last step, eq. 2
+    accuracy: float | None  # of the last step: share of its pairs that were ordered right
 
 
 def train_prmu(
@@ -46,12 +72,12 @@ def train_prmu(
     progress: Progress | None = None,
     histories: Mapping[str, Sequence[Sequence[int]]] | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
-) -> dict[str, Any]:
+) -> TrainingMetrics:
     """Train on the pairs of split `train`; writes out/model (loads with `PRMU.from_pretrained`) and out/log.jsonl.
 
     Checkpoints go to out/checkpoints; called again after a kill, training continues from the last whole one.
     `histories` (user id -> token ids of past items) is needed by profile-encoded. Under torchrun every process trains
-    its share and the first writes. Returns counts and the last training figures.
+    its share and the first writes. Returns counts and the last training metrics.
 
     Raises DataError for an empty pair set, RunError when the loss stops being finite (the last checkpoint stays).
     """
@@ -71,7 +97,7 @@ def train_prmu(
         Group(g.user_id, g.prompt_ids, g.completions, g.preferences, g.example_id, encoded.get(g.user_id))
         for g in group_pairs(kept)
     ]
-    trainer = _trainer(model, groups, users, settings, out, seed, tokenizer, progress)
+    trainer = _trainer(model, groups, users, settings, out, seed, progress)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad) if settings.epochs else 0
     checkpoint = last_checkpoint(out / "checkpoints")
     if settings.epochs:
@@ -81,7 +107,7 @@ def train_prmu(
     log = [_without_times(row) for row in trainer.state.log_history if "loss" in row]
     model = trainer.accelerator.unwrap_model(trainer.model)
     if trainer.is_world_process_zero():
-        _merge_lora(model)
+        merge_lora(model)
         PRMU(model.cpu(), users, settings.on_unknown, encoded).save(out / "model")
         write_jsonl(out / "log.jsonl", log)
     trainer.accelerator.wait_for_everyone()
@@ -97,53 +123,6 @@ def train_prmu(
         "loss": log[-1]["loss"] if log else None,
         "accuracy": log[-1].get("accuracy") if log else None,
     }
-
-
-def new_prmu(
-    backbone: Path, tokenizer: PreTrainedTokenizerBase, settings: PRMUSettings, users: int, seed: int
-) -> PRMUModel:
-    """An untrained PRMU in training precision: trained parameters float32, frozen ones in the fast dtype."""
-    ends = [tokenizer.eos_token_id] + [
-        token for token in (tokenizer.pad_token_id,) if token is not None and token != tokenizer.eos_token_id
-    ]
-    config = PRMUConfig(
-        backbone={},
-        user_option=settings.user_option,
-        user_tokens=settings.user_tokens,
-        users=users,
-        frozen_layers=settings.frozen_layers,
-        user_dropout=settings.user_dropout,
-        end_ids=ends,
-        pad_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
-    )
-    fast = fast_dtype("cuda" if torch.cuda.is_available() else "cpu")
-    model = build_model(backbone, config, settings.layers, seed, dtype=fast)
-    rows = model.backbone.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
-        raise ModelError(
-            f"prmu backbone {str(backbone)!r}: knows {rows} tokens, the policy's tokenizer has {len(tokenizer)}; "
-            "use a backbone of the policy's family"
-        )
-    model.compute_dtype = fast
-    model.backbone.requires_grad_(False)
-    trained = model.backbone.layers[settings.frozen_layers :]
-    if settings.lora_rank:
-        from peft import LoraConfig, inject_adapter_in_model
-
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            lora = LoraConfig(r=settings.lora_rank, lora_alpha=2 * settings.lora_rank, target_modules=r".*_proj")
-            for layer in trained:
-                inject_adapter_in_model(lora, layer)
-        for name, parameter in trained.named_parameters():
-            parameter.requires_grad_("lora_" in name)
-    else:
-        trained.requires_grad_(True)
-        model.backbone.norm.requires_grad_(True)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-    return model
 
 
 def _fitting(pairs: Sequence[Pair], max_length: int) -> tuple[list[Pair], int]:
@@ -174,6 +153,60 @@ def _encode(
     return encoded
 
 
+class BradleyTerryTrainer(Trainer):
+    """transformers' Trainer with eq. 2 as its loss, a learning rate for each part of a PRMU, and a stop at a NaN."""
+
+    def __init__(self, model: PRMUModel, args: TrainingArguments, rates: PRMUSettings, **kwargs: Any) -> None:
+        self.rates, self.prmu = rates, model
+        self.measured: dict[str, list[float]] = defaultdict(list)  # of the forward passes since the last log
+        super().__init__(model=model, args=args, **kwargs)
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
+        """Eq. 2 on the pairs of one micro batch (what `_Collator` makes); raises RunError when it is not finite."""
+        names = inputs.pop("names")
+        logits: Tensor = model(**inputs).logits  # [2P]: f(x+), then f(x-)
+        chosen_P, rejected_P = logits.chunk(2)
+        loss = bradley_terry_loss(chosen_P, rejected_P)
+        with torch.no_grad():
+            self._measure("mean_reward", logits)
+            self._measure("accuracy", (chosen_P > rejected_P).float())
+            self._measure("margin", chosen_P - rejected_P)
+        if not math.isfinite(loss.item()):
+            raise RunError(
+                f"prmu: the loss became {loss.item()} at step {self.state.global_step + 1} "
+                f"(batch: {', '.join(names)[:300]}); the last good checkpoint is kept: lower prmu.learning_rate"
+            )
+        return loss
+
+    def _measure(self, name: str, values: Tensor) -> None:
+        """Note the mean of `values` over the pairs of this forward pass, of all processes."""
+        mean = self.accelerator.gather(values.mean())
+        assert isinstance(mean, Tensor)
+        self.measured[name].append(mean.mean().item())
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the means of what was measured since the last log."""
+        logs |= {name: sum(values) / len(values) for name, values in self.measured.items()}
+        self.measured.clear()
+        super().log(logs, start_time)
+
+    def create_optimizer(self, *_: Any, **__: Any) -> torch.optim.Optimizer:
+        """AdamW that moves only the rows of E a step used."""
+        if self.optimizer is None:
+            self.optimizer = RowAdamW(parameter_groups(self.prmu, self.rates), weight_decay=0.0)
+        return self.optimizer
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """A checkpoint without the frozen weights is what `_save` wrote: nothing to warn of."""
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        """Only what is trained: everything else comes from the backbone again."""
+        assert output_dir is not None
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        trained = {name: p.detach().cpu().contiguous() for name, p in self.prmu.named_parameters() if p.requires_grad}
+        save_file(trained, Path(output_dir) / "model.safetensors")
+
+
 def _trainer(
     model: PRMUModel,
     groups: Sequence[Group],
@@ -181,49 +214,42 @@ def _trainer(
     settings: PRMUSettings,
     out: Path,
     seed: int,
-    tokenizer: PreTrainedTokenizerBase,
     progress: Progress | None,
 ) -> BradleyTerryTrainer:
-    accumulation = settings.batch_size // settings.micro_batch_size
-    with warnings.catch_warnings():
-        # TRL turns gradient_checkpointing on; transformers 5.23 renames it, older versions know only this name.
-        warnings.simplefilter("ignore", FutureWarning)
-        args = RewardConfig(
-            output_dir=str(out / "checkpoints"),
-            per_device_train_batch_size=settings.micro_batch_size,
-            gradient_accumulation_steps=accumulation,
-            num_train_epochs=settings.epochs,
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type="linear",
-            warmup_steps=min(10, max(1, len(groups) // (20 * settings.batch_size))),
-            max_grad_norm=1.0,
-            max_length=None,
-            bf16=False,  # the model's own autocast; see PRMUModel.compute_dtype
-            gradient_checkpointing=False,
-            remove_unused_columns=False,
-            logging_steps=1,
-            save_strategy="steps",
-            save_steps=settings.save_every,
-            save_total_limit=2,
-            seed=seed,
-            data_seed=seed,
-            report_to="none",
-            disable_tqdm=True,
-            dataloader_pin_memory=False,
-            use_cpu=not torch.cuda.is_available(),
-        )
-    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):  # nothing for the Trainer to align, or to warn of
-        setattr(model.config, name, getattr(tokenizer, name))
+    for module in model.modules():  # both sides of a pair are judged by one and the same network
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    args = TrainingArguments(
+        output_dir=str(out / "checkpoints"),
+        per_device_train_batch_size=settings.micro_batch_size,
+        gradient_accumulation_steps=settings.batch_size // settings.micro_batch_size,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=min(10, max(1, len(groups) // (20 * settings.batch_size))),
+        max_grad_norm=1.0,
+        bf16=False,  # the model's own autocast; see PRMUModel.compute_dtype
+        remove_unused_columns=False,
+        logging_steps=1,
+        save_strategy="steps",
+        save_steps=settings.save_every,
+        save_total_limit=2,
+        seed=seed,
+        data_seed=seed,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        use_cpu=not torch.cuda.is_available(),
+    )
     trainer = BradleyTerryTrainer(
-        model=model,
-        args=args,
-        rates=settings,
+        model,
+        args,
+        settings,
         train_dataset=Dataset.from_dict({"group": list(range(len(groups)))}),
         data_collator=_Collator(groups, users, model.settings),
-        processing_class=tokenizer,
         callbacks=[MarkComplete(), *([_Report(progress)] if progress else [])],
     )
-    trainer.remove_callback(PrinterCallback)  # figures go to the log file and to `progress`, not to stdout
+    trainer.remove_callback(PrinterCallback)  # metrics go to the log file and to `progress`, not to stdout
     return trainer
 
 
@@ -241,21 +267,6 @@ class _Collator:
         return batch
 
 
-@torch.no_grad()
-def _merge_lora(model: PRMUModel) -> None:
-    """Fold LoRA adapters into the weights, so that a saved PRMU is an ordinary one."""
-    from_peft = [
-        (parent, name, child)
-        for parent in model.backbone.modules()
-        for name, child in parent.named_children()
-        if hasattr(child, "lora_A")
-    ]
-    for parent, name, child in from_peft:
-        child.base_layer.to(torch.float32)
-        child.merge()
-        setattr(parent, name, child.get_base_layer())
-
-
 def _without_times(row: Mapping[str, Any]) -> dict[str, Any]:
     names = ("step", "epoch", "loss", "accuracy", "margin", "mean_reward", "learning_rate", "grad_norm")
     return json.loads(json.dumps({name: row[name] for name in names if name in row}))
@@ -265,7 +276,14 @@ class _Report(TrainerCallback):
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
         logs = logs or {}
         if "loss" in logs:
             note = f"loss {logs['loss']:.3f}, pairs right {logs.get('accuracy', float('nan')):.0%}"

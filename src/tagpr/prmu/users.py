@@ -2,12 +2,10 @@
 
 There is deliberately no option that adds e_u to the pooled state in front of a *linear* head: w·(h + e_u) differs from
 w·h by a constant of the user, the same on both sides of a pair and for every rollout of a group, so that E would get no
-gradient and have no effect (`tests/test_prmu_users.py` shows it).
+gradient and have no effect (`tests/test_prmu_model.py` shows it).
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,32 +58,3 @@ class HistoryEncoder(nn.Module):
         scores = scores.masked_fill(~mask[:, None], torch.finfo(scores.dtype).min)
         pooled = torch.einsum("bqn,bnh->bqh", scores.softmax(-1), self.value(items)).flatten(1)  # [B, Q*h]
         return self.out(pooled) * mask.any(-1, keepdim=True)
-
-
-class RowAdamW(torch.optim.AdamW):
-    """AdamW that, in groups marked `rows`, leaves alone every row whose gradient is zero, momentum included.
-
-    Plain Adam goes on moving a user's row for many steps after the user was last seen; here exactly the rows used in a
-    step move.
-    """
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        kept = []
-        for parameter in (p for group in self.param_groups if group.get("rows") for p in group["params"]):
-            if parameter.grad is None or not self.state.get(parameter):
-                idle = parameter.grad.abs().sum(-1) == 0 if parameter.grad is not None else None
-                kept.append((parameter, idle, None))
-                continue
-            state = self.state[parameter]
-            idle = parameter.grad.abs().sum(-1) == 0
-            kept.append((parameter, idle, {key: state[key][idle].clone() for key in ("exp_avg", "exp_avg_sq")}))
-        before = [parameter[idle].clone() if idle is not None else None for parameter, idle, _ in kept]
-        loss = super().step(closure)
-        for (parameter, idle, moments), rows in zip(kept, before, strict=True):
-            if idle is None:
-                continue
-            parameter[idle] = rows
-            for key, value in (moments or {}).items():
-                self.state[parameter][key][idle] = value
-        return loss

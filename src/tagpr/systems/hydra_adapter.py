@@ -100,7 +100,7 @@ class HydraAdapter(System):
 
     def fit(self, train: Sequence[Example]) -> None:
         """Draw and judge candidates for the training questions, fit base and heads."""
-        from tagpr.prmu.users import RowAdamW
+        from tagpr.prmu.optimizer import RowAdamW
         from tagpr.systems.fitting import fit_module, load_trained
 
         def make(work: Path) -> None:

@@ -55,7 +55,7 @@ def past_of(
         prompt = tuple(prompts.ids(task, example))
         chosen, rejected = (tuple(_ids(prompts, answer)) for answer in (own, other))
         shown = len(example.profile)
-        pairs.append(Pair("PQP", "train", example.id, user_id, task.name, prompt, chosen, rejected, 1.0, 0.0, shown))
+        pairs.append(Pair("PQP", "train", example.id, user_id, task.name, prompt, chosen, rejected, shown))
     if not pairs:
         raise DataError(
             f"prmu: user {user_id!r}: none of {len(interactions)} past items has both {task.input_name!r} and "

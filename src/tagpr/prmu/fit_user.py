@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
+from tagpr.prmu.loss import bradley_terry_loss
 from tagpr.prmu.model import PRMUModel
+from tagpr.prmu.optimizer import RowAdamW
 from tagpr.prmu.packing import Group, pack
-from tagpr.prmu.users import RowAdamW
 
 
 def fit_row(
@@ -72,5 +72,4 @@ def _loss(model: PRMUModel, groups: Sequence[Group], row: int) -> Tensor:
     config, device = model.settings, next(model.parameters()).device
     batch = pack(groups, [row] * len(groups), config.end_ids, config.pad_id)
     logits = model(**{key: value.to(device) for key, value in batch.items()}).logits
-    chosen, rejected = logits.chunk(2)
-    return -logsigmoid(chosen - rejected).mean()
+    return bradley_terry_loss(*logits.chunk(2))
