@@ -1,6 +1,6 @@
 """Rollouts for preference pairs: the policy answers each question with and without the profile, and is scored.
 
-It samples through a callable, so any engine will do; turning rollouts into pairs is `tagpr.prmu.data`.
+It samples through a callable, so any engine will do; turning rollouts into pairs is `tagpr.prmu.pairs`.
 """
 
 from __future__ import annotations
