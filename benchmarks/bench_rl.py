@@ -26,7 +26,7 @@ from pathlib import Path
 
 import torch
 
-from tagpr.runs.memory import keep_freed_memory
+from tagpr.memory import keep_freed_memory
 
 MAIN = (1024, 192, 5)
 CELLS = [MAIN, *((p, 192, g) for p in (256, 1024, 4096) for g in (2, 5, 8) if (p, g) != (1024, 5))]

@@ -163,7 +163,7 @@ def answer_all(work: Path, model: Path, stage: str, path: Path) -> None:
 
 def run(work: Path) -> None:
     """Everything that is still to do."""
-    from tagpr.runs.memory import keep_freed_memory
+    from tagpr.memory import keep_freed_memory
 
     keep_freed_memory()
     sft = work / "runs" / "rl-long" / "sft" / "model"

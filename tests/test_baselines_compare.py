@@ -26,7 +26,7 @@ from tagpr.files import read_json, read_jsonl
 from tagpr.report.systems import system_figures
 from tagpr.report.tables.paper import latex_escape, paper_table, to_csv, to_latex, to_markdown
 from tagpr.report.tables.task import task_tables
-from tagpr.systems.protocol import Cost
+from tagpr.systems.cost import Cost
 from tagpr.systems.registry import load_system, read_options
 from tagpr.systems.settings import SystemSettings
 from tagpr.tasks import load_task
@@ -37,7 +37,7 @@ OWN = '''
 
 from pathlib import Path
 
-from tagpr.systems import System
+from tagpr.systems import Answer, System
 
 
 class LastWord(System):
@@ -51,7 +51,7 @@ class LastWord(System):
         assert all(example.target is None for example in examples)
         with open(self.context.folder.parent.parent / "calls", "a") as stream:
             stream.write("predict\\n")
-        return [example.input.split()[-1] for example in examples]
+        return [Answer(example.input.split()[-1]) for example in examples]
 
 
 class Broken(System):
@@ -64,7 +64,7 @@ class Broken(System):
 
 class Short(System):
     def predict(self, examples):
-        return ["libs"]
+        return [Answer("libs")]
 '''
 
 

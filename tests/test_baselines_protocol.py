@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.engine.tiny import build_tiny_model
-from tagpr.errors import RecipeError
-from tagpr.systems import Context, Cost, Decoding, System, load_system, system_names
+from tagpr.errors import RecipeError, RunError
+from tagpr.systems import Answer, Context, Cost, Decoding, System, Trained, load_system, system_names
 from tagpr.systems.pag import PAGOptions
 from tagpr.systems.registry import read_options
 from tagpr.tasks import Example, Interaction, load_task
@@ -69,7 +68,12 @@ def test_options_are_checked() -> None:
 def test_prompted_systems_answer_and_count(name: str, context: Context) -> None:
     system = load_system(name)(context)
     answers = system.predict(examples())
-    assert len(answers) == 4 and all(isinstance(answer, str) for answer in answers)
+    assert len(answers) == 4
+    for answer in answers:
+        assert 0 <= answer.tokens <= (12 if system.reasons else 4) and isinstance(answer.finished, bool)
+        assert bool(answer.entries) == system.with_profile
+    lengths = [len(system.prompt_ids(example)) for example in examples()]
+    assert [lengths[i] for i in system.order(examples())] == sorted(lengths, reverse=True)
     assert 0 < system.cost.completion_tokens <= 4 * (12 if system.reasons else 4)
     assert system.cost.prompt_tokens > 0 and system.cost.trained_parameters == 0
 
@@ -102,7 +106,7 @@ def test_once_makes_a_thing_once_and_remembers_its_cost(context: Context) -> Non
             self.once("model", make)
 
         def predict(self, examples):
-            return ["libs" for _ in examples]
+            return [Answer("libs") for _ in examples]
 
     with pytest.raises(KeyboardInterrupt):
         Dear(context).fit([])
@@ -138,7 +142,7 @@ def test_simple_rows(context: Context) -> None:
         system = load_system(name)(context)
         assert system.covers(task)
         system.fit(train)
-        assert system.predict(asked) == answers, name
+        assert [answer.text for answer in system.predict(asked)] == answers, name
     assert not load_system("lead-sentence")(context).covers(task)
 
 
@@ -150,7 +154,7 @@ def test_nearest_neighbour_of_a_choice_takes_the_option_closest_to_the_history(c
     example = Example("a", "u", task.name, "which?", None, profile, fields=fields)
     system = load_system("nearest-neighbour")(replace(context, tasks={task.name: task}))
     system.fit([])
-    assert system.predict([example]) == ["[2]"]
+    assert system.predict([example]) == [Answer("[2]")]
 
 
 @pytest.mark.parametrize("name", ["sft", "sft-ind-r"])
@@ -159,13 +163,11 @@ def test_finetuned_systems_learn_what_they_are_shown(name: str, context: Context
     chain = "<think>\n<make_decision>libs</make_decision>\n</think>\nlibs"
     settings = SFTSettings(learning_rate=1e-2, epochs=8, batch_size=4, warmup_ratio=0)
     chains = {(example.task, example.id): [chain] for example in train}
-    trained = replace(
-        context, sft=settings, chains=lambda: chains, decoding=Decoding(max_new_tokens=60, answer_tokens=6)
-    )
+    trained = replace(context, sft=settings, chains=chains, decoding=Decoding(max_new_tokens=60, answer_tokens=6))
     for _ in range(2):  # the second time finds the model of the first
         system = load_system(name)(trained)
         system.fit(train)
-        answers = [parse_response(text, context.vocabulary).answer for text in system.predict(examples(3))]
+        answers = [answer.parse(context.vocabulary).answer for answer in system.predict(examples(3))]
         assert answers == ["libs"] * 3
         assert system.cost.trained_parameters > 100_000 and system.cost.trained_tokens > 1000
         assert system.cost.seconds >= 0
@@ -200,22 +202,20 @@ def test_without_history_there_is_no_summary(context: Context) -> None:
 
 
 def test_tagpr_asks_the_checkpoint_it_is_given(context: Context, tiny: Path) -> None:
-    asked = []
-    given = replace(context, trained=lambda variant: asked.append(variant) or (tiny, Cost(trained_tokens=5)))
     for name in ("tagpr", "w/o-rl", "w/o-sft", "w/o-tag", "w/o-reward", "w/o-exploratory"):
-        system = load_system(name)(given)
+        system = load_system(name)(replace(context, trained={name: Trained(tiny, Cost(trained_tokens=5))}))
+        assert system.variants == (name,)
         system.fit([])
-        assert len(system.predict(examples(1))) == 1 and system.reasons
+        assert len(system.predict(examples(1))) == 1 and system.reasons and system.backbone.folder == tiny
         assert system.cost.trained_tokens == 5
-    assert asked == ["tagpr", "w/o-rl", "w/o-sft", "w/o-tag", "w/o-reward", "w/o-exploratory"]
+        with pytest.raises(RunError, match="is trained by the run"):
+            load_system(name)(context).fit([])
 
 
 def test_sft_r_is_the_runs_own_sft_stage_where_there_is_a_run(context: Context, tiny: Path) -> None:
-    asked: list[str] = []
-    given = replace(context, trained=lambda variant: asked.append(variant) or (tiny, Cost(trained_tokens=5)))
+    given = replace(context, trained={"w/o-rl": Trained(tiny, Cost(trained_tokens=5))})
     for name in ("sft-r", "sft-ind-r"):  # one task: both are the same model
         system = load_system(name)(given)
         system.fit([])
         assert system.models == {"package-section": tiny} and system.cost.trained_tokens == 5
-    assert asked == ["w/o-rl", "w/o-rl"]
     assert not context.shared.exists()

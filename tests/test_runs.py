@@ -10,7 +10,7 @@ import pytest
 
 from tagpr.errors import RunError
 from tagpr.files import write_json, write_text
-from tagpr.runs.progress import silent
+from tagpr.progress import silent
 from tagpr.runs.stage import Stage, locked, read_manifest, run_stage
 
 

@@ -18,10 +18,11 @@ from typing import Any
 
 from tagpr.data.split import Splits
 from tagpr.files import link_tree, read_json, write_json, write_jsonl
+from tagpr.memory import give_back_memory, keep_freed_memory
+from tagpr.progress import Progress
 from tagpr.recipe import Recipe, find_recipe, load_recipe
-from tagpr.runs.memory import give_back_memory, keep_freed_memory
 from tagpr.runs.progress import clock, stage_progress
-from tagpr.runs.stage import Progress, Stage, locked, read_manifest, run_stage
+from tagpr.runs.stage import Stage, locked, read_manifest, run_stage
 from tagpr.tasks.cards import read_task
 from tagpr.tasks.types import Example, Task
 

@@ -15,7 +15,7 @@ from tagpr.evaluation.published import impossible, published
 from tagpr.evaluation.scoring import Scores
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.evaluation.systems import SystemRun
-from tagpr.systems.protocol import Cost
+from tagpr.systems.cost import Cost
 from tagpr.systems.registry import SANITY, SYSTEMS
 from tagpr.tasks.types import Task
 

@@ -21,7 +21,7 @@ from tagpr.files import write_json
 from tagpr.profiles.settings import ProfileSettings
 from tagpr.prompts.builder import PromptBuilder
 from tagpr.prompts.settings import PromptSettings
-from tagpr.systems.protocol import Context
+from tagpr.systems.context import Context
 from tagpr.systems.registry import SANITY, load_system
 from tagpr.tasks.types import Example, Task
 
@@ -109,5 +109,5 @@ def sanity_answers(task: Task, train: Sequence[Example], heldout: Sequence[Examp
         system = load_system(name)(context)
         if system.covers(task):
             system.fit(train)
-            rows[name] = system.predict(heldout)
+            rows[name] = [answer.text for answer in system.predict(heldout)]
     return rows

@@ -28,9 +28,11 @@ from tagpr.evaluation.chunks import Progress, in_chunks, is_complete
 from tagpr.evaluation.official import write_official
 from tagpr.evaluation.predictions import Prediction, judge
 from tagpr.files import no_space, read_json, write_json, write_text
+from tagpr.memory import give_back_memory
 from tagpr.plugins import source_digest
-from tagpr.runs.memory import give_back_memory
-from tagpr.systems.protocol import Context, Cost, System
+from tagpr.systems.context import Chains, Context, Trained
+from tagpr.systems.cost import Cost
+from tagpr.systems.protocol import Answer, System
 from tagpr.tasks.types import Example, Task
 
 logger = logging.getLogger(__name__)
@@ -70,8 +72,19 @@ class SystemRunner:
         self.blocks = {**blocks, "decoding": [how.max_new_tokens, how.answer_tokens, how.temperature]}
         self.common, self.chunk, self.progress = common, chunk, progress
 
-    def run(self, name: str, spec: str, kind: type[System], options: Any) -> SystemRun:
-        """Fit and ask one system, as far as that is not done. Never raises for what goes wrong inside the system."""
+    def run(
+        self,
+        name: str,
+        spec: str,
+        kind: type[System[Any]],
+        options: Any,
+        trained: Mapping[str, Trained] | None = None,
+        chains: Chains | None = None,
+    ) -> SystemRun:
+        """Fit and ask one system, as far as that is not done. Never raises for what goes wrong inside the system.
+
+        trained, chains: what the system needs of the run (`System.variants`, `System.learns_chains`).
+        """
         folder = self.out / _folder_name(name)
         depends = {block: self.blocks[block] for block in kind.depends}
         made_from = {"common": self.common, "depends": depends, "system": spec, "source": source_digest(kind)}
@@ -85,21 +98,29 @@ class SystemRunner:
             self.context,
             folder=folder / "work",
             shared=self.out / "shared" / _digest({"common": self.common, "depends": depends})[:12],
+            trained=trained or {},
+            chains=chains,
             progress=lambda done, total, note="": self.progress(done, total, f"{name} {note}".strip()),
         )
         found = SystemRun(name, spec, getattr(options, "reasons", kind.reasons))
         try:
             self._run(found, folder, kind, options, context, digest)
         except Exception as error:  # whatever a system does, the others stand
-            found.failure = one_line(error)
-            if not no_space(error):  # a full disk takes no traceback either
-                write_text(folder / "failure.txt", traceback.format_exc())
-            logger.info("%s failed: %s (%s)", name, found.failure, folder / "failure.txt")
+            self.failed(found, error)
         give_back_memory()
         return found
 
+    def failed(self, found: SystemRun, error: Exception) -> SystemRun:
+        """Note why a system failed; the traceback goes into its folder."""
+        path = self.out / _folder_name(found.name) / "failure.txt"
+        found.failure = one_line(error)
+        if not no_space(error):  # a full disk takes no traceback either
+            write_text(path, "".join(traceback.format_exception(error)))
+        logger.info("%s failed: %s (%s)", found.name, found.failure, path)
+        return found
+
     def _run(
-        self, found: SystemRun, folder: Path, kind: type[System], options: Any, context: Context, digest: str
+        self, found: SystemRun, folder: Path, kind: type[System[Any]], options: Any, context: Context, digest: str
     ) -> None:
         jobs = {name: (folder / "predictions" / f"{name}.jsonl", self._made_from(name, digest)) for name in self.data}
         for path in (context.folder, context.shared):
@@ -130,42 +151,51 @@ class SystemRunner:
             write_official(folder / "official", task, rows)
             found.predictions[name], found.answer[name], found.notes[name] = rows, cost, dict(notes)
 
-    def _fit(self, system: System, fitted: Path) -> None:
+    def _fit(self, system: System[Any], fitted: Path) -> None:
         train = [example for splits in self.data.values() for example in splits.train]
         cost, _ = _timed(system, lambda: system.fit(train))
         if not fitted.is_file():
             write_json(fitted, asdict(cost))
 
-    def _answer(self, system: System, task: Task, examples: list[Example], report: Progress) -> list[Prediction]:
+    def _answer(self, system: System[Any], task: Task, examples: list[Example], report: Progress) -> list[Prediction]:
         """Predictions of one chunk; the first row carries what the chunk cost and the system's notes about it."""
         asked = [replace(example, target=None) for example in examples]
         system.notes.clear()
-        cost, texts = _timed(system, lambda: system.predict(asked))
-        if len(texts) != len(asked):
-            raise RunError(f"predict returned {len(texts)} answers for {len(asked)} examples; it must return one each")
-        rows = [self._row(task, example, text) for example, text in zip(examples, texts, strict=True)]
+        cost, answers = _timed(system, lambda: system.predict(asked))
+        if len(answers) != len(asked):
+            raise RunError(
+                f"predict returned {len(answers)} answers for {len(asked)} examples; it must return one each"
+            )
+        rows = [self._row(task, example, answer) for example, answer in zip(examples, answers, strict=True)]
         extra: dict[str, Any] = {"cost": asdict(cost)}
         if system.notes:
             extra["notes"] = dict(system.notes)
         rows[0] = replace(rows[0], extra=extra)
         return rows
 
-    def _row(self, task: Task, example: Example, text: str) -> Prediction:
-        tokenizer = self.context.tokenizer
+    def _row(self, task: Task, example: Example, answer: Answer) -> Prediction:
+        tokenizer, text = self.context.tokenizer, answer.text
 
         def count(part: str) -> int:
             return len(tokenizer(part, add_special_tokens=False)["input_ids"]) if part else 0
 
         end = text.rfind("</think>")
-        chain = text[: end + len("</think>")] if end >= 0 else text if text.lstrip().startswith("<") else ""
+        chain = (
+            text[: end + len("</think>")]
+            if end >= 0
+            else text
+            if answer.think_prefilled or text.lstrip().startswith("<")
+            else ""
+        )
         return Prediction(
             id=example.id,
             user_id=example.user_id,
             completion=text,
             target=example.target or "",
-            tokens=count(text),
+            tokens=count(text) if answer.tokens is None else answer.tokens,
             chain_tokens=count(chain),
-            finished=None,
+            finished=answer.finished,
+            entries=answer.entries,
             **judge(task, text, example.target or "", self.context.vocabulary),
         )
 
@@ -175,7 +205,7 @@ class SystemRunner:
         return _digest([*value, *[[example.id, example.input, example.target] for example in heldout]])[:12]
 
 
-def _timed(system: System, work: Callable[[], Any]) -> tuple[Cost, Any]:
+def _timed(system: System[Any], work: Callable[[], Any]) -> tuple[Cost, Any]:
     """What a piece of a system's work cost, time included, and its result."""
     before, started, cpu = replace(system.cost), time.monotonic(), time.process_time()
     result = work()

@@ -23,15 +23,17 @@ from tagpr.evaluation.predict import weights_key
 from tagpr.evaluation.systems import SystemRun, SystemRunner
 from tagpr.experiments.sweep import link_tree
 from tagpr.files import read_json, write_json, write_text
+from tagpr.memory import keep_freed_memory
 from tagpr.pipeline import Workspace, run_recipe
 from tagpr.recipe import Recipe, find_recipe, load_recipe
 from tagpr.report import write_report
 from tagpr.report.tables.paper import PaperTable, paper_table, to_csv, to_latex, to_markdown
 from tagpr.report.tables.task import task_tables
-from tagpr.runs.memory import keep_freed_memory
 from tagpr.runs.progress import stage_progress
 from tagpr.runs.stage import Stage, locked, read_manifest, run_stage
-from tagpr.systems.protocol import Context, Cost, Decoding
+from tagpr.systems.context import Context, Decoding, Trained
+from tagpr.systems.cost import Cost
+from tagpr.systems.protocol import System
 from tagpr.systems.registry import load_system, read_options
 
 STAGES = {
@@ -69,7 +71,7 @@ def compare(
     with locked(out), stage_progress("compare", quiet) as progress:
         runner = SystemRunner(
             out / "systems",
-            _context(workspace, stages),
+            _context(workspace),
             data,
             loaded.model_dump(mode="json"),
             _common(workspace),
@@ -79,7 +81,7 @@ def compare(
         found = []
         try:
             for name, spec, kind, options in rows:
-                found.append(runner.run(name, spec, kind, options))
+                found.append(_run(runner, stages, workspace, name, spec, kind, options))
                 comparison, table = _write(out, data, found, loaded)  # what is there is there, should a later one hang
                 if not quiet:
                     sys.stderr.write(f"{name:<20} {found[-1].failure or 'done'}\n")
@@ -123,7 +125,7 @@ def _rows(systems: Sequence[Any], folder: Path) -> list[tuple[str, str, Any, Any
     return rows
 
 
-def _context(workspace: Workspace, stages: "_Stages") -> Context:
+def _context(workspace: Workspace) -> Context:
     recipe, evaluate = workspace.recipe, workspace.recipe.evaluate
     written = workspace.folder / "chains" / "vocabulary.yaml"
     return Context(
@@ -136,9 +138,25 @@ def _context(workspace: Workspace, stages: "_Stages") -> Context:
         decoding=Decoding(evaluate.max_new_tokens, evaluate.answer_tokens, evaluate.temperature, evaluate.rows),
         sft=recipe.sft,
         seed=recipe.seed,
-        chains=lambda: stages.chains(workspace),
-        trained=lambda variant: stages.trained(workspace, variant),
     )
+
+
+def _run(
+    runner: SystemRunner,
+    stages: "_Stages",
+    workspace: Workspace,
+    name: str,
+    spec: str,
+    kind: type[System[Any]],
+    options: Any,
+) -> SystemRun:
+    """Make what the system needs of the run, then run it."""
+    try:
+        trained = {variant: stages.trained(workspace, variant) for variant in kind.variants}
+        chains = stages.chains(workspace) if kind.learns_chains else None
+    except Exception as error:  # the other rows stand
+        return runner.failed(SystemRun(name, spec, kind.reasons), error)
+    return runner.run(name, spec, kind, options, trained, chains)
 
 
 def _common(workspace: Workspace) -> dict[str, Any]:
@@ -178,12 +196,12 @@ class _Stages:
             found.setdefault((row["task"], row["example_id"]), []).append(row["completion"])
         return found
 
-    def trained(self, workspace: Workspace, variant: str) -> tuple[Path, Cost]:
+    def trained(self, workspace: Workspace, variant: str) -> Trained:
         """Checkpoint folder of a TagPR variant and the cost of all stages it takes."""
         if variant in STAGES:
             self.make(*STAGES[variant])
             used = [workspace.folder / stage for stage in STAGES[variant]]
-            return used[-1] / "model", _cost(used)
+            return Trained(used[-1] / "model", _cost(used))
         folder = self.runs / f"{self.name}-{variant.replace('/', '')}"
         shared = ("data", "chains", "sft") if variant == "w/o-reward" else ("data", "chains", "sft", "prmu")
         self.make(*shared)
@@ -200,7 +218,7 @@ class _Stages:
             self.make("guided", "exploratory", overrides=changes)
         used = [workspace.folder / stage for stage in shared]
         used += [folder / "guided", folder / "exploratory"]
-        return used[-1] / "model", _cost(used)
+        return Trained(used[-1] / "model", _cost(used))
 
     def _without_sft(self, workspace: Workspace, folder: Path) -> None:
         """Both RL stages from the untrained model, with the run's own PRMU."""

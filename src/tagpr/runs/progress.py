@@ -5,13 +5,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tagpr.runs.stage import Progress
+from tagpr.progress import Progress, silent
 
 _LINE_EVERY = 20.0  # seconds between lines where there is no terminal
-
-
-def silent(done: int, total: int, note: str = "") -> None:
-    """A progress callback that shows nothing."""
 
 
 def clock(seconds: float) -> str:

@@ -26,11 +26,9 @@ from typing import Any
 from tagpr import __version__
 from tagpr.errors import RunError
 from tagpr.files import read_json, write_json
+from tagpr.progress import Progress
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[int, int, str], None]
-"""Called with (done, total, note)."""
 
 _VERSIONED = ("torch", "transformers", "trl", "accelerate", "peft", "numpy")
 

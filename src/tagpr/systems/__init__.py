@@ -1,6 +1,6 @@
-"""Every system a personal model is compared with, behind one protocol: `fit(train)`, `predict(examples) -> texts`.
+"""Every system a personal model is compared with, behind one protocol: `fit(train)`, `predict(examples) -> answers`.
 
-    from tagpr.systems import System
+    from tagpr.systems import Answer, System
 
 One file a system; `registry` knows their names, `protocol` says what a system is given and what it gives. Running and
 scoring them is `tagpr.evaluation`'s (`tagpr compare`).
@@ -10,11 +10,13 @@ from importlib import import_module
 from typing import Any
 
 _PUBLIC = {
+    "Answer": "protocol",
     "Backbone": "backbone",
-    "Context": "protocol",
-    "Cost": "protocol",
-    "Decoding": "protocol",
+    "Context": "context",
+    "Cost": "cost",
+    "Decoding": "context",
     "System": "protocol",
+    "Trained": "context",
     "load_system": "registry",
     "system_names": "registry",
 }

@@ -15,7 +15,9 @@ from tagpr.clients.settings import CallSettings, GeneratorSettings, Price
 from tagpr.clients.types import Reply, Request
 from tagpr.engine.generator import make_generator
 from tagpr.settings import Settings
+from tagpr.systems.context import Context
 from tagpr.systems.prompted import Prompted
+from tagpr.systems.protocol import Answer
 from tagpr.tasks.types import Example
 
 
@@ -28,9 +30,9 @@ class APIOptions(Settings):
     """Environment variable that holds the API key."""
     reasons: bool = False
     """Ask for tagged reasoning before the answer (the -R prompt)."""
-    temperature: float = Field(0.0, ge=0)
+    temperature: float = Field(default=0.0, ge=0)
     """Sampling temperature; 0 is greedy."""
-    max_tokens: int = Field(4096, ge=1)
+    max_tokens: int = Field(default=4096, ge=1)
     """Most tokens of one completion, reasoning included."""
     price: Price = Price()
     """For `calls.max_cost`."""
@@ -42,32 +44,32 @@ class APIOptions(Settings):
     """SQLite file of replies; null: `calls.sqlite` in the user's cache folder."""
 
 
-class API(Prompted):
+class API(Prompted[APIOptions]):
     """A model behind an endpoint."""
 
     Options = APIOptions
-    options: APIOptions
     model = ""
     """The model's name at the endpoint; the registry fills it in."""
 
-    def __init__(self, context: Any, options: Any = None) -> None:
+    def __init__(self, context: Context, options: APIOptions | None = None) -> None:
         super().__init__(context, options)
         self.reasons = self.options.reasons
 
-    def predict(self, examples: Sequence[Example]) -> list[str]:
+    def predict(self, examples: Sequence[Example]) -> list[Answer]:
         """One reply an example; a refused request leaves an empty answer and is counted in `notes`."""
         given = self.options.model_dump(exclude={"reasons", "calls", "cache"})
         settings = GeneratorSettings(model=self.model, **given)
         generator = make_generator(settings, self.options.calls, self.options.cache or default_cache())
         prompts = [self.prompts.build(self.context.tasks[e.task], e, self.with_profile) for e in examples]
         requests = [Request(tuple(prompt.messages)) for prompt in prompts]
-        texts = []
-        for reply in generator.generate(requests, self.context.progress):
+        answers = []
+        for example, reply in zip(examples, generator.generate(requests, self.context.progress), strict=True):
             if not isinstance(reply, Reply):
                 self.notes[f"refused: {reply.reason}"] += 1
-                texts.append("")
+                answers.append(Answer("", 0, entries=self.entries(example)))
                 continue
             self.cost.prompt_tokens += reply.prompt_tokens
             self.cost.completion_tokens += reply.completion_tokens
-            texts.append(f"<think>\n{reply.reasoning}\n</think>\n{reply.content}" if reply.reasoning else reply.content)
-        return texts
+            text = f"<think>\n{reply.reasoning}\n</think>\n{reply.content}" if reply.reasoning else reply.content
+            answers.append(Answer(text, finished=reply.finished, entries=self.entries(example)))
+        return answers

@@ -1,15 +1,20 @@
-"""`Backbone`: a checkpoint that writes texts for prompts and counts its tokens; loaded when first needed.
+"""`Backbone`: a checkpoint that writes answers to prompts and counts its tokens; loaded when first needed.
 
 What every prompted system shares: generation through `tagpr.engine` and the cost.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tagpr.engine.transformers_model import TransformersModel
 from tagpr.engine.types import Sampling
-from tagpr.systems.protocol import Context, Cost
+from tagpr.systems.context import Context
+from tagpr.systems.cost import Cost
+from tagpr.systems.protocol import Answer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class Backbone:
@@ -17,15 +22,15 @@ class Backbone:
 
     def __init__(self, context: Context, cost: Cost, folder: Path | None = None) -> None:
         self.context, self.cost, self.folder = context, cost, folder or context.model
-        self._model: Any = None
+        self._model: PreTrainedModel | None = None
 
     @property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
         return self.context.tokenizer
 
     @property
-    def model(self) -> Any:
-        """The causal language model, in eval mode, on the GPU where there is one."""
+    def model(self) -> "PreTrainedModel":
+        """The causal language model, in eval mode, on the GPU if there is one."""
         if self._model is None:
             from tagpr.engine.models import load_causal_lm
 
@@ -39,8 +44,8 @@ class Backbone:
         num_samples: int = 1,
         temperature: float | None = None,
         seed: int | None = None,
-    ) -> list[list[str]]:
-        """`num_samples` completions of each prompt as texts. temperature and seed: the run's where None."""
+    ) -> list[list[Answer]]:
+        """`num_samples` answers to each prompt. temperature and seed: the run's if None."""
         decoding = self.context.decoding
         sampling = Sampling(
             max_new_tokens,
@@ -52,4 +57,4 @@ class Backbone:
         drawn = generator.generate([list(ids) for ids in prompts], sampling, self.context.progress)
         self.cost.prompt_tokens += sum(map(len, prompts))
         self.cost.completion_tokens += sum(len(one.token_ids) for samples in drawn for one in samples)
-        return [[one.text for one in samples] for samples in drawn]
+        return [[Answer(one.text, len(one.body), one.finished) for one in samples] for samples in drawn]

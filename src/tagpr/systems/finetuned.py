@@ -13,10 +13,11 @@ from pathlib import Path
 from tagpr.errors import RunError
 from tagpr.systems.backbone import Backbone
 from tagpr.systems.prompted import Prompted
+from tagpr.systems.protocol import Answer, NoOptions
 from tagpr.tasks.types import Example
 
 
-class SFT(Prompted):
+class SFT(Prompted[NoOptions]):
     """One model for all tasks."""
 
     depends = ("sft",)
@@ -59,7 +60,7 @@ class SFT(Prompted):
         self.cost.trained_parameters += figures["trained_parameters"]
         self.cost.trained_tokens += figures["trained_tokens"]
 
-    def predict(self, examples: Sequence[Example]) -> list[str]:
+    def predict(self, examples: Sequence[Example]) -> list[Answer]:
         """Greedy completions of the task's model."""
         folder = self.models[examples[0].task]
         if self._open is None or self._open[0] != folder:  # one model in memory at a time
@@ -74,17 +75,19 @@ class SFTR(SFT):
 
     reasons = True
     depends = ("chains", "sft")
+    variants = ("w/o-rl",)
+    learns_chains = True
 
     def model_of(self, names: Sequence[str], train: Sequence[Example]) -> Path:
-        """The run's own SFT stage where the model is of all tasks, else one trained like it."""
-        every = self.context.trained is not None and set(names) == set(self.context.tasks)
-        return self.trained("w/o-rl") if every else super().model_of(names, train)
+        """The run's own SFT stage if the model is of all tasks, else one trained like it."""
+        every = "w/o-rl" in self.context.trained and set(names) == set(self.context.tasks)
+        return self.trained("w/o-rl").folder if every else super().model_of(names, train)
 
     def completions(self, train: Sequence[Example]) -> Mapping[tuple[str, str], Sequence[str]]:
         """The kept chains."""
         if self.context.chains is None:
             raise RunError("this system learns chains of stage 0; run it through `tagpr compare`")
-        return self.context.chains()
+        return self.context.chains
 
 
 class SFTInd(SFT):

@@ -9,7 +9,7 @@ same bits.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,8 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from tagpr.engine.trainer_checkpoints import MarkComplete, last_checkpoint
 from tagpr.errors import RunError
 from tagpr.files import write_jsonl
+from tagpr.progress import Progress
 from tagpr.systems.fit_settings import FitSettings
-
-Progress = Callable[[int, int, str], None]
 
 
 class _IndexTrainer(Trainer):

@@ -22,13 +22,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tagpr.chains.grammar import parse_response
 from tagpr.files import read_json, write_json
 from tagpr.profiles.past import past_questions
 from tagpr.profiles.retrieval import query_of
 from tagpr.systems.backbone import Backbone
 from tagpr.systems.fit_settings import HydraOptions
-from tagpr.systems.protocol import System
+from tagpr.systems.protocol import Answer, System
 from tagpr.tasks.metrics import correctness
 from tagpr.tasks.types import Example, Kind, Task
 
@@ -42,7 +41,7 @@ def judge(task: Task, candidates: Sequence[str], target: str) -> list[bool]:
     return [score == 1 for score in scores]
 
 
-class HydraAdapter(System):
+class HydraAdapter(System[HydraOptions]):
     """Trains the scorer and heads, never the language model."""
 
     depends = ("decoding",)  # the candidates it learns from are written with the run's decoding
@@ -70,9 +69,9 @@ class HydraAdapter(System):
     def _draw(self, ids: list[list[int]], work: Path) -> None:
         options = self.options
         limit = self.context.decoding.answer_tokens
-        texts = self.backbone.write(ids, limit, options.candidates, options.temperature)
+        drawn = self.backbone.write(ids, limit, options.candidates, options.temperature)
         vocabulary = self.context.vocabulary
-        rows = [list(dict.fromkeys(parse_response(text, vocabulary).answer for text in own)) for own in texts]
+        rows = [list(dict.fromkeys(one.parse(vocabulary).answer for one in own)) for own in drawn]
         write_json(work / "candidates.json", rows)
 
     def judged(self, examples: Sequence[Example]) -> list[list[Any]]:
@@ -157,7 +156,7 @@ class HydraAdapter(System):
                 heads[key] = fit_head(self.scorer, states, right, options.new_head_steps, rate, decay)
         return [heads[key] for key in keys]
 
-    def predict(self, examples: Sequence[Example]) -> list[str]:
+    def predict(self, examples: Sequence[Example]) -> list[Answer]:
         """The candidate that the user's head likes best; the first drawn among equals."""
         asked = [replace(example, target=None) for example in examples]
         heads = self.heads(asked)
@@ -165,5 +164,5 @@ class HydraAdapter(System):
         for example, head, candidates in zip(asked, heads, self.candidates(asked), strict=True):
             question = query_of(self.context.tasks[example.task], example)
             states = self.scorer.states([question] * len(candidates), candidates)
-            answers.append(candidates[int(self.scorer.scores(head, states).argmax())])
+            answers.append(Answer(candidates[int(self.scorer.scores(head, states).argmax())]))
         return answers

@@ -21,6 +21,7 @@ from tagpr.profiles.retrieval import recency_order
 from tagpr.prompts.escape import neutralise
 from tagpr.settings import Settings
 from tagpr.systems.prompted import Prompted
+from tagpr.systems.protocol import Answer
 from tagpr.tasks.templates import render
 from tagpr.tasks.types import Example, Kind, Task
 
@@ -42,23 +43,22 @@ class PAGOptions(Settings):
     """The LLM that writes them; null: the backbone."""
     calls: CallSettings = CallSettings()
     """How a writer behind an endpoint is called."""
-    entries: int = Field(10, ge=1)
+    entries: int = Field(default=10, ge=1)
     """Past items the writer sees, the latest."""
-    field_tokens: int = Field(200, ge=1)
+    field_tokens: int = Field(default=200, ge=1)
     """Tokens to which each field of an item is cut."""
-    max_tokens: int = Field(300, ge=1)
+    max_tokens: int = Field(default=300, ge=1)
     """Longest summary, in tokens."""
-    temperature: float = Field(0.6, ge=0)
+    temperature: float = Field(default=0.6, ge=0)
     """The writer's sampling temperature."""
 
 
-class PAG(Prompted):
+class PAG(Prompted[PAGOptions]):
     """Summary, items, task."""
 
     Options = PAGOptions
-    options: PAGOptions
 
-    def predict(self, examples: Sequence[Example]) -> list[str]:
+    def predict(self, examples: Sequence[Example]) -> list[Answer]:
         """Write the summaries that are missing, then answer."""
         found = self.summaries(examples)
         texts = dict(zip([(example.task, example.id) for example in examples], found, strict=True))
@@ -107,7 +107,7 @@ class PAG(Prompted):
         """`text`, cut to at most so many tokens."""
         tokenizer = self.context.tokenizer
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        return text if len(ids) <= tokens else tokenizer.decode(ids[:tokens], skip_special_tokens=False)
+        return text if len(ids) <= tokens else str(tokenizer.decode(ids[:tokens], skip_special_tokens=False))
 
 
 class PAGR(PAG):

@@ -21,7 +21,7 @@ from typing import Any
 from tagpr.profiles.retrieval import query_of, recency_order
 from tagpr.systems.backbone import Backbone
 from tagpr.systems.fit_settings import PPlugOptions
-from tagpr.systems.protocol import System
+from tagpr.systems.protocol import Answer, System
 from tagpr.tasks.types import Example, Task
 
 
@@ -31,7 +31,7 @@ def history_texts(task: Task, example: Example, most: int) -> list[str]:
     return [" ".join(item.fields[name] for name in task.input_fields if name in item.fields) for item in items]
 
 
-class PPlug(System):
+class PPlug(System[PPlugOptions]):
     """Trains the plug-in, never the language model."""
 
     Options = PPlugOptions
@@ -92,7 +92,7 @@ class PPlug(System):
         self.plug = self._plug([])
         load_trained(self.plug, folder / "trained.safetensors")
 
-    def predict(self, examples: Sequence[Example]) -> list[str]:
+    def predict(self, examples: Sequence[Example]) -> list[Answer]:
         """Answers by beam search from [I; P_u; Emb(x)]."""
         from tagpr.engine.text import decode, end_token_ids
 
@@ -101,17 +101,17 @@ class PPlug(System):
         eos = end_token_ids(tokenizer, self.backbone.model)
         order = sorted(range(len(items)), key=lambda i: (-len(items[i].prompt_ids), i))
         size = max(1, self.context.decoding.rows // self.options.beams)
-        texts = [""] * len(items)
+        answers = [Answer("")] * len(items)
         for start in range(0, len(order), size):
             part = order[start : start + size]
             limit = self.context.decoding.answer_tokens
             rows = self.plug.write([items[i] for i in part], limit, self.options.beams, eos, tokenizer.pad_token_id)
             for i, row in zip(part, rows, strict=True):
-                texts[i] = decode(tokenizer, row, eos)
+                answers[i] = Answer(decode(tokenizer, row, eos), len(row))
                 self.cost.prompt_tokens += 2 + len(items[i].prompt_ids)
                 self.cost.completion_tokens += len(row)
             self.context.progress(start + len(part), len(order), "answers")
-        return texts
+        return answers
 
 
 def _stack(rows: Sequence[Any], width: int) -> Any:

@@ -21,7 +21,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tagpr.chains.grammar import parse_response
 from tagpr.errors import RunError
 from tagpr.files import read_json, write_json
 from tagpr.prmu.policy_rollouts import choose_examples
@@ -32,7 +31,7 @@ from tagpr.systems.prompted import RAGR
 from tagpr.tasks.types import Example
 
 
-class PrLM(RAGR):
+class PrLM(RAGR[PrLMOptions]):
     """Trains its own reward model and a copy of the backbone."""
 
     depends = ("decoding",)  # what it learns from is written with the run's decoding
@@ -61,8 +60,8 @@ class PrLM(RAGR):
         for shown in (True, False):
             ids = [prompts.ids(context.tasks[e.task], e, with_profile=shown) for e in examples]
             limit, count = context.decoding.answer_tokens, options.pairs_per_prompt
-            texts = untrained.write(ids, limit, count, options.pair_temperature)
-            answers[shown] = [[parse_response(text, context.vocabulary).answer for text in own] for own in texts]
+            drawn = untrained.write(ids, limit, count, options.pair_temperature)
+            answers[shown] = [[one.parse(context.vocabulary).answer for one in own] for own in drawn]
         rows = []
         for number, example in enumerate(examples):
             asked = query_of(context.tasks[example.task], example)

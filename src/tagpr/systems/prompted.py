@@ -5,16 +5,17 @@ answer only; with -R for tagged thinking first, in the words that TagPR's own pr
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
+from tagpr.prompts.builder import PromptBuilder
 from tagpr.systems.backbone import Backbone
-from tagpr.systems.protocol import System
+from tagpr.systems.protocol import Answer, NoOptions, OptionsT, System
 from tagpr.tasks.types import Example
 
 
-class Prompted(System):
-    """Answers with one checkpoint from one prompt an example. Subclasses say what the prompt shows."""
+class Prompted(System[OptionsT]):
+    """Answers with one checkpoint from one prompt per example. Subclasses say what the prompt shows."""
 
     with_profile = True
 
@@ -23,18 +24,34 @@ class Prompted(System):
         return Backbone(self.context, self.cost)
 
     @cached_property
-    def prompts(self) -> Any:
+    def prompts(self) -> PromptBuilder:
         return self.context.prompts(self.reasons)
 
-    def predict(self, examples: Sequence[Example]) -> list[str]:
-        """Greedy completions (at the run's temperature)."""
+    def prompt_ids(self, example: Example) -> list[int]:
+        """The example's prompt in token ids."""
+        return self.prompts.ids(self.context.tasks[example.task], example, self.with_profile)
+
+    def order(self, examples: Sequence[Example]) -> list[int]:
+        """The longest prompt first: rows of one batch are then about as long as each other."""
+        lengths = [len(self.prompt_ids(example)) for example in examples]
+        return sorted(range(len(examples)), key=lambda i: (-lengths[i], i))
+
+    def predict(self, examples: Sequence[Example]) -> list[Answer]:
+        """Greedy completions (at the run's temperature), with the history items that their prompts hold."""
         decoding = self.context.decoding
-        ids = [self.prompts.ids(self.context.tasks[e.task], e, self.with_profile) for e in examples]
         limit = decoding.max_new_tokens if self.reasons else decoding.answer_tokens
-        return [texts[0] for texts in self.backbone.write(ids, limit)]
+        answers = [own[0] for own in self.backbone.write([self.prompt_ids(e) for e in examples], limit)]
+        return [
+            replace(answer, entries=self.entries(example)) for example, answer in zip(examples, answers, strict=True)
+        ]
+
+    def entries(self, example: Example) -> tuple[str, ...]:
+        """Ids of the history items in the example's prompt."""
+        prompt = self.prompts.build(self.context.tasks[example.task], example, self.with_profile)
+        return tuple(entry.id for entry in prompt.entries)
 
 
-class ZeroShot(Prompted):
+class ZeroShot(Prompted[NoOptions]):
     """The question only."""
 
     with_profile = False
@@ -46,11 +63,11 @@ class ZeroShotR(ZeroShot):
     reasons = True
 
 
-class RAG(Prompted):
+class RAG(Prompted[OptionsT]):
     """The question with the retrieved history."""
 
 
-class RAGR(RAG):
+class RAGR(RAG[OptionsT]):
     """RAG with reasoning: the paper's Base."""
 
     reasons = True

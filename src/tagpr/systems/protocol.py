@@ -1,14 +1,15 @@
-"""What a system is: `fit` on training examples, then `predict` texts for others; and the context it is given.
+"""What a system is: `fit` on training examples, then `predict` an `Answer` for each of others.
 
     class Copycat(System):
         reasons = False
 
         def predict(self, examples):
-            return ["libs" for example in examples]
+            return [Answer("libs") for example in examples]
 
 A system sees examples of every task of the run at once (`example.task` names the task, `context.tasks` describes it);
 one that learns per task splits them itself. It never sees a held-out target: the runner takes targets away. Scores,
-files, time and failures are the runner's (`tagpr.evaluation.systems`).
+files, time and failures are the runner's (`tagpr.evaluation`). A system trains what is its own; checkpoints of the run
+(`variants`) are made before it runs and handed in as `context.trained`.
 """
 
 import os
@@ -16,166 +17,99 @@ import shutil
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, Generic, cast
 
+from typing_extensions import TypeVar
+
+from tagpr.chains.grammar import parse_response
+from tagpr.chains.types import Response
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.errors import RunError
 from tagpr.files import read_json, write_json
-from tagpr.profiles.settings import ProfileSettings
-from tagpr.prompts.settings import PromptSettings
 from tagpr.settings import Settings
+from tagpr.systems.context import Context, Trained
+from tagpr.systems.cost import Cost
 from tagpr.tasks.types import Example, Task
-from tagpr.training.settings import SFTSettings
-
-Progress = Callable[[int, int, str], None]
-"""(done, total, note)."""
-
-
-@dataclass
-class Cost:
-    """What a system has used. A system adds to its own `cost`; `seconds` are filled in by the runner."""
-
-    trained_parameters: int = 0
-    """Parameters that received gradients, over all models the system trained."""
-    trained_tokens: int = 0
-    """Tokens run through a model in training, every epoch counted."""
-    prompt_tokens: int = 0
-    """Tokens read when generating (prompts; each sample's prompt once)."""
-    completion_tokens: int = 0
-    """Tokens written."""
-    seconds: float = 0.0
-    """Wall-clock seconds."""
-    cpu_seconds: float = 0.0
-    """Processor seconds of this process."""
-
-    def add(self, other: "Cost") -> None:
-        """Add another cost, field by field."""
-        for name, value in asdict(other).items():
-            setattr(self, name, getattr(self, name) + value)
-
-    @classmethod
-    def difference(cls, after: "Cost", before: "Cost") -> "Cost":
-        """What was added between two states."""
-        return cls(**{name: value - getattr(before, name) for name, value in asdict(after).items()})
 
 
 @dataclass(frozen=True)
-class Decoding:
-    """How answers are drawn."""
+class Answer:
+    """What a system answers to one example. Only the text is needed; what is not given is not claimed."""
 
-    max_new_tokens: int = 256
-    """Longest completion of a system that reasons before its answer."""
-    answer_tokens: int = 64
-    """Longest completion of a system that answers directly."""
-    temperature: float = 0.0
-    """0 is greedy."""
-    rows: int = 64
-    """Completions decoded side by side."""
+    text: str
+    """The whole turn: the bare answer, or `<think>` chain `</think>` and the answer. A `<think>` that the chat template
+    has written is part of it (`tagpr.engine.types.Completion.text`)."""
+    tokens: int | None = None
+    """Tokens written, the end token not counted; None: counted with the backbone's tokenizer."""
+    finished: bool | None = None
+    """Whether the model ended by itself; None where the system does not tell."""
+    entries: tuple[str, ...] = ()
+    """Ids of the history items that were shown."""
 
-
-@dataclass(frozen=True)
-class Context:
-    """Everything a system is given."""
-
-    model: Path
-    """The untrained backbone: a local Hugging Face folder."""
-    tasks: Mapping[str, Task]
-    """Tasks of the run by name."""
-    folder: Path
-    """This system's own work folder; what is left there survives a kill (see `System.once`)."""
-    vocabulary: Vocabulary
-    """Tags of the reasoning prompt, and what a completion is parsed with."""
-    profile: ProfileSettings = field(default_factory=ProfileSettings)
-    """Which past items a prompt shows; the same for every system."""
-    prompt: PromptSettings = field(default_factory=PromptSettings)
-    """How a prompt is written, and its token budget."""
-    decoding: Decoding = field(default_factory=Decoding)
-    """How answers are drawn."""
-    sft: SFTSettings = field(default_factory=SFTSettings)
-    """The recipe's fine-tuning settings."""
-    seed: int = 0
-    shared: Path = Path()
-    """Folder of what several systems of a run make alike (`System.once(..., shared=True)`); beside `folder` where not
-    given."""
-    progress: Progress = field(default=lambda done, total, note="": None)
-    chains: Callable[[], Mapping[tuple[str, str], Sequence[str]]] | None = None
-    """Gives the kept chains of stage 0 (completions by task name and example id), making them if need be."""
-    trained: Callable[[str], tuple[Path, Cost]] | None = None
-    """Gives checkpoint folder and cost of a TagPR variant (`tagpr`, `w/o-rl`, ...), training what is missing."""
-
-    def __post_init__(self) -> None:
-        if self.shared == Path():
-            object.__setattr__(self, "shared", self.folder.parent / "shared")
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        """The backbone's tokenizer (a Hugging Face one, left padding)."""
-        from tagpr.engine.models import load_tokenizer
-
-        return load_tokenizer(self.model)
-
-    def prompts(self, reasons: bool, profile: ProfileSettings | None = None) -> Any:
-        """A `PromptBuilder` with the run's settings: asking for tagged thinking (`reasons`) or for the answer only."""
-        from tagpr.prompts.builder import PromptBuilder
-
-        tags = self.vocabulary.names if reasons else ()
-        return PromptBuilder(self.tokenizer, profile or self.profile, self.prompt, tags, self.seed)
+    def parse(self, vocabulary: Vocabulary) -> Response:
+        """The chain and the bare answer in the text."""
+        return parse_response(self.text, vocabulary)
 
 
 class NoOptions(Settings):
     """A system without options."""
 
 
-class System(ABC):
+OptionsT = TypeVar("OptionsT", bound=Settings, default=NoOptions)
+
+
+class System(ABC, Generic[OptionsT]):
     """One row of the table. Subclass it, implement `predict`, and `fit` where there is something to learn.
 
-    Raise a `tagpr.errors` error (or any exception) where the system cannot go on: the others go on without it.
+    Raise a `tagpr.errors` error (or any exception) when the system cannot go on: the others go on without it.
+    A system with options: `class Mine(System[MyOptions])` with `Options = MyOptions`.
     """
 
-    reasons: ClassVar[bool] = False
+    reasons: bool = False
     """Writes a reasoning step before the answer (the table's column R)."""
     depends: ClassVar[tuple[str, ...]] = ()
     """Blocks of the recipe, besides model, data, profile, prompt and seed, whose change makes `fit` run anew: `sft`
     where it trains by `context.sft`. `decoding` where it learns from texts written by `context.decoding`."""
+    variants: ClassVar[tuple[str, ...]] = ()
+    """Variants of the run (`tagpr.experiments.variants`) whose checkpoints it needs: `self.trained(NAME)`."""
+    learns_chains: ClassVar[bool] = False
+    """Learns the kept chains of stage 0: `context.chains`."""
     Options: ClassVar[type[Settings]] = NoOptions
     """Settings a recipe may give: `systems: [{system: NAME, key: value}]`."""
 
-    def __init__(self, context: Context, options: Any = None) -> None:
+    def __init__(self, context: Context, options: OptionsT | None = None) -> None:
         self.context = context
-        self.options = options if options is not None else self.Options()
+        self.options: OptionsT = options if options is not None else cast(OptionsT, self.Options())
         self.cost = Cost()
         self.notes: Counter[str] = Counter()
         """What the row's reader must know, counted: `self.notes["refused"] += 1`."""
 
     def covers(self, task: Task) -> bool:
-        """Whether the system has an answer to this kind of task; where not, its cell stays empty."""
+        """Whether the system has an answer to this kind of task; if not, its cell stays empty."""
         return True
 
-    def fit(self, train: Sequence[Example]) -> None:  # noqa: B027  (nothing to learn is a fine default)
-        """Learn from the training examples of all tasks. Called in every process before `predict`, also where an
-        earlier, killed one had finished it: keep what is dear with `once`."""
+    def fit(self, train: Sequence[Example]) -> None:
+        """Learn from the training examples of all tasks. Called in every process before `predict`, also when an
+        earlier, killed one had finished it: keep what is expensive with `once`."""
+
+    def order(self, examples: Sequence[Example]) -> list[int]:
+        """Positions of `examples` (of one task) in the order in which they are best answered; chunks follow it."""
+        return list(range(len(examples)))
 
     @abstractmethod
-    def predict(self, examples: Sequence[Example]) -> list[str]:
-        """One completion an example, in order: the bare answer, or `<think>...</think>` and the answer.
+    def predict(self, examples: Sequence[Example]) -> Sequence[Answer]:
+        """One answer per example, in order. The examples are of one task; their targets are None."""
 
-        The examples are of one task; their targets are None.
-        """
-
-    def trained(self, variant: str) -> Path:
-        """Checkpoint folder of a TagPR variant (`context.trained`), its cost added. Raises RunError without a run."""
-        if self.context.trained is None:
-            raise RunError("TagPR's stages are trained by the pipeline; run this system through `tagpr compare`")
-        started, cpu = time.monotonic(), time.process_time()
-        folder, cost = self.context.trained(variant)
-        cost.seconds -= time.monotonic() - started  # the runner adds the time of this call: what was trained in it
-        cost.cpu_seconds -= time.process_time() - cpu  # must not count twice
-        self.cost.add(cost)
-        return folder
+    def trained(self, variant: str) -> Trained:
+        """The checkpoint of one of `variants`, its cost added. Raises RunError without a run."""
+        if variant not in self.context.trained:
+            raise RunError(f"'{variant}' is trained by the run; run this system through `tagpr compare`")
+        found = self.context.trained[variant]
+        self.cost.add(found.cost)
+        return found
 
     def once(self, name: str, make: Callable[[Path], None], shared: bool = False) -> Path:
         """Make folder `name` of the work folder, unless it is there from before; returns it.

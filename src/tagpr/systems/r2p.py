@@ -19,16 +19,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
 from tagpr.chains.grammar import parse_response
+from tagpr.prompts.builder import PromptBuilder
 from tagpr.prompts.escape import neutralise
 from tagpr.prompts.ids import prompt_ids
 from tagpr.settings import Settings
 from tagpr.systems.backbone import Backbone
-from tagpr.systems.protocol import System
+from tagpr.systems.protocol import Answer, System
 from tagpr.systems.r2p_stream import Stream, follow
 from tagpr.tasks.answers import label_set, normalise_answer
 from tagpr.tasks.types import Example, Kind, Task
@@ -39,11 +39,11 @@ TEMPLATES = Path(__file__).parent / "r2p_templates"
 class R2POptions(Settings):
     """Options of `r2p`."""
 
-    answers: int = Field(3, ge=1)
+    answers: int = Field(default=3, ge=1)
     """Answers drawn for a question and cross-referenced into one."""
-    temperature: float = Field(0.7, gt=0)
+    temperature: float = Field(default=0.7, gt=0)
     """Temperature they are drawn at."""
-    part_tokens: int = Field(64, ge=4)
+    part_tokens: int = Field(default=64, ge=4)
     """Longest part of the template, in tokens; a longer one is cut and the next part opened."""
 
 
@@ -55,7 +55,7 @@ def most_frequent(task: Task, answers: Sequence[str]) -> int:
     return max(range(len(tidy)), key=lambda i: (votes[tidy[i]], -i))
 
 
-class R2P(System):
+class R2P(System[R2POptions]):
     """Trains nothing."""
 
     reasons = True
@@ -66,12 +66,12 @@ class R2P(System):
         return Backbone(self.context, self.cost)
 
     @cached_property
-    def prompts(self) -> Any:
+    def prompts(self) -> PromptBuilder:
         """The run's prompt builder with R2P's template in place of the tags."""
         settings = self.context.prompt.model_copy(update={"templates": str(TEMPLATES), "style": "tagged"})
         return replace(self.context, prompt=settings).prompts(False)
 
-    def predict(self, examples: Sequence[Example]) -> list[str]:
+    def predict(self, examples: Sequence[Example]) -> list[Answer]:
         """One completion an example: thinking by the template and the answer on which the drafts agree."""
         tasks, count = self.context.tasks, self.options.answers
         ids = [self.prompts.ids(tasks[example.task], example) for example in examples]
@@ -92,7 +92,7 @@ class R2P(System):
         for (i, drafts), answer in zip(open_ones, written, strict=True):
             listed = "\n".join(f"{n}. {draft}" for n, draft in enumerate(drafts, 1))
             texts[i] = f"<think>\nDrafts:\n{listed}\n</think>\n{answer}"
-        return texts
+        return [Answer(text) for text in texts]
 
     def streams(self, prompts: Sequence[Sequence[int]]) -> list[Stream]:
         """One stream a prompt, led through the template. Equal prompts get different samples."""
@@ -148,5 +148,5 @@ class R2P(System):
             ids.append(prompt_ids(replace(prompt, messages=[*prompt.messages[:-1], user]), self.context.tokenizer))
         if not ids:
             return []
-        texts = self.backbone.write(ids, self.context.decoding.answer_tokens, temperature=0.0)
-        return [parse_response(own[0], self.context.vocabulary).answer for own in texts]
+        written = self.backbone.write(ids, self.context.decoding.answer_tokens, temperature=0.0)
+        return [own[0].parse(self.context.vocabulary).answer for own in written]

@@ -38,12 +38,12 @@ SYSTEMS: dict[str, str] = {
     "hydra-adapter": "hydra_adapter:HydraAdapter",
     "r2p": "r2p:R2P",
     "prlm": "prlm:PrLM",
-    "w/o-rl": "variants:WithoutRL",
-    "w/o-sft": "variants:WithoutSFT",
-    "w/o-tag": "variants:WithoutTag",
-    "w/o-reward": "variants:WithoutReward",
-    "w/o-exploratory": "variants:WithoutExploratory",
-    "tagpr": "variants:TagPR",
+    "w/o-rl": "checkpoint:WithoutRL",
+    "w/o-sft": "checkpoint:WithoutSFT",
+    "w/o-tag": "checkpoint:WithoutTag",
+    "w/o-reward": "checkpoint:WithoutReward",
+    "w/o-exploratory": "checkpoint:WithoutExploratory",
+    "tagpr": "checkpoint:TagPR",
 }
 """Name -> `module:Class` in this folder, in the order of the paper's table."""
 
@@ -53,7 +53,7 @@ def system_names() -> list[str]:
     return list(SYSTEMS)
 
 
-def load_system(spec: str, folder: Path = Path()) -> type[System]:
+def load_system(spec: str, folder: Path = Path()) -> type[System[Any]]:
     """The class a recipe's `systems:` entry names; a file is looked for relative to `folder`.
 
     Raises RecipeError if there is no such system, file, module or class.
@@ -77,7 +77,7 @@ def load_system(spec: str, folder: Path = Path()) -> type[System]:
     return found
 
 
-def read_options(spec: str, system: type[System], options: Mapping[str, Any]) -> Settings:
+def read_options(spec: str, system: type[System[Any]], options: Mapping[str, Any]) -> Settings:
     """The system's options, checked. Raises RecipeError naming the key at fault."""
     try:
         return system.Options(**options)

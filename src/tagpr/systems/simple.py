@@ -1,4 +1,4 @@
-"""Rows that need no model: what a system has to beat before anybody should be impressed.
+"""Trivial baselines, which need no model: what a system has to beat first.
 
 `majority`: the commonest target of the training examples. `user-majority`, `last-label`, `nearest-neighbour`: the
 commonest, the latest, and the closest output (BM25 between question and history) of the user's own history; of a
@@ -13,13 +13,13 @@ from collections.abc import Sequence
 
 from tagpr.profiles.bm25 import index_of
 from tagpr.profiles.retrieval import keys_of, query_of, recency_order
-from tagpr.systems.protocol import System
+from tagpr.systems.protocol import Answer, NoOptions, System
 from tagpr.tasks.types import Example, Kind, Task
 
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])(?:\s+|(?<=[。！？]))|\n{2,}")
 
 
-class Majority(System):
+class Majority(System[NoOptions]):
     """The commonest target of the training examples (the first label where there are none)."""
 
     def covers(self, task: Task) -> bool:
@@ -32,8 +32,8 @@ class Majority(System):
             targets = [example.target or "" for example in train if example.task == name]
             self.answers[name] = commonest(targets) or (task.labels[0] if task.labels else "")
 
-    def predict(self, examples: Sequence[Example]) -> list[str]:
-        return [self.answers[example.task] for example in examples]
+    def predict(self, examples: Sequence[Example]) -> list[Answer]:
+        return [Answer(self.answers[example.task]) for example in examples]
 
 
 class FromHistory(Majority):
@@ -42,8 +42,8 @@ class FromHistory(Majority):
     def covers(self, task: Task) -> bool:
         return task.kind is not Kind.TEXT and task.output_field is not None
 
-    def predict(self, examples: Sequence[Example]) -> list[str]:
-        return [self.copy(self.context.tasks[e.task], e) or self.answers[e.task] for e in examples]
+    def predict(self, examples: Sequence[Example]) -> list[Answer]:
+        return [Answer(self.copy(self.context.tasks[e.task], e) or self.answers[e.task]) for e in examples]
 
     @abstractmethod
     def copy(self, task: Task, example: Example) -> str:
@@ -84,14 +84,14 @@ class NearestNeighbour(FromHistory):
         return example.profile[closest].fields.get(task.output_field or "", "")
 
 
-class LeadSentence(System):
+class LeadSentence(System[NoOptions]):
     """The first sentence of the longest input field (of the question itself where the example has no fields)."""
 
     def covers(self, task: Task) -> bool:
         return task.kind is Kind.TEXT
 
-    def predict(self, examples: Sequence[Example]) -> list[str]:
-        return [lead_sentence(self.context.tasks[example.task], example) for example in examples]
+    def predict(self, examples: Sequence[Example]) -> list[Answer]:
+        return [Answer(lead_sentence(self.context.tasks[example.task], example)) for example in examples]
 
 
 def commonest(labels: Sequence[str]) -> str:
