@@ -27,7 +27,7 @@ def figures_of(name: str, raw: Path) -> dict[str, Any]:
         task = ADAPTERS[name][0]
         files: dict[str, Any] = {"path": "items.jsonl"}
         if name == "acl-citations":
-            files = {"reader": "lamp", "path": ".", "heldout_path": "."}
+            files = {"format": "lamp", "path": ".", "heldout_path": "."}
         splits = load_splits(DataSettings(sources=(SourceSettings(task=task, **files),), on_error="skip"), 0, out)[task]
     figures: dict[str, Any] = {"task": task, "users": splits.report["users"], "split": splits.report["split"]}
     figures |= {"train": len(splits.train), "heldout": len(splits.heldout)}

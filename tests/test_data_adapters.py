@@ -29,7 +29,7 @@ def shorten(texts: list[str]) -> list[str]:
 def load(name: str, out: Path) -> Splits:
     task = ADAPTERS[name][0]
     if name == "acl-citations":
-        source = SourceSettings(task=task, reader="lamp", path=".", heldout_path=".")
+        source = SourceSettings(task=task, format="lamp", path=".", heldout_path=".")
     else:
         source = SourceSettings(task=task, path="items.jsonl", min_history=1)
     return load_splits(DataSettings(sources=(source,), on_error="skip"), 0, out)[task]

@@ -3,6 +3,7 @@
 import json
 import random
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -145,7 +146,7 @@ def write_input(rng: random.Random, folder: Path) -> SourceSettings:
         data = damage(rng, data)
     path.write_bytes(data)
     reader = rng.choice(["auto", shape])
-    return SourceSettings(task=task, path=path.name, reader=reader)
+    return SourceSettings(task=task, path=path.name, format=reader)
 
 
 def run(source: SourceSettings, folder: Path, on_error: str = "stop") -> int:
@@ -153,8 +154,8 @@ def run(source: SourceSettings, folder: Path, on_error: str = "stop") -> int:
     made = 0
     for splits in load_splits(DataSettings(sources=(source,), on_error=on_error), 0, folder).values():
         for row in splits.rejects:
-            json.dumps(row, ensure_ascii=False).encode("utf-8")
-            assert row["reason"] and len(row["excerpt"]) <= 200
+            json.dumps(asdict(row), ensure_ascii=False).encode("utf-8")
+            assert row.reason and len(row.excerpt) <= 200
         for example in splits.train + splits.heldout:
             entries = choose(splits.task, example, ProfileSettings(retriever="bm25", k=4), 0)
             prompt = build_prompt(splits.task, example, entries, PromptSettings(), lambda t: len(t) // 4, ("a", "b"))
@@ -193,7 +194,7 @@ def test_a_profile_of_100000_items_is_read_within_the_limit(tmp_path):
         profile = [{**entry, "id": str(j)} for j in range(size)]
         record = {"id": name, "user_id": name, "input": text, "output": "gold", "profile": profile}
         (tmp_path / f"{name}.json").write_text(json.dumps([record]))
-    source = SourceSettings(task="lamp-4", reader="longlamp", path="train.json", heldout_path="dev.json")
+    source = SourceSettings(task="lamp-4", format="longlamp", path="train.json", heldout_path="dev.json")
     for _ in range(3):  # a busy machine may be slow, not always
         start = time.process_time()
         assert run(source, tmp_path) == 2
@@ -207,9 +208,9 @@ def test_rejects_are_counted(tmp_path):
     (tmp_path / "mine.jsonl").write_text("\n".join([*lines, "{", "[]", '{"user_id": 1}']))
     sources = (SourceSettings(task="package-synopsis", path="mine.jsonl"),)
     splits = load_splits(DataSettings(sources=sources, on_error="skip"), 0, tmp_path)["package-synopsis"]
-    assert [row["line"] for row in splits.rejects] == [9, 10, 11]
-    assert [row["excerpt"] for row in splits.rejects] == ["{", "[]", "user_id: 1"]
-    assert all(row["reason"] and row["file"].endswith("mine.jsonl") for row in splits.rejects)
+    assert [row.line for row in splits.rejects] == [9, 10, 11]
+    assert [row.excerpt for row in splits.rejects] == ["{", "[]", "user_id: 1"]
+    assert all(row.reason and row.file.endswith("mine.jsonl") for row in splits.rejects)
     assert splits.report["rejected"] == 3
     with pytest.raises(TagPRError, match=r"mine.jsonl:9"):
         load_splits(DataSettings(sources=sources), 0, tmp_path)

@@ -8,9 +8,9 @@ import pytest
 
 from tagpr.data import DataSettings, SourceSettings, load_splits
 from tagpr.data.check import check, render_check
-from tagpr.data.formats.jsonl import Rejects
 from tagpr.data.formats.lamp import lamp_examples
 from tagpr.data.formats.pgraphrag import pgraphrag_examples
+from tagpr.data.rejects import Rejects
 from tagpr.errors import DataError
 from tagpr.tasks import load_task
 
@@ -73,7 +73,7 @@ def write_lamp(folder: Path, split: str, name: str, number: int = 3, **more) -> 
 def test_official_lamp_files(tmp_path, name):
     write_lamp(tmp_path, "train", name)
     write_lamp(tmp_path, "dev", name, date="2016-1-9")
-    source = SourceSettings(task=name, path=".", heldout_path=".", reader="lamp")
+    source = SourceSettings(task=name, path=".", heldout_path=".", format="lamp")
     splits = load_splits(DataSettings(sources=(source,)), 0, tmp_path)[name]
     assert (len(splits.train), len(splits.heldout)) == (3, 3)
     example = splits.train[0]
@@ -176,7 +176,7 @@ def test_longlamp_from_the_hub(tmp_path, monkeypatch):
         raise ConnectionError("no\nnetwork")
 
     monkeypatch.setattr(datasets, "load_dataset", refuse)
-    with pytest.raises(DataError, match=r"product_review_user/train: cannot be had from the hub \(no network\)"):
+    with pytest.raises(DataError, match=r"review_user/train: could not be downloaded from the hub \(no network\)"):
         load_splits(DataSettings(sources=(source,)), 0, tmp_path)
     short = source.model_copy(update={"path": "hub:LongLaMP/train"})
     with pytest.raises(DataError, match="hub:LongLaMP/train: write it as hub:OWNER/NAME/CONFIG/SPLIT"):

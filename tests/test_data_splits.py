@@ -113,7 +113,7 @@ def test_skipping_bad_lines_keeps_their_reasons(tmp_path):
     lines = [json.dumps({**GOOD, "input": f"text {i}"}) for i in range(4)] + ["{broken", json.dumps({"user_id": "x"})]
     (tmp_path / "mine.jsonl").write_text("\n".join(lines))
     splits = load_splits(synopsis_settings().model_copy(update={"on_error": "skip"}), 0, tmp_path)["package-synopsis"]
-    assert [row["line"] for row in splits.rejects] == [5, 6]
+    assert [row.line for row in splits.rejects] == [5, 6]
     assert len(splits.train) + len(splits.heldout) == 4
 
 

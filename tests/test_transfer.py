@@ -39,7 +39,7 @@ def _reviews(path: Path, words: str) -> None:
 def test_zero_shot_sources_are_all_held_out(tmp_path):
     _reviews(tmp_path / "english.json", "good")
     _reviews(tmp_path / "portuguese.json", "bom")
-    review = {"task": "pgraphrag-title", "reader": "pgraphrag"}
+    review = {"task": "pgraphrag-title", "format": "pgraphrag"}
     settings = DataSettings(
         folder=str(tmp_path),
         sources=(

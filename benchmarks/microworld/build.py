@@ -125,7 +125,7 @@ def _rollouts(questions: list[Question], scale: Scale, seed: int) -> list[dict[s
 
 
 def _recipe(seed: int, scale: Scale, model: Path, folder: Path) -> dict[str, Any]:
-    source = {"task": "microworld.yaml", "reader": "lamp"}
+    source = {"task": "microworld.yaml", "format": "lamp"}
     source |= {"path": "data/train_questions.json", "heldout_path": "data/dev_questions.json"}
     recipe: dict[str, Any] = {
         "name": f"{TASK}-{seed}",

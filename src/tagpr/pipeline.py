@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tagpr.data.split import Splits
-from tagpr.files import link_tree, read_json, write_json, write_jsonl
+from tagpr.files import link_tree, read_json, write_json
 from tagpr.memory import give_back_memory, keep_freed_memory
 from tagpr.progress import Progress
 from tagpr.recipe import Recipe, find_recipe, load_recipe
@@ -148,13 +148,14 @@ class Workspace:
 
     def _data(self, out: Path, progress: Progress) -> dict[str, Any]:
         from tagpr.data import load_splits, write_examples
+        from tagpr.data.rejects import write_rejects
 
         splits = load_splits(self.recipe.data, self.recipe.seed, self.recipe_folder)
         for name, split in splits.items():
             write_examples(out / name / "train.jsonl", split.train)
             write_examples(out / name / "heldout.jsonl", split.heldout)
             if split.rejects:
-                write_jsonl(out / name / "rejects.jsonl", split.rejects)
+                write_rejects(out / name / "rejects.jsonl", split.rejects)
                 where = self.folder / "data" / name / "rejects.jsonl"
                 logger.warning("data: %s: %d left out, with reasons in %s", name, len(split.rejects), where)
         write_json(out / "tasks.json", [split.task.model_dump(mode="json") for split in splits.values()])

@@ -1,5 +1,6 @@
 """`tagpr data`: run the stage, check a file, adapt public raw files."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,14 +19,48 @@ def data_check(
         str, typer.Option("--task", help="Card by whose labels and fields to read; guessed if absent.")
     ] = "",
     fields: Annotated[list[str] | None, typer.Option("--field", help="OURS=THEIRS, e.g. --field input=text.")] = None,
+    format: Annotated[str, typer.Option("--format", help="A reader's name, or yours as file.py:Name.")] = "auto",
     on_error: OnError = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a file is, count what it holds, and name every problem with its line."""
-    from tagpr.data.check import print_check
+    """Say what a file is, count what it holds, and name every problem with its line.
 
-    if not print_check(path, task, fields or [], skip=on_error == "skip", as_json=as_json):
+    Under `--on-error skip` what a run would leave out is written to FILE.rejects.jsonl in the working directory.
+    """
+    from tagpr.data.check import check, render_check
+    from tagpr.data.rejects import write_rejects
+
+    result = check(path, task, _pairs(fields or []), format)
+    skip = on_error == "skip"
+    written = Path(f"{path.stem}.rejects.jsonl")
+    if skip and result.rejects:
+        write_rejects(written, result.rejects)
+    if as_json:
+        rows = {"path": str(path), "format": result.format, "task": result.task, "counts": result.counts}
+        text = json.dumps({**rows, "problems": result.problems}, ensure_ascii=False)
+    else:
+        text = render_check(result)
+        if skip and result.rejects:
+            text += f"\n  left out: {len(result.rejects)}, with reasons in {written}"
+    typer.echo(text)
+    if not (result.ok or skip):
         raise typer.Exit(2)
+
+
+def _pairs(fields: list[str]) -> dict[str, str]:
+    """`--field OURS=THEIRS`, checked like a recipe's `fields`."""
+    from pydantic import ValidationError
+
+    from tagpr.data.settings import SourceSettings
+    from tagpr.errors import DataError
+
+    names = dict(pair.split("=", 1) for pair in fields if "=" in pair)
+    if len(names) != len(fields):
+        raise DataError("--field: write OURS=THEIRS, e.g. --field input=text")
+    try:
+        return SourceSettings(task="any", fields=names).fields
+    except ValidationError as error:
+        raise DataError(f"--field: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
 
 
 def _rewriter(model: str, base_url: str, out: Path) -> Any:

@@ -1,30 +1,44 @@
-"""`load_splits`: every source of a recipe, read, split and counted. The door of this room."""
+"""Entry point of tagpr.data: every source of a recipe, read, freed of duplicates, split and counted."""
 
+import logging
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeGuard
 
+from tagpr.data.duplicates import drop_duplicates, without_leaks
 from tagpr.data.formats.hub import on_hub
-from tagpr.data.formats.jsonl import Rejects, items_of_rows, json_lines
-from tagpr.data.formats.lamp import find_questions, lamp_examples
-from tagpr.data.formats.pgraphrag import pgraphrag_examples
-from tagpr.data.formats.tables import csv_rows, parquet_rows
+from tagpr.data.formats.lamp import find_questions
+from tagpr.data.formats.protocol import Records, Source
+from tagpr.data.formats.registry import find_reader
+from tagpr.data.rejects import Rejects
 from tagpr.data.settings import DataSettings, SourceSettings
-from tagpr.data.split import Item, Splits, by_user, choose_some, need_examples, split_examples, split_items
+from tagpr.data.split import (
+    Item,
+    Splits,
+    by_user,
+    choose_some,
+    need_examples,
+    split_examples,
+    split_items,
+    unused,
+)
 from tagpr.errors import DataError, RecipeError
 from tagpr.tasks import Example, Kind, Task, load_task
 from tagpr.tasks.scripts import with_rouge_tokens
 
-HELDOUT_SHARE = 0.1  # of the users, where records bring their profiles and no held-out file is named
+logger = logging.getLogger(__name__)
+
+HELDOUT_SHARE = 0.1  # of the users, if records bring their profiles and no held-out file is named
 
 
 def load_splits(settings: DataSettings, seed: int, folder: Path) -> dict[str, Splits]:
     """Train and held-out examples of every source, by task name, in the recipe's order.
 
-    `folder` is where relative paths of the recipe start. Lines skipped under `on_error: skip` are in `rejects`, their
+    `folder` is where relative paths of the recipe start. Records skipped under `on_error: skip` are in `rejects`, their
     number in `report`. Raises DataError (one line, file and line named) and RecipeError (a task card or setting).
     """
     splits: dict[str, Splits] = {}
-    for source in settings.sources:
-        source = _below(source, Path(settings.folder).expanduser()) if settings.folder else source
+    for source in placed(settings):
         one = load_source(source, seed, folder, Rejects(skip=settings.on_error == "skip"))
         if one.task.name in splits:
             raise RecipeError(f"data.sources: task {one.task.name} stands twice; give one source a task")
@@ -32,106 +46,151 @@ def load_splits(settings: DataSettings, seed: int, folder: Path) -> dict[str, Sp
     return splits
 
 
-def _below(source: SourceSettings, folder: Path) -> SourceSettings:
-    """The source with its paths below `folder`, but for hub datasets."""
-    paths = {key: getattr(source, key) for key in ("path", "heldout_path")}
-    below = {key: str((folder / path).absolute()) for key, path in paths.items() if path and not on_hub(path)}
-    return source.model_copy(update=below)
+def placed(settings: DataSettings) -> tuple[SourceSettings, ...]:
+    """The sources with their paths below `settings.folder`, if there is one; hub datasets stay."""
+    if not settings.folder:
+        return settings.sources
+    folder = Path(settings.folder).expanduser()
+    sources = []
+    for source in settings.sources:
+        paths = {"path": source.path, "heldout_path": source.heldout_path}
+        below = {key: str((folder / path).absolute()) for key, path in paths.items() if path and not on_hub(path)}
+        sources.append(source.model_copy(update=below))
+    return tuple(sources)
+
+
+def card_of(source: SourceSettings, folder: Path) -> Path | str:
+    """The task card a source names: a bundled card's name, or a path."""
+    return folder / source.task if source.task.endswith((".yaml", ".yml")) else source.task
+
+
+@dataclass(frozen=True)
+class _Halves:
+    """What a source became."""
+
+    train: list[Example]
+    heldout: list[Example]
+    report: dict[str, object]
+    why: str = ""  # what gave no example
 
 
 def load_source(source: SourceSettings, seed: int, folder: Path, rejects: Rejects) -> Splits:
     """One source of a recipe."""
-    task = load_task(source.task if not source.task.endswith((".yaml", ".yml")) else folder / source.task)
+    task = load_task(card_of(source, folder))
     if source.name:
         task = task.model_copy(update={"name": source.name})
     origin = source.path or "bundled Debian sample"
-    reader = source.reader if source.reader != "auto" else guess_reader(source.path, folder)
-    report: dict[str, object] = {"origin": origin, "reader": reader}
-    if reader in ("lamp", "longlamp", "pgraphrag"):
-        train, heldout = _ready_examples(source, reader, task, seed, folder, rejects)
-        users = {example.user_id for example in train + heldout}
-        report |= {
-            "users": len(users),
-            "split": "official" if source.heldout_path else "all held out" if source.zero_shot else "users",
-        }
+    path = _path(source.path, folder) if source.path else None
+    reader = find_reader(source.format, path, folder)
+    told = Source(task, rejects, source.fields, source.history, source.max_history)
+
+    def read(path: Path | None, split: str) -> Records:
+        return reader.read(Path() if path is None else path if on_hub(path) else find_questions(path, split), told)
+
+    records = read(path, "train")
+    if _are_items(records):
+        if source.heldout_path:
+            raise RecipeError(
+                f"data.sources: {origin}: heldout_path is for files whose records bring their history; "
+                "of single interactions each user's last are held out"
+            )
+        halves = _split_items(records, task, source, seed, origin, rejects, lone_users=reader.name != "bundled")
     else:
-        items = read_items(source, reader, task, folder, rejects)
-        if reader != "bundled":
-            _need_history(items, origin, source, rejects)
-        train, heldout, how = split_items(
-            task,
-            items,
-            seed=seed,
-            heldout_per_user=source.heldout_per_user,
-            min_history=source.min_history,
-            max_history=source.max_history,
-        )
-        report |= {"users": len(by_user(items)), "items": len(items), "split": how}
-    if source.zero_shot:
-        train = []
-    else:
-        need_examples(task, train, "training", origin)
-    need_examples(task, heldout, "held-out", origin)
-    task = with_rouge_tokens(task, [example.target for example in train + heldout if example.target])
+        dev = read(_path(source.heldout_path, folder), "dev") if source.heldout_path else None
+        halves = _split_examples(_examples(records), None if dev is None else _examples(dev), task, source, seed)
+    train = [] if source.zero_shot else halves.train
+    if not source.zero_shot:
+        need_examples(task, train, "training", origin, halves.why)
+    need_examples(task, halves.heldout, "held-out", origin, halves.why)
+    task = with_rouge_tokens(task, [example.target for example in train + halves.heldout if example.target])
+    report: dict[str, object] = {"origin": origin, "reader": reader.name, **halves.report}
     if task.kind is Kind.TEXT:
         report["rouge_tokens"] = str(task.rouge_tokens)
-    report |= {"train": len(train), "heldout": len(heldout), "rejected": len(rejects.rows)}
+    report |= {"train": len(train), "heldout": len(halves.heldout), "rejected": len(rejects.rows)}
     train = choose_some(train, source.max_train, seed)
-    heldout = choose_some(heldout, source.max_heldout, seed)
+    heldout = choose_some(halves.heldout, source.max_heldout, seed)
     report |= {"train_used": len(train), "heldout_used": len(heldout)}
     return Splits(task, train, heldout, report, rejects.rows)
 
 
-def guess_reader(path: str, folder: Path) -> str:
-    """The reader for a path: by its ending, and for .json by what its first record looks like."""
-    if not path:
-        return "bundled"
-    from tagpr.data.check import guess_format
-
-    return guess_format(Path(path) if on_hub(path) else folder / path)
+def _path(text: str, folder: Path) -> Path:
+    return Path(text) if on_hub(text) else folder / text
 
 
-def read_items(source: SourceSettings, reader: str, task: Task, folder: Path, rejects: Rejects) -> list[Item]:
-    """Items of a source whose rows are single interactions."""
-    path = folder / source.path
-    if reader == "bundled":
-        from tagpr.data.bundled import bundled_items
-
-        return bundled_items(source.task)
-    if reader == "csv":
-        return items_of_rows(csv_rows(path, rejects), path, task, source.fields, rejects)
-    if reader == "parquet":
-        return items_of_rows(parquet_rows(path), path, task, source.fields, rejects)
-    return items_of_rows(json_lines(path, rejects), path, task, source.fields, rejects)
+def _are_items(records: Records) -> TypeGuard[list[Item]]:
+    return not records or isinstance(records[0], Item)
 
 
-def _ready_examples(
-    source: SourceSettings, reader: str, task: Task, seed: int, folder: Path, rejects: Rejects
-) -> tuple[list[Example], list[Example]]:
-    """Train and held-out examples of files whose records bring their profiles along."""
+def _examples(records: Records) -> list[Example]:
+    return [record for record in records if isinstance(record, Example)]
 
-    def read(text: str, split: str) -> list[Example]:
-        path = Path(text) if on_hub(text) else find_questions(folder / text, split)
-        if reader == "pgraphrag":
-            return pgraphrag_examples(path, task, rejects, source.history)
-        return lamp_examples(path, task, rejects, source.max_history)
 
-    train = read(source.path, "train")
-    if source.heldout_path:
-        heldout = read(source.heldout_path, "dev")
-    elif source.zero_shot:
-        train, heldout = [], train
-    else:
-        train, heldout = split_examples(train, HELDOUT_SHARE, seed)
+def _split_items(
+    items: list[Item],
+    task: Task,
+    source: SourceSettings,
+    seed: int,
+    origin: str,
+    rejects: Rejects,
+    *,
+    lone_users: bool,
+) -> _Halves:
+    """Single interactions, split per user."""
+    read = len(items)
+    items, repeats = drop_duplicates(items)
+    if repeats:
+        first = repeats[0]
+        logger.warning(
+            "data: %s: %d exact duplicates left out (the first: line %d repeats line %d)",
+            *(origin, len(repeats), first.item.line, first.first.line),
+        )
+    if lone_users:
+        _need_history(items, origin, source, rejects)
+    train, heldout, how = split_items(
+        task,
+        items,
+        seed=seed,
+        heldout_per_user=source.heldout_per_user,
+        min_history=source.min_history,
+        max_history=source.max_history,
+    )
+    nothing = unused(items, train + heldout, source.min_history)
+    if nothing.users:
+        logger.warning("data: %s: %s", origin, nothing)
+    report: dict[str, object] = {"users": len(by_user(items)), "items": len(items), "split": how}
+    report |= {"records": read + rejects.records, "duplicates": len(repeats), "no_example": asdict(nothing)}
+    return _Halves(train, heldout, report, str(nothing))
+
+
+def _split_examples(
+    train: list[Example], heldout: list[Example] | None, task: Task, source: SourceSettings, seed: int
+) -> _Halves:
+    """Records that bring their profiles: an official held-out file, or whole users held out."""
+    if heldout is None:
+        train, heldout = ([], train) if source.zero_shot else split_examples(train, HELDOUT_SHARE, seed)
     for name, examples in ((source.path, train), (source.heldout_path or source.path, heldout)):
         withheld = sum(example.target is None for example in examples)
         if withheld:
             raise DataError(
                 f"{name}: {withheld} records have no answer (a test split?); put the outputs file beside it"
             )
-    return (
+    users = len({example.user_id for example in train + heldout})
+    train, heldout, leaks = without_leaks(task, train, heldout)
+    if leaks:
+        logger.warning(
+            "data: %s: %d training examples and %d history items left out: they hold the answer to a held-out question",
+            *(source.path, leaks.examples, leaks.history),
+        )
+    short = [len(example.profile) < source.min_history for example in train + heldout]
+    how = "official" if source.heldout_path else "all held out" if source.zero_shot else "users"
+    why = {f"fewer than {source.min_history} items in the profile": sum(short)} if any(short) else {}
+    report: dict[str, object] = {"users": users, "split": how, "leaks": asdict(leaks)}
+    report["no_example"] = {"users": {}, "items": why}
+    return _Halves(
         [example for example in train if len(example.profile) >= source.min_history],
         [example for example in heldout if len(example.profile) >= source.min_history],
+        report,
+        "; ".join(f"{count} records gave none: {reason}" for reason, count in why.items()),
     )
 
 
@@ -146,4 +205,4 @@ def _need_history(items: list[Item], origin: str, source: SourceSettings, reject
             )
             if not rejects.skip:
                 raise DataError(f"{origin}: {reason}")
-            rejects.note(origin, 0, reason, own[0].input)
+            rejects.note(origin, 0, reason, own[0].input, record=False)

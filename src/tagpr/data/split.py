@@ -1,13 +1,16 @@
 """From dated or undated items of users to examples: who is held out, and what each profile may hold.
 
-The one place where leakage is decided: a profile never holds its own query, a held-out item, nor (where dates are
-known) anything later than the query. Not here: reading files (`jsonl.py`, ...) and choosing p_u (`tagpr.profiles`).
+The one place where leakage is decided: a profile never holds its own query, a held-out item, nor (if dates are
+known) anything later than the query. Not here: reading files (`formats/`) and choosing p_u (`tagpr.profiles`).
 """
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tagpr.data.ids import example_id, item_names
+from tagpr.data.rejects import Reject
 from tagpr.errors import DataError
 from tagpr.tasks import Example, Interaction, Task
 
@@ -24,6 +27,7 @@ class Item:
     date: str | None = None
     id: str = ""
     work: str = ""  # what several users can share (a paper of two authors); held out for one, it is unseen by all
+    line: int = 0  # of the file
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Splits:
     train: list[Example]
     heldout: list[Example]
     report: dict[str, object] = field(default_factory=dict)
-    rejects: list[dict[str, object]] = field(default_factory=list)  # file, line, reason, excerpt of what was left out
+    rejects: list[Reject] = field(default_factory=list)
 
 
 def by_user(items: Sequence[Item]) -> dict[str, list[Item]]:
@@ -54,9 +58,9 @@ def split_items(
     min_history: int = 1,
     max_history: int = 500,
 ) -> tuple[list[Example], list[Example], str]:
-    """(train, heldout, "time" or "random"). Held out are each user's last items where all are dated, else random ones.
+    """(train, heldout, "time" or "random"). Held out are each user's last items if all are dated, else random ones.
 
-    A user too small for it (fewer than `heldout_per_user + min_history` items) only gives training examples. Where
+    A user too small for it (fewer than `heldout_per_user + min_history` items) only gives training examples. If
     dates are known a profile holds strictly earlier items only; else all the user's other training items.
     """
     dated = bool(items) and all(item.date for item in items)
@@ -75,16 +79,17 @@ def split_items(
         orders[user_id] = order[: len(order) - len(held)], held
     unseen = {users[user][i].work for user, (_, held) in orders.items() for i in held} - {""}
     for user_id, own in users.items():
+        names = item_names([item.id for item in own])
         kept, held = orders[user_id]
         kept = [i for i in kept if own[i].work not in unseen]
         for position in kept if dated else sorted(kept):
             past = _before(own, kept, position, dated)
             if len(past) >= min_history:
-                train.append(_example(task, own, position, past[-max_history:]))
+                train.append(_example(task, own, names, position, past[-max_history:]))
         for position in held:
             past = _before(own, kept, position, dated)
             if len(past) >= min_history:
-                heldout.append(_example(task, own, position, past[-max_history:]))
+                heldout.append(_example(task, own, names, position, past[-max_history:]))
     return train, heldout, "time" if dated else "random"
 
 
@@ -95,22 +100,54 @@ def _before(own: Sequence[Item], kept: Sequence[int], position: int, dated: bool
     return [other for other in sorted(kept) if other != position]
 
 
-def _example(task: Task, own: Sequence[Item], position: int, past: Sequence[int]) -> Example:
+def _example(task: Task, own: Sequence[Item], names: Sequence[str], position: int, past: Sequence[int]) -> Example:
     item = own[position]
-
-    def name(i: int) -> str:
-        return own[i].id or str(i)
-
     return Example(
-        id=f"{item.user_id}-{name(position)}",
+        id=example_id(item.user_id, names[position]),
         user_id=item.user_id,
         task=task.name,
         input=item.input,
         target=item.output,
-        profile=tuple(Interaction(id=name(i), fields=own[i].fields, date=own[i].date) for i in past),
+        profile=tuple(Interaction(id=names[i], fields=own[i].fields, date=own[i].date) for i in past),
         date=item.date,
         fields=item.question,
     )
+
+
+@dataclass(frozen=True)
+class Unused:
+    """What gave no example, by reason: users none of whose items did, and single items of the other users."""
+
+    users: dict[str, int]
+    items: dict[str, int]
+
+    def __str__(self) -> str:
+        parts = [f"{count} users gave none: {reason}" for reason, count in self.users.items()]
+        return "; ".join(parts + [f"{count} items gave none: {reason}" for reason, count in self.items.items()])
+
+
+def unused(items: Sequence[Item], examples: Sequence[Example], min_history: int) -> Unused:
+    """Which of the items became no example of `split_items`, and why."""
+    made = {example.id for example in examples}
+    dated = bool(items) and all(item.date for item in items)
+    users: Counter[str] = Counter()
+    singles: Counter[str] = Counter()
+    for user_id, own in by_user(items).items():
+        names = item_names([item.id for item in own])
+        without = [item for item, name in zip(own, names, strict=True) if example_id(user_id, name) not in made]
+        if len(own) < 2:
+            why = "one item and so no history"
+        elif dated and len({item.date for item in own}) == 1:
+            why = "all items on one date, so none is another's past"
+        elif any(item.work for item in without):
+            why = f"held out as another user's work, or fewer than {min_history} earlier item(s)"
+        else:
+            why = f"fewer than {min_history} {'earlier' if dated else 'other'} item(s) to show"
+        if len(without) == len(own):
+            users[why] += 1
+        elif without:
+            singles[why] += len(without)
+    return Unused(dict(users), dict(singles))
 
 
 def split_examples(examples: list[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
@@ -129,10 +166,10 @@ def choose_some(examples: list[Example], most: int, seed: int) -> list[Example]:
     return [examples[i] for i in chosen]
 
 
-def need_examples(task: Task, examples: Sequence[Example], what: str, origin: str) -> None:
-    """Raise DataError where a split came out empty."""
+def need_examples(task: Task, examples: Sequence[Example], what: str, origin: str, why: str = "") -> None:
+    """Raise DataError if a split came out empty; `why` says what gave no example."""
     if not examples:
         raise DataError(
             f"{origin}: no {what} example for task {task.name}; users need at least two lines each"
-            " (lower min_history, or give a file with more history)"
+            f" (lower min_history, or give a file with more history){'; ' + why if why else ''}"
         )

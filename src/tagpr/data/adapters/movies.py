@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tagpr.data.adapters import raw_file
-from tagpr.data.formats.jsonl import Rejects, iso_date
-from tagpr.data.formats.tables import csv_rows
+from tagpr.data.dates import iso_date
+from tagpr.data.formats.delimited import csv_rows
+from tagpr.data.rejects import Rejects
 from tagpr.tasks import load_task
 
 _ARTICLE = re.compile(r"^(.*), (The|A|An|Les|La|Le|L'|Das|Der|Die|El|Il)$")

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from tagpr.data.adapters import raw_file
-from tagpr.data.formats.jsonl import Rejects, json_lines
-from tagpr.data.formats.tables import csv_rows
+from tagpr.data.formats.delimited import csv_rows
+from tagpr.data.formats.jsonl import json_lines
+from tagpr.data.rejects import Rejects
 
 
 def review_rows(raw: Path) -> list[dict[str, Any]]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from tagpr.clients.types import Generator, Reply, Request
 from tagpr.data.adapters import raw_file
-from tagpr.data.formats.jsonl import Rejects
-from tagpr.data.formats.tables import csv_rows
+from tagpr.data.formats.delimited import csv_rows
+from tagpr.data.rejects import Rejects
 from tagpr.errors import DataError
 
 REQUEST = "Rewrite this post in plain, neutral words. Keep the meaning, drop the style. Answer with the text only.\n\n"

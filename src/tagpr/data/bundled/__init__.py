@@ -8,7 +8,9 @@ import gzip
 import json
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 
+from tagpr.data.formats.protocol import Source
 from tagpr.data.split import Item
 from tagpr.errors import DataError
 
@@ -48,3 +50,20 @@ def bundled_items(task_name: str) -> list[Item]:
             date = item.get("date")
             items.append(Item(user["user_id"], given, asked, fields, question, date, id=str(position)))
     return items
+
+
+class BundledReader:
+    """The sample that comes with the package, for a source without a path."""
+
+    name = "bundled"
+    says = "the bundled sample"
+
+    def guess(self, path: Path) -> float:
+        """Never: it is no file of a user's."""
+        return 0.0
+
+    def read(self, path: Path, source: Source) -> list[Item]:
+        """The items of the card that asks for what the sample holds. Raises DataError for any other card."""
+        task = source.task
+        names = {(shape.given, shape.asked): name for name, shape in _SHAPES.items()}
+        return bundled_items(names.get((task.input_name, task.output_name), task.name))

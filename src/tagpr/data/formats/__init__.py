@@ -1,1 +1,1 @@
-"""One reader a file format."""
+"""One reader per format, all behind `Reader` (`protocol.py`); `registry.py` says which one reads a path."""

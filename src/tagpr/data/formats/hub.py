@@ -5,8 +5,9 @@ Downloaded once into the hub's own cache; its licence and terms are the user's t
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from tagpr.data.formats.jsonl import Row
+from tagpr.data.formats.parquet import plain
 from tagpr.errors import DataError
 
 PREFIX = "hub:"
@@ -17,8 +18,8 @@ def on_hub(path: Path | str) -> bool:
     return str(path).startswith(PREFIX)
 
 
-def hub_rows(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(row number from 1, row) of one split. Raises DataError where the name is wrong or nothing can be downloaded."""
+def hub_rows(path: Path | str) -> Iterator[Row]:
+    """(row number from 1, row) of one split. Raises DataError if the name is wrong or nothing can be downloaded."""
     name = str(path)
     parts = name.removeprefix(PREFIX).split("/")
     if len(parts) != 4 or not all(parts):
@@ -34,8 +35,8 @@ def hub_rows(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
     except Exception as error:  # the hub client raises whatever went wrong on the way
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(
-            f"{name}: cannot be had from the hub ({reason}); check name, config and split, accept its terms, "
+            f"{name}: could not be downloaded from the hub ({reason}); check name, config and split, accept its terms, "
             "or export it to a file"
         ) from None
     for number, row in enumerate(rows, 1):
-        yield number, {key: str(value) if hasattr(value, "isoformat") else value for key, value in row.items()}
+        yield number, {str(key): plain(value) for key, value in dict(row).items()}

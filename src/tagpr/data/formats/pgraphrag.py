@@ -7,33 +7,59 @@ can share one: a repeated id gets its line number appended. A few real reviews h
 they stay, as `(no text)`, but where the text is the gold.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
-from tagpr.data.formats.json_arrays import interaction, json_records, profile_of, record_text
-from tagpr.data.formats.jsonl import Rejects, text_of
+from tagpr.data.formats.profiles import history_item, profile_of, record_text
+from tagpr.data.formats.protocol import Source
+from tagpr.data.formats.rows import Container, peek, rows_of
+from tagpr.data.rejects import Rejects
+from tagpr.data.settings import History
+from tagpr.data.values import text_of
 from tagpr.tasks import Example, Interaction, Task
 
 NEEDED = ("rating", "title", "text", "pid")
-History = Literal["none", "own", "neighbours", "both"]
+
+
+@dataclass(frozen=True)
+class PGraphRAGReader:
+    """Reader of one split file."""
+
+    name: str = "pgraphrag"
+    says: str = "PGraphRAG split (id, profile of reviews)"
+
+    def guess(self, path: Path) -> float:
+        """By the product id of the first review, or a folder of split files."""
+        found = peek(path)
+        if found.container is Container.FOLDER:
+            return 0.6 if list(path.glob("*_dev.json*")) and not list(path.glob("*questions.json*")) else 0.0
+        profile = found.first.get("profile") if found.first else None
+        entry = profile[0] if isinstance(profile, list) and profile else None
+        return 0.9 if isinstance(entry, dict) and "pid" in entry and "input" not in (found.first or {}) else 0.0
+
+    def read(self, path: Path, source: Source) -> list[Example]:
+        """One example per record."""
+        return pgraphrag_examples(path, source.task, source.rejects, source.history)
 
 
 def pgraphrag_examples(path: Path, task: Task, rejects: Rejects, history: History = "own") -> list[Example]:
     """Examples of one split file; a user without own history has an empty profile under `own`."""
-    records: list[tuple[int, str, list[dict[str, Any]], list[Interaction]]] = []
+    records: list[tuple[int, str, list[Mapping[str, object]], list[Interaction]]] = []
     seen: set[str] = set()
-    for line, record in json_records(path, rejects):
+    for line, record in rows_of(path, rejects):
         try:
             name = record_text(record, "id")
             entries = profile_of(record, NEEDED)
             if not entries:
                 raise ValueError("field 'profile' is empty; its first item is the question")
-            items = [interaction(entry, i, "", None) for i, entry in enumerate(entries)]
+            items = [history_item(entry, i, "", None) for i, entry in enumerate(entries)]
             text_of(entries[0]["pid"])
         except (ValueError, TypeError) as error:
             rejects.add(path, line, str(error), record)
             continue
-        name = name if name not in seen else f"{name}#{line}"
+        while name in seen:
+            name = f"{name}#{line}"
         seen.add(name)
         records.append((line, name, entries, items))
     by_product: dict[str, list[tuple[str, Interaction]]] = {}

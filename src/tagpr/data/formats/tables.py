@@ -1,60 +1,57 @@
-"""Rows of CSV and Parquet files, numbered as an editor shows them, for the checks in `jsonl.py`."""
+"""Readers of single interactions, one row each: JSON Lines, JSON, CSV, Parquet, and posts."""
 
-import csv
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from tagpr.data.formats.jsonl import LONGEST_FIELD, Rejects
-from tagpr.errors import DataError
-
-
-def csv_rows(path: Path, rejects: Rejects, delimiter: str = "") -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, row) of a CSV or TSV file with a header line; the delimiter is read off the header.
-
-    Line numbers count the file's lines, so a quoted field with newlines moves them as an editor does.
-    """
-    csv.field_size_limit(LONGEST_FIELD * 2)
-    try:
-        with open(path, encoding="utf-8-sig", errors="strict", newline="") as stream:
-            header = stream.readline()
-            if not header.strip():
-                raise DataError(f"{path}: the file is empty; the first line must name the columns")
-            mark = delimiter or max(",;\t", key=header.count)
-            stream.seek(0)
-            reader = csv.reader(stream, delimiter=mark)
-            names = next(reader)
-            for row in reader:
-                if not row:
-                    continue
-                if len(row) != len(names):
-                    reason = f"has {len(row)} columns, the header has {len(names)}; quote fields that hold {mark!r}"
-                    rejects.add(path, reader.line_num, reason, mark.join(row))
-                    continue
-                yield reader.line_num, dict(zip(names, row, strict=True))
-    except csv.Error as error:
-        raise DataError(f"{path}: not readable as CSV ({error}); save it as UTF-8 CSV with a header") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path in the recipe") from None
+from tagpr.data.formats.protocol import Source
+from tagpr.data.formats.rows import Container, peek, rows_of
+from tagpr.data.split import Item
 
 
-def parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(row number from 1, row) of a Parquet file, batch by batch."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+@dataclass(frozen=True)
+class TableReader:
+    """Rows with user_id, input and output."""
 
-    try:
-        number = 0
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=4096):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, {key: str(v) if hasattr(v, "isoformat") else v for key, v in row.items()}
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a sound Parquet file ({str(error).splitlines()[0]})") from None
-    if not number:
-        raise DataError(f"{path}: the file has no rows")
+    name: str
+    says: str
+    container: Container
+
+    def guess(self, path: Path) -> float:
+        """By the file's kind; a row that brings a history along is a question, not an interaction."""
+        found = peek(path)
+        if found.container is not self.container:
+            return 0.0
+        if found.first is None:
+            return 0.1  # reading it says what is wrong
+        return 0.1 if isinstance(found.first.get("profile"), list) else 0.5
+
+    def read(self, path: Path, source: Source) -> list[Item]:
+        """Every row as an item."""
+        return source.items(rows_of(path, source.rejects, self.container), path)
+
+
+@dataclass(frozen=True)
+class PostsReader:
+    """Rows with user_id, title and content, in any kind of file; the card says which is asked for."""
+
+    name: str = "posts"
+    says: str = "posts, one per line (title, content)"
+
+    def guess(self, path: Path) -> float:
+        """By the columns of the first row."""
+        first = peek(path).first
+        if first is None or isinstance(first.get("profile"), list):
+            return 0.0
+        return 0.7 if "content" in first and "title" in first and "input" not in first else 0.0
+
+    def read(self, path: Path, source: Source) -> list[Item]:
+        """Every row as an item."""
+        return source.items(rows_of(path, source.rejects), path)
+
+
+TABLES = (
+    TableReader("jsonl", "JSONL, one interaction per line", Container.JSONL),
+    TableReader("json", "JSON, one object per interaction", Container.JSON),
+    TableReader("csv", "CSV, one interaction per line", Container.CSV),
+    TableReader("parquet", "Parquet, one interaction per row", Container.PARQUET),
+)

@@ -1,0 +1,97 @@
+"""The same interaction twice: once as a held-out question, once in the history, the answer stands in the prompt.
+
+Two interactions are the same if user, question and answer are; ids and dates may differ.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tagpr.data.split import Item
+from tagpr.tasks import Example, Interaction, Kind, Task
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """An item that repeats an earlier one of the same user."""
+
+    item: Item
+    first: Item
+
+
+def drop_duplicates(items: Iterable[Item]) -> tuple[list[Item], list[Repeat]]:
+    """(items without exact repeats, the repeats); the first of the file stays."""
+    seen: dict[tuple[str, str, tuple[tuple[str, str], ...], str], Item] = {}
+    kept: list[Item] = []
+    repeats: list[Repeat] = []
+    for item in items:
+        key = item.user_id, item.input, tuple(sorted(item.question.items())), item.output
+        first = seen.setdefault(key, item)
+        if first is item:
+            kept.append(item)
+        else:
+            repeats.append(Repeat(item, first))
+    return kept, repeats
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """What `without_leaks` took out."""
+
+    examples: int = 0  # training examples that ask and answer a held-out question of their user
+    history: int = 0  # history items that hold the answer to their own or to a held-out question
+
+    def __bool__(self) -> bool:
+        return bool(self.examples or self.history)
+
+
+def without_leaks(
+    task: Task, train: Sequence[Example], heldout: Sequence[Example]
+) -> tuple[list[Example], list[Example], Leaks]:
+    """(train, heldout, what was taken out): no answer to a held-out question stands in any history or training target
+    of that user, and no example's own answer in its history."""
+    seen = {_key(example) for example in heldout}
+    kept = [example for example in train if _key(example) not in seen]
+    asked: dict[str, dict[str, list[Example]]] = {}
+    for example in heldout:
+        asked.setdefault(example.user_id, {}).setdefault((example.target or "").strip(), []).append(example)
+    cleaned: list[list[Example]] = []
+    removed = 0
+    for part in (kept, heldout):
+        rows = []
+        for example in part:
+            held = asked.get(example.user_id, {})
+            profile = tuple(item for item in example.profile if not _tells(task, item, example, held))
+            removed += len(example.profile) - len(profile)
+            rows.append(example if len(profile) == len(example.profile) else replace(example, profile=profile))
+        cleaned.append(rows)
+    return cleaned[0], cleaned[1], Leaks(len(train) - len(kept), removed)
+
+
+def _key(example: Example) -> tuple[str, str, str]:
+    return example.user_id, example.input, (example.target or "").strip()
+
+
+def _tells(task: Task, item: Interaction, example: Example, held: Mapping[str, Sequence[Example]]) -> bool:
+    """Whether a history item is the example itself or one of the user's held-out questions, answer included."""
+    answer = item.fields.get(task.output_name, "").strip()
+    if not answer:
+        return False
+    return any(_asks(task, item, other) for other in _of_answer(answer, example, held))
+
+
+def _of_answer(answer: str, example: Example, held: Mapping[str, Sequence[Example]]) -> Iterator[Example]:
+    if example.target is not None and example.target.strip() == answer:
+        yield example
+    yield from held.get(answer, ())
+
+
+def _asks(task: Task, item: Interaction, example: Example) -> bool:
+    """Whether the item's question is the example's. Official input texts wrap it in words; where a history item has no
+    question (tweets), a free text that equals the answer is the same item."""
+    question = item.fields.get(task.input_name, "").strip()
+    if not question:
+        return task.kind is Kind.TEXT
+    own = {name: value for name, value in example.fields.items() if name in item.fields and name != task.output_name}
+    if task.input_name in own and own[task.input_name].strip() == question:
+        return all(item.fields[name].strip() == value.strip() for name, value in own.items())
+    return task.input_pattern is None and task.input_name in own and f'"{question}"' in example.input
