@@ -17,7 +17,7 @@ V = load_vocabulary()
 CHANGELOG, SECTION = load_task("package-changelog"), load_task("package-section")
 NOTES = ("d/control: Add Vcs fields.", "Fix a typo", "added a test.")
 CHAIN = """<think>
-<examine_examples> letter: capital, capital, small; verb: add, add, added; end: stop, none, stop </examine_examples>
+<examine_examples> letter: capital capital small; verb: add add added; end: stop none stop </examine_examples>
 <identify_patterns> letter: 2 of 3 capital; verb: 2 of 3 add; end: 2 of 3 stop </identify_patterns>
 <make_decision> letter capital, verb add, end stop </make_decision>
 </think>
@@ -55,8 +55,8 @@ def test_a_true_chain_about_habits_has_no_false_claim():
 @pytest.mark.parametrize(
     ("so", "instead", "kind"),
     [
-        ("letter: capital, capital, small;", "letter: capital, small, small;", ClaimKind.LISTING),
-        ("end: stop, none, stop ", "end: stop, none ", ClaimKind.LISTING),
+        ("letter: capital capital small;", "letter: capital small small;", ClaimKind.LISTING),
+        ("end: stop none stop ", "end: stop none ", ClaimKind.LISTING),
         ("verb: 2 of 3 add", "verb: 3 of 3 add", ClaimKind.COUNT),
         ("end: 2 of 3 stop", "end: 1 of 3 stop", ClaimKind.COUNT),
         ("Drop the old patch.", "Drop the old patch", ClaimKind.ANSWER),

@@ -26,6 +26,9 @@ LABELS = {
     "last-label": "The person's latest answer",
     "nearest-neighbour": "The person's answer to the closest past item",
     "lead-sentence": "First sentence",
+    "neutral-copy": "The neutral text itself",
+    "common-habits": "Most people's habits",
+    "own-habits": "The person's own habits, counted",
 }
 _PERCENT = ("accuracy", "f1", "format_rate", "f1_positive")
 

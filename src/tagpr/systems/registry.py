@@ -16,7 +16,10 @@ from tagpr.plugins import is_own, load_own
 from tagpr.settings import Settings
 from tagpr.systems.protocol import System
 
-SANITY = ("majority", "user-majority", "last-label", "nearest-neighbour", "lead-sentence")
+SANITY = (
+    *("majority", "user-majority", "last-label", "nearest-neighbour"),
+    *("lead-sentence", "neutral-copy", "common-habits", "own-habits"),
+)
 """Rows without a model, which no paper shows."""
 SYSTEMS: dict[str, str] = {
     "majority": "simple:Majority",
@@ -24,6 +27,9 @@ SYSTEMS: dict[str, str] = {
     "last-label": "simple:LastLabel",
     "nearest-neighbour": "simple:NearestNeighbour",
     "lead-sentence": "simple:LeadSentence",
+    "neutral-copy": "rewriting:NeutralCopy",
+    "common-habits": "rewriting:CommonHabits",
+    "own-habits": "rewriting:OwnHabits",
     "zero-shot": "prompted:ZeroShot",
     "zero-shot-r": "prompted:ZeroShotR",
     "rag": "prompted:RAG",

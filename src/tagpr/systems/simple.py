@@ -2,7 +2,8 @@
 
 `majority`: the commonest target of the training examples. `user-majority`, `last-label`, `nearest-neighbour`: the
 commonest, the latest, and the closest output (BM25 between question and history) of the user's own history; of a
-choice, the option closest to the history. `lead-sentence`: the first sentence of the text in question.
+choice, the option closest to the history. `lead-sentence`: the first sentence of the text in question
+(where it is not to be rewritten: `tagpr.systems.rewriting`).
 A row has no cell where it has nothing to go by (labels of free texts, outputs of histories that have none).
 """
 
@@ -11,6 +12,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 
+from tagpr.chains.evidence.habits import rewrites
 from tagpr.profiles.bm25 import index_of
 from tagpr.profiles.retrieval import keys_of, query_of, recency_order
 from tagpr.systems.protocol import Answer, NoOptions, System
@@ -88,7 +90,7 @@ class LeadSentence(System[NoOptions]):
     """The first sentence of the longest input field (of the question itself where the example has no fields)."""
 
     def covers(self, task: Task) -> bool:
-        return task.kind is Kind.TEXT
+        return task.kind is Kind.TEXT and not rewrites(task)
 
     def predict(self, examples: Sequence[Example]) -> list[Answer]:
         return [Answer(lead_sentence(self.context.tasks[example.task], example)) for example in examples]

@@ -1,6 +1,6 @@
 """Claims about a person's habits, written and read back: listed note by note, counted, decided, applied.
 
-letter: capital, capital, small; end: stop, none, stop       LISTING, in the order shown; "not shown" of none
+letter: capital capital small; end: stop none stop           LISTING, in the order shown; "not shown" of none
 letter: 2 of 3 capital; end: 2 of 3 stop                     COUNT
 letter capital, end stop                                     DECISION, the commonest value (any of those tied)
 the answer                                                   ANSWER, the neutral text in the decided habits
@@ -20,7 +20,7 @@ DECIDING = frozenset({"make_decision", "synthesize_findings", "verify_conclusion
 
 _HABIT = rf"(?P<habit>{'|'.join(HABITS)})"
 _VALUE = r'(?:"[^"\n]*"|[a-z]+/?)'
-_LISTING = re.compile(rf"\b{_HABIT}: (?P<values>not shown|{_VALUE}(?:, {_VALUE})*)(?=;|$)")
+_LISTING = re.compile(rf"\b{_HABIT}: (?P<values>not shown|{_VALUE}(?: {_VALUE})*)(?=;|$)")
 _COUNT = re.compile(rf"\b{_HABIT}: (?P<count>\d+) of (?P<notes>\d+) (?P<value>{_VALUE})(?=;|$)")
 _DECISION = re.compile(rf"\b{_HABIT} (?P<value>{_VALUE})(?=,|$)")
 
@@ -49,7 +49,7 @@ def habit_name(value: str) -> str:
 
 def write_listing(values: Sequence[str]) -> str:
     """The values one by one, as a chain writes them."""
-    return ", ".join(map(habit_name, values)) or "not shown"
+    return " ".join(map(habit_name, values)) or "not shown"
 
 
 def habit_claims(segment: Segment, offset: int, shown: Shown) -> Iterator[Claim]:
@@ -69,7 +69,7 @@ def habit_claims(segment: Segment, offset: int, shown: Shown) -> Iterator[Claim]
         yield claim(ClaimKind.COUNT, found, true)
     for found in _LISTING.finditer(segment.text):
         own = values(found["habit"])
-        yield claim(ClaimKind.LISTING, found, found["values"] == (", ".join(own) or "not shown"))
+        yield claim(ClaimKind.LISTING, found, found["values"] == (" ".join(own) or "not shown"))
     if segment.tag in DECIDING:
         for found in _DECISION.finditer(segment.text):
             counts = Counter(values(found["habit"]))

@@ -122,7 +122,7 @@ def cut_step(rng: random.Random, first: str, last: str) -> Step:
 
 
 def listed_step(counts: Sequence[HabitCount]) -> Step:
-    """Every habit as the notes show it, one by one: "letter: capital, small; verb: not shown"."""
+    """Every habit as the notes show it, one by one: "letter: capital small; verb: not shown"."""
     return "examine_examples", "; ".join(f"{count.habit}: {write_listing(count.values)}" for count in counts)
 
 

@@ -1,0 +1,53 @@
+"""Rows without a model for tasks that rewrite a neutral text in a person's wording (`package-changelog`).
+
+`neutral-copy`: the neutral text as it is. `common-habits`: the neutral text in the habits of most people of the
+training examples. `own-habits`: in the habits counted over the own latest notes, of which the commonest value is taken.
+"""
+
+from collections.abc import Sequence
+
+from tagpr.chains.evidence.habits import rewrites
+from tagpr.chains.heuristic.habits import HabitEvidence, written
+from tagpr.systems.protocol import System
+from tagpr.tasks.types import Example, Interaction, Task
+
+LATEST = 12
+"""Notes that `own-habits` counts over, the latest ones."""
+
+
+class NeutralCopy(System):
+    """The neutral text itself."""
+
+    def covers(self, task: Task) -> bool:
+        return rewrites(task)
+
+    def predict(self, examples: Sequence[Example]) -> list[str]:
+        return [example.input for example in examples]
+
+
+class CommonHabits(NeutralCopy):
+    """How most people write."""
+
+    def fit(self, train: Sequence[Example]) -> None:
+        """Count habits per task."""
+        self.habits = {
+            name: HabitEvidence(task, [example for example in train if example.task == name])
+            for name, task in self.context.tasks.items()
+            if rewrites(task)
+        }
+
+    def predict(self, examples: Sequence[Example]) -> list[str]:
+        return [
+            written(example.input, self.habits[example.task].of(example, self.history(example))) for example in examples
+        ]
+
+    def history(self, example: Example) -> Sequence[Interaction]:
+        """The notes that are counted, the latest first."""
+        return ()
+
+
+class OwnHabits(CommonHabits):
+    """How the person writes; what the person's notes do not show, as most people."""
+
+    def history(self, example: Example) -> Sequence[Interaction]:
+        return example.profile[: -LATEST - 1 : -1]
