@@ -8,21 +8,21 @@ from collections.abc import Sequence
 
 from tagpr.chains.evidence.habits import rewrites
 from tagpr.chains.heuristic.habits import HabitEvidence, written
-from tagpr.systems.protocol import System
+from tagpr.systems.protocol import Answer, NoOptions, System
 from tagpr.tasks.types import Example, Interaction, Task
 
 LATEST = 12
 """Notes that `own-habits` counts over, the latest ones."""
 
 
-class NeutralCopy(System):
+class NeutralCopy(System[NoOptions]):
     """The neutral text itself."""
 
     def covers(self, task: Task) -> bool:
         return rewrites(task)
 
-    def predict(self, examples: Sequence[Example]) -> list[str]:
-        return [example.input for example in examples]
+    def predict(self, examples: Sequence[Example]) -> list[Answer]:
+        return [Answer(example.input) for example in examples]
 
 
 class CommonHabits(NeutralCopy):
@@ -36,9 +36,10 @@ class CommonHabits(NeutralCopy):
             if rewrites(task)
         }
 
-    def predict(self, examples: Sequence[Example]) -> list[str]:
+    def predict(self, examples: Sequence[Example]) -> list[Answer]:
         return [
-            written(example.input, self.habits[example.task].of(example, self.history(example))) for example in examples
+            Answer(written(example.input, self.habits[example.task].of(example, self.history(example))))
+            for example in examples
         ]
 
     def history(self, example: Example) -> Sequence[Interaction]:
