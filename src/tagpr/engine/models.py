@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from tagpr.errors import ModelError
-from tagpr.runs.memory import bound_kernel_caches
+from tagpr.memory import bound_kernel_caches
 
 if TYPE_CHECKING:
     import torch
