@@ -134,7 +134,7 @@ def test_the_composite_is_equation_5_and_11(text, personal, target):
 def test_a_component_that_is_not_finite_stops_the_run():
     reward = CompositeReward({"package-section": LABELS}, VOCABULARY, prmu=lambda u, p, c: [float("nan")])
     with pytest.raises(RunError, match="not finite"):
-        reward(["p"], [GOOD], [[1]], task=["package-section"], target=["games"], user_id=["u"])
+        reward(["p"], [GOOD], [[1]], task=["package-section"], target=["games"], user_id=["u"], prompt_ids=[[2]])
 
 
 def test_gamma_zero_asks_no_prmu():
@@ -143,3 +143,45 @@ def test_gamma_zero_asks_no_prmu():
 
     reward = CompositeReward({"package-section": LABELS}, VOCABULARY, RewardSettings(gamma=0), prmu=fail)
     assert reward(["p"], [GOOD], [[1]], task=["package-section"], target=["games"]) == [pytest.approx(0.8)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "complaint"),
+    [
+        (
+            {"task": ["package-section"], "target": [None]},
+            "completion 0 for task .*: the target is None",
+        ),
+        ({"task": ["package-section"], "target": [float("nan")]}, "the target is nan, not text"),
+        ({"task": ["package-section"], "target": [4]}, "the target is 4, not text; .* write numbers as text"),
+        ({"task": ["other"], "target": ["games"]}, "completion 0: unknown task 'other'; known: package-section"),
+    ],
+)
+def test_a_row_without_a_task_or_target_is_refused_in_one_line(columns, complaint):
+    reward = CompositeReward({"package-section": LABELS}, VOCABULARY, stage="exploratory")
+    with pytest.raises(RunError, match=complaint) as caught:
+        reward(["p"], [GOOD], [[1]], **columns)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_prmu_without_its_columns_is_refused():
+    reward = CompositeReward({"package-section": LABELS}, VOCABULARY, prmu=lambda u, p, c: [0.5])
+    with pytest.raises(RunError, match="columns user_id and prompt_ids"):
+        reward(["p"], [GOOD], [[1]], task=["package-section"], target=["games"], user_id=["u"])
+
+
+@pytest.mark.parametrize(
+    ("completion", "score"),
+    [
+        (GOOD, 1.0),
+        ([{"role": "assistant", "content": GOOD}], 1.0),
+        ([{"role": "assistant", "content": [{"type": "text", "text": GOOD[:40]}, {"text": GOOD[40:]}]}], 1.0),
+        ([{"role": "assistant", "content": [{"type": "image", "image": "x"}, {"type": "text", "text": GOOD}]}], 1.0),
+        ([{"role": "assistant", "content": None, "tool_calls": []}], 0.0),
+        ([{"role": "assistant", "content": ""}], 0.0),
+        ([], 0.0),
+    ],
+)
+def test_chat_completions_are_read_by_the_last_content(completion, score):
+    reward = CompositeReward({"package-section": LABELS}, VOCABULARY, stage="exploratory")
+    assert reward(["p"], [completion], [[1]], task=["package-section"], target=["games"]) == [score]

@@ -265,3 +265,38 @@ def test_a_number_is_the_label_it_equals():
     task = parse_card(RATING.replace("rating", "label").replace("mae, rmse", "accuracy"), "stars")
     assert score_one(task, "4.0", "4") == {"accuracy": 1} and score_one(task, "4", "4.0") == {"accuracy": 1}
     assert score_one(task, "4.5", "4") == {"accuracy": 0} and score_one(task, "6.0", "6") == {"accuracy": 0}
+
+
+@pytest.mark.parametrize(
+    ("written", "labels"),
+    [
+        ("[yes, no]", ("yes", "no")),
+        ("[On, off, ~]", ("On", "off", "~")),
+        ("[1, 2, 3]", ("1", "2", "3")),
+        ("[1.0, 4.50]", ("1.0", "4.50")),
+        ("[2020-01-01, 0x1F, 'yes']", ("2020-01-01", "0x1F", "yes")),
+        ("\n- true\n- false", ("true", "false")),
+    ],
+)
+def test_labels_are_what_the_card_says_not_what_yaml_makes_of_them(written, labels):
+    task = parse_card("\n".join([*(f"{k}: {v}" for k, v in LABEL_CARD.items()), f"labels: {written}"]), "card.yaml")
+    assert task.labels == labels
+    assert [correctness(task, label, label) for label in labels] == [1.0] * len(labels)
+
+
+LABEL_CARD = {
+    "name": "answers",
+    "kind": "label",
+    "description": "d",
+    "instruction": "i",
+    "entry": "'{{ text }}'",
+    "input_fields": "[text]",
+    "metrics": "[accuracy, f1]",
+}
+
+
+@pytest.mark.parametrize("text", ["", "~", "- a", "a: [", "labels: {a: 1}\nname: x", "labels: [[1], [2]]"])
+def test_what_is_no_card_is_refused_in_one_line(text):
+    with pytest.raises(RecipeError) as caught:
+        parse_card(text, "card.yaml")
+    assert str(caught.value).startswith("task card card.yaml") and "\n" not in str(caught.value)

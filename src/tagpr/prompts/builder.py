@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from tagpr.profiles import choose
+from tagpr.profiles.retrieval import choose
 from tagpr.profiles.settings import ProfileSettings
 from tagpr.prompts.build import Prompt, build_prompt
 from tagpr.prompts.ids import prompt_ids

@@ -10,7 +10,6 @@ a component that is not finite raises, since TRL would leave it out of the sum.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Vocabulary
@@ -22,8 +21,16 @@ from tagpr.rewards.tag import tag_reward
 from tagpr.rewards.verifiable import verifiable_reward
 from tagpr.tasks.types import Task
 
-PersonalScore = Callable[[Sequence[str], Sequence[Any], Sequence[Any]], Sequence[float]]
+Ids = Sequence[int]
+"""Token ids of one text."""
+PersonalScore = Callable[[Sequence[str], Sequence[Ids], Sequence[Ids]], Sequence[float]]
 """R_PRMU (eq. 3): (user ids, prompts in token ids, completions in token ids) -> one number in (0, 1) each."""
+
+
+Part = Mapping[str, str]
+"""A part of a message's content, `{"type": "text", "text": ...}`."""
+Completion = str | Sequence[Mapping[str, "str | Sequence[Part] | None"]]
+"""A completion as TRL hands it over: a text, or chat messages."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,19 @@ def guided(verifiable: float, repetition: float, form: float, tag: float, prmu: 
 def foundation(verifiable: float, repetition: float, form: float) -> float:
     """Eq. 11."""
     return (verifiable + repetition) * form
+
+
+def completion_text(completion: Completion) -> str:
+    """What the model wrote: the text itself, or of a chat completion the last message's content.
+
+    A content of None (a turn with tool calls only) is an empty text; of a list of parts the text parts are joined.
+    """
+    if isinstance(completion, str):
+        return completion
+    content = completion[-1]["content"] if completion else None
+    if content is None or isinstance(content, str):
+        return content or ""
+    return "".join(part.get("text") or "" for part in content if part.get("type", "text") == "text")
 
 
 class CompositeReward:
@@ -79,14 +99,21 @@ class CompositeReward:
         task: Sequence[str],
         target: Sequence[str],
         user_id: Sequence[str] = (),
-        prompt_ids: Sequence[Any] = (),
-        completion_ids: Sequence[Any] = (),
+        prompt_ids: Sequence[Ids] = (),
+        completion_ids: Sequence[Ids] = (),
     ) -> list[Components]:
         """The five signals of each completion. Raises RunError on a component that is not finite."""
         s = self.settings
+        if self.prmu and not len(user_id) == len(prompt_ids) == len(completion_ids) == len(completions):
+            raise RunError(
+                "R_PRMU reads token ids and users: give the columns user_id and prompt_ids and the completion_ids, one "
+                "value per completion, or set rewards.gamma: 0"
+            )
         personal = list(self.prmu(user_id, prompt_ids, completion_ids)) if self.prmu else [0.0] * len(completions)
         rows = []
-        for text, name, reference, prmu in zip(completions, task, target, personal, strict=True):
+        columns = zip(completions, task, target, personal, strict=True)
+        for number, (text, name, reference, prmu) in enumerate(columns):
+            self._refuse(number, name, reference)
             response = parse_response(text, self.vocabulary, self.think_prefilled)
             v = verifiable_reward(self.tasks[name], response.answer, reference, s)
             f, rep = format_reward(response), repetition_reward(text, s.ngram, s.delta)
@@ -94,28 +121,38 @@ class CompositeReward:
             total = guided(v, rep, f, tag, prmu, s) if self.stage == "guided" else foundation(v, rep, f)
             if not math.isfinite(total):
                 raise RunError(
-                    f"reward of a completion for task '{name}' is not finite (R_v {v}, R_rep {rep}, R_PRMU {prmu}); "
-                    "check the PRMU checkpoint"
+                    f"reward of completion {number} for task '{name}' is not finite (R_v {v}, R_rep {rep}, "
+                    f"R_PRMU {prmu}); check the PRMU checkpoint"
                 )
             rows.append(Components(total, v, f, rep, tag, float(prmu)))
         return rows
 
+    def _refuse(self, number: int, task: object, target: object) -> None:
+        """Raise RunError on a row that has no R_v: without a task of ours or without a target."""
+        if task not in self.tasks:
+            raise RunError(f"reward of completion {number}: unknown task {task!r}; known: {', '.join(self.tasks)}")
+        if not isinstance(target, str):
+            raise RunError(
+                f"reward of completion {number} for task '{task}': the target is {target!r}, not text; "
+                "leave rows without an answer out of the training data, and write numbers as text"
+            )
+
     def __call__(
         self,
-        prompts: Sequence[Any],
-        completions: Sequence[Any],
-        completion_ids: Sequence[Any] = (),
+        prompts: Sequence[object],
+        completions: Sequence[Completion],
+        completion_ids: Sequence[Ids] = (),
         *,
         task: Sequence[str],
         target: Sequence[str],
         user_id: Sequence[str] = (),
-        prompt_ids: Sequence[Any] = (),
+        prompt_ids: Sequence[Ids] = (),
         log_metric: Callable[[str, float], None] | None = None,
-        **_: Any,
+        **_: object,
     ) -> list[float]:
         """TRL's reward function protocol. Chat completions (lists of messages) are read by their last content."""
-        texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
-        rows = self.components(texts, task, target, user_id, prompt_ids or prompts, completion_ids)
+        texts = [completion_text(completion) for completion in completions]
+        rows = self.components(texts, task, target, user_id, prompt_ids, completion_ids)
         if log_metric is not None and rows:
             for name in ("verifiable", "format", "repetition", "tag", "prmu"):
                 log_metric(f"reward/{name}", sum(getattr(row, name) for row in rows) / len(rows))

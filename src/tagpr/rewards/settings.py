@@ -10,17 +10,17 @@ from tagpr.settings import Settings
 class RewardSettings(Settings):
     """Weights and constants of eqs. 5-9. The defaults are the paper's, where it prints them."""
 
-    alpha: float = Field(0.8, ge=0)
+    alpha: float = Field(default=0.8, ge=0)
     """Weight of (R_v + R_rep) R_f in the guided stage."""
-    beta: float = Field(0.8, ge=0)
+    beta: float = Field(default=0.8, ge=0)
     """Weight of R_tag."""
-    gamma: float = Field(0.2, ge=0)
+    gamma: float = Field(default=0.2, ge=0)
     """Weight of R_PRMU."""
-    ngram: int = Field(4, ge=1)
+    ngram: int = Field(default=4, ge=1)
     """n of R_rep's n-grams; the paper does not print it."""
-    delta: float = Field(1.0, gt=0)
+    delta: float = Field(default=1.0, gt=0)
     """The small constant in R_rep's denominator; the paper does not print it."""
-    min_tags: int = Field(3, ge=0)
+    min_tags: int = Field(default=3, ge=0)
     """Fewest tagged steps that R_tag accepts."""
     rating: Literal["exact", "graded"] = "graded"
     """R_v of rating tasks, which eq. 6 leaves open: exact hit, or 1 - |error| / (largest possible error)."""

@@ -48,7 +48,7 @@ def load_task(name_or_path: str | Path) -> Task:
 def parse_card(text: str, origin: str, folder: Path = Path()) -> Task:
     """A `Task` from YAML text; `origin` is what errors call it, `folder` where files it names are looked for."""
     try:
-        raw = yaml.safe_load(text)
+        raw = _load(text)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise RecipeError(f"task card {origin}: not valid YAML: {reason}") from None
@@ -65,6 +65,21 @@ def parse_card(text: str, origin: str, folder: Path = Path()) -> Task:
     task = _with_own_metrics(task, origin, folder)
     _check(task, origin)
     return task
+
+
+def _load(text: str) -> object:
+    """The card's YAML with labels as they are written: `yes`, `no`, `4.0` are no booleans or floats."""
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
+            if key.value == "labels" and isinstance(value, yaml.SequenceNode):
+                for label in value.value:
+                    if isinstance(label, yaml.ScalarNode):
+                        label.tag = "tag:yaml.org,2002:str"
+        return None if root is None else loader.construct_document(root)
+    finally:
+        loader.dispose()
 
 
 def read_task(values: Mapping[str, object]) -> Task:
@@ -111,7 +126,7 @@ def _check(task: Task, origin: str) -> None:
         if scale != sorted(set(scale)):
             raise RecipeError(f"task card {origin}, key labels: a rating's labels must rise")
     if len(set(task.labels)) != len(task.labels):
-        raise RecipeError(f"task card {origin}, key labels: a label stands there twice")
+        raise RecipeError(f"task card {origin}, key labels: a label occurs twice")
     known = [name for name, metric in METRICS.items() if task.kind in metric.kinds]
     wrong = [name for name in task.metrics if name not in known]
     if wrong or not task.metrics:
