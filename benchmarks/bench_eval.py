@@ -27,7 +27,7 @@ from tagpr.evaluation.predict import predict
 from tagpr.evaluation.questions import Question, ask
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.profiles.settings import ProfileSettings
-from tagpr.prompts.builder import PromptBuilder
+from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.prompts.settings import PromptSettings
 from tagpr.tasks import Task
 

@@ -12,7 +12,7 @@ from tagpr.prmu import verl as verl_module
 from tagpr.prmu.initialise import build_model
 from tagpr.prmu.model import PRMUConfig
 from tagpr.profiles import ProfileSettings
-from tagpr.prompts.builder import PromptBuilder
+from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.prompts.settings import PromptSettings
 from tagpr.tasks import Interaction, load_task
 

@@ -87,7 +87,7 @@ class Workspace:
     @cached_property
     def prompts(self) -> Any:
         """Builds prompts with this recipe's settings (a PromptBuilder)."""
-        from tagpr.prompts.builder import PromptBuilder
+        from tagpr.prompts.prompt_builder import PromptBuilder
 
         tags = self.vocabulary.names
         return PromptBuilder(self.tokenizer, self.recipe.profile, self.recipe.prompt, tags, self.recipe.seed)

@@ -19,7 +19,7 @@ from tagpr.evaluation.scoring import OTHER_HISTORY, score_task
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.files import write_json
 from tagpr.profiles.settings import ProfileSettings
-from tagpr.prompts.builder import PromptBuilder
+from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.prompts.settings import PromptSettings
 from tagpr.systems.context import Context
 from tagpr.systems.registry import SANITY, load_system

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tagpr.errors import DataError
-from tagpr.prompts.builder import PromptBuilder
+from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.tasks.types import Example, Task
 
 

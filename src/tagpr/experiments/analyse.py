@@ -25,7 +25,7 @@ from tagpr.evaluation.scoring import OTHER_HISTORY, score_task
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.files import read_json, write_json
 from tagpr.profiles.settings import ProfileSettings, Retriever
-from tagpr.prompts.builder import PromptBuilder
+from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.prompts.settings import PromptSettings
 from tagpr.tasks.types import Example, Task
 

@@ -22,7 +22,7 @@ from tagpr.profiles.past import past_questions
 from tagpr.tasks.types import Interaction, Kind, Task
 
 if TYPE_CHECKING:
-    from tagpr.prompts.builder import PromptBuilder
+    from tagpr.prompts.prompt_builder import PromptBuilder
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,10 @@ def past_of(
 
 def items_of(task: Task, interactions: Sequence[Interaction], prompts: PromptBuilder) -> tuple[tuple[int, ...], ...]:
     """Token ids of past items, worded as in the prompts."""
-    from tagpr.prompts.escape import neutralise
+    from tagpr.prompts.escape import escape
     from tagpr.tasks.templates import render
 
-    worded = (
-        render(task.entry, {key: neutralise(value) for key, value in item.fields.items()}) for item in interactions
-    )
+    worded = (render(task.entry, {key: escape(value) for key, value in item.fields.items()}) for item in interactions)
     return tuple(tuple(_ids(prompts, text)) for text in worded)
 
 

@@ -15,7 +15,7 @@ from tagpr.tasks.types import Example, Task
 
 if TYPE_CHECKING:
     from tagpr.engine.types import Completion
-    from tagpr.prompts.builder import PromptBuilder
+    from tagpr.prompts.prompt_builder import PromptBuilder
 
 Progress = Callable[[int, int, str], None]
 

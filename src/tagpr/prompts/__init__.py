@@ -1,21 +1,24 @@
-"""Chat prompts for examples, and user text that cannot act in them."""
+"""Chat prompts for examples. User text that cannot act in them is `tagpr.prompts.escape`'s."""
+
+from typing import TYPE_CHECKING
 
 from tagpr.prompts.settings import PromptSettings
 
-__all__ = ["Prompt", "PromptSettings", "build_prompt", "neutralise", "prompt_ids", "restore"]
+if TYPE_CHECKING:
+    from tagpr.prompts.ids import prompt_ids
+    from tagpr.prompts.messages import Prompt, build_prompt
+
+__all__ = ["Prompt", "PromptSettings", "build_prompt", "prompt_ids"]
 
 
 def __getattr__(name: str) -> object:
+    """Load on first use: recipes need only the settings."""
     if name in ("Prompt", "build_prompt"):
-        from tagpr.prompts import build
+        from tagpr.prompts import messages
 
-        return getattr(build, name)
+        return getattr(messages, name)
     if name == "prompt_ids":
         from tagpr.prompts.ids import prompt_ids
 
         return prompt_ids
-    if name in ("neutralise", "restore"):
-        from tagpr.prompts import escape
-
-        return getattr(escape, name)
     raise AttributeError(f"module 'tagpr.prompts' has no attribute {name!r}")

@@ -19,13 +19,13 @@ _CLOSED = re.compile(
 )
 
 
-def neutralise(text: str) -> str:
+def escape(text: str) -> str:
     """`text` with every possible opening of control text broken by a backslash."""
     return _OPENINGS.sub(r"\1\2\3\4\\", text)
 
 
 def restore(text: str) -> str:
-    """The inverse of `neutralise`: `restore(neutralise(text)) == text` for every text."""
+    """The inverse of `escape`: `restore(escape(text)) == text` for every text."""
     return _CLOSED.sub(r"\1\2\3\4", text)
 
 

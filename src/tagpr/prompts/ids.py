@@ -3,8 +3,8 @@
 import weakref
 from typing import Any
 
-from tagpr.prompts.build import Prompt
 from tagpr.prompts.escape import guard
+from tagpr.prompts.messages import Prompt
 
 
 def prompt_ids(prompt: Prompt, tokenizer: Any) -> list[int]:

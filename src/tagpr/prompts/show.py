@@ -1,6 +1,6 @@
 """`tagpr tasks show`: a card with one rendered example, so that its templates can be judged without data at hand."""
 
-from tagpr.prompts.build import build_prompt
+from tagpr.prompts.messages import build_prompt
 from tagpr.prompts.settings import PromptSettings
 from tagpr.tasks import Example, Interaction, Kind, Task, list_tasks, load_task
 

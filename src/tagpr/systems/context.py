@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.profiles.settings import ProfileSettings
 from tagpr.progress import Progress, silent
-from tagpr.prompts.builder import PromptBuilder
+from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.prompts.settings import PromptSettings
 from tagpr.systems.cost import Cost
 from tagpr.tasks.types import Task

@@ -18,7 +18,7 @@ from tagpr.clients.settings import CallSettings, GeneratorSettings
 from tagpr.clients.types import Reply, Request
 from tagpr.engine.generator import make_generator
 from tagpr.profiles.retrieval import recency_order
-from tagpr.prompts.escape import neutralise
+from tagpr.prompts.escape import escape
 from tagpr.settings import Settings
 from tagpr.systems.prompted import Prompted
 from tagpr.systems.protocol import Answer
@@ -81,7 +81,7 @@ class PAG(Prompted[PAGOptions]):
         written = {}
         for example, reply in zip(asked, replies, strict=True):
             if isinstance(reply, Reply):
-                written[example.id] = self.shortened(neutralise(reply.content), room)
+                written[example.id] = self.shortened(escape(reply.content), room)
             else:
                 self.notes["summaries refused"] += 1
         texts = [request.messages[0]["content"] for request in requests]
@@ -96,7 +96,7 @@ class PAG(Prompted[PAGOptions]):
         shown = [example.profile[i] for i in recency_order(example.profile)[: self.options.entries]]
         lines = []
         for item in reversed(shown):
-            fields = {k: neutralise(self.shortened(v, self.options.field_tokens)) for k, v in item.fields.items()}
+            fields = {k: escape(self.shortened(v, self.options.field_tokens)) for k, v in item.fields.items()}
             lines.append("- " + render(task.entry, fields))
         style = task.kind is Kind.TEXT and task.output_field is None
         asked = STYLE if style else REQUESTS[task.kind]

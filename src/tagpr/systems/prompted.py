@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from tagpr.prompts.builder import PromptBuilder
+from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.systems.backbone import Backbone
 from tagpr.systems.protocol import Answer, NoOptions, OptionsT, System
 from tagpr.tasks.types import Example

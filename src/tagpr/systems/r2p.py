@@ -23,9 +23,9 @@ from pathlib import Path
 from pydantic import Field
 
 from tagpr.chains.grammar import parse_response
-from tagpr.prompts.builder import PromptBuilder
-from tagpr.prompts.escape import neutralise
+from tagpr.prompts.escape import escape
 from tagpr.prompts.ids import prompt_ids
+from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.settings import Settings
 from tagpr.systems.backbone import Backbone
 from tagpr.systems.protocol import Answer, System
@@ -140,7 +140,7 @@ class R2P(System[R2POptions]):
         ids = []
         for example, drafts in asked:
             prompt = plain.build(self.context.tasks[example.task], example)
-            listed = "\n".join(f"{n}. {neutralise(draft)}" for n, draft in enumerate(drafts, 1))
+            listed = "\n".join(f"{n}. {escape(draft)}" for n, draft in enumerate(drafts, 1))
             user = dict(prompt.messages[-1])
             user["content"] += (
                 f"\n\nDrafts of the answer:\n{listed}\n\nWrite the one answer these drafts agree on most."

@@ -5,8 +5,8 @@ from typing import Any
 
 from tagpr.profiles.retrieval import choose
 from tagpr.profiles.settings import ProfileSettings
-from tagpr.prompts.build import Prompt, build_prompt
 from tagpr.prompts.ids import prompt_ids
+from tagpr.prompts.messages import Prompt, build_prompt
 from tagpr.prompts.settings import PromptSettings
 from tagpr.tasks.types import Example, Task
 

@@ -2,7 +2,7 @@
 
 Long fields are cut so that k entries share what the input leaves free; what one entry does not use, the next may. The
 share is counted in the model's tokens through `count_tokens`; a field is cut at the longest prefix that fits. The
-tagged chat prompt (`build.py`) serves a chat model better; this one is for comparison with published baselines.
+tagged chat prompt (`messages.py`) serves a chat model better; this one is for comparison with published baselines.
 """
 
 from collections.abc import Callable, Mapping, Sequence

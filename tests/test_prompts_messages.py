@@ -7,8 +7,9 @@ import pytest
 
 from tagpr.errors import RecipeError
 from tagpr.profiles import ProfileSettings
-from tagpr.prompts import PromptSettings, build_prompt, neutralise, restore
-from tagpr.prompts.builder import PromptBuilder
+from tagpr.prompts import PromptSettings, build_prompt
+from tagpr.prompts.escape import escape, restore
+from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.tasks import Example, Interaction, load_task
 
 TAGS = ("analyze_input", "examine_examples", "make_decision")
@@ -45,23 +46,23 @@ def example(size: int = 6, text: str = "a word " * 40) -> Example:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_neutralising_is_reversible_and_breaks_control_text(text):
-    inert = neutralise(text)
+def test_escaping_is_reversible_and_breaks_control_text(text):
+    inert = escape(text)
     assert restore(inert) == text
     for token in ("<|", "<think", "</think", "<analyze_input", "[INST", "[/INST", "<start_of_turn", "<｜", "[gMASK"):
         assert token not in inert
 
 
-def test_neutralising_is_reversible_for_random_text():
+def test_escaping_is_reversible_for_random_text():
     rng = random.Random(0)
     for _ in range(20000):
         text = "".join(rng.choices("<\\|/[]aAN _1＜\n", k=rng.randint(0, 9)))
-        assert restore(neutralise(text)) == text
+        assert restore(escape(text)) == text
 
 
 def test_ordinary_text_stays_as_it_is():
     for text in ("a < b and c > d", "if x<3: y", "see [1] or [2]", "[a link](http://x)", "C++ (fast)", "i <= 4"):
-        assert neutralise(text) == text
+        assert escape(text) == text
 
 
 def test_budget_is_kept_and_outputs_are_never_cut():
@@ -102,7 +103,7 @@ def test_own_templates_and_their_errors(tmp_path):
     (tmp_path / "system.jinja").write_text("Be {{ mood }}.")
     (tmp_path / "user.jinja").write_text("{{ question }}")
     settings = PromptSettings(templates=str(tmp_path))
-    from tagpr.prompts.build import prompt_templates
+    from tagpr.prompts.messages import prompt_templates
 
     prompt_templates.cache_clear()
     with pytest.raises(RecipeError, match="mood"):

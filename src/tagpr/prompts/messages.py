@@ -14,8 +14,8 @@ from importlib import resources
 from pathlib import Path
 
 from tagpr.errors import RecipeError
-from tagpr.prompts.escape import neutralise
-from tagpr.prompts.official import official_prompt
+from tagpr.prompts.escape import escape
+from tagpr.prompts.lamp_prompts import official_prompt
 from tagpr.prompts.settings import PromptSettings
 from tagpr.tasks import Example, Interaction, Task
 from tagpr.tasks.templates import render
@@ -49,7 +49,7 @@ def build_prompt(
     if settings.style == "official":
         shown = [_inert(entry.fields) for entry in entries]
         room = settings.max_tokens - (count_tokens(summary) if summary else 0)
-        text = official_prompt(task.name, neutralise(example.input), shown, room, count_tokens)
+        text = official_prompt(task.name, escape(example.input), shown, room, count_tokens)
         return Prompt([{"role": "user", "content": f"{summary}\n{text}" if summary else text}], tuple(entries))
     system_source, user_source = prompt_templates(settings.templates)
     system = render(system_source, {"task": task, "tags": list(tags)}).strip()
@@ -84,7 +84,7 @@ def build_prompt(
 
 
 def _inert(values: Mapping[str, str]) -> dict[str, str]:
-    return {name: neutralise(value) for name, value in values.items()}
+    return {name: escape(value) for name, value in values.items()}
 
 
 def _shorten_history(task: Task, fields: list[dict[str, str]], surplus: int) -> bool:

@@ -4,7 +4,7 @@ import pytest
 
 from tagpr.errors import RecipeError
 from tagpr.prompts import PromptSettings, build_prompt
-from tagpr.prompts.official import official_prompt
+from tagpr.prompts.lamp_prompts import official_prompt
 from tagpr.tasks import Example, Interaction, load_task
 
 CASES = {
