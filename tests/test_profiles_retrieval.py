@@ -7,7 +7,8 @@ import pytest
 
 from tagpr.profiles import ProfileSettings, choose
 from tagpr.profiles.bm25 import BM25
-from tagpr.tasks import Example, Interaction, load_task
+from tagpr.tasks import Example, Interaction, list_tasks, load_task
+from tagpr.tasks.types import BM25Form
 
 WORDS = [f"w{i}" for i in range(60)]
 
@@ -36,6 +37,45 @@ def test_bm25_equals_rank_bm25_and_breaks_ties_alike(number):
 def test_bm25_of_empty_texts_is_zero():
     assert BM25(["", " "]).scores("a b").tolist() == [0, 0]
     assert BM25([]).top("a", 3) == []
+
+
+SHORT = {
+    "chinese": ("我想吃火锅", ["手机电池续航很差", "这家火锅店味道很好", "公园里的樱花开了"]),
+    "thai": ("อาหารไทยอร่อย", ["โทรศัพท์เสีย", "ร้านอาหารไทยนี้อร่อย"]),
+    "english": ("Fast XML reader", ["a tool for mail", "reader for fast xml"]),
+    "case and stops": ("GIMP, the editor.", ["the player", "an editor: gimp"]),
+    "shared words": ("fix the build", ["update the docs", "fix the build", "fix the tests"]),
+}
+
+
+@pytest.mark.parametrize("case", SHORT)
+def test_lucene_finds_the_nearest_in_any_script_and_in_short_histories(case):
+    query, texts = SHORT[case]
+    nearest = max(range(len(texts)), key=lambda i: len({*query.lower()} & {*texts[i].lower()}))
+    for order in (texts, texts[::-1]):
+        index = BM25(order, BM25Form.LUCENE)
+        assert order[index.top(query, 1)[0]] == texts[nearest]
+        assert index.scores(query).min() >= 0
+
+
+def test_okapi_and_a_text_without_spaces():
+    query, texts = SHORT["chinese"]
+    assert BM25(texts).scores(query).tolist() == [0, 0, 0]  # one word, nowhere else: rank_bm25's answer
+
+
+def test_lucene_never_weighs_a_shared_word_against_its_document():
+    texts = ["red apple", "red pear"]
+    assert BM25(texts).scores("red").max() <= 0  # okapi: half of the documents or more, so no evidence or worse
+    assert BM25(texts, BM25Form.LUCENE).scores("red apple").argmax() == 0
+
+
+def test_the_card_chooses_the_form():
+    profile = tuple(Interaction(str(i), {"content": text, "title": ""}) for i, text in enumerate(SHORT["chinese"][1]))
+    example = Example(
+        "q", "u", "post-title", SHORT["chinese"][0], None, profile, fields={"content": SHORT["chinese"][0]}
+    )
+    assert choose(load_task("post-title"), example, ProfileSettings(retriever="bm25", k=1), 0)[0].id == "1"
+    assert {load_task(name).bm25 for name in list_tasks() if "amp" in name} == {"okapi"}
 
 
 def history(size: int, dated: bool) -> Example:

@@ -23,7 +23,7 @@ def choose(task: Task, example: Example, settings: ProfileSettings, seed: int) -
             order = list(range(len(profile)))
             random.Random(f"{seed} {example.id}").shuffle(order)
         case Retriever.BM25:
-            order = index_of(keys_of(task, profile)).top(query_of(task, example), settings.k)
+            order = index_of(keys_of(task, profile), task.bm25).top(query_of(task, example), settings.k)
         case Retriever.DENSE:
             from tagpr.profiles.dense import encoder_of
 

@@ -77,7 +77,7 @@ class NearestNeighbour(FromHistory):
     def copy(self, task: Task, example: Example) -> str:
         if not example.profile:
             return ""
-        index = index_of(keys_of(task, example.profile))
+        index = index_of(keys_of(task, example.profile), task.bm25)
         if task.kind is Kind.CHOICE:
             options = [example.fields.get(f"option{i}", "") for i in range(1, len(task.labels) + 1)]
             best = [float(index.scores(option).max()) for option in options]

@@ -20,6 +20,13 @@ class Kind(StrEnum):
     TEXT = "text"  # free text, compared by ROUGE, e.g. LaMP-5's titles
 
 
+class BM25Form(StrEnum):
+    """Which BM25 ranks a history; see `tagpr.profiles.bm25`."""
+
+    OKAPI = "okapi"  # rank_bm25's, as LaMP's published figures
+    LUCENE = "lucene"  # words of any script, no negative weights
+
+
 class Task(Settings):
     """What is asked of the model about one person. Read from a YAML card (`tagpr/tasks/cards/*.yaml` or a user's)."""
 
@@ -59,6 +66,8 @@ class Task(Settings):
     """Jinja template of what retrieval compares with the history, where the example brings no query of its own."""
     retrieval_fields: tuple[str, ...] = ()
     """Fields of an interaction that retrieval compares with the query, joined by a space; empty: `input_fields`."""
+    bm25: BM25Form = BM25Form.OKAPI
+    """okapi (rank_bm25's, as published LaMP figures) or lucene (any script, histories of any length)."""
     input_pattern: str | None = None
     """Regular expression that takes an official input text apart into named fields (LaMP files)."""
     columns: dict[Literal["input", "output"], str] = Field(default_factory=dict)
