@@ -6,11 +6,15 @@ from pathlib import Path
 import pytest
 
 from tagpr.chains.evidence import ClaimKind, Shown, check_evidence
+from tagpr.chains.filters import evidence_filter
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.heuristic.teacher import HeuristicTeacher
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.data.load import load_splits
 from tagpr.data.settings import DataSettings, SourceSettings
+from tagpr.rewards.composite import CompositeReward
+from tagpr.rewards.evidence import evidence_reward
+from tagpr.rewards.settings import RewardSettings
 from tagpr.tasks import Example, Interaction, load_task
 
 V = load_vocabulary()
@@ -138,3 +142,37 @@ def test_every_claim_of_the_teacher_of_change_notes_is_true():
             assert response.well_formed and report.precision == 1.0, (completion, report.false)
         right += parse_response(completions[0], V).answer == example.target
     assert right > 80  # of 160; the neutral text itself is right for a dozen
+
+
+def test_the_filter_keeps_chains_whose_claims_are_true():
+    shown = notes_shown()
+    completions = {
+        "true": CHAIN,
+        "half": CHAIN.replace("verb: 2 of 3 add", "verb: 3 of 3 add").replace("end: 2 of 3", "end: 3 of 3"),
+        "empty": "<think><analyze_input>One thinks.</analyze_input></think>Drop the old patch.",
+    }
+    rows = [{"task": "t", "example_id": name, "completion": text} for name, text in completions.items()]
+    kept, notes = evidence_filter(rows, V, 1.0, lambda task, example_id: shown)
+    assert [row["example_id"] for row in kept] == ["true"]
+    assert notes == {"false claim: count": 1, "no checkable claim": 1}
+    kept, _ = evidence_filter(rows, V, 0.8, lambda task, example_id: shown)
+    assert [row["example_id"] for row in kept] == ["true", "half"]
+
+
+def test_the_reward_is_minus_the_share_of_false_claims_and_silence_is_the_worst():
+    shown = notes_shown()
+    false = CHAIN.replace("verb: 2 of 3 add", "verb: 3 of 3 add")
+    empty = "<think><analyze_input>One thinks.</analyze_input></think>Drop the old patch."
+    values = [evidence_reward(parse_response(text, V), shown) for text in (CHAIN, false, empty)]
+    assert values == [0.0, pytest.approx(-0.1), -1.0]
+    settings = RewardSettings(gamma=0, delta_evidence=0.5)
+    asked = {"task": [CHANGELOG.name] * 2, "target": ["Drop the old patch."] * 2, "example_id": ["e", "e"]}
+    for stage in ("guided", "exploratory"):
+        plain = CompositeReward({CHANGELOG.name: CHANGELOG}, V, RewardSettings(gamma=0), stage=stage)
+        reward = CompositeReward(
+            {CHANGELOG.name: CHANGELOG}, V, settings, stage=stage, shown={(CHANGELOG.name, "e"): shown}
+        )
+        without, with_evidence = plain([], [CHAIN, false], **asked), reward([], [CHAIN, false], **asked)
+        assert with_evidence == [without[0], pytest.approx(without[1] - 0.05)]
+    with pytest.raises(ValueError, match="shown"):
+        CompositeReward({CHANGELOG.name: CHANGELOG}, V, settings)

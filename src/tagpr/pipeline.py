@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tagpr.chains.evidence import Shown
 from tagpr.data.split import Splits
 from tagpr.files import link_tree, read_json, write_json
 from tagpr.memory import give_back_memory, keep_freed_memory
@@ -243,7 +244,8 @@ class Workspace:
         from tagpr.training.rollout import keep_out
 
         recipe = self.recipe
-        reward = CompositeReward(self.tasks, self.vocabulary, recipe.rewards, prmu, stage=stage)
+        shown = self.shown() if recipe.rewards.delta_evidence else None
+        reward = CompositeReward(self.tasks, self.vocabulary, recipe.rewards, prmu, stage=stage, shown=shown)
         rows = [
             {
                 "prompt_ids": self.prompts.ids(splits.task, example),
@@ -263,6 +265,14 @@ class Workspace:
             reference=sft if sft.is_dir() else None,
             trackers=self.folder / "trackers",
         )
+
+    def shown(self) -> dict[tuple[str, str], Shown]:
+        """What the prompt of every training example shows, by task and example id."""
+        return {
+            (name, example.id): Shown.of(splits.task, example, self.prompts.build(splits.task, example).entries)
+            for name, splits in self.data.items()
+            for example in splits.train
+        }
 
     def _evaluate(self, out: Path, progress: Progress) -> dict[str, Any]:
         from tagpr.evaluation.evaluate import evaluate_systems

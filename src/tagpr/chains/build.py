@@ -1,4 +1,4 @@
-"""Stage 0: `build_chains` runs sample -> rollouts -> accuracy -> judge -> tagging -> format -> keep, and counts.
+"""Stage 0: `build_chains` runs sample -> rollouts -> accuracy -> judge -> tagging -> format (-> evidence) -> keep.
 
 Writes `chains.parquet` (one chain a row), `funnel.json`, `vocabulary.yaml`, a dataset card and `steps/*.parquet`.
 Every step is resumable (`tagpr.chains.steps`) and every call to a language model is cached (`tagpr.clients.calls`), so
@@ -13,7 +13,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from tagpr.chains.filters import accuracy_filter, format_filter, keep_best
+from tagpr.chains.evidence import Shown
+from tagpr.chains.filters import accuracy_filter, evidence_filter, format_filter, keep_best
 from tagpr.chains.generators import Models
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.heuristic.teacher import HeuristicTeacher
@@ -146,6 +147,18 @@ def build_chains(
         [settings.min_segments, list(vocabulary.names)],
         lambda: format_filter(tagged, vocabulary, settings.min_segments),
     )
+    if settings.min_evidence:
+        formed = store.run(
+            "evidence_filter",
+            CHAINS,
+            [settings.min_evidence],
+            lambda rows=formed: evidence_filter(
+                rows,
+                vocabulary,
+                settings.min_evidence,
+                lambda name, example_id: _shown(tasks[name], examples[name, example_id], prompt),
+            ),
+        )
     kept = store.run(
         "keep",
         CHAINS,
@@ -163,6 +176,10 @@ def build_chains(
         counts = ", ".join(f"{step.step} {step.total}" for step in funnel.steps)
         raise RunError(f"chains: not one chain survived ({counts}); see {out / 'funnel.json'} for the reasons")
     return funnel
+
+
+def _shown(task: Task, example: Example, prompt: Callable[[Task, Example], ShownPrompt]) -> Shown:
+    return Shown.of(task, example, tuple(prompt(task, example).entries))
 
 
 def _draw(train: Mapping[str, Sequence[Example]], per_task: int | None, seed: int) -> list[Row]:

@@ -2,8 +2,9 @@
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from tagpr.chains.evidence import Shown, check_evidence
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.steps import Row
 from tagpr.chains.vocabulary import Vocabulary
@@ -49,6 +50,23 @@ def format_filter(rows: Sequence[Row], vocabulary: Vocabulary, min_segments: int
             notes["answer changed"] += 1
         else:
             kept.append(row | {"tags": [segment.tag for segment in response.segments]})
+    return kept, dict(notes)
+
+
+def evidence_filter(
+    rows: Sequence[Row], vocabulary: Vocabulary, least: float, shown: Callable[[str, str], Shown]
+) -> tuple[list[Row], dict[str, int]]:
+    """Rows of whose checkable claims at least the share `least` is true. `shown(task, example id)`: what the prompt
+    shows."""
+    kept, notes = [], Counter[str]()
+    for row in rows:
+        report = check_evidence(parse_response(row["completion"], vocabulary), shown(row["task"], row["example_id"]))
+        if report.precision is None:
+            notes["no checkable claim"] += 1
+        elif report.precision < least:
+            notes[f"false claim: {report.false[0].kind}"] += 1
+        else:
+            kept.append(row)
     return kept, dict(notes)
 
 

@@ -60,6 +60,9 @@ class ChainSettings(Settings):
     """Read where `vocabulary` is `discover`."""
     min_segments: int = Field(3, ge=1)
     """Format filter: fewest tagged steps of a chain (R_tag asks for 3)."""
+    min_evidence: float = Field(default=0.0, ge=0, le=1)
+    """Evidence filter: least share of a chain's checkable claims that are true; 0 skips it. A chain that claims nothing
+    checkable passes only if it is skipped."""
     keep_per_example: int | None = Field(2, ge=1)
     """Most chains kept an example: the best scored, then in the order sampled, each text once; None for all."""
     keep_per_task: int | None = Field(None, ge=1)

@@ -3,6 +3,8 @@
     R            = alpha (R_v + R_rep) R_f + beta R_tag + gamma R_PRMU
     R_foundation =       (R_v + R_rep) R_f
 
+and to either, if `delta_evidence` is set, + delta_evidence R_evidence (ours).
+
 One callable for the whole, because TRL only ever sums several rewards and R_f multiplies. Nothing is dropped silently:
 a component that is not finite raises, since TRL would leave it out of the sum.
 """
@@ -11,9 +13,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tagpr.chains.evidence import Shown
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.errors import RunError
+from tagpr.rewards.evidence import evidence_reward
 from tagpr.rewards.format import format_reward
 from tagpr.rewards.repetition import repetition_reward
 from tagpr.rewards.settings import RewardSettings
@@ -35,7 +39,7 @@ Completion = str | Sequence[Mapping[str, "str | Sequence[Part] | None"]]
 
 @dataclass(frozen=True)
 class Components:
-    """The five signals of one completion and their sum. `prmu` is 0 where no PRMU is used."""
+    """The signals of one completion and their sum. `prmu` and `evidence` are 0 where they are not used."""
 
     reward: float
     verifiable: float
@@ -43,6 +47,7 @@ class Components:
     repetition: float
     tag: float
     prmu: float
+    evidence: float = 0.0
 
 
 def guided(verifiable: float, repetition: float, form: float, tag: float, prmu: float, s: RewardSettings) -> float:
@@ -85,12 +90,17 @@ class CompositeReward:
         prmu: PersonalScore | None = None,
         stage: str = "guided",
         think_prefilled: bool = False,
+        shown: Mapping[tuple[str, str], Shown] | None = None,
     ) -> None:
+        """shown: by task and example id, what each prompt shows; needed with `delta_evidence`."""
         if stage not in ("guided", "exploratory"):
             raise ValueError(f"stage is 'guided' or 'exploratory', not {stage!r}")
         self.tasks, self.vocabulary, self.stage, self.think_prefilled = tasks, vocabulary, stage, think_prefilled
         self.settings = settings or RewardSettings()
         self.prmu = prmu if stage == "guided" and self.settings.gamma > 0 else None
+        self.shown = shown or {}
+        if self.settings.delta_evidence and not self.shown:
+            raise ValueError("delta_evidence needs `shown`: what each prompt shows, by task and example id")
         self.__name__ = f"{stage}_reward"  # TRL names its metrics after the function
 
     def components(
@@ -101,8 +111,9 @@ class CompositeReward:
         user_id: Sequence[str] = (),
         prompt_ids: Sequence[Ids] = (),
         completion_ids: Sequence[Ids] = (),
+        example_id: Sequence[str] = (),
     ) -> list[Components]:
-        """The five signals of each completion. Raises RunError on a component that is not finite."""
+        """The signals of each completion. Raises RunError on a component that is not finite."""
         s = self.settings
         if self.prmu and not len(user_id) == len(prompt_ids) == len(completion_ids) == len(completions):
             raise RunError(
@@ -110,21 +121,24 @@ class CompositeReward:
                 "value per completion, or set rewards.gamma: 0"
             )
         personal = list(self.prmu(user_id, prompt_ids, completion_ids)) if self.prmu else [0.0] * len(completions)
+        asked = example_id or [""] * len(completions)
         rows = []
-        columns = zip(completions, task, target, personal, strict=True)
-        for number, (text, name, reference, prmu) in enumerate(columns):
+        columns = zip(completions, task, target, personal, asked, strict=True)
+        for number, (text, name, reference, prmu, which) in enumerate(columns):
             self._refuse(number, name, reference)
             response = parse_response(text, self.vocabulary, self.think_prefilled)
             v = verifiable_reward(self.tasks[name], response.answer, reference, s)
             f, rep = format_reward(response), repetition_reward(text, s.ngram, s.delta)
             tag = tag_reward(response, s.min_tags)
             total = guided(v, rep, f, tag, prmu, s) if self.stage == "guided" else foundation(v, rep, f)
+            evidence = evidence_reward(response, self.shown[name, which]) if s.delta_evidence else 0.0
+            total += s.delta_evidence * evidence
             if not math.isfinite(total):
                 raise RunError(
                     f"reward of completion {number} for task '{name}' is not finite (R_v {v}, R_rep {rep}, "
                     f"R_PRMU {prmu}); check the PRMU checkpoint"
                 )
-            rows.append(Components(total, v, f, rep, tag, float(prmu)))
+            rows.append(Components(total, v, f, rep, tag, float(prmu), evidence))
         return rows
 
     def _refuse(self, number: int, task: object, target: object) -> None:
@@ -147,13 +161,14 @@ class CompositeReward:
         target: Sequence[str],
         user_id: Sequence[str] = (),
         prompt_ids: Sequence[Ids] = (),
+        example_id: Sequence[str] = (),
         log_metric: Callable[[str, float], None] | None = None,
         **_: object,
     ) -> list[float]:
         """TRL's reward function protocol. Chat completions (lists of messages) are read by their last content."""
         texts = [completion_text(completion) for completion in completions]
-        rows = self.components(texts, task, target, user_id, prompt_ids, completion_ids)
+        rows = self.components(texts, task, target, user_id, prompt_ids, completion_ids, example_id)
         if log_metric is not None and rows:
-            for name in ("verifiable", "format", "repetition", "tag", "prmu"):
+            for name in ("verifiable", "format", "repetition", "tag", "prmu", "evidence"):
                 log_metric(f"reward/{name}", sum(getattr(row, name) for row in rows) / len(rows))
         return [row.reward for row in rows]

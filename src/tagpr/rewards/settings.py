@@ -16,6 +16,8 @@ class RewardSettings(Settings):
     """Weight of R_tag."""
     gamma: float = Field(default=0.2, ge=0)
     """Weight of R_PRMU."""
+    delta_evidence: float = Field(default=0.0, ge=0)
+    """Weight of R_evidence, minus the share of a chain's checkable claims that are false; not in the paper."""
     ngram: int = Field(default=4, ge=1)
     """n of R_rep's n-grams; the paper does not print it."""
     delta: float = Field(default=1.0, gt=0)

@@ -97,7 +97,7 @@ def score(
     prompts = columns.pop("prompt_ids")
     components: dict[str, list[float]] = {}
     if hasattr(reward, "components"):
-        known = {key: columns[key] for key in ("task", "target", "user_id") if key in columns}
+        known = {key: columns[key] for key in ("task", "target", "user_id", "example_id") if key in columns}
         parts = reward.components(texts, **known, prompt_ids=prompts, completion_ids=ids)
         tables = [asdict(part) if is_dataclass(part) else dict(part) for part in parts]
         components = {key: [float(table[key]) for table in tables] for key in tables[0]}
