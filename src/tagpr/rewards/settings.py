@@ -19,10 +19,10 @@ class RewardSettings(Settings):
     delta_evidence: float = Field(default=0.0, ge=0)
     """Weight of R_evidence, minus the share of a chain's checkable claims that are false; not in the paper."""
     ngram: int = Field(default=4, ge=1)
-    """n of R_rep's n-grams; the paper does not print it."""
+    """n of R_rep's n-grams (appendix A.1)."""
     delta: float = Field(default=1.0, gt=0)
     """The small constant in R_rep's denominator; the paper does not print it."""
     min_tags: int = Field(default=3, ge=0)
-    """Fewest tagged steps that R_tag accepts."""
+    """Fewest tagged steps that R_tag accepts (appendix A.1)."""
     rating: Literal["exact", "graded"] = "graded"
-    """R_v of rating tasks, which eq. 6 leaves open: exact hit, or 1 - |error| / (largest possible error)."""
+    """R_v of rating tasks: exact hit (the paper counts LaMP-3 as classification), or 1 - |error| / (largest error)."""
