@@ -64,7 +64,7 @@ def groups(count: int) -> list:
 def measure(steps: int) -> dict:
     """Train in this process; returns what was resident over the steps."""
     try:
-        from tagpr.runs.memory import keep_freed_memory
+        from tagpr.memory import keep_freed_memory
     except ImportError:  # older code
         from tagpr.llm.memory import keep_freed_memory
     from tagpr.training.settings import SFTSettings

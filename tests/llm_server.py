@@ -14,6 +14,9 @@ import re
 import selectors
 from pathlib import Path
 
+from llm_modes import answer, http
+
+COUNT: dict[str, int] = {}
 FAULTS = ("429", "429-after", "500", "hang", "cut", "broken", "shape", "empty", "close")
 
 
@@ -52,12 +55,15 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport) -> None:
         self.transport = transport
 
+    mode = ""  # the first part of the path where it is not v1: one misbehaviour of `llm_modes`
+
     def data_received(self, data: bytes) -> None:
         self.buffer += data
         while True:
             head, mark, rest = self.buffer.partition(b"\r\n\r\n")
             if not mark:
                 return
+            self.mode = head.split(b" ", 2)[1].decode().strip("/").split("/")[0].removeprefix("v1")
             length = int(re.search(rb"content-length: *(\d+)", head.lower())[1])
             if len(rest) < length:
                 return
@@ -79,6 +85,9 @@ class Connection(asyncio.Protocol):
     def reply(self, body: bytes, key: str, fault: str) -> None:
         if self.transport.is_closing():
             return
+        if self.mode:
+            COUNT[self.mode] = count = COUNT.get(self.mode, 0) + 1
+            return self.transport.write(http(*answer(self.mode, json.loads(body), count)))
         reasoning, content = content_for(json.loads(body))
         message = {"role": "assistant", "content": "" if fault == "empty" else content}
         if reasoning and fault != "empty":

@@ -4,6 +4,7 @@ import hashlib
 import json
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
@@ -121,7 +122,7 @@ def test_settings_that_cannot_work_are_refused():
     model = {"model": "m", "price": {"input": 1}}
     with pytest.raises(ValidationError, match=r"calls\.max_cost needs tagger\.price"):
         ChainSettings(teacher=model, judge=model, tagger={"model": "m"}, calls={"max_cost": 3})
-    ChainSettings(teacher=model, tagger={"model": "m", "backend": "vllm"}, calls={"max_cost": 3})
+    ChainSettings(teacher=model, tagger={"model": "m", "engine": "vllm"}, calls={"max_cost": 3})
     with pytest.raises(ValidationError, match="two growing numbers"):
         ChainSettings(discovery={"k_range": (9, 4)})
 
@@ -302,3 +303,20 @@ def test_inline_rejects_any_drift_beyond_white_space():
 def test_names_are_normalised():
     for name in ("Compare Options", "compareOptions", "compare-options", " COMPARE_options "):
         assert normalise_name(name) == "compare_options"
+
+
+def test_a_step_with_refusals_is_made_again_and_one_without_is_not(tmp_path):
+    """A server that refused everything once (a wrong limit, since mended) must not decide all later runs."""
+    from tagpr.chains.steps import StepStore
+
+    made = []
+
+    def run(notes: dict[str, int]) -> list:
+        def make():
+            made.append(notes)
+            return [{"task": "t", "tag": "a"}], notes
+
+        return StepStore(tmp_path, "x").run("free", pa.schema([("task", pa.string()), ("tag", pa.string())]), 1, make)
+
+    assert run({"refused: HTTP N: too long": 3}) == run({"cut by max_tokens": 1}) == run({}) == run({})
+    assert len(made) == 2

@@ -17,7 +17,8 @@ import pytest
 
 from chains_server import running_server
 from tagpr.clients.cache import ReplyCache, request_keys
-from tagpr.clients.calls import CallEngine, _retry_after
+from tagpr.clients.calls import CallEngine
+from tagpr.clients.faults import retry_after
 from tagpr.clients.pace import Pace
 from tagpr.clients.settings import CallSettings, GeneratorSettings, Price
 from tagpr.clients.types import Refusal, Reply, Request, split_reasoning
@@ -270,10 +271,10 @@ def test_reasoning_in_a_field_or_inline(content, field, expected):
     assert split_reasoning(content, field) == expected
 
 
-def test_retry_after():
-    assert _retry_after("1.5") == 1.5 and _retry_after(None) == 0 and _retry_after("soon") == 0
-    assert _retry_after("-3") == 0 and _retry_after("nan") == 0 and _retry_after("1e9") == 3600
-    assert _retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+def testretry_after():
+    assert retry_after("1.5") == 1.5 and retry_after(None) == 0 and retry_after("soon") == 0
+    assert retry_after("-3") == 0 and retry_after("nan") == 0 and retry_after("1e9") == 1e9
+    assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
 
 
 def test_an_unusable_cache_is_one_clear_line(tmp_path):

@@ -12,8 +12,8 @@ from tagpr.engine.generator import make_generator
 from tagpr.errors import ModelError
 
 
-def ask(backend: str, cache: Path, requests: list[Request], **settings) -> list[Reply]:
-    block = GeneratorSettings(model="random:tiny", backend=backend, **{"max_tokens": 12, **settings})
+def ask(engine: str, cache: Path, requests: list[Request], **settings) -> list[Reply]:
+    block = GeneratorSettings(model="random:tiny", engine=engine, **{"max_tokens": 12, **settings})
     return make_generator(block, CallSettings(), cache).generate(requests)
 
 

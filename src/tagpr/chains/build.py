@@ -7,6 +7,7 @@ a kill loses at most the calls in flight. This file only orders the steps; each 
 
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -174,7 +175,9 @@ def build_chains(
     write_card(out, funnel, vocabulary, settings)
     if not kept:
         counts = ", ".join(f"{step.step} {step.total}" for step in funnel.steps)
-        raise RunError(f"chains: not one chain survived ({counts}); see {out / 'funnel.json'} for the reasons")
+        notes = Counter({why: count for step in funnel.steps for why, count in step.notes.items()})
+        most = "".join(f"; most often: {why} ({count})" for why, count in notes.most_common(1))
+        raise RunError(f"chains: not one chain survived ({counts}{most}); see {out / 'funnel.json'} for the reasons")
     return funnel
 
 

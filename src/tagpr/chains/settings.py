@@ -83,7 +83,7 @@ class ChainSettings(Settings):
         """A cap on money that counts nothing would never stop a run."""
         for role in ("teacher", "judge", "tagger"):
             block = getattr(self, role)
-            paid = isinstance(block, GeneratorSettings) and block.backend == "openai"
+            paid = isinstance(block, GeneratorSettings) and block.engine == "endpoint"
             if self.calls.max_cost is not None and paid and "price" not in block.model_fields_set:
                 raise ValueError(f"calls.max_cost needs {role}.price, e.g. {{input: 0.7, output: 8.4}} (0 where free)")
         return self

@@ -138,12 +138,15 @@ class StepStore:
         unit: str = "chains",
         skipped: str = "",
     ) -> list[Row]:
-        """Rows of step `name`: from its file where it matches, else from `make`, which gives rows and drop counts."""
+        """Rows of step `name`: from its file where it matches, else from `make`, which gives rows and drop counts.
+
+        A step in which a model refused requests is made again: what it answered is cached, and a refusal may be over.
+        """
         material = json.dumps([self.fingerprint, name, settings], sort_keys=True, ensure_ascii=False, default=str)
         self.fingerprint = hashlib.sha256(material.encode()).hexdigest()
         path = self.folder / f"{name}.parquet"
         side = self.folder / f"{name}.json"
-        if not (side.exists() and path.exists() and _fingerprint(path) == self.fingerprint):
+        if not (side.exists() and path.exists() and _fingerprint(path) == self.fingerprint) or _refused(side):
             rows, notes = make()
             write_json(side, {"notes": dict(sorted(notes.items()))})
             write_parquet(path, rows, schema, self.fingerprint)  # last: its fingerprint says the step is complete
@@ -152,6 +155,11 @@ class StepStore:
         per_task = Counter(row["task"] for row in rows)
         self.counts.append(StepCount(name, unit, dict(sorted(per_task.items())), skipped, notes))
         return rows
+
+
+def _refused(side: Path) -> bool:
+    notes = json.loads(side.read_text(encoding="utf-8"))["notes"]
+    return any(why.startswith("refused") for why in notes)
 
 
 def _fingerprint(path: Path) -> str:

@@ -43,7 +43,7 @@ def teacher_rollouts(
     for number, reply in enumerate(replies):
         row, sample = drawn[number // samples], number % samples
         if isinstance(reply, Refusal):
-            notes[f"refused: {reply.reason}"] += 1
+            notes[f"refused: {reply.kind}"] += 1
         elif not reply.finished:
             notes["cut by max_tokens"] += 1
         else:

@@ -4,15 +4,16 @@ A reply is committed as soon as it is there. The key covers everything that shap
 sampling, sample number) and nothing else; no secret is part of a request, so none reaches the file.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from tagpr.clients.replies import clean_text
 from tagpr.clients.settings import GeneratorSettings
 from tagpr.clients.types import Reply, Request
 from tagpr.errors import RunError
@@ -23,14 +24,24 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tagpr" / "calls.sqlite"
 
 
+_COLUMNS = "content, reasoning, finished, prompt_tokens, completion_tokens"
+
+
 class ReplyCache:
-    """A key-value table of replies. Use as a context manager or call `close`."""
+    """A key-value table of replies. Use as a context manager or call `close`.
+
+    Everything raises RunError, in one line naming the file, where that is damaged, foreign, full or not writable.
+    """
 
     _BATCH = 500
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{path}: the folder cannot be made ({error.strerror}); name another cache") from None
+        with self._named():
             self.connection = sqlite3.connect(path, timeout=60, isolation_level=None)
             self._use_write_ahead_log()
             self.connection.execute("PRAGMA synchronous=NORMAL")
@@ -40,8 +51,14 @@ class ReplyCache:
                 "CREATE TABLE IF NOT EXISTS replies (key BLOB PRIMARY KEY, content TEXT, reasoning TEXT,"
                 " finished INTEGER, prompt_tokens INTEGER, completion_tokens INTEGER) WITHOUT ROWID"
             )
+            self.connection.execute(f"SELECT key, {_COLUMNS} FROM replies LIMIT 1").fetchone()  # another tool's table?
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
         except sqlite3.Error as error:
-            raise RunError(f"{path}: not a usable cache file ({error}); delete it or name another one") from None
+            raise RunError(f"{self.path}: not a usable cache file ({error}); delete it or name another one") from None
 
     def _use_write_ahead_log(self) -> None:
         """Of two processes that make a new file WAL at the same moment, one is told "locked" at once."""
@@ -64,14 +81,14 @@ class ReplyCache:
         self.close()
 
     def close(self) -> None:
+        """Close the file."""
         self.connection.close()
 
     def get(self, key: bytes) -> Reply | None:
         """The reply to one request, also one that another process wrote a moment ago."""
-        row = self.connection.execute(
-            "SELECT content, reasoning, finished, prompt_tokens, completion_tokens FROM replies WHERE key = ?", (key,)
-        ).fetchone()
-        return _reply(row) if row else None
+        with self._named():
+            row = self.connection.execute(f"SELECT {_COLUMNS} FROM replies WHERE key = ?", (key,)).fetchone()
+        return self._reply(row) if row else None
 
     def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
         """The known replies among `keys`."""
@@ -79,55 +96,64 @@ class ReplyCache:
         for start in range(0, len(keys), self._BATCH):
             batch = keys[start : start + self._BATCH]
             marks = ",".join("?" * len(batch))
-            for row in self.connection.execute(
-                "SELECT content, reasoning, finished, prompt_tokens, completion_tokens, key FROM replies"
-                f" WHERE key IN ({marks})",
-                batch,
-            ):
-                found[row[5]] = _reply(row)
+            with self._named():
+                query = f"SELECT {_COLUMNS}, key FROM replies WHERE key IN ({marks})"
+                rows = self.connection.execute(query, batch).fetchall()
+            found |= {row[5]: self._reply(row) for row in rows}
         return found
 
     def put_many(self, replies: Sequence[tuple[bytes, Reply]]) -> None:
         """Store several replies, all or none."""
-        self.connection.execute("BEGIN IMMEDIATE")
+        with self._named():
+            self.connection.execute("BEGIN IMMEDIATE")
         for key, reply in replies:
             self.put(key, reply)
-        self.connection.execute("COMMIT")
+        with self._named():
+            self.connection.execute("COMMIT")
 
     def put(self, key: bytes, reply: Reply) -> Reply:
         """Store one reply and return the one that is stored: the first, where two processes asked at once, so that
         both go on with the same."""
-        done = self.connection.execute(
-            "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?)",
-            (key, reply.content, reply.reasoning, reply.finished, reply.prompt_tokens, reply.completion_tokens),
-        )
+        with self._named():
+            done = self.connection.execute(
+                "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?)",
+                (key, reply.content, reply.reasoning, reply.finished, reply.prompt_tokens, reply.completion_tokens),
+            )
         return reply if done.rowcount else self.get(key) or reply
 
-
-def _reply(row: Sequence[Any]) -> Reply:
-    return Reply(row[0], row[1], bool(row[2]), row[3], row[4])
+    def _reply(self, row: Sequence[object]) -> Reply:
+        content, reasoning, finished, *counts = row[:5]
+        numbers = [count for count in counts if isinstance(count, int)]
+        if not isinstance(content, str) or not isinstance(reasoning, str) or len(numbers) != 2:
+            raise RunError(f"{self.path}: a row of another tool's or a damaged one; delete it or name another one")
+        return Reply(content, reasoning, bool(finished), *numbers)
 
 
 def request_body(
     settings: GeneratorSettings, messages: Sequence[Mapping[str, str]], sample: int | None = None
-) -> dict[str, Any]:
-    """The JSON body of a chat completion request. Where sampling, the sample number is the seed, for servers that heed
+) -> dict[str, object]:
+    """The JSON body of a chat completion request. When sampling, the sample number is the seed, for servers that heed
     it: rollouts of one prompt differ even where a server repeats itself."""
-    return {
+    sampled = settings.seed is not None and settings.temperature != 0
+    fields: dict[str, object] = {
         "model": settings.model,
-        "messages": [dict(message) for message in messages],
+        "messages": [{name: clean_text(text) for name, text in message.items()} for message in messages],
         "temperature": settings.temperature,
         "top_p": settings.top_p,
-        "max_tokens": settings.max_tokens,
-        **({"seed": sample} if sample is not None and settings.temperature > 0 else {}),
-        **settings.extra_body,
+        settings.max_tokens_field: settings.max_tokens,
+        "seed": sample if sampled else None,
     }
+    if settings.stream:
+        fields |= {"stream": True, "stream_options": {"include_usage": True}}
+    return {name: value for name, value in (fields | settings.extra_body).items() if value is not None}
 
 
 def request_keys(settings: GeneratorSettings, requests: Sequence[Request]) -> list[bytes]:
-    """One key a request: SHA-256 over endpoint, body and sample number."""
-    where = settings.base_url if settings.backend == "openai" else ""
-    head = json.dumps([settings.backend, where, request_body(settings, ())], sort_keys=True)
+    """One key per request: SHA-256 over endpoint, body and sample number."""
+    remote = settings.engine == "endpoint"
+    where = settings.base_url if remote else ""
+    body = request_body(settings.model_copy(update={"stream": False}), ())  # how a reply travels does not shape it
+    head = json.dumps(["openai" if remote else settings.engine, where, body], sort_keys=True)
     keys = []
     last: tuple[Mapping[str, str], ...] | None = None
     base = hashlib.sha256()

@@ -1,50 +1,38 @@
 """The engine for calls to an OpenAI-compatible endpoint: many at a time, retried, capped, cached, resumable.
 
-The official client sends; this file decides when, how often and whether. One request a completion (many servers ignore
-`n`). Faults are of three kinds: passing ones (429, 5xx, timeouts, cut or senseless bodies) are retried with growing
-pauses, at least as long as Retry-After says; ones that every call would meet (401, 403, 404) stop the run at once; ones
-of a single request (400, 413, 422, always empty) come back as a `Refusal`.
+`endpoint` sends one call and `faults` says what an error means; this file decides when, how often and whether. One
+request per completion (many servers ignore `n`). Passing faults are retried with growing pauses, at least as long as
+Retry-After says; a refusal is the answer to its one request; what every call would meet stops the run at once, and so
+do the first calls when none of them works.
 """
 
+from __future__ import annotations
+
 import asyncio
-import contextlib
 import logging
-import math
-import os
 import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 from tagpr.clients.cache import ReplyCache, request_body, request_keys
+from tagpr.clients.endpoint import Endpoint
+from tagpr.clients.faults import LONGEST_WAIT, PassingError
 from tagpr.clients.pace import Pace
+from tagpr.clients.replies import EmptyReply
 from tagpr.clients.settings import CallSettings, GeneratorSettings
-from tagpr.clients.types import Progress, Refusal, Reply, Request, Spend, split_reasoning
+from tagpr.clients.types import Progress, Refusal, Reply, Request, Spend
 from tagpr.errors import ModelError, RunError, TagPRError
 
 logger = logging.getLogger(__name__)
 
-_HOPELESS = {
-    401: "the key in ${key} is rejected",
-    403: "the key in ${key} may not do this",
-    404: "no such model or path",
-}
-_OF_ONE_REQUEST = frozenset((400, 413, 422))
-_TELEMETRY = ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async")
-"""Headers about this machine that the client would send; no server needs them, and they cost a tenth of the CPU."""
-
-
-class _PassingError(Exception):
-    """Worth another attempt. `wait`: seconds the server asks for."""
-
-    def __init__(self, reason: str, wait: float = 0.0) -> None:
-        super().__init__(reason)
-        self.wait = wait
+ALL_REFUSED = 20
+"""So many refusals before the first reply, and no call is worth making."""
+ALL_FAILED = 3
+"""So many calls given up before the first reply, likewise."""
+EMPTY = 3
+"""Attempts of a call whose replies have no word; each is paid for."""
 
 
 class CallEngine:
@@ -58,12 +46,14 @@ class CallEngine:
         self.calls = calls
         self.cache_path = cache_path
         self.spend = Spend() if spend is None else spend
-        self._url = f"{generator.base_url.rstrip('/')}/chat/completions"
         self._jitter = random.Random()  # spreads retries; has no influence on results
 
     def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Reply | Refusal]:
-        """Replies in the order of `requests`. Raises RunError at a cap, or at the end where calls kept failing; what
-        was answered stays in the cache, so a rerun asks only for the rest."""
+        """Replies in the order of `requests`.
+
+        Raises ModelError where no call can work, RunError at a cap, at a wait of hours, or at the end where calls kept
+        failing; what was answered stays in the cache, so a rerun asks only for the rest. Refusals are not kept.
+        """
         with ReplyCache(self.cache_path) as cache:
             keys = request_keys(self.generator, requests)
             found: dict[bytes, Reply | Refusal] = dict(cache.get_many(list(dict.fromkeys(keys))))
@@ -79,47 +69,64 @@ class CallEngine:
         cache: ReplyCache,
         progress: Progress,
     ) -> None:
-        failed: list[str] = []
+        run: _Run | None = None
         try:
-            async with self._client() as client, asyncio.TaskGroup() as group:
+            async with Endpoint(self.generator) as endpoint, asyncio.TaskGroup() as group:
                 run = _Run(
-                    client, Pace(self.calls.requests_per_minute), cache, found, failed, progress,
+                    endpoint, Pace(self.calls.requests_per_minute), cache, found, progress,
                     len(open_calls), self.spend.completion_tokens, time.monotonic(),
                 )  # fmt: skip
                 queue = iter(open_calls.items())
                 for _ in range(min(self.calls.concurrency, len(open_calls))):
                     group.create_task(self._worker(queue, run))
         except* TagPRError as errors:
-            raise errors.exceptions[0] from None
+            raise _first(errors) from None
+        assert run is not None
+        where = self.generator.base_url
         if run.stopped:
             left = len(open_calls) - run.done
             raise RunError(f"{run.stopped}; {left} calls are left: raise the cap and rerun, what is answered is kept")
-        if failed:
-            raise RunError(
-                f"{self.generator.base_url}: {len(failed)} of {len(open_calls)} calls failed {self.calls.attempts} "
-                f"times (last: {failed[-1]}); rerun to ask for these alone"
-            )
+        if run.failed:
+            tried = f"{len(run.failed)} of {len(open_calls)} calls failed {self.calls.attempts} times"
+            raise RunError(f"{where}: {tried} (last: {run.failed[-1]}); rerun to ask for these alone")
+        if run.refused:
+            words, count = str(run.refused[0]), len(run.refused)
+            logger.warning("%s: %d of %d requests were refused (first: %s)", where, count, len(open_calls), words)
 
-    async def _worker(self, queue: Iterator[tuple[bytes, Request]], run: "_Run") -> None:
+    async def _worker(self, queue: Iterator[tuple[bytes, Request]], run: _Run) -> None:
         for key, request in queue:
             reply: Reply | Refusal | None = run.cache.get(key)  # another process may have asked meanwhile
             if reply is None:
                 try:
                     reply = await self._attempts(request, run)
-                except _PassingError as error:
+                except PassingError as error:
                     run.failed.append(str(error))
+                    if not run.answered and len(run.failed) >= ALL_FAILED:
+                        return
                     continue
                 if reply is None:
                     return
                 if isinstance(reply, Reply):
+                    run.answered += 1
                     reply = run.cache.put(key, reply)
+                else:
+                    self._refused(reply, run)
             run.found[key] = reply
             run.done += 1
             run.progress(run.done, run.total, self._note(run))
 
-    async def _attempts(self, request: Request, run: "_Run") -> Reply | Refusal | None:
-        """One call, tried until it is answered; None where a cap says stop. Raises the last _PassingError."""
+    def _refused(self, refusal: Refusal, run: _Run) -> None:
+        run.refused.append(refusal)
+        if not run.answered and len(run.refused) >= ALL_REFUSED:
+            raise ModelError(
+                f"{self.generator.base_url}: model {self.generator.model!r}: the first {len(run.refused)} requests "
+                f"were refused ({refusal}); mend the request's settings or shorten the prompts, and rerun"
+            )
+
+    async def _attempts(self, request: Request, run: _Run) -> Reply | Refusal | None:
+        """One call, tried until it is answered; None where a cap says stop. Raises the last PassingError."""
         body = request_body(self.generator, request.messages, request.sample)
+        empty = 0
         for attempt in range(1, self.calls.attempts + 1):
             await run.pace.start()
             run.stopped = run.stopped or self._cap()
@@ -128,11 +135,21 @@ class CallEngine:
             self.spend.requests += 1
             try:
                 async with asyncio.timeout(self.calls.timeout_s):
-                    return await self._once(run.client, body, last=attempt == self.calls.attempts)
+                    reply = await run.endpoint.complete(body)
+                if isinstance(reply, Reply):
+                    self._pay(reply)
+                return reply
             except TimeoutError:
-                error = _PassingError(f"no answer in {self.calls.timeout_s:g} s")
-            except _PassingError as caught:
+                error = PassingError(f"no answer in {self.calls.timeout_s:g} s")
+            except EmptyReply as caught:
+                self._pay(caught.reply)
+                empty += 1
+                if empty >= min(EMPTY, self.calls.attempts):
+                    return Refusal(f"always {caught}")
                 error = caught
+            except PassingError as caught:
+                error = caught
+            self._stop_where_hopeless(error, run)
             if attempt == self.calls.attempts:
                 raise error
             pause = min(self.calls.backoff_max_s, self.calls.backoff_s * 2 ** (attempt - 1))
@@ -140,36 +157,21 @@ class CallEngine:
             await asyncio.sleep(max(error.wait, pause * self._jitter.uniform(0.5, 1.0)))
         raise AssertionError("attempts is at least 1")
 
-    async def _once(self, client: Any, body: dict[str, Any], last: bool) -> Reply | Refusal:
-        import openai
+    def _stop_where_hopeless(self, error: PassingError, run: _Run) -> None:
+        where = self.generator.base_url
+        if error.hopeless_first and not run.answered:
+            raise ModelError(f"{where}: {error}; {error.hopeless_first}")
+        if error.wait > LONGEST_WAIT:
+            raise RunError(f"{where}: asks to wait {error.wait:.0f} s ({error}); rerun then, what is answered is kept")
+        if error.wait > self.calls.backoff_max_s and not run.said:
+            run.said = True
+            logger.warning("%s: asks to wait %.0f s (%s); waiting", where, error.wait, error)
 
-        try:
-            # post() rather than chat.completions.create(): the same request without building response models
-            answer = await client.post(self._url, cast_to=object, body=body, options=_options())
-        except openai.APIStatusError as error:
-            status = error.status_code
-            if status in _HOPELESS:
-                why = _HOPELESS[status].format(key=self.generator.key_env)
-                raise ModelError(
-                    f"{self.generator.base_url}: model {self.generator.model!r}: {why} ({status})"
-                ) from None
-            if status in _OF_ONE_REQUEST:
-                return Refusal(f"HTTP {status}")
-            raise _PassingError(f"HTTP {status}", _retry_after(error.response.headers.get("retry-after"))) from None
-        except TimeoutError:
-            raise
-        except Exception as error:  # the transport below the client raises what it likes for cut and broken bodies
-            raise _PassingError(f"{type(error).__name__}: {error}"[:120]) from None
-        reply = _read(answer)
+    def _pay(self, reply: Reply) -> None:
         self.spend.prompt_tokens += reply.prompt_tokens
         self.spend.completion_tokens += reply.completion_tokens
         price = self.generator.price
         self.spend.cost += (reply.prompt_tokens * price.input + reply.completion_tokens * price.output) / 1e6
-        if not reply.content and not reply.reasoning and reply.finished:
-            if last:
-                return Refusal("always empty")
-            raise _PassingError("empty content")
-        return reply
 
     def _cap(self) -> str:
         """Which cap is reached, "" for none. Calls in flight may finish, so tokens and cost end a little above."""
@@ -183,99 +185,33 @@ class CallEngine:
             return f"calls.max_cost: {spend.cost:.2f} is spent"
         return ""
 
-    def _note(self, run: "_Run") -> str:
+    def _note(self, run: _Run) -> str:
         rate = (self.spend.completion_tokens - run.tokens_before) / max(1e-6, time.monotonic() - run.started)
         cost = f", cost {self.spend.cost:.2f}" if self.spend.cost else ""
         return f"{rate:.0f} tokens/s{cost}"
-
-    @contextlib.asynccontextmanager
-    async def _client(self) -> Any:
-        try:
-            import openai
-        except ImportError:
-            raise ModelError("calls to an endpoint need the openai package; pip install 'tagpr[api]'") from None
-        options: dict[str, Any] = {}
-        with contextlib.suppress(ImportError, AttributeError, RuntimeError):
-            import aiohttp  # noqa: F401  (half the CPU a call of the default transport)
-
-            options["http_client"] = openai.DefaultAioHttpClient(timeout=None)
-        client = openai.AsyncOpenAI(
-            base_url=self.generator.base_url,
-            api_key=self._key(),
-            max_retries=0,
-            timeout=None,
-            default_headers={f"X-Stainless-{name}": openai.Omit() for name in _TELEMETRY},
-            **options,
-        )
-        try:
-            yield client
-        finally:
-            await client.close()
-
-    def _key(self) -> str:
-        key = os.environ.get(self.generator.key_env, "")
-        if key:
-            return key
-        host = urlsplit(self.generator.base_url).hostname or ""
-        if host in ("localhost", "::1") or host.startswith("127."):
-            return "none"
-        raise ModelError(
-            f"{self.generator.base_url}: no API key; set the environment variable {self.generator.key_env}"
-        )
 
 
 @dataclass
 class _Run:
     """State of one `generate`."""
 
-    client: Any
+    endpoint: Endpoint
     pace: Pace
     cache: ReplyCache
     found: dict[bytes, Reply | Refusal]
-    failed: list[str]
     progress: Progress
     total: int
     tokens_before: int
     started: float
     done: int = 0
+    answered: int = 0  # replies from the endpoint
+    failed: list[str] = field(default_factory=list)  # last errors of calls given up
+    refused: list[Refusal] = field(default_factory=list)
     stopped: str = ""  # the cap that was reached
+    said: bool = False  # that the server asks for a long wait
 
 
-@lru_cache
-def _options() -> dict[str, Any]:
-    """What `post` would fill in by itself, at a price, at each call; and no header that counts our retries."""
-    import openai
-
-    retries = {"x-stainless-retry-count": openai.Omit()}
-    return {"headers": retries, "params": {}, "max_retries": 0, "timeout": None, "follow_redirects": True}
-
-
-def _read(answer: Any) -> Reply:
-    """A chat completion as a Reply. Raises _PassingError where the JSON has another shape."""
-    try:
-        choice = answer["choices"][0]
-        message = choice["message"]
-        content = message.get("content") or ""
-        field = message.get("reasoning_content") or message.get("reasoning") or ""
-        usage = answer.get("usage") or {}
-        counts = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
-        if not isinstance(content, str) or not isinstance(field, str):
-            raise TypeError("content is no text")
-    except (TypeError, KeyError, IndexError, ValueError, AttributeError) as error:
-        raise _PassingError(f"wrong-shaped JSON ({type(error).__name__})") from None
-    reasoning, text = split_reasoning(content, field)
-    return Reply(text, reasoning, choice.get("finish_reason") != "length", *counts)
-
-
-def _retry_after(value: str | None) -> float:
-    """Seconds a Retry-After header asks for: a number or a date; 0 where it says nothing sensible."""
-    if not value:
-        return 0.0
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
-            return 0.0
-    return min(max(seconds, 0.0), 3600.0) if math.isfinite(seconds) else 0.0
+def _first(errors: BaseExceptionGroup[TagPRError]) -> TagPRError:
+    """The first of what several calls raised."""
+    first = errors.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

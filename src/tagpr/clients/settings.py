@@ -1,6 +1,7 @@
 """Settings of text generators: which model, where, how it samples, and what calls may cost. Light: imports nothing."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,34 +11,42 @@ from tagpr.settings import Settings
 class Price(Settings):
     """What a model costs, in one currency throughout (the caps only add and compare)."""
 
-    input: float = Field(0.0, ge=0)
+    input: float = Field(default=0.0, ge=0)
     """Per million prompt tokens."""
-    output: float = Field(0.0, ge=0)
+    output: float = Field(default=0.0, ge=0)
     """Per million completion tokens."""
 
 
 class GeneratorSettings(Settings):
     """One text generator: a model behind an OpenAI-compatible endpoint, or run here by transformers or vLLM."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"backend": "engine"}
+
     model: str
     """Model name at the endpoint; for the local backends a hub id, a local path or `pypi:PACKAGE`."""
-    backend: Literal["openai", "transformers", "vllm"] = "openai"
-    """openai: any OpenAI-compatible HTTP endpoint; transformers: in this process; vllm: vLLM's offline engine."""
-    base_url: str = "https://api.openai.com/v1"
-    """Endpoint to call, up to and with `/v1`; read by the openai backend only."""
+    engine: Literal["endpoint", "transformers", "vllm"] = "endpoint"
+    """endpoint: any OpenAI-compatible HTTP endpoint; transformers: in this process; vllm: vLLM's offline engine."""
+    base_url: str = Field("https://api.openai.com/v1", pattern=r"^https?://[^\s/]")
+    """Endpoint to call, up to and with `/v1`; read by engine endpoint only."""
     key_env: str = "OPENAI_API_KEY"
     """Name of the environment variable that holds the API key; the key itself is never written anywhere."""
-    temperature: float = Field(1.0, ge=0)
-    """Sampling temperature; 0 is greedy."""
-    top_p: float = Field(1.0, gt=0, le=1)
-    """Nucleus sampling mass."""
+    temperature: float | None = Field(1.0, ge=0)
+    """Sampling temperature; 0 is greedy; null sends none, for servers that refuse it (local engines take 1)."""
+    top_p: float | None = Field(1.0, gt=0, le=1)
+    """Nucleus sampling mass; null sends none (local engines take 1)."""
+    seed: Literal["sample"] | None = "sample"
+    """sample: a call's seed is its sample number, for servers that heed it; null sends none."""
     max_tokens: int = Field(4096, ge=1)
     """Most tokens of one completion, reasoning included."""
-    price: Price = Price()
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """The request field that carries `max_tokens`; newer servers want `max_completion_tokens`."""
+    stream: bool = False
+    """Take replies in chunks, for servers that answer in no other way."""
+    price: Price = Field(default_factory=Price)
     """Price table row, for `max_cost` and the spend shown in the progress line."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
-    """Further request fields a server understands, e.g. `{chat_template_kwargs: {enable_thinking: true}}`; the local
-    backends heed `chat_template_kwargs` alone."""
+    """Further request fields a server understands, e.g. `{chat_template_kwargs: {enable_thinking: true}}`; null leaves
+    a field out. The local engines heed `chat_template_kwargs` alone."""
 
 
 class CallSettings(Settings):
@@ -50,7 +59,8 @@ class CallSettings(Settings):
     attempts: int = Field(8, ge=1)
     """Most attempts of one call."""
     backoff_s: float = Field(0.5, ge=0)
-    """Wait before the second attempt; doubles with each further one, with jitter; Retry-After wins where longer."""
+    """Wait before the second attempt; doubles with each further one, with jitter; a longer Retry-After wins, up to five
+    minutes: who is asked to wait longer (a daily limit) is told so, and the run stops."""
     backoff_max_s: float = Field(60.0, ge=0)
     """Longest wait between attempts."""
     requests_per_minute: int | None = Field(None, ge=1)

@@ -1,14 +1,15 @@
-"""One protocol for text generators, three backends: an OpenAI-compatible endpoint, transformers, vLLM offline.
+"""One protocol for cached text generators on three engines: an OpenAI-compatible endpoint, transformers, vLLM offline.
 
-Whatever the backend, replies come through the same cache, and reasoning is told from the answer the same way whether it
+Whatever the engine, replies come through the same cache, and reasoning is told from the answer the same way whether it
 arrives in a field of its own or inline between `<think>` tags.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-Progress = Callable[[int, int, str], None]
+from tagpr.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,19 @@ class Reply:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A request that the model will not answer however often it is asked: too long, filtered, always empty."""
+    """A request that the model will not answer: too long, filtered, always empty. Never cached: a rerun asks again."""
 
     reason: str
+    said: str = ""
+    """The server's own words."""
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.said}" if self.said else self.reason
+
+    @property
+    def kind(self) -> str:
+        """Reason and words with the numbers left out, for counting refusals that differ only in them."""
+        return f"{self.reason}: {re.sub('[0-9]+', 'N', self.said)}" if self.said else self.reason
 
 
 @dataclass

@@ -11,7 +11,7 @@ def make_generator(
 ) -> Generator:
     """The generator a recipe asks for, answering through the cache file. Generators given the same `spend` share the
     caps of `calls`."""
-    if settings.backend == "openai":
+    if settings.engine == "endpoint":
         from tagpr.clients.calls import CallEngine
 
         return CallEngine(settings, calls, cache, spend)

@@ -47,8 +47,8 @@ class LocalGenerator:
         prompts = [chat_ids(model.tokenizer, request.messages, **template) for _, request in chunk]
         sampling = Sampling(
             self.settings.max_tokens,
-            temperature=self.settings.temperature,
-            top_p=self.settings.top_p,
+            temperature=1.0 if self.settings.temperature is None else self.settings.temperature,
+            top_p=self.settings.top_p or 1.0,
             seed=int.from_bytes(chunk[0][0][:4], "big"),  # of the request itself: the same everywhere
         )
         replies = []
@@ -61,6 +61,6 @@ class LocalGenerator:
         """The model, loaded on first use."""
         if self._model is None:
             folder = resolve_model(self.settings.model)
-            kind = VLLMModel if self.settings.backend == "vllm" else TransformersModel
+            kind = VLLMModel if self.settings.engine == "vllm" else TransformersModel
             self._model = kind.load(folder)
         return self._model

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-Progress = Callable[[int, int, str], None]
-"""(done, total, note)."""
+from tagpr.progress import Progress
 
 Messages = Sequence[Mapping[str, str]]
 """A chat as `{role, content}` messages; the model's own chat template makes token ids of it."""

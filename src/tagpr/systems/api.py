@@ -65,11 +65,10 @@ class API(Prompted[APIOptions]):
         answers = []
         for example, reply in zip(examples, generator.generate(requests, self.context.progress), strict=True):
             if not isinstance(reply, Reply):
-                self.notes[f"refused: {reply.reason}"] += 1
+                self.notes[f"refused: {reply.kind}"] += 1
                 answers.append(Answer("", 0, entries=self.entries(example)))
                 continue
             self.cost.prompt_tokens += reply.prompt_tokens
             self.cost.completion_tokens += reply.completion_tokens
-            text = f"<think>\n{reply.reasoning}\n</think>\n{reply.content}" if reply.reasoning else reply.content
-            answers.append(Answer(text, finished=reply.finished, entries=self.entries(example)))
+            answers.append(Answer(reply.text, finished=reply.finished, entries=self.entries(example)))
         return answers

@@ -68,7 +68,7 @@ class PAG(Prompted[PAGOptions]):
     def summaries(self, examples: Sequence[Example]) -> list[str]:
         """One summary an example, "" where there is no history. Equal histories are summarised once."""
         options = self.options
-        writer = options.writer or GeneratorSettings(model=str(self.context.model), backend="transformers")
+        writer = options.writer or GeneratorSettings(model=str(self.context.model), engine="transformers")
         changes = {"max_tokens": options.max_tokens, "temperature": options.temperature}
         settings = writer.model_copy(update=changes)
         # its own file for each writer's settings: replies of a local writer depend on what is asked together
