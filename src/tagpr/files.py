@@ -72,6 +72,12 @@ def no_space(error: BaseException | None) -> bool:
     return False
 
 
+def not_permitted(error: OSError) -> bool:
+    """Whether an error is a file or folder that may not be written, or a path through something that is no folder."""
+    refused = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+    return error.errno in refused and error.filename is not None
+
+
 def fingerprint(path: Path) -> str:
     """SHA-256 of what a file holds, or of names and contents of everything in a folder; "" where there is nothing.
 

@@ -7,10 +7,11 @@ a comparison with a failed row with exit code 1.
 import os
 import sys
 import warnings
+from io import TextIOWrapper
 
 from tagpr.cli.commands import app
 from tagpr.errors import TagPRError
-from tagpr.files import no_space
+from tagpr.files import no_space, not_permitted
 
 __all__ = ["app", "main"]
 
@@ -27,13 +28,20 @@ def main() -> None:
     }.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=FutureWarning)  # the libraries' news is not the user's concern
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal that cannot print a character prints its number
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except TagPRError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
     except Exception as error:
-        if not no_space(error):
+        if no_space(error):
+            reason = "no space left on the disk; free some, and the same command continues"
+        elif isinstance(error, OSError) and not_permitted(error):
+            reason = f"{error.filename}: {error.strerror}; name a folder that can be written"
+        else:
             raise
-        sys.stderr.write("error: no space left on the disk; free some, and the same command continues\n")
+        sys.stderr.write(f"error: {reason}\n")
         sys.exit(2)

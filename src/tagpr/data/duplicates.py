@@ -1,6 +1,7 @@
 """The same interaction twice: once as a held-out question, once in the history, the answer stands in the prompt.
 
-Two interactions are the same if user, question and answer are; ids and dates may differ.
+Two interactions are the same if user, question and answer are, spaces around them aside; ids and dates may
+differ.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,7 +25,8 @@ def drop_duplicates(items: Iterable[Item]) -> tuple[list[Item], list[Repeat]]:
     kept: list[Item] = []
     repeats: list[Repeat] = []
     for item in items:
-        key = item.user_id, item.input, tuple(sorted(item.question.items())), item.output
+        question = tuple(sorted((name, value.strip()) for name, value in item.question.items()))
+        key = item.user_id, item.input.strip(), question, item.output.strip()
         first = seen.setdefault(key, item)
         if first is item:
             kept.append(item)
@@ -68,7 +70,7 @@ def without_leaks(
 
 
 def _key(example: Example) -> tuple[str, str, str]:
-    return example.user_id, example.input, (example.target or "").strip()
+    return example.user_id, example.input.strip(), (example.target or "").strip()
 
 
 def _tells(task: Task, item: Interaction, example: Example, held: Mapping[str, Sequence[Example]]) -> bool:

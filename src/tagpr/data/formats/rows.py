@@ -46,11 +46,13 @@ def container_of(path: Path) -> Container:
     if ending in _DELIMITED:
         return Container.CSV
     with open_text(path) as stream:
-        line = next((line for line in stream if line.strip()), "").strip()
+        lines = (line for line in stream if line.strip())
+        line, alone = next(lines, "").strip(), next(lines, None) is None
     if line.startswith("["):
         return Container.JSON
     if line.startswith("{"):
-        return Container.JSONL if ending in (".jsonl", ".ndjson") or _is_json(line) else Container.JSON
+        by_line = ending in (".jsonl", ".ndjson") or (_is_json(line) and not alone)
+        return Container.JSONL if by_line else Container.JSON
     looks_delimited = any(mark in line for mark in ",;\t|") and ending not in (".json", ".jsonl", ".ndjson")
     return Container.CSV if looks_delimited else Container.JSONL
 
