@@ -11,72 +11,78 @@ kept in the run folder, so that a killed script continues. Writes benchmarks/res
 
 import argparse
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from results_file import write_results
+from tagpr.evaluation.analyses import Analyses, TaskAnalyses
+from tagpr.evaluation.results import Results
 from tagpr.experiments.sweep import analyse, evaluate_checkpoint, profile_length, retriever
-from tagpr.files import read_json
 from tagpr.pipeline import run_recipe
+from tagpr.statistics import Interval
 
 
-def interval(value: dict[str, float]) -> list[float]:
-    """[mean, low, high], rounded."""
-    return [round(value[key], 4) for key in ("mean", "low", "high")]
+def interval(value: Interval | None) -> list[float]:
+    """[mean, low, high], rounded; empty for None."""
+    return [] if value is None else [round(number, 4) for number in (value.mean, value.low, value.high)]
 
 
-def practitioner_figures(block: dict[str, Any]) -> dict[str, Any]:
+def practitioner_figures(block: TaskAnalyses) -> dict[str, Any]:
     """One task's answers to the questions beyond the paper."""
-    losers = block["who_loses"]
+    use = block.profile_use
     return {
-        "questions": next(use["n"] for by in block["profile_use"].values() for use in by.values()),
+        "questions": next(one.n for by in use.values() for one in by.values()),
         "answers_moved": {
-            system: {condition: interval(use["moved"]) for condition, use in by.items()}
-            for system, by in block["profile_use"].items()
+            s: {condition: interval(one.moved) for condition, one in by.items()} for s, by in use.items()
         },
         "quality_against_own_history": {
-            system: {condition: interval(use["quality"]) for condition, use in by.items()}
-            for system, by in block["profile_use"].items()
+            s: {condition: interval(one.quality) for condition, one in by.items()} for s, by in use.items()
         },
-        "evidence": block["evidence"],
+        "evidence": {s: asdict(found) | {"hallucinated": found.hallucinated} for s, found in block.evidence.items()},
         "by_history_length": [
-            {key: row[key] for key in ("items", "n", "score", "reference")}
-            | {"difference": interval(row["difference"])}
-            for row in block["by_history_length"]
+            {"items": row.items, "n": row.n, "score": row.score, "reference": row.reference}
+            | {"difference": interval(row.difference)}
+            for row in block.by_history_length
         ],
         "by_seen_user": {
-            name: {"n": row["n"], "difference": interval(row["difference"])}
-            for name, row in block["by_seen_user"].items()
+            name: {"n": part.n, "difference": interval(part.difference)} for name, part in block.by_seen_user.items()
         },
-        "losers": {"users": len(losers), "worst": losers[0]["change"] if losers else None},
+        "losers": {
+            "users": len(block.who_loses),
+            "worst": block.who_loses[0].change if block.who_loses else None,
+        },
     }
 
 
-def sweep_figures(by_value: dict[str, Any]) -> dict[str, Any]:
-    """One task's sweep: value -> system -> [mean, low, high] of the main metric."""
-    metric = next(iter(by_value.values()))["metric"]
-    rows = {
-        value: {system: interval(bounds[metric]) for system, bounds in block["intervals"].items()}
-        for value, block in by_value.items()
-    }
-    return {"metric": metric, "n": next(iter(by_value.values()))["n"], "values": rows}
+def sweep_figures(by_value: Mapping[str, Results]) -> dict[str, Any]:
+    """A sweep by task: value -> system -> [mean, low, high] of the main metric."""
+    found = {}
+    for name, task in next(iter(by_value.values())).tasks.items():
+        rows = {
+            value: {s: interval(scores.intervals[task.metric]) for s, scores in results.tasks[name].systems.items()}
+            for value, results in by_value.items()
+        }
+        found[name] = {"metric": task.metric, "n": task.n, "values": rows}
+    return found
 
 
 def zero_shot_figures(model: Path, downloads: Path, limit: int, runs: Path) -> dict[str, Any]:
     """Base and the run's final model on tasks that the run never saw."""
     overrides = [f"data.folder={downloads}", f"evaluate.limit={limit}", "name=zero-shot"]
     run_recipe("transfer-titles", overrides, runs, only="data", quiet=True)
-    metrics = evaluate_checkpoint("transfer-titles", str(model), overrides, runs, quiet=True)
-    assert metrics is not None  # one shard
+    results = evaluate_checkpoint("transfer-titles", str(model), overrides, runs, quiet=True)
+    assert results is not None  # one shard
     return {
         name: {
-            "n": block["n"],
-            "metric": block["metric"],
-            **{system: round(values[block["metric"]], 4) for system, values in block["systems"].items()},
-            "difference": interval(block["difference_to_base"]["checkpoint"][block["metric"]]),
-            "format_rate": {system: values["format_rate"] for system, values in block["systems"].items()},
+            "n": task.n,
+            "metric": task.metric,
+            **{system: round(scores.points[task.metric], 4) for system, scores in task.systems.items()},
+            "difference": interval(task.difference("checkpoint", "base")),
+            "format_rate": {system: scores.points["format_rate"] for system, scores in task.systems.items()},
         }
-        for name, block in metrics["tasks"].items()
+        for name, task in results.tasks.items()
     }
 
 
@@ -104,15 +110,15 @@ def main() -> None:
         figures[part] = found
         print(write_results("analyses", " ".join(["python benchmarks/analyses.py", *shown]), figures))
 
-    def analysed(part: str) -> dict[str, Any]:
-        return read_json(run / "analyses" / "analyses.json")[part]
+    def analysed() -> Analyses:
+        return Analyses.read(run / "analyses" / "analyses.json")
 
     analyse(arguments.recipe, [f"evaluate.limit={arguments.limit}"], **where)
-    keep("practitioner", {task: practitioner_figures(block) for task, block in analysed("practitioner").items()})
+    keep("practitioner", {task: practitioner_figures(block) for task, block in analysed().practitioner.items()})
     profile_length(arguments.recipe, limit, systems=systems, **where)
-    keep("profile_length", {task: sweep_figures(values) for task, values in analysed("profile_length").items()})
+    keep("profile_length", sweep_figures(analysed().profile_length))
     retriever(arguments.recipe, [*limit, f"profile.encoder={arguments.encoder}"], systems=systems, **where)
-    keep("retriever", {task: sweep_figures(values) for task, values in analysed("retriever").items()})
+    keep("retriever", sweep_figures(analysed().retriever))
     if arguments.downloads:
         model = run / "exploratory" / "model"
         keep("zero_shot", zero_shot_figures(model, arguments.downloads, arguments.sweep_limit, arguments.runs))

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from interval_coverage import coverage
 from results_file import write_results
 from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.data import DataSettings, load_splits
@@ -22,7 +23,6 @@ from tagpr.engine.models import load_causal_lm, resolve_model
 from tagpr.engine.text import end_token_ids
 from tagpr.engine.transformers_model import TransformersModel
 from tagpr.evaluation.answerer import Answerer
-from tagpr.evaluation.coverage import coverage
 from tagpr.evaluation.predict import predict
 from tagpr.evaluation.questions import Question, ask
 from tagpr.evaluation.settings import EvaluationSettings

@@ -15,6 +15,8 @@ stand beside them, since the machine may have had other work. docs/systems-TASK.
 import argparse
 import os
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,11 @@ import yaml
 from microworld.build import Scale, build_base, build_microworld
 from results_file import write_results
 from tagpr.data.adapters import adapt
+from tagpr.evaluation.results import Results
 from tagpr.experiments.compare import compare
-from tagpr.files import read_json, write_text
-from tagpr.report.systems import system_figures
+from tagpr.files import write_text
+from tagpr.report.system_charts import system_charts
+from tagpr.statistics import Interval
 from tagpr.systems.registry import system_names
 
 TASKS = {
@@ -149,33 +153,38 @@ def microworld_recipe(systems: list[str], folder: Path) -> Path:
     return path
 
 
-def figures_of(comparison: dict[str, Any], card: str) -> dict[str, Any]:
+def figures_of(results: Results, card: str) -> dict[str, Any]:
     """Per system: metrics with intervals, differences, cost, n; or why it failed."""
-    block = comparison["tasks"].get(card, {})
-    found = {}
-    for about in comparison["systems"]:
-        name = about["name"]
-        if about["failure"]:
-            found[name] = {"failed": about["failure"]}
-        if name not in block.get("systems", {}):
+    task = results.tasks.get(card)
+    found: dict[str, Any] = {}
+    for row in results.systems:
+        if row.failure:
+            found[row.name] = {"failed": row.failure}
+        if task is None or row.name not in task.systems:
             continue
-        fit, answer = about["fit"], about["tasks"][card]["cost"]
-        found[name] = {
-            "reasons": about["reasons"],
-            "n": block["n"],
-            "metrics": block["intervals"][name],
-            "minus": {other: rows[name] for other, rows in block["differences"].items() if name in rows},
-            "trained_parameters": fit["trained_parameters"],
+        scores, fit, differences = task.systems[row.name], row.fit, task.differences
+        answer = scores.cost
+        found[row.name] = {
+            "reasons": row.reasons,
+            "n": task.n,
+            "metrics": intervals(scores.intervals),
+            "minus": {other: intervals(by[row.name]) for other, by in differences.items() if row.name in by},
+            "trained_parameters": fit.trained_parameters,
             "tokens": {
-                "trained": fit["trained_tokens"],
-                "read": fit["prompt_tokens"] + answer["prompt_tokens"],
-                "written": fit["completion_tokens"] + answer["completion_tokens"],
+                "trained": fit.trained_tokens,
+                "read": fit.prompt_tokens + answer.prompt_tokens,
+                "written": fit.completion_tokens + answer.completion_tokens,
             },
-            "seconds": {"fit": round(fit["seconds"], 1), "answer": round(answer["seconds"], 1)},
-            "cpu_seconds": {"fit": round(fit["cpu_seconds"], 1), "answer": round(answer["cpu_seconds"], 1)},
-            "notes": about["tasks"][card]["notes"],
+            "seconds": {"fit": round(fit.seconds, 1), "answer": round(answer.seconds, 1)},
+            "cpu_seconds": {"fit": round(fit.cpu_seconds, 1), "answer": round(answer.cpu_seconds, 1)},
+            "notes": scores.notes,
         }
     return found
+
+
+def intervals(values: Mapping[str, Interval]) -> dict[str, dict[str, float]]:
+    """JSON-able."""
+    return {metric: asdict(value) for metric, value in values.items()}
 
 
 def model_name(task: str, model: str) -> str:
@@ -205,12 +214,12 @@ def main() -> None:
         if TASKS[name][1] and not arguments.collect and not arguments.shared.is_dir():
             sys.exit(f"{arguments.shared}: no such folder; set TAGPR_SHARED_DATA to where the raw files are")
         if arguments.collect:
-            comparison = read_json(arguments.runs / f"systems-{name}" / "compare" / "compare.json")
+            results = Results.read(arguments.runs / f"systems-{name}" / "compare" / "results.json")
         else:
             recipe = recipe_of(name, arguments.model, sizes, chosen, arguments.runs, arguments.shared)
-            comparison = compare(str(recipe), runs=arguments.runs)
-        systems = figures_of(comparison, TASKS[name][0])
-        ran = {about["name"] for about in comparison["systems"]}
+            results = compare(str(recipe), runs=arguments.runs)
+        systems = figures_of(results, TASKS[name][0])
+        ran = {row.name for row in results.systems}
         options = MICROWORLD if name == "microworld" else OPTIONS
         figures = {
             "task": TASKS[name][0],
@@ -227,7 +236,7 @@ def main() -> None:
         if figures["not_run"]:
             flags.append(f"--systems {','.join(about for about in ORDER if about in ran)}")
         picture = Path(__file__).parents[1] / "docs" / f"systems-{name}.svg"
-        write_text(picture, system_figures(comparison)[0].svg + "\n")
+        write_text(picture, system_charts(results)[0].svg + "\n")
         print(write_results(f"systems-{name}", f"python benchmarks/bench_systems.py {' '.join(flags)}", figures))
 
 

@@ -31,7 +31,7 @@ def main() -> None:
         "clone_to_report_seconds": arguments.clone_to_report,
         "resumed": [name for name, values in measured.items() if values["resumed"]],
         "stages": {name: manifest["figures"] for name, manifest in stages.items() if name != "evaluate"},
-        "metrics": read_json(run / "evaluate" / "metrics.json"),
+        "results": read_json(run / "evaluate" / "results.json"),
     }
     write_results(arguments.recipe, "make run && make bench-quickstart", figures)
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from analyses import interval, practitioner_figures
 from results_file import write_results
+from tagpr.evaluation.analyses import Analyses
+from tagpr.evaluation.results import Results
 from tagpr.experiments.sweep import analyse
-from tagpr.files import read_json
 from tagpr.pipeline import run_recipe
 
 CUT = [
@@ -25,24 +26,27 @@ CUT = [
 TITLES = [*CUT, "chains.examples_per_task=96"]
 
 
-def task_figures(block: dict[str, Any]) -> dict[str, Any]:
+def task_figures(results: Results, name: str) -> dict[str, Any]:
     """One task of a run: n, every system's metrics, what was gained over Base and over the checkpoint RL began from."""
-    metric = block["metric"]
+    task = results.tasks[name]
     return {
-        "n": block["n"],
-        "users": block["users"],
+        "n": task.n,
+        "users": task.users,
         "systems": {
-            name: {key: round(value, 4) for key, value in row.items()} for name, row in block["systems"].items()
+            system: {key: round(value, 4) for key, value in scores.points.items()}
+            for system, scores in task.systems.items()
         },
-        "sanity": block["sanity"],
-        f"{metric}_minus_base": {name: interval(rows[metric]) for name, rows in block["difference_to_base"].items()},
-        f"{metric}_final_minus_sft": interval(block["differences"]["final - sft"][metric]),
+        f"{task.metric}_minus_base": {
+            system: interval(task.difference(system, "base")) for system in task.systems if system != "base"
+        },
+        f"{task.metric}_final_minus_sft": interval(task.difference("final", "sft")),
     }
 
 
 def run_figures(run: Path) -> dict[str, Any]:
     """All tasks of a finished run."""
-    return {name: task_figures(block) for name, block in read_json(run / "evaluate" / "metrics.json")["tasks"].items()}
+    results = Results.read(run / "evaluate" / "results.json")
+    return {name: task_figures(results, name) for name in results.tasks}
 
 
 def main() -> None:
@@ -62,7 +66,7 @@ def main() -> None:
     titles = runs / "transfer-titles"
     keep("transfer-titles", run_figures(titles))
     analyse("transfer-titles", [*own, *TITLES, "evaluate.limit=30"], runs)
-    asked = read_json(titles / "analyses" / "analyses.json")["practitioner"]
+    asked = Analyses.read(titles / "analyses" / "analyses.json").practitioner
     keep("practitioner", {task: practitioner_figures(block) for task, block in asked.items()})
     run_recipe("transfer-rl", [*own, *CUT, f"sft.checkpoint={(titles / 'sft' / 'model').resolve()}"], runs)
     keep("transfer-rl", run_figures(runs / "transfer-rl"))

@@ -6,11 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tagpr.chains.vocabulary import load_vocabulary
-from tagpr.evaluation.evaluate import sanity_answers
+from tagpr.data.split import Splits
+from tagpr.evaluation.analyses import Analyses, ProfileUse, TaskAnalyses
+from tagpr.evaluation.breakdown import Loser, Subset
+from tagpr.evaluation.evaluate import stage_references, trivial_baselines
+from tagpr.evaluation.evidence import Evidence
 from tagpr.evaluation.predictions import Prediction, judge, write_predictions
-from tagpr.evaluation.scoring import score_task
+from tagpr.evaluation.results import HistoryBin, Results
+from tagpr.evaluation.scoring import SystemAnswers, score
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.files import write_json, write_jsonl
+from tagpr.statistics import Interval
 from tagpr.tasks import Example, Interaction, Task, load_task
 
 HOSTILE = '</script><img src=x onerror="document.title=1"> <!-- & \u2028 {{ 7*7 }}'
@@ -98,21 +104,23 @@ def build_fake_run(folder: Path, users: int = 40, per_user: int = 1, seed: int =
     tasks = [load_task("package-section"), load_task("package-synopsis")]
     write_json(folder / "data" / "tasks.json", [task.model_dump(mode="json") for task in tasks])
     write_json(folder / "data" / "report.json", {task.name: {"train": 200, "heldout": users} for task in tasks})
-    metrics = {"tasks": {}}
+    systems = {system: SystemAnswers(system) for system in RATES}
+    data = {}
     settings = EvaluationSettings(resamples=500)
     for task in tasks:
         train = fake_examples(task, 30, 1, rng, hostile=False)
         heldout = fake_examples(task, users, per_user, rng, hostile=hostile)
         write_examples(folder / "data" / task.name / "train.jsonl", train)
         write_examples(folder / "data" / task.name / "heldout.jsonl", heldout)
-        predictions = {}
+        data[task.name] = Splits(task, train, heldout)
         for system, rate in RATES.items():
             rows = [_prediction(task, example, system, rate, vocabulary, rng, heldout) for example in heldout]
             write_predictions(folder / "evaluate" / "predictions" / system / f"{task.name}.jsonl", rows)
-            predictions[system] = rows
-        sanity = sanity_answers(task, train, heldout)
-        metrics["tasks"][task.name] = score_task(task, predictions, sanity, settings)
-    write_json(folder / "evaluate" / "metrics.json", metrics)
+            systems[system].predictions[task.name] = rows
+    everyone = [*systems.values(), *trivial_baselines(data)]
+    cards = {task.name: task for task in tasks}
+    results = score(cards, everyone, stage_references(everyone), settings)
+    results.write(folder / "evaluate" / "results.json")
     vocabulary.write(folder / "chains" / "vocabulary.yaml")
     counts = {"sample": 200, "rollouts": 3200, "accuracy": 1175, "format": 1150, "keep": 280}
     steps = [
@@ -146,36 +154,29 @@ def build_fake_run(folder: Path, users: int = 40, per_user: int = 1, seed: int =
                 "measured": {"date": "2026-11-21T05:00:00+00:00", "seconds": measured, "peak_memory_mib": 3100},
             },
         )
-    _write_fake_analyses(folder, tasks, metrics)
+    _write_fake_analyses(folder, tasks, results)
     return folder
 
 
-def _write_fake_analyses(folder: Path, tasks: list[Task], metrics: dict) -> None:
-    """analyses.json with every part: the systems' own blocks stand in for those of each sweep's value."""
-    blocks = {task.name: metrics["tasks"][task.name] for task in tasks}
-    change = {"mean": -0.1, "low": -0.2, "high": 0.02}
-    use = {
-        key: {"n": 40, "moved": {**change, "mean": 0.4}, "quality": change} for key in ("other", "none", "exchanged")
-    }
-    practitioner = {
-        "profile_use": {"base": use, "final": use},
-        "evidence": {"final": {"quotations": 50, "in_history": 40, "in_question": 4, "hallucinated": 0.12}},
-        "by_history_length": [
-            {"items": items, "n": 20, "score": 0.4 + i / 20, "reference": 0.3, "difference": change}
-            for i, items in enumerate(("1", "2-3", "4-7", "8-15"))
-        ],
-        "by_seen_user": {"seen": {"n": 30, "difference": change}, "unseen": {"n": 10, "difference": change}},
-        "who_loses": [{"user_id": "u0007", "change": -1.0, "n": 1, "cases": ["package-section-7-0"]}],
-    }
-    write_json(
-        folder / "analyses" / "analyses.json",
-        {
-            "profile_length": {name: dict.fromkeys(("2", "4", "8"), block) for name, block in blocks.items()},
-            "retriever": {name: dict.fromkeys(("recency", "bm25", "random"), block) for name, block in blocks.items()},
-            "rewards": {"0.8, 0.8, 0.2": blocks, "1, 1, 1": blocks},
-            "practitioner": dict.fromkeys(blocks, practitioner),
-        },
+def _write_fake_analyses(folder: Path, tasks: list[Task], results: Results) -> None:
+    """analyses.json with every part: the run's own results stand in for those of each sweep's value."""
+    change = Interval(-0.1, -0.2, 0.02)
+    use = dict.fromkeys(("other", "none", "exchanged"), ProfileUse(40, Interval(0.4, -0.2, 0.02), change))
+    practitioner = TaskAnalyses(
+        profile_use={"base": use, "final": use},
+        evidence={"final": Evidence(50, 40, 4)},
+        by_history_length=tuple(
+            HistoryBin(items, 20, 0.4 + i / 20, 0.3, change) for i, items in enumerate(("1", "2-3", "4-7", "8-15"))
+        ),
+        by_seen_user={"seen": Subset(30, change), "unseen": Subset(10, change)},
+        who_loses=(Loser("u0007", -1.0, 1, ("package-section-7-0",)),),
     )
+    Analyses(
+        practitioner=dict.fromkeys((task.name for task in tasks), practitioner),
+        profile_length=dict.fromkeys(("2", "4", "8"), results),
+        retriever=dict.fromkeys(("recency", "bm25", "random"), results),
+        rewards=dict.fromkeys(("0.8, 0.8, 0.2", "1, 1, 1"), results),
+    ).write(folder / "analyses" / "analyses.json")
 
 
 def _prediction(task, example, system, rate, vocabulary, rng, heldout) -> Prediction:

@@ -15,17 +15,21 @@ from chains_server import running_server
 from tagpr.cli import app
 from tagpr.data.formats.lamp import read_golds
 from tagpr.errors import RecipeError
-from tagpr.evaluation.comparison import compare_systems
+from tagpr.evaluation.groups import table_order
 from tagpr.evaluation.official import write_official
 from tagpr.evaluation.predictions import Prediction, read_predictions
 from tagpr.evaluation.published import impossible, published
+from tagpr.evaluation.results import Results
+from tagpr.evaluation.scoring import SystemAnswers, score
 from tagpr.evaluation.settings import EvaluationSettings
-from tagpr.evaluation.systems import SystemRun
 from tagpr.experiments.compare import compare
 from tagpr.files import read_json, read_jsonl
-from tagpr.report.systems import system_figures
-from tagpr.report.tables.paper import latex_escape, paper_table, to_csv, to_latex, to_markdown
-from tagpr.report.tables.task import task_tables
+from tagpr.report.system_charts import system_charts
+from tagpr.report.tables.csv_file import to_csv
+from tagpr.report.tables.latex import latex_escape, to_latex
+from tagpr.report.tables.markdown import to_markdown
+from tagpr.report.tables.paper import paper_table
+from tagpr.report.tables.results import cost_table
 from tagpr.systems.cost import Cost
 from tagpr.systems.registry import load_system, read_options
 from tagpr.systems.settings import SystemSettings
@@ -101,14 +105,15 @@ def compared(tmp_path_factory):
 
 def test_every_system_has_a_row_and_failures_say_why(compared):
     _, runs, comparison = compared
-    by_name = {about["name"]: about for about in comparison["systems"]}
-    assert by_name["broken"]["failure"] == "RuntimeError: CUDA out of memory. Tried to allocate 2 GiB"
-    assert "1 answers for 4 examples" in by_name["short"]["failure"]
-    assert not any(by_name[name]["failure"] for name in ("majority", "rag-r", "last_word & co"))
-    block = comparison["tasks"]["package-section"]
-    assert list(block["systems"]) == ["majority", "rag-r", "last_word & co"] and block["n"] == 9
-    assert set(block["differences"]["rag-r"]) == {"majority", "last_word & co"}
+    by_name = {row.name: row for row in comparison.systems}
+    assert by_name["broken"].failure == "RuntimeError: CUDA out of memory. Tried to allocate 2 GiB"
+    assert "1 answers for 4 examples" in by_name["short"].failure
+    assert not any(by_name[name].failure for name in ("majority", "rag-r", "last_word & co"))
+    task = comparison.tasks["package-section"]
+    assert list(task.systems) == ["majority", "rag-r", "last_word & co"] and task.n == 9
+    assert set(task.differences["rag-r"]) == {"majority", "last_word & co"}
     folder = runs / "demo" / "compare"
+    assert Results.read(folder / "results.json") == comparison
     table = (folder / "table.md").read_text()
     assert "| broken | ✗ | failed |" in table and "CUDA out of memory" in table
     assert "Traceback" in next((folder / "systems").glob("broken*/failure.txt")).read_text()
@@ -118,10 +123,10 @@ def test_every_system_has_a_row_and_failures_say_why(compared):
 
 def test_costs_are_kept(compared):
     _, _, comparison = compared
-    base = next(about for about in comparison["systems"] if about["name"] == "rag-r")
-    assert base["reasons"] and base["cost"]["prompt_tokens"] > 9 * 50 and base["cost"]["seconds"] > 0
-    assert 0 < base["cost"]["completion_tokens"] <= 9 * 8
-    assert base["fit"]["trained_parameters"] == 0
+    row, cost = comparison.row("rag-r"), comparison.tasks["package-section"].systems["rag-r"].cost
+    assert row.reasons and cost.prompt_tokens > 9 * 50 and cost.seconds > 0
+    assert 0 < cost.completion_tokens <= 9 * 8
+    assert row.fit.trained_parameters == 0
 
 
 def test_done_systems_are_not_run_again_and_a_lost_chunk_is(compared):
@@ -131,7 +136,7 @@ def test_done_systems_are_not_run_again_and_a_lost_chunk_is(compared):
     assert calls == ["fit", "predict", "predict", "predict"]
     again = compare(str(recipe), runs=runs, quiet=True)
     assert (systems / "calls").read_text().split() == calls
-    assert again["tasks"] == comparison["tasks"]
+    assert again.tasks == comparison.tasks
     folder = next(systems.glob("last*"))
     before = (folder / "predictions" / "package-section.jsonl").read_bytes()
     (folder / "predictions" / "package-section.jsonl").unlink()  # as after a kill while answering
@@ -235,10 +240,11 @@ def _ask_endpoints(tmp_path, url, log):
     ]
     recipe = write_recipe(tmp_path, systems)
     comparison = compare(str(recipe), runs=tmp_path / "runs", quiet=True)
-    rows = {about["name"]: about for about in comparison["systems"]}
-    assert "http://127.0.0.1:9/v1: 4 of 4 calls failed 2 times" in rows["api:gone"]["failure"]
-    assert not rows["majority"]["failure"] and not rows["api:some/Model"]["failure"]
-    assert rows["api:some/Model"]["reasons"] and rows["api:some/Model"]["cost"]["completion_tokens"] == 9 * 20
+    rows = {row.name: row for row in comparison.systems}
+    assert "http://127.0.0.1:9/v1: 4 of 4 calls failed 2 times" in rows["api:gone"].failure
+    assert not rows["majority"].failure and not rows["api:some/Model"].failure
+    cost = comparison.tasks["package-section"].systems["api:some/Model"].cost
+    assert rows["api:some/Model"].reasons and cost.completion_tokens == 9 * 20
     path = next((tmp_path / "runs/demo/compare/systems").glob("api-some*/predictions/package-section.jsonl"))
     found = read_predictions(path)
     assert all(row.completion.startswith("<think>\nThe question is about a thing.") for row in found)
@@ -274,9 +280,10 @@ def lamp_comparison():
     for name, given in answers.items():
         rows = [prediction(str(i), a, t, "lamp-3") for i, (a, t) in enumerate(zip(given, targets, strict=True))]
         system = name if name != "own_1" else "own.py:Own"
-        runs.append(SystemRun(name, system, name != "own_1", {"lamp-3": rows}, answer={"lamp-3": Cost()}))
-    runs.append(SystemRun("zero-shot", "zero-shot", False, failure="endpoint 100% down & out"))
-    return compare_systems({"lamp-3": load_task("lamp-3")}, runs, EvaluationSettings(resamples=100))
+        runs.append(SystemAnswers(name, system, name != "own_1", {"lamp-3": rows}, answer={"lamp-3": Cost()}))
+    runs.append(SystemAnswers("zero-shot", "zero-shot", False, failure="endpoint 100% down & out"))
+    ordered = sorted(runs, key=lambda run: table_order(run.system))
+    return score({"lamp-3": load_task("lamp-3")}, ordered, ("rag-r", "tagpr"), EvaluationSettings(resamples=100))
 
 
 def test_the_table_marks_best_second_and_published_rows():
@@ -304,25 +311,25 @@ def test_the_table_marks_best_second_and_published_rows():
     rows = list(csv.DictReader(io.StringIO(to_csv(table))))
     assert [row["lamp-3 mae"] for row in rows if row["method"] == "TagPR"] == ["0.25"]
     assert {row["kind"] for row in rows} == {"ours", "published"}
-    assert "− RAG-R (Base), 95%" in task_tables(comparison)
+    assert "− RAG-R (Base), 95%" in to_markdown(cost_table(comparison, "lamp-3"))
 
 
 def test_a_system_that_does_not_answer_a_kind_of_task_has_a_dash_and_a_failed_one_has_none():
     rows = [prediction("0", "5", "5", "lamp-3")]
     runs = [
-        SystemRun("majority", "majority", False, {"lamp-3": rows}, answer={"lamp-3": Cost()}),
-        SystemRun("lead-sentence", "lead-sentence", False),
-        SystemRun("rag", "rag", False, failure="out of memory"),
+        SystemAnswers("majority", "majority", False, {"lamp-3": rows}, answer={"lamp-3": Cost()}),
+        SystemAnswers("lead-sentence", "lead-sentence", False),
+        SystemAnswers("rag", "rag", False, failure="out of memory"),
     ]
-    table = paper_table(compare_systems({"lamp-3": load_task("lamp-3")}, runs, EvaluationSettings(resamples=100)))
+    table = paper_table(score({"lamp-3": load_task("lamp-3")}, runs, settings=EvaluationSettings(resamples=100)))
     markdown, latex = to_markdown(table), to_latex(table)
     assert "| lead-sentence | ✗ | – | – |" in markdown and "- –: does not answer this kind of task" in markdown
     assert "| RAG | ✗ | failed |  |" in markdown and r"lead-sentence & $\times$ & -- & -- \\" in latex
 
 
-def test_the_reports_pictures_hold_every_system_that_ran():
+def test_the_reports_charts_hold_every_system_that_ran():
     comparison = lamp_comparison()
-    values, differences = system_figures(comparison)
+    values, differences = system_charts(comparison)
     assert [row[0] for row in values.rows] == ["RAG-R (Base)", "own_1", "TagPR"]
     assert values.rows[2][1] == 0.25 and "0.25 (" in values.svg and "+0.25" not in values.svg
     assert differences.title.endswith("difference to TagPR")
@@ -334,7 +341,7 @@ def test_latex_prints_hostile_names_as_they_stand():
 
 
 def test_published_figures_are_whole_and_the_impossible_ones_are_flagged():
-    systems = published()["systems"]
+    systems = published().systems
     assert len(systems) == 23 and all(sum(map(len, by_task.values())) == 12 for by_task in systems.values())
     assert systems["sft-r"] == systems["w/o-rl"]
     flagged = {name for name, by_task in systems.items() if impossible(by_task["lamp-3"])}
@@ -350,8 +357,8 @@ def test_the_documented_system_of_ones_own_runs(tmp_path):
     sources = {"sources": [{"task": "package-section", "max_train": 400, "max_heldout": 60}]}
     recipe = write_recipe(tmp_path, systems[:2], data=sources)
     comparison = compare(str(recipe), runs=tmp_path / "runs", quiet=True)
-    scores = comparison["tasks"]["package-section"]["systems"]
-    assert scores["word votes"]["accuracy"] > scores["majority"]["accuracy"] + 0.05
+    scores = comparison.tasks["package-section"].systems
+    assert scores["word votes"].points["accuracy"] > scores["majority"].points["accuracy"] + 0.05
 
 
 def test_the_first_yaml_of_the_docs_is_a_valid_list(tmp_path):
@@ -371,17 +378,17 @@ def test_tagpr_and_its_ablations_train_through_the_pipeline(tmp_path):
     names = ["rag-r", "sft-r", "w/o-rl", "w/o-sft", "w/o-tag", "w/o-reward", "w/o-exploratory", "tagpr"]
     runs = tmp_path / "runs"
     comparison = compare("smoke", [f"systems=[{', '.join(names)}]"], runs, quiet=True)
-    rows = {about["name"]: about for about in comparison["systems"]}
-    assert [name for name in names if rows[name]["failure"]] == []
+    rows = {row.name: row for row in comparison.systems}
+    assert [name for name in names if rows[name].failure] == []
     answers = {}
     for name in names:
         folder = name.replace("w/o", "without").replace("/", "-")
         path = runs / "smoke" / "compare" / "systems" / folder / "predictions" / "package-section.jsonl"
         answers[name] = [row.completion for row in read_predictions(path)]
     assert answers["sft-r"] == answers["w/o-rl"]  # the same thing twice over
-    policy = rows["w/o-rl"]["fit"]["trained_parameters"]
-    assert rows["w/o-reward"]["fit"]["trained_parameters"] == policy < rows["tagpr"]["fit"]["trained_parameters"]
-    assert rows["tagpr"]["fit"]["trained_tokens"] > rows["w/o-exploratory"]["fit"]["trained_tokens"]
+    policy = rows["w/o-rl"].fit.trained_parameters
+    assert rows["w/o-reward"].fit.trained_parameters == policy < rows["tagpr"].fit.trained_parameters
+    assert rows["tagpr"].fit.trained_tokens > rows["w/o-exploratory"].fit.trained_tokens
     manifests = {
         name: read_json(runs / f"smoke-{name}" / "guided" / "manifest.json")
         for name in ("wo-sft", "wo-tag", "wo-reward")

@@ -8,10 +8,11 @@ import pytest
 from fake_run import fake_examples
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.data.split import Splits
-from tagpr.evaluation import analyses
+from tagpr.evaluation.analyses import Analyses, exchange_labels, profile_use
+from tagpr.evaluation.breakdown import by_history_length, by_seen_user, who_loses
+from tagpr.evaluation.evidence import Evidence, evidence
 from tagpr.evaluation.predictions import Prediction, judge
 from tagpr.evaluation.settings import EvaluationSettings
-from tagpr.files import read_json
 from tagpr.profiles.settings import ProfileSettings
 from tagpr.prompts.settings import PromptSettings
 from tagpr.tasks import load_task
@@ -47,15 +48,15 @@ def _wrong(example):
 def test_profile_use_counts_moved_answers_and_lost_quality(examples):
     own = [_row(e, e.target) for e in examples]
     half = [_row(e, _wrong(e)) if i % 2 else own[i] for i, e in enumerate(examples)]
-    found = analyses.profile_use(TASK, own, half, resamples=500)
-    assert found["moved"]["mean"] == 0.5 and found["quality"]["mean"] == -0.5 and found["quality"]["high"] < 0
-    assert analyses.profile_use(TASK, own, own, resamples=100)["moved"]["mean"] == 0
+    found = profile_use(TASK, own, half, resamples=500)
+    assert found.moved.mean == 0.5 and found.quality.mean == -0.5 and found.quality.high < 0
+    assert profile_use(TASK, own, own, resamples=100).moved.mean == 0
     with pytest.raises(ValueError, match="same questions"):
-        analyses.profile_use(TASK, own, own[1:])
+        profile_use(TASK, own, own[1:])
 
 
 def test_changed_labels_are_one_permutation_without_fixed_points(examples):
-    changed = analyses.change_labels(TASK, examples, seed=0)
+    changed = exchange_labels(TASK, examples, seed=0)
     for before, after in zip(examples, changed, strict=True):
         assert (after.id, after.input, after.target) == (before.id, before.input, before.target)
         seen = {}
@@ -64,35 +65,35 @@ def test_changed_labels_are_one_permutation_without_fixed_points(examples):
             assert seen.setdefault(a.fields["section"], b.fields["section"]) == b.fields["section"]
         assert len(set(seen.values())) == len(seen)
     with pytest.raises(ValueError, match="no labels"):
-        analyses.change_labels(load_task("package-synopsis"), examples, 0)
+        exchange_labels(load_task("package-synopsis"), examples, 0)
 
 
 def test_evidence_tells_quotations_of_the_history_from_inventions(examples):
     example = examples[0]
     real = example.profile[0].fields["synopsis"]
     chains = f'"{real.upper()}" and "{example.input[:20]}" and "a submarine of cheese" and "ab"'
-    found = analyses.evidence([_row(example, "x", chains)], [example])
-    assert found == {"quotations": 3, "in_history": 1, "in_question": 1, "hallucinated": pytest.approx(1 / 3)}
-    assert analyses.evidence([_row(example, "x")], [example])["hallucinated"] is None
+    found = evidence([_row(example, "x", chains)], [example])
+    assert found == Evidence(3, 1, 1) and found.hallucinated == pytest.approx(1 / 3)
+    assert evidence([_row(example, "x")], [example]).hallucinated is None
 
 
 def test_cold_start_bins_by_history_length(examples):
     cut = [replace(e, profile=e.profile[: i % 3]) for i, e in enumerate(examples)]
     rows, base = [_row(e, e.target) for e in cut], [_row(e, _wrong(e)) for e in cut]
-    found = analyses.by_history_length(rows, base, cut, resamples=100)
-    assert [(row["items"], row["n"]) for row in found] == [("0", 10), ("1", 10), ("2-3", 10)]
-    assert all(row["score"] == 1 and row["reference"] == 0 and row["difference"]["mean"] == 1 for row in found)
-    by_seen = analyses.by_seen_user(rows, base, {cut[0].user_id}, resamples=100)
-    assert by_seen["seen"]["n"] == 1 and by_seen["unseen"]["n"] == 29
+    found = by_history_length(rows, base, cut, resamples=100)
+    assert [(row.items, row.n) for row in found] == [("0", 10), ("1", 10), ("2-3", 10)]
+    assert all(row.score == 1 and row.reference == 0 and row.difference.mean == 1 for row in found)
+    by_seen = by_seen_user(rows, base, {cut[0].user_id}, resamples=100)
+    assert by_seen["seen"].n == 1 and by_seen["unseen"].n == 29
 
 
 def test_who_loses_lists_the_heaviest_first(examples):
     two = [examples[0], replace(examples[0], id="again"), examples[1], examples[2]]
     base = [_row(e, e.target) for e in two]
     rows = [base[0], _row(two[1], _wrong(two[1])), _row(two[2], _wrong(two[2])), base[3]]
-    found = analyses.who_loses(rows, base)
-    assert [(row["user_id"], row["change"]) for row in found] == [(two[2].user_id, -1.0), (two[0].user_id, -0.5)]
-    assert found[1]["cases"] == ["again"]
+    found = who_loses(rows, base)
+    assert [(loser.user_id, loser.change) for loser in found] == [(two[2].user_id, -1.0), (two[0].user_id, -0.5)]
+    assert found[1].cases == ("again",)
 
 
 def test_sweeps_and_analyses_with_a_real_tiny_model(tmp_path):
@@ -102,7 +103,6 @@ def test_sweeps_and_analyses_with_a_real_tiny_model(tmp_path):
         practitioner,
         sweep_profile_length,
         sweep_retriever,
-        write_analyses,
     )
 
     model = build_tiny_model(tmp_path / "model")
@@ -119,12 +119,13 @@ def test_sweeps_and_analyses_with_a_real_tiny_model(tmp_path):
         tmp_path / "out",
     )
     lengths = sweep_profile_length(deepener, (0, 2))
-    assert list(lengths[TASK.name]) == ["0", "2"] and set(lengths[TASK.name]["2"]["systems"]) == {"base", "final"}
+    assert list(lengths) == ["0", "2"] and set(lengths["2"].tasks[TASK.name].systems) == {"base", "final"}
     retrievers = sweep_retriever(deepener, ("recency", "bm25", "random"))
     block = practitioner(deepener)[TASK.name]
-    assert set(block["profile_use"]["final"]) == {"other", "none", "exchanged"}
-    assert block["who_loses"] == [] and block["evidence"]["final"]["quotations"] >= 0
+    assert set(block.profile_use["final"]) == {"other", "none", "exchanged"}
+    assert block.who_loses == () and block.evidence["final"].quotations >= 0
     path = tmp_path / "out" / "analyses.json"
-    write_analyses(path, profile_length=lengths)
-    write_analyses(path, retriever=retrievers)
-    assert set(read_json(path)) == {"profile_length", "retriever"}
+    replace(Analyses.read(path), profile_length=lengths).write(path)
+    replace(Analyses.read(path), retriever=retrievers).write(path)
+    found = Analyses.read(path)
+    assert (found.profile_length, found.retriever, found.practitioner) == (lengths, retrievers, {})

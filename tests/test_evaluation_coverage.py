@@ -1,9 +1,14 @@
 """Interval honesty on simulated systems with a known difference."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from tagpr.evaluation.coverage import coverage, simulate
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+
+from interval_coverage import coverage, simulate
 
 
 def test_simulated_difference_is_the_known_one():

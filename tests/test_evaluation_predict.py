@@ -2,7 +2,6 @@
 
 import random
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,21 +10,17 @@ import pytest
 from fake_run import fake_completion, fake_examples
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.data.split import Splits
+from tagpr.engine.types import Completion
 from tagpr.errors import DataError
 from tagpr.evaluation.predict import predict
 from tagpr.evaluation.questions import Question, with_other_history
+from tagpr.evaluation.results import Results
 from tagpr.evaluation.settings import EvaluationSettings
-from tagpr.files import read_json
+from tagpr.statistics import Interval
 from tagpr.tasks import load_task
 
 TASK = load_task("package-section")
 VOCABULARY = load_vocabulary(None)
-
-
-@dataclass(frozen=True)
-class Completion:
-    token_ids: list[int]
-    finished: bool = True
 
 
 class Characters:
@@ -53,7 +48,8 @@ class Parrot:
         if self.fail_after is not None and len(self.batches) >= self.fail_after:
             raise KeyboardInterrupt
         self.batches.append([tuple(prompt) for prompt in prompts])
-        return [Completion([*map(ord, self.by_prompt[tuple(prompt)]), 0]) for prompt in prompts]
+        texts = [self.by_prompt[tuple(prompt)] for prompt in prompts]
+        return [Completion([*map(ord, text), 0], None, True, text) for text in texts]
 
 
 @pytest.fixture(scope="module")
@@ -146,20 +142,20 @@ def test_the_stage_with_a_real_tiny_model(tmp_path):
         models = {"base": model, "final": model}
         return evaluate_systems(models, data, VOCABULARY, ProfileSettings(k=3), PromptSettings(), settings, out, seed=1)
 
-    metrics = evaluate(tmp_path / "a")
-    assert metrics == read_json(tmp_path / "a" / "metrics.json")
-    block = metrics["tasks"][TASK.name]
-    assert list(block["systems"]) == ["base", "final", "final-other-history"]
-    assert block["systems"]["base"] == block["systems"]["final"]
-    assert block["difference_to_base"]["final"]["accuracy"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
-    (by_length,) = block["by_history_length"]["final"][-1:]
-    assert by_length["difference"]["mean"] == 0 and by_length["score"] == by_length["reference"]
+    results = evaluate(tmp_path / "a")
+    assert results == Results.read(tmp_path / "a" / "results.json")
+    task = results.tasks[TASK.name]
+    assert list(task.systems)[:4] == ["base", "final", "final-other-history", "majority"]
+    assert task.systems["base"].points == task.systems["final"].points
+    assert task.difference("final", "base") == Interval(0.0, 0.0, 0.0)
+    (by_length,) = task.systems["final"].by_history_length[-1:]
+    assert by_length.difference.mean == 0 and by_length.score == by_length.reference
     users = (tmp_path / "a" / "users.csv").read_text().splitlines()
     assert users[0] == "task,setting,user_id,questions,system,score" and len(users) == 1 + 6 * 3
     (tmp_path / "a" / "predictions" / "final" / f"{TASK.name}.jsonl").unlink()
-    before = (tmp_path / "a" / "metrics.json").read_bytes()
+    before = (tmp_path / "a" / "results.json").read_bytes()
     evaluate(tmp_path / "a")
-    assert (tmp_path / "a" / "metrics.json").read_bytes() == before
+    assert (tmp_path / "a" / "results.json").read_bytes() == before
 
 
 def test_vllm_answers_where_it_is_asked_for(tmp_path, monkeypatch):

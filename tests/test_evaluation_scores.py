@@ -1,5 +1,6 @@
-"""Statistics, bootstrap, predictions and sanity rows: against scikit-learn, rouge-score and plain loops."""
+"""Statistics, bootstrap, predictions, trivial baselines the results file: by scikit-learn, rouge-score, plain loops."""
 
+import json
 import random
 
 import numpy as np
@@ -7,14 +8,18 @@ import pytest
 
 from fake_run import build_fake_run, fake_examples
 from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.data.split import Splits
 from tagpr.errors import DataError, RunError
-from tagpr.evaluation.evaluate import sanity_answers
-from tagpr.evaluation.predictions import read_predictions, rescore, write_predictions
-from tagpr.evaluation.scoring import score_task
+from tagpr.evaluation.evaluate import trivial_baselines
+from tagpr.evaluation.groups import Group
+from tagpr.evaluation.predictions import chain_of, read_predictions, rescore, write_predictions
+from tagpr.evaluation.results import Results
+from tagpr.evaluation.scoring import SystemAnswers, score
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.evaluation.statistics import task_statistics, values
 from tagpr.files import read_json
-from tagpr.statistics import bootstrap_sums, paired_bootstrap
+from tagpr.profiles.history_bins import history_bin
+from tagpr.statistics import bootstrap_sums, mean_interval, paired_bootstrap
 from tagpr.tasks import Kind, Task, load_task
 from tagpr.tasks.metrics import score_all
 
@@ -103,24 +108,55 @@ def test_paired_bootstrap_rejects_unequal_lists():
         paired_bootstrap([1.0, 2.0], [1.0])
 
 
-def test_metrics_have_the_published_schema(run):
-    metrics = read_json(run / "evaluate" / "metrics.json")
-    assert set(metrics) == {"tasks"} and set(metrics["tasks"]) == {"package-section", "package-synopsis"}
-    block = metrics["tasks"]["package-section"]
-    assert block["n"] == 30
-    assert list(block["systems"]) == ["base", "sft", "guided", "final", "final-other-history"]
-    for system in block["systems"].values():
-        assert set(system) == {"accuracy", "f1", "format_rate", "chain_tokens"}
-    assert set(block["difference_to_base"]) == set(block["systems"]) - {"base"}
-    for change in block["difference_to_base"].values():
-        for interval in change.values():
-            assert set(interval) == {"mean", "low", "high"} and interval["low"] <= interval["mean"] <= interval["high"]
-    for metric in ("accuracy", "f1"):
-        expected = block["systems"]["final"][metric] - block["systems"]["base"][metric]
-        assert block["difference_to_base"]["final"][metric]["mean"] == pytest.approx(expected)
-    assert {"final - sft", "final - final-other-history", "final - user-majority"} <= set(block["differences"])
-    assert set(block["sanity"]) == {"majority", "user-majority", "last-label", "nearest-neighbour"}
-    assert set(metrics["tasks"]["package-synopsis"]["sanity"]) == {"nearest-neighbour", "lead-sentence"}
+def test_results_hold_every_system_and_difference(run):
+    results = Results.read(run / "evaluate" / "results.json")
+    assert set(results.tasks) == {"package-section", "package-synopsis"}
+    task = results.tasks["package-section"]
+    assert task.n == 30 and task.metrics == ("accuracy", "f1") and task.lower_is_better == ()
+    stages = ["base", "sft", "guided", "final", "final-other-history"]
+    trivial = ["majority", "user-majority", "last-label", "nearest-neighbour"]
+    assert list(task.systems) == [*stages, *trivial]
+    assert [name for name in results.group(Group.TRIVIAL) if name in task.systems] == trivial
+    assert [results.row(name).reasons for name in task.systems] == [True] * 5 + [False] * 4
+    for scores in task.systems.values():
+        assert set(scores.points) == set(scores.intervals) == {"accuracy", "f1", "format_rate", "chain_tokens"}
+        assert all(interval.low <= interval.mean <= interval.high for interval in scores.intervals.values())
+    assert set(task.differences["base"]) == set(task.systems) - {"base"}
+    for reference, by_system in task.differences.items():
+        for name, changes in by_system.items():
+            for metric, change in changes.items():
+                points = task.systems[name].points[metric] - task.systems[reference].points[metric]
+                assert change.mean == pytest.approx(points) and change.low <= change.mean <= change.high
+    assert {"sft", "guided", "final-other-history", "user-majority"} <= set(task.differences)
+    assert list(results.tasks["package-synopsis"].systems)[5:] == ["nearest-neighbour", "lead-sentence"]
+
+
+def test_results_read_back_as_they_were_written(run, tmp_path):
+    results = Results.read(run / "evaluate" / "results.json")
+    results.write(tmp_path / "again.json")
+    assert Results.read(tmp_path / "again.json") == results
+    assert (tmp_path / "again.json").read_bytes() == (run / "evaluate" / "results.json").read_bytes()
+    assert json.loads(results.as_json()) == read_json(tmp_path / "again.json")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda text: text[: len(text) // 2], "damaged, or of another version"),
+        (lambda text: '{"tasks": {"demo": {"n": 3}}}', "systems: Field required"),
+        (lambda text: text.replace('"accuracy": ', '"accuracy": "many" or ', 1), "damaged"),
+        (lambda text: text.replace('"tasks"', '"task"', 1), "tasks: Field required"),
+        (lambda text: text.replace('"mean": ', '"mean": "x", "mean_": ', 1), "mean"),
+    ],
+)
+def test_damaged_results_are_one_line(run, tmp_path, damage, said):
+    path = tmp_path / "results.json"
+    path.write_text(damage((run / "evaluate" / "results.json").read_text()))
+    with pytest.raises(RunError) as caught:
+        Results.read(path)
+    assert str(path) in str(caught.value) and said in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(RunError, match=r"nowhere.json: cannot be read .* run the stage"):
+        Results.read(tmp_path / "nowhere.json")
 
 
 def test_predictions_round_trip_and_rescore(run, tmp_path):
@@ -137,14 +173,20 @@ def test_predictions_round_trip_and_rescore(run, tmp_path):
 def test_systems_must_answer_the_same_examples(run):
     rows = read_predictions(run / "evaluate" / "predictions" / "final" / "package-section.jsonl")
     with pytest.raises(RunError, match="different examples"):
-        score_task(load_task("package-section"), {"base": rows, "final": rows[1:]}, settings=EvaluationSettings())
+        task = load_task("package-section")
+        systems = [
+            SystemAnswers(name, predictions={task.name: own}) for name, own in (("base", rows), ("final", rows[1:]))
+        ]
+        score({task.name: task}, systems, settings=EvaluationSettings())
 
 
-def test_sanity_rows():
+def test_trivial_baselines():
     task = load_task("package-section")
     rng = random.Random(0)
     examples = fake_examples(task, 20, 1, rng)
-    rows = sanity_answers(task, examples, examples)
+    systems = trivial_baselines({task.name: Splits(task, examples, examples)})
+    assert not any(system.reasons for system in systems)
+    rows = {system.name: [row.answer for row in system.predictions[task.name]] for system in systems}
     targets = [example.target for example in examples]
     assert len(set(rows["majority"])) == 1
     assert targets.count(rows["majority"][0]) == max(targets.count(label) for label in targets)
@@ -153,5 +195,26 @@ def test_sanity_rows():
         assert labels.count(answer) == max(labels.count(label) for label in labels)
     text = load_task("package-synopsis")
     examples = fake_examples(text, 5, 1, rng, hostile=False)
-    leads = sanity_answers(text, examples, examples)["lead-sentence"]
+    systems = {system.name: system for system in trivial_baselines({text.name: Splits(text, examples, examples)})}
+    leads = [row.answer for row in systems["lead-sentence"].predictions[text.name]]
     assert all(lead.endswith("system.") and "no configuration" not in lead for lead in leads)
+
+
+def test_one_rule_for_the_extent_of_a_chain():
+    assert chain_of("<think>\nso\n</think>\nlibs") == "<think>\nso\n</think>"
+    assert chain_of("so</think>libs") == "so</think>"
+    assert chain_of(" <think> so") == " <think> so"  # never ended
+    assert chain_of("libs") == ""
+
+
+def test_an_interval_of_a_mean_is_that_of_a_difference_to_nothing():
+    values, users = [0.0, 1.0, 1.0, 0.0, 1.0], ["a", "a", "b", "c", "c"]
+    assert mean_interval(values, users, 500, 3) == paired_bootstrap(values, [0.0] * 5, users, 500, 3)
+    with pytest.raises(ValueError, match="at least one"):
+        mean_interval([])
+
+
+def test_bins_of_history_length():
+    assert [history_bin(n) for n in (0, 1, 2, 3, 7, 8, 31, 32, 500)] == [
+        "0", "1", "2-3", "2-3", "4-7", "8-15", "16-31", "32+", "32+",
+    ]  # fmt: skip

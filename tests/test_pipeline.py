@@ -61,7 +61,7 @@ def test_smoke_writes_every_file(smoke):
         "guided/log.jsonl",
         "exploratory/model/model.safetensors",
         "exploratory/log.jsonl",
-        "evaluate/metrics.json",
+        "evaluate/results.json",
         "report/index.html",
     ):
         assert (run / name).stat().st_size > 0, name
@@ -70,15 +70,16 @@ def test_smoke_writes_every_file(smoke):
 
 def test_smoke_metrics_have_the_promised_shape(smoke):
     run, _, _ = smoke
-    metrics = json.loads((run / "evaluate" / "metrics.json").read_text())
+    metrics = json.loads((run / "evaluate" / "results.json").read_text())
     assert set(metrics["tasks"]) == {"package-section", "package-synopsis"}
     for name, main in (("package-section", "accuracy"), ("package-synopsis", "rouge1")):
         block = metrics["tasks"][name]
         assert block["n"] == 12
         assert set(block["systems"]) >= {"base", "sft", "guided", "final"}
-        for row in block["systems"].values():
+        for scores in block["systems"].values():
+            row = scores["points"]
             assert 0 <= row[main] <= 1 and 0 <= row["format_rate"] <= 1 and row["chain_tokens"] >= 0
-        for difference in block["difference_to_base"].values():
+        for difference in block["differences"]["base"].values():
             assert difference[main]["low"] <= difference[main]["mean"] <= difference[main]["high"]
         rows = (run / "evaluate" / "predictions" / "final" / f"{name}.jsonl").read_text().splitlines()
         assert len({json.loads(row)["id"] for row in rows}) == 12
@@ -142,7 +143,7 @@ def test_killed_at_five_moments_the_run_ends_the_same(smoke, tmp_path):
     ours, theirs = manifests(run), manifests(undisturbed)
     for stage in STAGES:
         assert ours[stage] == theirs[stage], stage
-    name = "evaluate/metrics.json"
+    name = "evaluate/results.json"
     assert (run / name).read_bytes() == (undisturbed / name).read_bytes()
 
 

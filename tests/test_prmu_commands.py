@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tagpr.errors import RunError
+from tagpr.evaluation.results import Results
 from tagpr.files import read_json
 
 SMALL = ["guided.steps=1", "exploratory.steps=1", "evaluate.max_new_tokens=16"]
@@ -32,11 +33,11 @@ def test_table_4_on_the_smoke_recipe(tmp_path, capsys) -> None:
     table = ablate_prmu("smoke", SMALL, tmp_path)
     shown = capsys.readouterr().out
     for task in ("package-section", "package-synopsis"):
-        block = table["tasks"][task]
-        assert list(block["systems"]) == ["w/o RM", "Untrained RM", "PRMU w/o UE", "PRMU"]
-        assert set(block["difference_to_base"]) == {"Untrained RM", "PRMU w/o UE", "PRMU"}
+        block = table.tasks[task]
+        assert list(block.systems) == ["w/o RM", "Untrained RM", "PRMU w/o UE", "PRMU"]
+        assert set(block.differences["w/o RM"]) == {"Untrained RM", "PRMU w/o UE", "PRMU"}
         assert task in shown and "PRMU w/o UE" in shown, shown
-    assert read_json(tmp_path / "smoke" / "ablations" / "prmu.json") == table
+    assert Results.read(tmp_path / "smoke" / "ablations" / "prmu.json") == table
     steps = {row: manifest_steps(tmp_path / f"smoke-prmu-{row}") for row in ("untrained", "no-users", "prmu")}
     assert steps["untrained"] == 0 < steps["no-users"] == steps["prmu"]
 

@@ -81,9 +81,9 @@ def test_first_screen_says_what_happened(page):
     for words_there in (
         "Did it get better?",
         "95% interval",
-        "people better",
+        "users better",
         "Valid format",
-        "the best answer that needs no model",
+        "the best trivial baseline",
         "RL did not clearly change SFT",
         'data-outcome="worse"',
         "17 min 11 s",
@@ -92,8 +92,8 @@ def test_first_screen_says_what_happened(page):
         assert words_there in start, words_there
 
 
-def test_figures_are_saved_with_their_numbers(run, page):
-    folder = run / "report" / "figures"
+def test_charts_are_saved_with_their_numbers(run, page):
+    folder = run / "report" / "charts"
     names = {path.stem for path in folder.glob("*.svg")}
     assert names == {path.stem for path in folder.glob("*.csv")}
     assert {"chain-length", "tag-frequency", "rl-reward", "rl-prmu", "sft-loss", "funnel", "transitions"} <= names
@@ -123,7 +123,7 @@ def test_a_missing_stage_leaves_its_part_out(run, tmp_path, missing):
 def test_a_damaged_file_leaves_its_part_out(run, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
-    for name in ("chains/funnel.json", "guided/log.jsonl", "evaluate/metrics.json", "prmu/diagnosis.json"):
+    for name in ("chains/funnel.json", "guided/log.jsonl", "evaluate/results.json", "prmu/diagnosis.json"):
         (copy / name).write_text('{"half": ')
     write_report(copy, tmp_path / "out")
 
@@ -160,8 +160,7 @@ def test_comparison_of_runs(run, tmp_path):
     elements.feed(text)
     assert len(elements.ids) == len(set(elements.ids))
     assert "other" in text and "smaller" in text and "Which run is better?" in text
-    assert "0.0 [0.0, 0.0]" in text  # the same answers: no difference; the smaller run has other questions
-    assert text.count("0.0 [0.0, 0.0]") == 1
+    assert text.count("0.0 [0.0, 0.0]") == 1  # the same answers: no difference; the smaller run has other questions
     with pytest.raises(RunError, match="no such run folder"):
         write_comparison([run, tmp_path / "nothing"], tmp_path / "out.html")
 
@@ -180,6 +179,8 @@ def test_report_commands(run, tmp_path):
     predictions = run / "evaluate" / "predictions"
     files = [str(predictions / system / "package-section.jsonl") for system in ("base", "final")]
     result = CliRunner().invoke(app, ["rescore", *files, "--task", "package-section", "--json"])
-    stored = json.loads((run / "evaluate" / "metrics.json").read_text())["tasks"]["package-section"]["systems"]
+    stored = json.loads((run / "evaluate" / "results.json").read_text())["tasks"]["package-section"]["systems"]
     found = json.loads(result.output)["tasks"]["package-section"]["systems"]
-    assert found == {name: stored[name] for name in ("base", "final")}
+    assert {name: scores["points"] for name, scores in found.items()} == {
+        name: stored[name]["points"] for name in ("base", "final")
+    }

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from fake_run import build_fake_run
 from tagpr.errors import RecipeError, RunError
+from tagpr.evaluation.analyses import Analyses
 from tagpr.experiments.sweep import (
     analyse,
     evaluate_checkpoint,
@@ -47,11 +48,11 @@ def test_analyse_and_sweep_add_to_the_analyses(runs):
     page = analyse(recipe, runs=folder, quiet=True)
     assert page == folder / "demo" / "analyses" / "index.html" and page.is_file()
     profile_length(recipe, runs=folder, lengths=(0, 2), systems=("base", "final"), quiet=True)
-    found = read_json(folder / "demo" / "analyses" / "analyses.json")
-    assert set(found) == {"practitioner", "profile_length"}
-    assert list(found["profile_length"]["package-section"]) == ["0", "2"]
+    found = Analyses.read(folder / "demo" / "analyses" / "analyses.json")
+    assert set(found.practitioner) == {"package-section", "package-synopsis"} and found.retriever == {}
+    assert list(found.profile_length) == ["0", "2"]
     assert "Analyses" in page.read_text(encoding="utf-8")
-    assert (page.parent / "figures" / "sweep-profile-length-package-section.svg").is_file()
+    assert (page.parent / "charts" / "sweep-profile-length-package-section.svg").is_file()
 
 
 def test_eval_scores_any_checkpoint_from_the_data_alone(runs, tmp_path):
@@ -63,7 +64,7 @@ def test_eval_scores_any_checkpoint_from_the_data_alone(runs, tmp_path):
     assert result.exit_code == 0, result.output
     block = json.loads(result.stdout)["tasks"]["package-section"]
     assert block["n"] == 3 and set(block["systems"]) == {"base", "checkpoint"}
-    assert block["difference_to_base"]["checkpoint"]["accuracy"]["mean"] == 0  # the same weights
+    assert block["differences"]["base"]["checkpoint"]["accuracy"]["mean"] == 0  # the same weights
 
 
 def test_shards_share_the_questions_and_the_last_one_scores(runs, tmp_path):
@@ -107,8 +108,8 @@ def test_a_question_is_answered_once(runs, monkeypatch):
     deepener = _deepener(workspace, models, lambda *now: None)
     deepener.out, deepener.answered = runs / "asked", runs / "stage" / "predictions"
     found = sweep_profile_length(deepener, (1, 2, 3))  # k=2 is the recipe's own
-    shown = {value: block["systems"]["final"] for value, block in found["package-section"].items()}
-    assert list(shown) == ["1", "2", "3"] and len(asked) == 2 * 2 * 3  # lengths x tasks x questions
+    assert [list(results.tasks["package-section"].systems) for results in found.values()] == [["final"]] * 3
+    assert list(found) == ["1", "2", "3"] and len(asked) == 2 * 2 * 3  # lengths x tasks x questions
     assert sweep_profile_length(deepener, (1, 2, 3)) == found and len(asked) == 12
     sweep_profile_length(deepener, (0, 1, 2, 3))  # one length more: only that one is asked
     assert len(asked) == 12 + 2 * 3
@@ -137,9 +138,10 @@ def test_reward_settings_are_trained_side_by_side(tmp_path):
     weights = ["--weights", "0.8,0.8,0.2", "--weights", "1,0,0"]
     done = tagpr("sweep", "rewards", "smoke", "--processes", "2", *weights)
     assert done.returncode == 0, done.stderr
-    found = read_json(tmp_path / "runs/smoke/analyses/analyses.json")["rewards"]
+    found = Analyses.read(tmp_path / "runs/smoke/analyses/analyses.json").rewards
     assert list(found) == ["0.8, 0.8, 0.2", "1, 0, 0"]
-    assert all(set(block["systems"]) == {"final"} for tasks in found.values() for block in tasks.values())
+    tasks = [task for results in found.values() for task in results.tasks.values()]
+    assert len(tasks) == 4 and all("final" in task.systems and "base" not in task.systems for task in tasks)
     settings = [
         read_json(tmp_path / f"runs/smoke-rewards-{name}/guided/manifest.json")["settings"]["rewards"]
         for name in ("0.8-0.8-0.2", "1-0-0")
@@ -147,4 +149,4 @@ def test_reward_settings_are_trained_side_by_side(tmp_path):
     assert [(s["alpha"], s["beta"], s["gamma"]) for s in settings] == [(0.8, 0.8, 0.2), (1.0, 0.0, 0.0)]
     first, second = (tmp_path / f"runs/smoke-rewards-{name}/sft/log.jsonl" for name in ("0.8-0.8-0.2", "1-0-0"))
     assert first.samefile(second)  # the stages before RL are shared
-    assert (tmp_path / "runs/smoke/analyses/figures/rewards-package-section.svg").is_file()
+    assert (tmp_path / "runs/smoke/analyses/charts/rewards-package-section.svg").is_file()

@@ -63,7 +63,7 @@ def read_log(out):
 
 
 def test_every_watch_value_is_logged_and_drawn(policy, tmp_path):
-    from tagpr.report.figures import TITLES, _curve
+    from tagpr.report.charts import TITLES, _curve
 
     settings = GSPOSettings(**SETTINGS | {"steps": 2, "heldout_every": 2})
     train_gspo(policy, rows(), reward(), settings, tmp_path, heldout=rows(2))

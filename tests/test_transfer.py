@@ -99,7 +99,7 @@ def test_transfer_runs_end_to_end(tmp_path):
         command += [f"data.sources={sources[name]}", *more[name]]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
         assert done.returncode == 0, done.stderr
-    tasks = json.loads((tmp_path / "runs/zs/evaluate/metrics.json").read_text())["tasks"]
+    tasks = json.loads((tmp_path / "runs/zs/evaluate/results.json").read_text())["tasks"]
     assert list(tasks) == ["package-section", "package-synopsis"] and tasks["package-synopsis"]["n"] == 12
     trained = {json.loads(line)["task"] for line in (tmp_path / "runs/zs/data/package-section/train.jsonl").open()}
     assert trained == {"package-section"} and not (tmp_path / "runs/zs/data/package-synopsis/train.jsonl").read_text()

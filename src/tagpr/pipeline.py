@@ -284,7 +284,7 @@ class Workspace:
             "final": self.folder / "exploratory" / "model",
         }
         recipe = self.recipe
-        metrics = evaluate_systems(
+        results = evaluate_systems(
             {name: folders[name] for name in recipe.evaluate.systems},
             self.data,
             self.vocabulary,
@@ -295,7 +295,10 @@ class Workspace:
             recipe.seed,
             progress,
         )
-        return {name: block["systems"] for name, block in metrics["tasks"].items()}
+        return {
+            name: {system: dict(scores.points) for system, scores in task.systems.items()}
+            for name, task in results.tasks.items()
+        }
 
     def _report(self, out: Path, progress: Progress) -> dict[str, Any]:
         from tagpr.report import write_report
@@ -342,9 +345,10 @@ def run_recipe(
     if as_json:
         sys.stdout.write(json.dumps(summary, ensure_ascii=False) + "\n")
     elif only in (None, "evaluate") and not quiet:
+        from tagpr.evaluation.results import Results
         from tagpr.report.tables.terminal import print_results
 
-        print_results(read_json(folder / "evaluate" / "metrics.json"))
+        print_results(Results.read(folder / "evaluate" / "results.json"))
     if only in (None, "report") and not as_json:
         sys.stdout.write(f"report: {folder / 'report' / 'index.html'}\n")
     return summary

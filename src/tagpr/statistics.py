@@ -1,14 +1,13 @@
-"""The paired bootstrap over users: how far would this difference move with other people?
+"""The paired bootstrap over users: how far would this difference move with other users?
 
-Users, not examples, are drawn with replacement (answers about one person are not independent); both systems are read
+Users, not examples, are drawn with replacement (answers about one user are not independent); both systems are read
 off the same draw (they answered the same questions). Every metric here is a function of sums of per-example numbers
-(`tagpr.evaluation.statistics`), so one matrix product gives all resamples of all metrics. Percentile intervals.
+(`tagpr.tasks.aggregate`), so one matrix product gives all resamples of all metrics. Percentile intervals.
 Nothing here knows tasks, answers or files.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,16 +26,14 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
+        """Whether a difference of 0 lies outside."""
         return self.low > 0 or self.high < 0
 
-    def as_dict(self) -> dict[str, float]:
-        return {"mean": self.mean, "low": self.low, "high": self.high}
 
-
-def bootstrap_sums(columns: Floats, clusters: Sequence[Any] | None, resamples: int, seed: int) -> Floats:
+def bootstrap_sums(columns: Floats, clusters: Sequence[Hashable] | None, resamples: int, seed: int) -> Floats:
     """Column sums of every resample.
 
-    columns: (n, c) per-example numbers. clusters: n cluster keys (user ids), None for one example a cluster.
+    columns: (n, c) per-example numbers. clusters: n cluster keys (user ids), None for one example per cluster.
     Returns (resamples, c). Add a column of ones to know how many examples each resample holds.
     """
     if columns.ndim != 2 or not len(columns):
@@ -53,12 +50,12 @@ def bootstrap_sums(columns: Floats, clusters: Sequence[Any] | None, resamples: i
     return out
 
 
-def _cluster_sums(columns: Floats, clusters: Sequence[Any] | None) -> Floats:
+def _cluster_sums(columns: Floats, clusters: Sequence[Hashable] | None) -> Floats:
     if clusters is None:
         return columns
     if len(clusters) != len(columns):
-        raise ValueError(f"{len(clusters)} clusters for {len(columns)} examples; give one key an example")
-    number: dict[Any, int] = {}
+        raise ValueError(f"{len(clusters)} clusters for {len(columns)} examples; give one key per example")
+    number: dict[Hashable, int] = {}
     index = np.array([number.setdefault(key, len(number)) for key in clusters])
     sums = np.zeros((len(number), columns.shape[1]))
     np.add.at(sums, index, columns)
@@ -71,10 +68,28 @@ def percentile_interval(point: float, samples: Floats, level: float = 0.95) -> I
     return Interval(float(point), float(low), float(high))
 
 
+def mean_interval(
+    values: Sequence[float] | Floats,
+    clusters: Sequence[Hashable] | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """The mean of `values` (n,) and its interval. clusters: n user ids; values of one user are drawn together.
+
+    Raises ValueError if there is no value.
+    """
+    column = np.asarray(values, dtype=np.float64)
+    if column.ndim != 1 or not len(column):
+        raise ValueError(f"values must be one list with at least one number, got shape {column.shape}")
+    sums = bootstrap_sums(np.column_stack([column, np.ones(len(column))]), clusters, resamples, seed)
+    return percentile_interval(float(column.mean()), sums[:, 0] / sums[:, 1], level)
+
+
 def paired_bootstrap(
     scores: Sequence[float] | Floats,
     reference: Sequence[float] | Floats,
-    clusters: Sequence[Any] | None = None,
+    clusters: Sequence[Hashable] | None = None,
     resamples: int = 10_000,
     seed: int = 0,
     level: float = 0.95,
@@ -82,12 +97,9 @@ def paired_bootstrap(
     """Mean of `scores - reference` (both per example, same order) and its interval.
 
     clusters: user ids; examples of one user are drawn together. None: examples are independent.
-    Raises ValueError where the lengths differ or there is no example.
+    Raises ValueError if the lengths differ or there is no example.
     """
     a, b = np.asarray(scores, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1 or not len(a):
         raise ValueError(f"paired scores must be two equally long lists, got shapes {a.shape} and {b.shape}")
-    difference = a - b
-    columns = np.column_stack([difference, np.ones(len(difference))])
-    sums = bootstrap_sums(columns, clusters, resamples, seed)
-    return percentile_interval(float(difference.mean()), sums[:, 0] / sums[:, 1], level)
+    return mean_interval(a - b, clusters, resamples, seed, level)

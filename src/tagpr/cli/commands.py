@@ -43,8 +43,8 @@ def compare(
     """Every system of the recipe's `systems:` list on the same examples, in the paper's table (docs/baselines.md)."""
     from tagpr.experiments.compare import compare
 
-    systems = compare(recipe, overrides or [], runs, quiet=quiet, as_json=as_json)["systems"]
-    failed = [about["name"] for about in systems if about["failure"]]
+    systems = compare(recipe, overrides or [], runs, quiet=quiet, as_json=as_json).systems
+    failed = [row.name for row in systems if row.failure]
     if failed:  # the others' rows stand; a script has to learn it all the same
         typer.echo(f"error: {len(failed)} of {len(systems)} systems failed: {', '.join(failed)}", err=True)
         raise typer.Exit(1)
@@ -179,10 +179,10 @@ def eval_checkpoint(
     as_json: AsJson = False,
 ) -> None:
     """Score any checkpoint on a run's held-out examples, against Base."""
-    from tagpr.experiments.sweep import evaluate_checkpoint, parse_shard, show_metrics
+    from tagpr.experiments.sweep import evaluate_checkpoint, parse_shard, show_results
 
     found = evaluate_checkpoint(recipe, model, overrides or [], runs, quiet, parse_shard(shard))
-    show_metrics(found, as_json=as_json)
+    show_results(found, as_json=as_json)
 
 
 @app.command()
@@ -193,9 +193,9 @@ def rescore(
     as_json: AsJson = False,
 ) -> None:
     """Score predictions files again without generating; each is a system named by its folder."""
-    from tagpr.experiments.sweep import rescore_predictions, show_metrics
+    from tagpr.experiments.sweep import rescore_predictions, show_results
 
-    show_metrics(rescore_predictions(files, task, vocabulary), as_json=as_json)
+    show_results(rescore_predictions(files, task, vocabulary), as_json=as_json)
 
 
 @app.command()

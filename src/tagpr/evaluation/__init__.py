@@ -10,7 +10,9 @@ _PUBLIC = {
     "evaluate_systems": "evaluate",
     "predict": "predict",
     "read_predictions": "predictions",
-    "score_task": "scoring",
+    "Results": "results",
+    "SystemAnswers": "scoring",
+    "score": "scoring",
 }
 
 __all__ = list(_PUBLIC)

@@ -1,29 +1,25 @@
-"""The evaluate stage: load each model, answer every held-out example, score, and write `metrics.json`.
-
-{"tasks": {TASK: block}}, where a block is `tagpr.evaluation.scoring.score_task`'s.
-"""
+"""The evaluate stage: load each model, answer every held-out example, score, and write `results.json`."""
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.data.split import Splits
 from tagpr.evaluation.answerer import Answerer
-from tagpr.evaluation.breakdown import history_block, write_users
+from tagpr.evaluation.breakdown import write_users
 from tagpr.evaluation.predict import Progress, model_key, predict
-from tagpr.evaluation.predictions import Prediction
-from tagpr.evaluation.questions import ask, with_other_history
-from tagpr.evaluation.scoring import OTHER_HISTORY, score_task
+from tagpr.evaluation.predictions import Prediction, make_prediction
+from tagpr.evaluation.questions import OTHER_HISTORY, ask, with_other_history
+from tagpr.evaluation.results import Results
+from tagpr.evaluation.scoring import SystemAnswers, score
 from tagpr.evaluation.settings import EvaluationSettings
-from tagpr.files import write_json
 from tagpr.profiles.settings import ProfileSettings
 from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.prompts.settings import PromptSettings
 from tagpr.systems.context import Context
 from tagpr.systems.registry import SANITY, load_system
-from tagpr.tasks.types import Example, Task
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +34,8 @@ def evaluate_systems(
     out: Path,
     seed: int = 0,
     progress: Progress | None = None,
-) -> dict[str, Any]:
-    """The evaluate stage: writes `out/predictions/SYSTEM/TASK.jsonl`, `users.csv` and `metrics.json`; returns the last.
+) -> Results:
+    """The evaluate stage: writes `out/predictions/SYSTEM/TASK.jsonl`, `users.csv` and `results.json`; returns the last.
 
     models: checkpoint folder by system name. data: the examples by task name.
     A rerun keeps the answers that are there and does not load a model that has answered everything.
@@ -82,32 +78,38 @@ def evaluate_systems(
             )
             done += len(rows)
             predictions[name][system] = rows
-    metrics = {
-        "tasks": {
-            name: score_task(
-                splits.task,
-                predictions[name],
-                sanity_answers(splits.task, splits.train, heldout[name]),
-                settings,
-                seed,
-            )
-            for name, splits in data.items()
-        }
-    }
-    for name, block in metrics["tasks"].items():
-        block["by_history_length"] = history_block(predictions[name], heldout[name])
-    write_users(out / "users.csv", ((name, "own", systems) for name, systems in predictions.items()))
-    write_json(out / "metrics.json", metrics)
-    return metrics
+    systems = [
+        SystemAnswers(system, predictions={name: by[system] for name, by in predictions.items() if system in by})
+        for system, _, _ in jobs
+    ]
+    systems += trivial_baselines({name: replace(splits, heldout=heldout[name]) for name, splits in data.items()})
+    tasks = {name: splits.task for name, splits in data.items()}
+    results = score(tasks, systems, stage_references(systems), settings, seed, heldout)
+    write_users(out / "users.csv", ((name, "own", by_system) for name, by_system in predictions.items()))
+    results.write(out / "results.json")
+    return results
 
 
-def sanity_answers(task: Task, train: Sequence[Example], heldout: Sequence[Example]) -> dict[str, list[str]]:
-    """Answers to `heldout` of the systems that need no model, by row name, as far as they cover the task."""
-    context = Context(Path(), {task.name: task}, Path(), load_vocabulary())
-    rows = {}
+def stage_references(systems: Sequence[SystemAnswers]) -> list[str]:
+    """What the stage's systems are compared with: Base first, the earlier stages, the trivial baselines."""
+    return [system.name for system in systems if system.name != "final"]
+
+
+def trivial_baselines(data: Mapping[str, Splits]) -> list[SystemAnswers]:
+    """The systems that need no model, each on the tasks it covers."""
+    vocabulary = load_vocabulary()
+    context = Context(Path(), {name: splits.task for name, splits in data.items()}, Path(), vocabulary)
+    found = []
     for name in SANITY:
-        system = load_system(name)(context)
-        if system.covers(task):
-            system.fit(train)
-            rows[name] = [answer.text for answer in system.predict(heldout)]
-    return rows
+        rows = {}
+        for task, splits in data.items():
+            system = load_system(name)(context)
+            if system.covers(splits.task):
+                system.fit(splits.train)
+                rows[task] = [
+                    make_prediction(splits.task, example, answer, vocabulary, lambda part: len(part.split()))
+                    for example, answer in zip(splits.heldout, system.predict(splits.heldout), strict=True)
+                ]
+        if rows:
+            found.append(SystemAnswers(name, reasons=False, predictions=rows))
+    return found

@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from tagpr.chains.vocabulary import Vocabulary
+from tagpr.engine.types import Completion
 from tagpr.evaluation.chunks import Progress, in_chunks, is_complete
-from tagpr.evaluation.predictions import Prediction, judge
+from tagpr.evaluation.predictions import Prediction, make_prediction
 from tagpr.evaluation.questions import Question
 from tagpr.evaluation.settings import EvaluationSettings
+from tagpr.systems.protocol import Answer
 from tagpr.tasks.types import Task
 
 logger = logging.getLogger(__name__)
 
-Generate = Callable[[list[list[int]], Progress], list[Any]]
-"""Prompts in ids, progress -> one `tagpr.engine.generation.Completion` a prompt."""
+Generate = Callable[[list[list[int]], Progress], list[Completion]]
+"""Prompts in ids, progress -> one completion per prompt."""
 
 
 def predict(
@@ -67,32 +69,12 @@ def is_answered(out: Path, task: Task, questions: Sequence[Question], chunk: int
     return is_complete(out, _fingerprint(task, questions, chunk, key))
 
 
-def _row(task: Task, question: Question, completion: Any, tokenizer: Any, vocabulary: Vocabulary) -> Prediction:
-    ids = list(completion.token_ids)
-    if completion.finished and ids and ids[-1] in tokenizer.all_special_ids:
-        ids = ids[:-1]
-    text = tokenizer.decode(ids, skip_special_tokens=False)
-    tail = tokenizer.decode(list(question.prompt_ids[-8:]))
-    prefilled = tail.rstrip().endswith("<think>")
-    example = question.example
-    end = text.rfind("</think>")
-    if end >= 0:
-        chain = text[: end + len("</think>")]
-    else:  # a chain that never ended, or no chain at all
-        chain = text if prefilled or text.lstrip().startswith("<") else ""
-    return Prediction(
-        id=example.id,
-        user_id=example.user_id,
-        completion=text,
-        target=example.target or "",
-        tokens=len(ids),
-        chain_tokens=min(len(ids), len(tokenizer(chain, add_special_tokens=False)["input_ids"])) if chain else 0,
-        finished=bool(completion.finished),
-        entries=question.entries,
-        history=question.history,
-        think_prefilled=prefilled,
-        **judge(task, text, example.target or "", vocabulary, prefilled),
-    )
+def _row(task: Task, question: Question, completion: Completion, tokenizer: Any, vocabulary: Vocabulary) -> Prediction:
+    def count(part: str) -> int:
+        return len(tokenizer(part, add_special_tokens=False)["input_ids"])
+
+    answer = Answer(completion.text, len(completion.body), completion.finished, question.entries)
+    return make_prediction(task, question.example, answer, vocabulary, count, question.history)
 
 
 def _fingerprint(task: Task, questions: Sequence[Question], chunk: int, key: str) -> str:

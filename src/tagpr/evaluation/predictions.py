@@ -3,7 +3,7 @@
 A predictions file is enough to score again: nothing here runs a model.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.errors import DataError
 from tagpr.files import read_jsonl, write_jsonl
+from tagpr.systems.protocol import Answer
 from tagpr.tasks.metrics import correctness, score_one
-from tagpr.tasks.types import Task
+from tagpr.tasks.types import Example, Task
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Prediction:
 
     id: str  # Example.id
     user_id: str
-    completion: str  # all that the model wrote
+    completion: str  # the whole turn: a chain up to `</think>` and the answer, or the bare answer
     answer: str  # parsed from the completion
     target: str
     scores: Mapping[str, float]  # tagpr.tasks.metrics.score_one
@@ -31,19 +32,16 @@ class Prediction:
     faults: tuple[str, ...]  # kinds of faults, in order of appearance, each once
     tags: tuple[str, ...]  # tags of the chain in order
     tokens: int  # tokens of the whole completion
-    chain_tokens: int  # tokens up to and with the chain's end; 0 where there is no chain
-    finished: bool | None  # the model ended by itself; None where the system does not tell
+    chain_tokens: int  # tokens up to and with the chain's end; 0 if there is no chain
+    finished: bool | None  # the model ended by itself; None if the system does not tell
     entries: tuple[str, ...] = ()  # ids of the history items shown
     history: str = "own"  # whose history was shown: own, none, other:USER, or exchanged (own, labels exchanged)
-    think_prefilled: bool = False  # the chat template had already written <think>
     extra: Mapping[str, Any] = field(default_factory=dict)  # what an analysis adds, e.g. the sweep's setting
 
 
-def judge(
-    task: Task, completion: str, target: str, vocabulary: Vocabulary, think_prefilled: bool = False
-) -> dict[str, Any]:
+def judge(task: Task, completion: str, target: str, vocabulary: Vocabulary) -> dict[str, Any]:
     """What follows from the completion: answer, scores, correctness, format_ok, faults, tags."""
-    response = parse_response(completion, vocabulary, think_prefilled)
+    response = parse_response(completion, vocabulary)
     return {
         "answer": response.answer,
         "scores": score_one(task, response.answer, target),
@@ -54,13 +52,46 @@ def judge(
     }
 
 
+def make_prediction(
+    task: Task,
+    example: Example,
+    answer: Answer,
+    vocabulary: Vocabulary,
+    count: Callable[[str], int],
+    history: str = "own",
+) -> Prediction:
+    """The one way from a system's answer to a Prediction. count: tokens of a text; history: whose was shown."""
+    tokens = count(answer.text) if answer.tokens is None else answer.tokens
+    chain = chain_of(answer.text)
+    return Prediction(
+        id=example.id,
+        user_id=example.user_id,
+        completion=answer.text,
+        target=example.target or "",
+        tokens=tokens,
+        chain_tokens=min(tokens, count(chain)) if chain else 0,
+        finished=answer.finished,
+        entries=answer.entries,
+        history=history,
+        **judge(task, answer.text, example.target or "", vocabulary),
+    )
+
+
+def chain_of(text: str) -> str:
+    """The chain of a completion up to and with `</think>`; all of it if it never ended; "" without one."""
+    end = text.rfind("</think>")
+    if end >= 0:
+        return text[: end + len("</think>")]
+    return text if text.lstrip().startswith("<") else ""
+
+
 def rescore(task: Task, rows: Sequence[Prediction], vocabulary: Vocabulary) -> list[Prediction]:
     """The same completions parsed and scored again (another vocabulary, changed answer rules)."""
-    return [replace(row, **judge(task, row.completion, row.target, vocabulary, row.think_prefilled)) for row in rows]
+    return [replace(row, **judge(task, row.completion, row.target, vocabulary)) for row in rows]
 
 
 def write_predictions(path: Path, rows: Sequence[Prediction]) -> None:
-    """Write one row an example, atomically."""
+    """Write one row per example, atomically."""
     write_jsonl(path, (asdict(row) for row in rows))
 
 

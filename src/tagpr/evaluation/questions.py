@@ -12,6 +12,9 @@ from tagpr.errors import DataError
 from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.tasks.types import Example, Task
 
+OTHER_HISTORY = "final-other-history"
+"""The final model asked with another user's history: does it read the user?"""
+
 
 @dataclass(frozen=True)
 class Question:

@@ -1,118 +1,172 @@
-"""One task's block of `metrics.json`: every system's scores, with bootstrap intervals of every difference.
+"""Answers -> `Results`: every system's metrics with intervals, and its differences to the references.
 
-    {"n", "users", "metric", "kind", "systems": {SYSTEM: {METRIC: value, "format_rate", "chain_tokens"}},
-     "intervals": {SYSTEM: {METRIC: {"mean", "low", "high"}}},
-     "difference_to_base": {SYSTEM: {METRIC: {"mean", "low", "high"}}},
-     "differences": {"A - B": {METRIC: {"mean", "low", "high"}}},
-     "sanity": {ROW: {METRIC: value}}}
-A run's `metrics.json` adds "by_history_length": {SYSTEM: rows of `tagpr.evaluation.analyses.by_history_length`}.
-
-Works on predictions alone: no model, no prompt. Users are what is resampled (`tagpr.statistics`).
+Works on predictions alone: no model, no prompt. Users are what is resampled (`tagpr.statistics`); all systems and
+metrics of a task are read off the same resamples.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
 from tagpr.errors import RunError
+from tagpr.evaluation.breakdown import by_history_length
+from tagpr.evaluation.groups import group_of, published_as
 from tagpr.evaluation.predictions import Prediction
+from tagpr.evaluation.published import published
+from tagpr.evaluation.results import CHAIN_TOKENS, FORMAT_RATE, Results, SystemRow, SystemScores, TaskResults
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.evaluation.statistics import Statistic, mean, task_statistics, values
-from tagpr.statistics import Floats, bootstrap_sums, percentile_interval
-from tagpr.tasks.types import Task
+from tagpr.statistics import Floats, Interval, bootstrap_sums, percentile_interval
+from tagpr.systems.cost import Cost
+from tagpr.tasks.metrics import higher_is_better
+from tagpr.tasks.types import Example, Task
 
-OTHER_HISTORY = "final-other-history"
-PAIRS = (("final", "sft"), ("final", "guided"), ("guided", "sft"), ("final", OTHER_HISTORY))
-"""Differences reported besides those to base, where both systems are there."""
+Intervals = dict[str, Interval]
+"""By metric."""
 
 
-def score_task(
-    task: Task,
-    predictions: Mapping[str, Sequence[Prediction]],
-    sanity: Mapping[str, Sequence[str]] | None = None,
+@dataclass
+class SystemAnswers:
+    """One system's answers to the held-out examples of the tasks it covers, and what they cost."""
+
+    name: str
+    system: str = ""  # its name in the registry, `api:MODEL`, `file.py:Class`; the row's name if empty
+    reasons: bool = True
+    predictions: dict[str, Sequence[Prediction]] = field(default_factory=dict)  # by task, complete ones only
+    fit: Cost = field(default_factory=Cost)
+    answer: dict[str, Cost] = field(default_factory=dict)  # by task
+    notes: dict[str, dict[str, int]] = field(default_factory=dict)  # by task
+    failure: str = ""  # one line; "" if all went well
+
+    def row(self) -> SystemRow:
+        """The system's row of a table."""
+        spec = self.system or self.name
+        return SystemRow(self.name, spec, group_of(spec), self.reasons, self.failure, Cost(**asdict(self.fit)))
+
+
+def score(
+    tasks: Mapping[str, Task],
+    systems: Sequence[SystemAnswers],
+    references: Sequence[str] = ("base",),
     settings: EvaluationSettings | None = None,
     seed: int = 0,
-) -> dict[str, Any]:
-    """One task's block of metrics.json. All systems must answer the same examples, in the same order.
+    heldout: Mapping[str, Sequence[Example]] | None = None,
+) -> Results:
+    """The results of `systems` on `tasks`, rows and tasks in the order given; tasks that nobody answered are left out.
 
-    Raises RunError where they do not.
+    references: rows that every other system is compared with, as far as they are there. heldout: the examples, for the
+    breakdown by history length against the first reference. Raises RunError if two systems answered other examples.
     """
-    scores = Scores(task, predictions, sanity or {}, settings or EvaluationSettings(), seed)
-    pairs = [(a, b) for a, b in PAIRS if a in predictions and b in predictions]
-    pairs += [("final", row) for row in sanity or {} if "final" in predictions]
-    return {
-        **scores.about(),
-        "systems": {name: scores.points[name] for name in predictions},
-        "intervals": {name: scores.intervals(name) for name in scores.points},
-        "difference_to_base": {
-            name: scores.difference(name, "base") for name in predictions if name != "base" and "base" in predictions
+    settings = settings or EvaluationSettings()
+    found = {}
+    for name, task in tasks.items():
+        answered = [system for system in systems if name in system.predictions]
+        if answered:
+            examples = (heldout or {}).get(name, ())
+            block = _score_task(task, answered, references, settings, seed, examples)
+            found[name] = replace(block, published=_published(name, systems))
+    source = published().source if any(block.published for block in found.values()) else ""
+    return Results(tuple(system.row() for system in systems), found, source)
+
+
+def _score_task(
+    task: Task,
+    systems: Sequence[SystemAnswers],
+    references: Sequence[str],
+    settings: EvaluationSettings,
+    seed: int,
+    heldout: Sequence[Example],
+) -> TaskResults:
+    predictions = {system.name: system.predictions[task.name] for system in systems}
+    users = [row.user_id for row in next(iter(predictions.values()))]
+    scores = _Scores(task, predictions, users, settings, seed)
+    against = [name for name in references if name in predictions]
+    histories = {}
+    if against and heldout:
+        base = predictions[against[0]]
+        histories = {
+            name: by_history_length(rows, base, heldout) for name, rows in predictions.items() if name != against[0]
+        }
+    return TaskResults(
+        n=len(users),
+        users=len(set(users)),
+        metric=task.metrics[0],
+        kind=str(task.kind),
+        metrics=tuple(task.metrics),
+        lower_is_better=tuple(name for name in task.metrics if not higher_is_better(name)),
+        systems={
+            system.name: SystemScores(
+                scores.points[system.name],
+                scores.intervals(system.name),
+                system.answer.get(task.name, Cost()),
+                system.notes.get(task.name, {}),
+                histories.get(system.name, ()),
+            )
+            for system in systems
         },
-        "differences": {f"{a} - {b}": scores.difference(a, b) for a, b in pairs},
-        "sanity": {name: scores.points[name] for name in sanity or {}},
-    }
+        differences={
+            reference: {name: scores.difference(name, reference) for name in predictions if name != reference}
+            for reference in against
+        },
+    )
 
 
-class Scores:
+def _published(task: str, systems: Sequence[SystemAnswers]) -> dict[str, Mapping[str, float]]:
+    """The paper's values of every row that its table has, failed ones included."""
+    rows = {system.name: published().of(published_as(system.system or system.name), task) for system in systems}
+    return {name: values for name, values in rows.items() if values}
+
+
+class _Scores:
     """Every metric of several systems on the same examples: `points`, and all on the same resamples of users."""
 
     def __init__(
         self,
         task: Task,
         predictions: Mapping[str, Sequence[Prediction]],
-        answers: Mapping[str, Sequence[str]],
+        users: Sequence[str],
         settings: EvaluationSettings,
         seed: int,
     ) -> None:
-        """answers: further systems by their bare answers. Raises RunError where systems answered other examples."""
-        first_name = next(iter(predictions))
-        first = predictions[first_name]
+        first_name, first = next(iter(predictions.items()))
+        asked = [row.id for row in first]
         for name, rows in predictions.items():
-            if [row.id for row in rows] != [row.id for row in first]:
+            if [row.id for row in rows] != asked:
                 raise RunError(
-                    f"predictions of '{name}' and '{first_name}' on {task.name} are about different examples"
+                    f"predictions of '{name}' and '{first_name}' on {task.name} are about different examples; "
+                    "answer both again with the same data and evaluate.limit"
                 )
-        targets, self.users = [row.target for row in first], [row.user_id for row in first]
-        statistics = {name: _system_statistics(task, rows, targets) for name, rows in predictions.items()}
-        statistics |= {name: task_statistics(task, row, targets) for name, row in answers.items()}
-        self.task, self.level = task, settings.level
+        targets = [row.target for row in first]
+        statistics = {name: _statistics(task, rows, targets) for name, rows in predictions.items()}
+        self.level = settings.level
         self.points = {name: values(columns) for name, columns in statistics.items()}
-        self.samples = _resampled(statistics, self.users, settings.resamples, seed)
+        self.samples = _resampled(statistics, users, settings.resamples, seed)
 
-    def about(self) -> dict[str, Any]:
-        """What the scores are of: number of examples and users, main metric, kind of task."""
-        users = self.users
-        return {
-            "n": len(users),
-            "users": len(set(users)),
-            "metric": self.task.metrics[0],
-            "kind": str(self.task.kind),
-        }
-
-    def intervals(self, name: str) -> dict[str, dict[str, float]]:
+    def intervals(self, name: str) -> Intervals:
         """Each metric of a system with its interval."""
         return {
-            metric: percentile_interval(self.points[name][metric], sample, self.level).as_dict()
+            metric: percentile_interval(self.points[name][metric], sample, self.level)
             for metric, sample in self.samples[name].items()
         }
 
-    def difference(self, a: str, b: str) -> dict[str, dict[str, float]]:
+    def difference(self, a: str, b: str) -> Intervals:
         """Each metric of `a` minus that of `b`, with the paired interval."""
         points, samples = self.points, self.samples
         return {
             metric: percentile_interval(
                 points[a][metric] - points[b][metric], samples[a][metric] - samples[b][metric], self.level
-            ).as_dict()
+            )
             for metric in points[a]
             if metric in points[b]
         }
 
 
-def _system_statistics(task: Task, rows: Sequence[Prediction], targets: Sequence[str]) -> dict[str, Statistic]:
+def _statistics(task: Task, rows: Sequence[Prediction], targets: Sequence[str]) -> dict[str, Statistic]:
     return {
         **task_statistics(task, [row.answer for row in rows], targets),
-        "format_rate": mean([float(row.format_ok) for row in rows]),
-        "chain_tokens": mean([row.chain_tokens for row in rows]),
+        FORMAT_RATE: mean([float(row.format_ok) for row in rows]),
+        CHAIN_TOKENS: mean([row.chain_tokens for row in rows]),
     }
 
 

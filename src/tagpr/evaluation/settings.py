@@ -15,23 +15,23 @@ class EvaluationSettings(Settings):
     systems: tuple[System, ...] = ("base", "sft", "guided", "final")
     """Systems that answer every held-out example; `base` is the untrained model with the same prompt (RAG-R)."""
     other_history: bool | tuple[str, ...] = True
-    """Also ask the final model with another user's history (`final-other-history`): does it read the person? On every
-    task, none, or the named ones."""
-    limit: int | None = Field(None, ge=1)
+    """Also answer with the final model given another user's history (`final-other-history`): does it read the user?
+    On every task, none, or the named ones."""
+    limit: int | None = Field(default=None, ge=1)
     """Examples per task, the first ones of the held-out file; null takes all."""
-    max_new_tokens: int = Field(256, ge=1)
+    max_new_tokens: int = Field(default=256, ge=1)
     """Longest completion, in tokens; a longer one is cut and has no answer."""
-    answer_tokens: int = Field(64, ge=1)
+    answer_tokens: int = Field(default=64, ge=1)
     """Longest completion of a compared system that answers without reasoning."""
-    temperature: float = Field(0.0, ge=0)
+    temperature: float = Field(default=0.0, ge=0)
     """0 is greedy, which the reported figures use."""
     engine: Literal["transformers", "vllm"] = "transformers"
-    """What decodes: this package's loop over the transformers model, or vLLM where that is installed (a GPU)."""
-    rows: int = Field(64, ge=1)
+    """What decodes: this package's loop over the transformers model, or vLLM if that is installed (a GPU)."""
+    rows: int = Field(default=64, ge=1)
     """Completions decoded side by side."""
-    chunk: int = Field(192, ge=1)
+    chunk: int = Field(default=192, ge=1)
     """Examples answered between two saves, a few times `rows`; a killed run loses at most one chunk."""
-    resamples: int = Field(10_000, ge=100)
+    resamples: int = Field(default=10_000, ge=100)
     """Bootstrap resamples of users behind every interval."""
-    level: float = Field(0.95, gt=0, lt=1)
+    level: float = Field(default=0.95, gt=0, lt=1)
     """Confidence level of the intervals."""

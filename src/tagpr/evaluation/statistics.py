@@ -35,6 +35,6 @@ def task_statistics(task: Task, answers: Sequence[str], targets: Sequence[str]) 
 def values(statistics: Mapping[str, Statistic]) -> dict[str, float]:
     """The metrics on the examples themselves."""
     return {
-        name: float(statistic.value(statistic.columns.sum(0), np.float64(len(statistic.columns))))
+        name: float(statistic.value(statistic.columns.sum(0), np.array(float(len(statistic.columns)))))
         for name, statistic in statistics.items()
     }

@@ -18,7 +18,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ from tagpr.data.split import Splits
 from tagpr.errors import RunError, TagPRError
 from tagpr.evaluation.chunks import Progress, in_chunks, is_complete
 from tagpr.evaluation.official import write_official
-from tagpr.evaluation.predictions import Prediction, judge
+from tagpr.evaluation.predictions import Prediction, make_prediction
+from tagpr.evaluation.scoring import SystemAnswers
 from tagpr.files import no_space, read_json, write_json, write_text
 from tagpr.memory import give_back_memory
 from tagpr.plugins import source_digest
@@ -36,20 +37,6 @@ from tagpr.systems.protocol import Answer, System
 from tagpr.tasks.types import Example, Task
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class SystemRun:
-    """What came of one system."""
-
-    name: str
-    system: str
-    reasons: bool
-    predictions: dict[str, list[Prediction]] = field(default_factory=dict)  # by task, complete ones only
-    fit: Cost = field(default_factory=Cost)
-    answer: dict[str, Cost] = field(default_factory=dict)  # by task
-    notes: dict[str, dict[str, int]] = field(default_factory=dict)  # by task
-    failure: str = ""  # one line; "" where all went well
 
 
 class SystemRunner:
@@ -80,7 +67,7 @@ class SystemRunner:
         options: Any,
         trained: Mapping[str, Trained] | None = None,
         chains: Chains | None = None,
-    ) -> SystemRun:
+    ) -> SystemAnswers:
         """Fit and ask one system, as far as that is not done. Never raises for what goes wrong inside the system.
 
         trained, chains: what the system needs of the run (`System.variants`, `System.learns_chains`).
@@ -102,7 +89,7 @@ class SystemRunner:
             chains=chains,
             progress=lambda done, total, note="": self.progress(done, total, f"{name} {note}".strip()),
         )
-        found = SystemRun(name, spec, getattr(options, "reasons", kind.reasons))
+        found = SystemAnswers(name, spec, getattr(options, "reasons", kind.reasons))
         try:
             self._run(found, folder, kind, options, context, digest)
         except Exception as error:  # whatever a system does, the others stand
@@ -110,7 +97,7 @@ class SystemRunner:
         give_back_memory()
         return found
 
-    def failed(self, found: SystemRun, error: Exception) -> SystemRun:
+    def failed(self, found: SystemAnswers, error: Exception) -> SystemAnswers:
         """Note why a system failed; the traceback goes into its folder."""
         path = self.out / _folder_name(found.name) / "failure.txt"
         found.failure = one_line(error)
@@ -120,7 +107,7 @@ class SystemRunner:
         return found
 
     def _run(
-        self, found: SystemRun, folder: Path, kind: type[System[Any]], options: Any, context: Context, digest: str
+        self, found: SystemAnswers, folder: Path, kind: type[System[Any]], options: Any, context: Context, digest: str
     ) -> None:
         jobs = {name: (folder / "predictions" / f"{name}.jsonl", self._made_from(name, digest)) for name in self.data}
         for path in (context.folder, context.shared):
@@ -174,30 +161,12 @@ class SystemRunner:
         return rows
 
     def _row(self, task: Task, example: Example, answer: Answer) -> Prediction:
-        tokenizer, text = self.context.tokenizer, answer.text
+        tokenizer = self.context.tokenizer
 
         def count(part: str) -> int:
             return len(tokenizer(part, add_special_tokens=False)["input_ids"]) if part else 0
 
-        end = text.rfind("</think>")
-        chain = (
-            text[: end + len("</think>")]
-            if end >= 0
-            else text
-            if answer.think_prefilled or text.lstrip().startswith("<")
-            else ""
-        )
-        return Prediction(
-            id=example.id,
-            user_id=example.user_id,
-            completion=text,
-            target=example.target or "",
-            tokens=count(text) if answer.tokens is None else answer.tokens,
-            chain_tokens=count(chain),
-            finished=answer.finished,
-            entries=answer.entries,
-            **judge(task, text, example.target or "", self.context.vocabulary),
-        )
+        return make_prediction(task, example, answer, self.context.vocabulary, count)
 
     def _made_from(self, name: str, digest: str) -> str:
         task, heldout = self.data[name].task, self.data[name].heldout

@@ -13,11 +13,13 @@ from typing import Any
 
 from tagpr.errors import RunError
 from tagpr.evaluation.predictions import read_predictions
-from tagpr.evaluation.scoring import score_task
-from tagpr.files import link_tree, read_json, write_json
+from tagpr.evaluation.results import Results
+from tagpr.evaluation.scoring import SystemAnswers, score
+from tagpr.files import link_tree, read_json
 from tagpr.pipeline import Workspace, run_recipe
 from tagpr.recipe import find_recipe, load_recipe
-from tagpr.report.tables.terminal import shown_metrics
+from tagpr.report.tables.diagnosis import diagnosis_table
+from tagpr.report.tables.terminal import print_results, to_terminal
 from tagpr.runs.stage import read_manifest
 from tagpr.tasks.types import Task
 
@@ -32,13 +34,10 @@ SHARED = ("data", "chains", "sft")
 """Stages that do not depend on the reward model."""
 
 
-def ablate_prmu(
-    recipe: str, overrides: Sequence[str] = (), runs: Path = Path("runs"), quiet: bool = False
-) -> dict[str, Any]:
+def ablate_prmu(recipe: str, overrides: Sequence[str] = (), runs: Path = Path("runs"), quiet: bool = False) -> Results:
     """Train and evaluate the rows of Table 4; print the table and write `runs/NAME/ablations/prmu.json`.
 
-    Returns {"tasks": {TASK: block}} in the schema of metrics.json, rows as systems, `difference_to_base` being the
-    difference to "w/o RM". Raises RunError where the run itself has no SFT model yet.
+    Returns the rows as systems, with their differences to "w/o RM". Raises RunError if the run itself has no SFT model.
     """
     name = load_recipe(recipe, overrides).name
     for stage in SHARED:
@@ -53,54 +52,27 @@ def ablate_prmu(
         sys.stderr.write(f"{label}\n")
         run_recipe(recipe, [*overrides, f"name={name}-prmu-{row}", *changes], runs, quiet=True)
     table = prmu_table(folders, load_recipe(recipe, overrides).seed)
-    write_json(runs / name / "ablations" / "prmu.json", table)
+    table.write(runs / name / "ablations" / "prmu.json")
     if not quiet:
-        print_table(table)
+        print_results(table, "reward model")
     return table
 
 
-def prmu_table(folders: dict[str, Path], seed: int) -> dict[str, Any]:
+def prmu_table(folders: dict[str, Path], seed: int) -> Results:
     """Scores of each row's final system with paired bootstrap intervals of the differences to the first row."""
     first = next(iter(folders))
-    tasks = {}
-    for card in read_json(folders[first] / "data" / "tasks.json"):
-        task = Task.model_validate(card)
-        rows = {
-            "base" if label == first else label: read_predictions(
-                folder / "evaluate" / "predictions" / "final" / f"{task.name}.jsonl"
-            )
-            for label, folder in folders.items()
-        }
-        block = score_task(task, rows, seed=seed)
-        for key in ("systems", "intervals"):
-            block[key] = {first if name == "base" else name: value for name, value in block[key].items()}
-        tasks[task.name] = block
-    return {"reference": first, "tasks": tasks}
-
-
-def print_table(table: dict[str, Any]) -> None:
-    """Table 4: one row a setting; the main metric and its difference to the first row with 95% intervals."""
-    from rich.console import Console
-    from rich.table import Table
-
-    for name, block in table["tasks"].items():
-        main = block["metric"]
-        metrics = shown_metrics(block["systems"])
-        shown = Table(title=f"{name} ({block['n']} held-out examples of {block['users']} users)", title_justify="left")
-        shown.add_column("reward model", no_wrap=True)
-        for metric in metrics:
-            shown.add_column(metric, justify="right")
-        shown.add_column(f"{main} - {table['reference']}, 95%", justify="right")
-        for system, row in block["systems"].items():
-            cells = []
-            for metric in metrics:
-                interval = block["intervals"][system].get(metric) if metric == main else None
-                text = f"{row[metric]:.3f}" if metric in row else ""
-                cells.append(f"{text} [{interval['low']:.3f}, {interval['high']:.3f}]" if interval else text)
-            change = block["difference_to_base"].get(system, {}).get(main)
-            said = f"{change['mean']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}]" if change else ""
-            shown.add_row(system, *cells, said)
-        Console().print(shown)
+    tasks = [Task.model_validate(card) for card in read_json(folders[first] / "data" / "tasks.json")]
+    rows = [
+        SystemAnswers(
+            label,
+            predictions={
+                task.name: read_predictions(folder / "evaluate" / "predictions" / "final" / f"{task.name}.jsonl")
+                for task in tasks
+            },
+        )
+        for label, folder in folders.items()
+    ]
+    return score({task.name: task for task in tasks}, rows, (first,), seed=seed)
 
 
 def diagnose_run(
@@ -135,23 +107,9 @@ def diagnose_run(
 def print_diagnosis(figures: dict[str, Any]) -> None:
     """The diagnosis as a table, and what it says in words."""
     from rich.console import Console
-    from rich.table import Table
 
-    shown = Table(title="held-out pairs won, 95% interval", title_justify="left")
-    for column in ("pairs", "n", "right user", "shuffled", "generic"):
-        shown.add_column(column)
-
-    def cell(value: dict[str, Any]) -> str:
-        return f"{value['accuracy']:.1%} [{value['low']:.1%}, {value['high']:.1%}]"
-
-    for split in ("seen", "unseen"):
-        for kind, block in figures[split].items():
-            cells = [cell(block[who]) for who in ("right", "shuffled", "generic")]
-            shown.add_row(f"{kind}, {split} users", str(block["right"]["n"]), *cells)
-    for bin_name, value in figures["by_history_length"].items():
-        shown.add_row(f"all, history of {bin_name}", str(value["n"]), cell(value), "", "")
     console = Console()
-    console.print(shown)
+    console.print(to_terminal(diagnosis_table(figures)))
     console.print(f"calibration error {figures['calibration']['expected_calibration_error']:.3f}", highlight=False)
     console.print(f"correlation of reward and length {figures['length_correlation']:+.2f}", highlight=False)
     console.print(figures["words"], highlight=False)

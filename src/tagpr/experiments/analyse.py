@@ -11,19 +11,19 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.data.split import Splits
-from tagpr.evaluation import analyses
+from tagpr.evaluation.analyses import TaskAnalyses, exchange_labels, has_labels, profile_use
 from tagpr.evaluation.answerer import Answerer
-from tagpr.evaluation.breakdown import history_block, write_users
+from tagpr.evaluation.breakdown import by_history_length, by_seen_user, who_loses, write_users
+from tagpr.evaluation.evidence import evidence
 from tagpr.evaluation.predict import Progress, is_answered, model_key, predict
 from tagpr.evaluation.predictions import Prediction, judge, read_predictions
-from tagpr.evaluation.questions import Question, ask, with_other_history, without_history
-from tagpr.evaluation.scoring import OTHER_HISTORY, score_task
+from tagpr.evaluation.questions import OTHER_HISTORY, Question, ask, with_other_history, without_history
+from tagpr.evaluation.results import Results
+from tagpr.evaluation.scoring import SystemAnswers, score
 from tagpr.evaluation.settings import EvaluationSettings
-from tagpr.files import read_json, write_json
 from tagpr.profiles.settings import ProfileSettings, Retriever
 from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.prompts.settings import PromptSettings
@@ -134,11 +134,11 @@ class Deepener:
             target=target,
             entries=question.entries,
             history=question.history,
-            **judge(task, kept.completion, target, self.vocabulary, kept.think_prefilled),
+            **judge(task, kept.completion, target, self.vocabulary),
         )
 
-    def sweep(self, part: str, profiles: Mapping[str, ProfileSettings]) -> dict[str, Any]:
-        """Scores of every system under each of `profiles` (by the value's name), as task -> value -> block."""
+    def sweep(self, part: str, profiles: Mapping[str, ProfileSettings]) -> dict[str, Results]:
+        """Results of every system under each of `profiles`, by the value's name."""
         if self.shard[1] > 1:  # all shares first: only then is it known whether the other processes' are there
             for system in self.models:
                 for name in self.data:
@@ -147,14 +147,17 @@ class Deepener:
         rows = {
             (system, name): self._swept(part, system, name, profiles) for system in self.models for name in self.data
         }
-        found: dict[str, Any] = {name: {} for name in self.data}
-        answered = []
-        for name, splits in self.data.items():
-            for value in profiles:
-                systems = {system: rows[system, name][value] for system in self.models}
-                block = score_task(splits.task, systems, None, self.settings, self.seed)
-                found[name][value] = {**block, "by_history_length": history_block(systems, self.heldout(name))}
-                answered.append((name, value, systems))
+        tasks = {name: splits.task for name, splits in self.data.items()}
+        heldout = {name: self.heldout(name) for name in self.data}
+        found, answered = {}, []
+        for value in profiles:
+            systems = [
+                SystemAnswers(system, predictions={name: rows[system, name][value] for name in self.data})
+                for system in self.models
+            ]
+            found[value] = score(tasks, systems, ("base",), self.settings, self.seed, heldout)
+        for name in self.data:
+            answered += [(name, value, {s: rows[s, name][value] for s in self.models}) for value in profiles]
         write_users(self.out / part / "users.csv", answered)
         return found
 
@@ -193,14 +196,14 @@ def _kept_as(question: Question) -> str:
     return f"{question.example.id}#{digest[:12]}"
 
 
-def sweep_profile_length(deepener: Deepener, lengths: Sequence[int] = LENGTHS) -> dict[str, Any]:
+def sweep_profile_length(deepener: Deepener, lengths: Sequence[int] = LENGTHS) -> dict[str, Results]:
     """Figure 4, top: quality by how many history items are shown."""
     return deepener.sweep("length", {str(k): deepener.profile.model_copy(update={"k": k}) for k in lengths})
 
 
 def sweep_retriever(
     deepener: Deepener, retrievers: Sequence[str] = tuple(retriever.value for retriever in Retriever)
-) -> dict[str, Any]:
+) -> dict[str, Results]:
     """Figure 4, bottom: quality by how the history items are chosen."""
     return deepener.sweep(
         "retriever",
@@ -208,7 +211,7 @@ def sweep_retriever(
     )
 
 
-def practitioner(deepener: Deepener) -> dict[str, Any]:
+def practitioner(deepener: Deepener) -> dict[str, TaskAnalyses]:
     """The questions beyond the paper, by task: profile use, counterfactual, evidence, cold start, losers."""
     systems = [name for name in ("base", "final") if name in deepener.models]
     per = {
@@ -216,26 +219,29 @@ def practitioner(deepener: Deepener) -> dict[str, Any]:
         for system in systems
         for name in deepener.data
     }
-    found: dict[str, Any] = {}
+    found = {}
     for name, splits in deepener.data.items():
-        task, heldout = splits.task, deepener.heldout(name)
+        heldout = deepener.heldout(name)
         own = {system: per[system, name]["own"] for system in systems}
-        block: dict[str, Any] = {
-            "profile_use": {
+        block = TaskAnalyses(
+            profile_use={
                 system: {
-                    condition: analyses.profile_use(task, own[system], rows)
+                    condition: profile_use(splits.task, own[system], rows)
                     for condition, rows in per[system, name].items()
                     if condition != "own"
                 }
                 for system in systems
             },
-            "evidence": {system: analyses.evidence(own[system], heldout) for system in systems},
-        }
+            evidence={system: evidence(own[system], heldout) for system in systems},
+        )
         if len(systems) == 2:
             final, base = own["final"], own["base"]
-            block["by_history_length"] = analyses.by_history_length(final, base, heldout)
-            block["by_seen_user"] = analyses.by_seen_user(final, base, {example.user_id for example in splits.train})
-            block["who_loses"] = analyses.who_loses(final, base)
+            block = replace(
+                block,
+                by_history_length=by_history_length(final, base, heldout),
+                by_seen_user=by_seen_user(final, base, {example.user_id for example in splits.train}),
+                who_loses=who_loses(final, base),
+            )
         found[name] = block
     return found
 
@@ -249,13 +255,7 @@ def _conditions(deepener: Deepener, system: str, name: str) -> dict[str, list[Qu
         "other": deepener.questions(system, name, other, history=lambda example: f"other:{donors[example.id]}"),
         "none": deepener.questions(system, name, without_history(heldout), history=lambda example: "none"),
     }
-    if analyses.has_labels(task):
-        exchanged = analyses.change_labels(task, heldout, deepener.seed)
+    if has_labels(task):
+        exchanged = exchange_labels(task, heldout, deepener.seed)
         asked["exchanged"] = deepener.questions(system, name, exchanged, history=lambda example: "exchanged")
     return asked
-
-
-def write_analyses(path: Path, **parts: Any) -> None:
-    """Add or replace parts (`practitioner`, `profile_length`, `retriever`, `rewards`) of `analyses.json`."""
-    found = read_json(path) if path.is_file() else {}
-    write_json(path, {**found, **parts})

@@ -1,11 +1,10 @@
 """`tagpr compare RECIPE`: every system of the recipe's `systems:` list on the same held-out examples, and the table.
 
-Writes `runs/NAME/compare/`: `compare.json` (everything), `table.md`, `table.tex`, `table.csv`, a folder a system
+Writes `runs/NAME/compare/`: `results.json` (everything), `table.md`, `table.tex`, `table.csv`, a folder a system
 (`tagpr.evaluation.systems`) and `report/index.html`. Stages of the run that a system needs are made when it asks for
 them. This file only brings the run and the systems together.
 """
 
-import json
 import shutil
 import sys
 from collections import Counter
@@ -18,17 +17,18 @@ from tagpr import __version__
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.data.split import Splits
 from tagpr.errors import RecipeError
-from tagpr.evaluation.comparison import compare_systems
+from tagpr.evaluation.groups import table_order
 from tagpr.evaluation.predict import weights_key
-from tagpr.evaluation.systems import SystemRun, SystemRunner
+from tagpr.evaluation.results import Results
+from tagpr.evaluation.scoring import SystemAnswers, score
+from tagpr.evaluation.systems import SystemRunner
 from tagpr.experiments.sweep import link_tree
-from tagpr.files import read_json, write_json, write_text
+from tagpr.files import read_json
 from tagpr.memory import keep_freed_memory
 from tagpr.pipeline import Workspace, run_recipe
 from tagpr.recipe import Recipe, find_recipe, load_recipe
 from tagpr.report import write_report
-from tagpr.report.tables.paper import PaperTable, paper_table, to_csv, to_latex, to_markdown
-from tagpr.report.tables.task import task_tables
+from tagpr.report.tables.files import write_tables
 from tagpr.runs.progress import stage_progress
 from tagpr.runs.stage import Stage, locked, read_manifest, run_stage
 from tagpr.systems.context import Context, Decoding, Trained
@@ -45,6 +45,9 @@ STAGES = {
 OVERRIDES = {"w/o-tag": "rewards.beta=0", "w/o-reward": "rewards.gamma=0"}
 """Variants that are a run of their own with a changed reward; earlier stages are shared."""
 
+REFERENCES = ("rag-r", "tagpr")
+"""Systems that every other one is compared with: Base and TagPR."""
+
 
 def compare(
     recipe: str,
@@ -52,8 +55,8 @@ def compare(
     runs: Path = Path("runs"),
     quiet: bool = False,
     as_json: bool = False,
-) -> dict[str, Any]:
-    """Fit and ask what is missing, score, write the tables and the report; returns the content of compare.json.
+) -> Results:
+    """Fit and ask what is missing, score, write the tables and the report; returns the results.
 
     Raises RecipeError where `systems:` is empty or names what there is not; a system that fails only fails its row.
     """
@@ -90,24 +93,23 @@ def compare(
             raise SystemExit(130) from None
         page = write_report(workspace.folder, out / "report")
     if as_json:
-        sys.stdout.write(json.dumps(comparison, ensure_ascii=False) + "\n")
+        sys.stdout.write(comparison.as_json() + "\n")
     else:
-        sys.stdout.write(f"{to_markdown(table)}\ntable: {out / 'table.md'}\nreport: {page}\n")
+        sys.stdout.write(f"{table}\ntable: {out / 'table.md'}\nreport: {page}\n")
     return comparison
 
 
 def _write(
-    out: Path, data: Mapping[str, Splits], found: Sequence[SystemRun], recipe: Recipe
-) -> tuple[dict[str, Any], PaperTable]:
-    """Score what has run and write compare.json and the tables."""
+    out: Path, data: Mapping[str, Splits], found: Sequence[SystemAnswers], recipe: Recipe
+) -> tuple[Results, str]:
+    """Score what has run, in the table's order; write results.json and the tables. Returns both."""
     tasks = {name: splits.task for name, splits in data.items()}
-    comparison = compare_systems(tasks, found, recipe.evaluate, recipe.seed)
-    write_json(out / "compare.json", comparison)
-    table = paper_table(comparison)
-    write_text(out / "table.md", to_markdown(table) + "\n" + task_tables(comparison))
-    write_text(out / "table.tex", to_latex(table))
-    write_text(out / "table.csv", to_csv(table))
-    return comparison, table
+    heldout = {name: splits.heldout for name, splits in data.items()}
+    ordered = sorted(found, key=lambda answers: table_order(answers.system))
+    references = [answers.name for spec in REFERENCES for answers in ordered if answers.system == spec]
+    results = score(tasks, ordered, references, recipe.evaluate, recipe.seed, heldout)
+    results.write(out / "results.json")
+    return results, write_tables(results, out)
 
 
 def _rows(systems: Sequence[Any], folder: Path) -> list[tuple[str, str, Any, Any]]:
@@ -149,13 +151,13 @@ def _run(
     spec: str,
     kind: type[System[Any]],
     options: Any,
-) -> SystemRun:
+) -> SystemAnswers:
     """Make what the system needs of the run, then run it."""
     try:
         trained = {variant: stages.trained(workspace, variant) for variant in kind.variants}
         chains = stages.chains(workspace) if kind.learns_chains else None
     except Exception as error:  # the other rows stand
-        return runner.failed(SystemRun(name, spec, kind.reasons), error)
+        return runner.failed(SystemAnswers(name, spec, kind.reasons), error)
     return runner.run(name, spec, kind, options, trained, chains)
 
 

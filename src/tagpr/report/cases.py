@@ -13,7 +13,7 @@ from typing import Any
 
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Tag, Vocabulary
-from tagpr.evaluation.analyses import history_texts, quotations, sources, stands_in
+from tagpr.evaluation.evidence import history_texts, is_found, quotations, sources
 from tagpr.evaluation.predictions import Prediction
 from tagpr.report.reading import RunData
 from tagpr.tasks.types import Example, Task
@@ -131,7 +131,7 @@ def _history(task: Task | None, example: Example | None, answered: dict[str, Pre
 
 def _answer(row: Prediction, vocabulary: Vocabulary, history: Sequence[str]) -> dict[str, Any]:
     """One system's answer with its chain cut into [tag, text, quotes]; text outside tags has the tag ""."""
-    response = parse_response(row.completion, vocabulary, row.think_prefilled)
+    response = parse_response(row.completion, vocabulary)
     steps: list[list[Any]] = []
     position = 0
     for segment in response.segments:
@@ -158,7 +158,7 @@ def _outside(steps: list[list[Any]], text: str, answer: str = "") -> None:
 
 def _quotes(text: str, history: Sequence[str]) -> list[list[Any]]:
     """[quotation, is it in the history] of every quotation of a step."""
-    return [[quotation, stands_in(quotation, history)] for quotation in quotations(text)]
+    return [[quotation, is_found(quotation, history)] for quotation in quotations(text)]
 
 
 def _search_text(case: dict[str, Any]) -> str:

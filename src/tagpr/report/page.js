@@ -37,7 +37,7 @@
 
   const PAGE = 50;
   const MARK = { better: "▲", worse: "▼", same: "=" };
-  const NAMES = { base: "Base", sft: "SFT", guided: "Guided RL", final: "Final", "final-other-history": "Final, another person's history" };
+  const NAMES = { base: "Base", sft: "SFT", guided: "Guided RL", final: "Final", "final-other-history": "Final, another user's history" };
   let index, search = null, found = [], at = 0, shown = -1;
 
   function option(select, values) { for (const value of values) select.append(el("option", { value }, value)); }
@@ -65,8 +65,8 @@
     byId("list").replaceChildren(...found.slice(start, start + PAGE).map((number, i) => {
       const [id, user, task, outcome, question] = index.rows[number];
       const button = el("button", { type: "button", "aria-current": start + i === at ? "true" : null },
-        el("span", { class: "q" }, el("span", { class: "mark " + outcome, "aria-hidden": "true" }, MARK[outcome] + " "), question || id),
-        el("small", {}, `${task} · ${user} · ${outcome}`));
+        el("span", { class: "q", dir: "auto" }, el("span", { class: "mark " + outcome, "aria-hidden": "true" }, MARK[outcome] + " "), question || id),
+        el("small", { dir: "auto" }, `${task} · ${user} · ${outcome}`));
       button.addEventListener("click", () => select(start + i, true));
       return el("li", {}, button);
     }));
@@ -92,10 +92,10 @@
   function draw(value) {
     const answers = Object.keys(value.systems).sort((a, b) => index.systems.indexOf(a) - index.systems.indexOf(b));
     return [
-      el("div", { class: "head" }, el("span", { class: "mark " + value.outcome }, `${MARK[value.outcome]} ${value.outcome} than Base`.replace("same than", "same as")), el("span", {}, value.task), el("span", {}, "person " + value.user), el("span", {}, value.id)),
-      el("h3", {}, "Question"), el("p", { class: "question" }, value.question || "(not stored)"),
-      el("h3", {}, "Reference"), el("p", { class: "target" }, value.target),
-      el("h3", {}, "History of this person"), history(value),
+      el("div", { class: "head" }, el("span", { class: "mark " + value.outcome }, `${MARK[value.outcome]} ${value.outcome} than Base`.replace("same than", "same as")), el("span", {}, value.task), el("span", { dir: "auto" }, "user " + value.user), el("span", { dir: "auto" }, value.id)),
+      el("h3", {}, "Question"), el("p", { class: "question", dir: "auto" }, value.question || "(not stored)"),
+      el("h3", {}, "Reference"), el("p", { class: "target", dir: "auto" }, value.target),
+      el("h3", {}, "History of this user"), history(value),
       el("h3", {}, "What each model made of it"),
       el("div", { class: "answers" }, ...answers.map((name) => answer(name, value.systems[name]))),
     ];
@@ -106,7 +106,7 @@
     return el("ul", { class: "history", tabindex: "0", "aria-label": "History" }, ...value.history.map((item) => {
       const inputs = item.fields.filter(([name]) => name !== item.output).map(([, text]) => text).join(" — ");
       const output = item.fields.filter(([name]) => name === item.output).map(([, text]) => text).join(" ");
-      return el("li", { class: item.shown ? null : "unshown" }, el("span", {}, (item.date ? item.date + " " : "") + inputs + (item.shown ? "" : " (not in the prompt)")), output ? el("b", {}, output) : null);
+      return el("li", { class: item.shown ? null : "unshown" }, el("span", { dir: "auto" }, (item.date ? item.date + " " : "") + inputs + (item.shown ? "" : " (not in the prompt)")), output ? el("b", { dir: "auto" }, output) : null);
     }), value.more ? el("li", { class: "unshown" }, `and ${value.more} more`) : null);
   }
 
@@ -117,7 +117,7 @@
       el("h4", {}, NAMES[name] || name, el("small", {}, `${value.tokens} tokens`)),
       whose ? el("p", { class: "faults" }, whose) : null,
       ...value.steps.map(step),
-      el("p", { class: "said" }, value.answer || "(no answer)", verdict(value)),
+      el("p", { class: "said", dir: "auto" }, value.answer || "(no answer)", verdict(value)),
       el("small", {}, scores),
       value.faults.length ? el("p", { class: "faults" }, "Faults: " + value.faults.join(", ")) : null);
   }
@@ -129,12 +129,12 @@
 
   function step([tag, text, quotes]) {
     const number = index.tags.indexOf(tag);
-    const node = el("div", { class: "step " + (tag && number >= 0 ? "t" + (number % 10) : "untagged") }, el("b", {}, tag ? `<${tag}>` : "outside any tag"));
+    const node = el("div", { class: "step " + (tag && number >= 0 ? "t" + (number % 10) : "untagged"), dir: "auto" }, el("b", {}, tag ? `<${tag}>` : "outside any tag"));
     let rest = text;
     for (const [quoted, seen] of quotes) {
       const start = rest.indexOf(quoted);
       if (start < 0) continue;
-      node.append(rest.slice(0, start), el("q", { class: seen ? "seen" : "unseen", title: seen ? "stands in this person's history" : "not in this person's history" }, quoted));
+      node.append(rest.slice(0, start), el("q", { class: seen ? "seen" : "unseen", title: seen ? "in this user's history" : "not in this user's history" }, quoted));
       rest = rest.slice(start + quoted.length);
     }
     node.append(rest);

@@ -6,80 +6,102 @@ The page holds its own style and script (allowed by hash in a Content-Security-P
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from tagpr.files import write_text
-from tagpr.report.analysis_figures import analysis_figures
+from tagpr.report.analysis_charts import analysis_charts
 from tagpr.report.cases import pack_cases
-from tagpr.report.figures import Figure, chain_figures, funnel_figure, result_figures, save_figures, training_figures
+from tagpr.report.charts import Chart, chain_charts, funnel_chart, result_charts, save_charts, training_charts
 from tagpr.report.reading import RunData, read_run
-from tagpr.report.summary import costs, label, minutes, show, verdicts
-from tagpr.report.systems import system_figures, systems_section
-from tagpr.tasks.metrics import higher_is_better
+from tagpr.report.samples import Samples, read_samples
+from tagpr.report.summary import costs, minutes, verdicts
+from tagpr.report.system_charts import system_charts
+from tagpr.report.tables.cells import label
+from tagpr.report.tables.diagnosis import diagnosis_table
+from tagpr.report.tables.paper import paper_table
+from tagpr.report.tables.results import cost_table, page_table, pairs_table
+
+SECTIONS = ("results", "systems", "training", "chains", "sweeps")
 
 
 def write_report(run: Path, out: Path) -> Path:
-    """Write the report of run folder `run` to `out` (a folder: `index.html` and `figures/` in it; or an .html file).
+    """Write the report of run folder `run` to `out` (a folder: `index.html` and `charts/` in it; or an .html file).
 
     Returns the HTML file. Parts whose files the run does not have are left out. Raises RunError for no run folder.
     """
     data = read_run(run)
     page = out if out.suffix == ".html" else out / "index.html"
-    figures = all_figures(data)
-    save_figures(figures, page.parent / "figures")
-    write_text(page, render(data, figures))
+    charts = all_charts(data)
+    save_charts(charts, page.parent / "charts")
+    write_text(page, render(data, charts, read_samples(run)))
     return page
 
 
-def all_figures(data: RunData) -> list[Figure]:
-    """Every figure of the report."""
-    funnel = funnel_figure(data)
-    stage_0 = [funnel] if funnel else []
+def all_charts(data: RunData) -> list[Chart]:
+    """Every chart of the report."""
+    funnel = funnel_chart(data)
     return [
-        *result_figures(data),
-        *system_figures(data.comparison),
-        *training_figures(data),
-        *stage_0,
-        *chain_figures(data),
-        *analysis_figures(data),
+        *result_charts(data),
+        *(system_charts(data.comparison) if data.comparison else []),
+        *training_charts(data),
+        *([funnel] if funnel else []),
+        *chain_charts(data),
+        *analysis_charts(data.analyses),
     ]
 
 
-def render(data: RunData, figures: list[Figure]) -> str:
+def render(data: RunData, charts: Sequence[Chart], samples: Sequence[Samples] = ()) -> str:
     """The page as text."""
     system = next((name for name in ("final", "guided", "sft") if name in data.systems), "base")
-    style, script = asset("page.css"), asset("page.js")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals |= {"label": label, "show": show, "minutes": minutes}
-    environment.filters["json_data"] = json_data
-    template = environment.from_string(asset("page.html.jinja"))
+    results, comparison = data.results, data.comparison
     stages = costs(data)
-    return template.render(
+    return render_page(
+        "page.html.jinja",
         run=data,
         system=system,
         verdicts=verdicts(data),
         costs=stages,
         total_seconds=sum(seconds for _, seconds, _ in stages),
         peak=max((memory for _, _, memory in stages if memory), default=None),
-        tables=[_table(name, block) for name, block in data.metrics.get("tasks", {}).items()],
-        sections=_by_section(figures),
-        systems=systems_section(data.comparison),
-        diagnosis=_diagnosis(data.diagnosis) if data.diagnosis else None,
+        tables=[
+            (task.n, page_table(results, name), pairs_table(results, name, system))
+            for name, task in results.tasks.items()
+        ]
+        if results
+        else [],
+        sections={section: [chart for chart in charts if chart.section == section] for section in SECTIONS},
+        systems=paper_table(comparison) if comparison and comparison.tasks else None,
+        systems_costs=[cost_table(comparison, name) for name in comparison.tasks] if comparison else [],
+        diagnosis=diagnosis_table(data.diagnosis) if data.diagnosis else None,
+        diagnosis_words=str(data.diagnosis.get("words", "")),
+        samples=samples,
         versions=next((m["versions"] for m in data.manifests.values() if m.get("versions")), {}),
         cases=pack_cases(data, system),
-        markup=Markup,
-        style=Markup(style),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
-def json_data(value: Any) -> Markup:
+def render_page(template: str, **values: object) -> str:
+    """A template of this folder with the pages' style and script, and a policy that allows nothing else."""
+    style, script = asset("page.css"), asset("page.js")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.globals |= {"label": label, "minutes": minutes, "markup": Markup}
+    environment.filters["json_data"] = json_data
+    tables = environment.from_string(asset("tables.html.jinja"))
+    return environment.from_string(asset(template)).render(
+        tables_of=tables.module,
+        style=Markup(style),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        **values,
+    )
+
+
+def json_data(value: object) -> Markup:
     """JSON that is safe inside a <script> element: no `<`, `>`, `&` or line separator survives unescaped."""
     text = json.dumps(value, ensure_ascii=False)
     for character in "<>&\u2028\u2029":
@@ -90,77 +112,3 @@ def json_data(value: Any) -> Markup:
 def asset(name: str) -> str:
     """The text of a file of this folder: template, style or script."""
     return resources.files("tagpr.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _by_section(figures: list[Figure]) -> dict[str, list[Figure]]:
-    found: dict[str, list[Figure]] = {"results": [], "systems": [], "training": [], "chains": [], "sweeps": []}
-    for figure in figures:
-        found.setdefault(figure.section, []).append(figure)
-    return found
-
-
-def _table(name: str, block: dict[str, Any]) -> dict[str, Any]:
-    """Rows of one task's result table: systems with their metrics, intervals and differences; then the sanity rows."""
-    systems = block.get("systems", {})
-    metrics = list(dict.fromkeys(metric for values in systems.values() for metric in values))
-    order = [m for m in metrics if m not in ("format_rate", "chain_tokens")] + [
-        m for m in ("format_rate", "chain_tokens") if m in metrics
-    ]
-    rows = []
-    for key, values in [*systems.items(), *block.get("sanity", {}).items()]:
-        cells = []
-        for metric in order:
-            interval = block.get("intervals", {}).get(key, {}).get(metric)
-            change = block.get("difference_to_base", {}).get(key, {}).get(metric)
-            cells.append(
-                {
-                    "value": show(metric, values.get(metric)),
-                    "interval": f"{show(metric, interval['low'])} to {show(metric, interval['high'])}"
-                    if interval
-                    else "",
-                    "change": f"{show(metric, change['mean'], True)} "
-                    f"[{show(metric, change['low'], True)}, {show(metric, change['high'], True)}]"
-                    if change
-                    else "",
-                    "mark": mark(metric, change),
-                }
-            )
-        rows.append({"system": key, "sanity": key not in systems, "cells": cells})
-    pairs = []
-    main = block.get("metric") or (order[0] if order else "")
-    for pair, values in block.get("differences", {}).items():
-        if main in values:
-            change = values[main]
-            a, _, b = pair.partition(" - ")
-            pairs.append(
-                {
-                    "a": a,
-                    "b": b,
-                    "mean": show(main, change["mean"], True),
-                    "low": show(main, change["low"], True),
-                    "high": show(main, change["high"], True),
-                    "mark": mark(main, change),
-                }
-            )
-    return {"task": name, "n": block.get("n"), "metrics": order, "rows": rows, "pairs": pairs, "main": main}
-
-
-def mark(metric: str, change: dict[str, float] | None) -> str:
-    """better, worse, or nothing where the interval holds 0 (and for lengths, which are neither)."""
-    if not change or metric == "chain_tokens" or change["low"] <= 0 <= change["high"]:
-        return ""
-    return "better" if (change["low"] > 0) == higher_is_better(metric) else "worse"
-
-
-def _diagnosis(figures: dict[str, Any]) -> dict[str, Any]:
-    """The reward model's diagnosis as words and rows (pairs, right, shuffled, generic)."""
-    rows = []
-    for split in ("seen", "unseen"):
-        for kind, by_user in figures.get(split, {}).items():
-            cells = []
-            for who in ("right", "shuffled", "generic"):
-                value = by_user.get(who)
-                cells.append(f"{value['accuracy']:.1%} ({value['low']:.1%} to {value['high']:.1%})" if value else "–")
-            n = by_user.get("right", {}).get("n", "")
-            rows.append({"name": f"{kind}, {split} users", "n": n, "cells": cells})
-    return {"words": str(figures.get("words", "")), "rows": rows}

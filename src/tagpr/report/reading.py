@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tagpr.errors import RunError, TagPRError
+from tagpr.evaluation.analyses import Analyses
 from tagpr.evaluation.predictions import Prediction, read_predictions
+from tagpr.evaluation.results import Results
 from tagpr.files import read_json, read_jsonl
 from tagpr.tasks.cards import read_task
 from tagpr.tasks.types import Example, Task
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+D = TypeVar("D")
 
 STAGES = ("data", "chains", "sft", "prmu", "guided", "exploratory", "evaluate")
 SYSTEMS = ("base", "sft", "guided", "final", "final-other-history")
-"""Order in tables and figures; others follow by name."""
+"""Order in tables and charts; others follow by name."""
 
 
 @dataclass(frozen=True)
@@ -30,27 +33,26 @@ class RunData:
     name: str
     tasks: dict[str, Task]
     heldout: dict[str, list[Example]]
-    metrics: dict[str, Any]  # metrics.json
+    results: Results | None  # evaluate/results.json
     predictions: dict[str, dict[str, list[Prediction]]]  # by task, then by system
     logs: dict[str, list[dict[str, Any]]]  # by stage
     funnel: dict[str, Any]
     diagnosis: dict[str, Any]
     manifests: dict[str, dict[str, Any]]  # by stage
     vocabulary: list[tuple[str, str]]  # (name, definition)
-    analyses: dict[str, Any] = field(default_factory=dict)  # analyses.json and sweep tables
+    analyses: Analyses = field(default_factory=Analyses)
     zero_shot: frozenset[str] = frozenset()  # tasks that were never trained on
-    comparison: dict[str, Any] = field(default_factory=dict)  # compare.json
+    comparison: Results | None = None  # compare/results.json
 
     @property
     def systems(self) -> list[str]:
         """Every system that answered anything, in the report's order."""
         found = {system for by_system in self.predictions.values() for system in by_system}
-        found |= {name for task in self.metrics.get("tasks", {}).values() for name in task.get("systems", {})}
         return [name for name in SYSTEMS if name in found] + sorted(found - set(SYSTEMS))
 
 
 def read_run(run: Path) -> RunData:
-    """Read a run folder. Raises RunError where the folder does not exist or holds nothing of a run."""
+    """Read a run folder. Raises RunError if the folder does not exist or holds nothing of a run."""
     if not run.is_dir():
         raise RunError(f"{run}: no such run folder; run `tagpr run RECIPE` first or check the path")
     if not any((run / stage).is_dir() for stage in STAGES):
@@ -70,7 +72,7 @@ def read_run(run: Path) -> RunData:
         name=run.resolve().name,
         tasks=tasks,
         heldout={name: _optional(run / "data" / name / "heldout.jsonl", _examples, []) for name in tasks},
-        metrics=_optional(run / "evaluate" / "metrics.json", read_json, {}),
+        results=_optional(run / "evaluate" / "results.json", Results.read, None),
         predictions=ordered,
         logs={stage: _optional(run / stage / "log.jsonl", read_jsonl, []) for stage in STAGES},
         funnel=_optional(run / "chains" / "funnel.json", read_json, {}),
@@ -78,8 +80,8 @@ def read_run(run: Path) -> RunData:
         manifests={stage: _optional(run / stage / "manifest.json", read_json, {}) for stage in STAGES},
         vocabulary=_vocabulary(run / "chains" / "vocabulary.yaml"),
         zero_shot=frozenset(name for name in tasks if _is_empty(run / "data" / name / "train.jsonl")),
-        analyses=_optional(run / "analyses" / "analyses.json", read_json, {}),
-        comparison=_optional(run / "compare" / "compare.json", read_json, {}),
+        analyses=_optional(run / "analyses" / "analyses.json", Analyses.read, Analyses()),
+        comparison=_optional(run / "compare" / "results.json", Results.read, None),
     )
 
 
@@ -91,8 +93,8 @@ def _system_order(name: str) -> tuple[int, str]:
     return (SYSTEMS.index(name), "") if name in SYSTEMS else (len(SYSTEMS), name)
 
 
-def _optional(path: Path, read: Callable[[Path], T], default: T) -> T:
-    """What `read` makes of the file; `default` where it is missing, or damaged (which is logged)."""
+def _optional(path: Path, read: Callable[[Path], T], default: D) -> T | D:
+    """What `read` makes of the file; `default` if it is missing, or damaged (which is logged)."""
     if not path.exists():
         return default
     try:

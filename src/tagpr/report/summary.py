@@ -1,56 +1,12 @@
 """What the first screen says: did it get better, for whom, by how much, at what cost. Words and numbers, no markup."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from tagpr.evaluation.questions import OTHER_HISTORY
+from tagpr.evaluation.results import CHAIN_TOKENS, FORMAT_RATE, Results, TaskResults
 from tagpr.report.reading import STAGES, RunData
-from tagpr.tasks.metrics import higher_is_better
-
-LABELS = {
-    "base": "Base",
-    "sft": "SFT",
-    "guided": "Guided RL",
-    "final": "Final",
-    "final-other-history": "Final, another person's history",
-    "format_rate": "valid format",
-    "chain_tokens": "chain tokens",
-    "accuracy": "accuracy",
-    "f1": "macro-F1",
-    "rouge1": "ROUGE-1",
-    "rougeL": "ROUGE-L",
-    "mae": "MAE",
-    "rmse": "RMSE",
-    "majority": "Commonest label",
-    "user-majority": "The person's commonest answer",
-    "last-label": "The person's latest answer",
-    "nearest-neighbour": "The person's answer to the closest past item",
-    "lead-sentence": "First sentence",
-    "neutral-copy": "The neutral text itself",
-    "common-habits": "Most people's habits",
-    "own-habits": "The person's own habits, counted",
-}
-_PERCENT = ("accuracy", "f1", "format_rate", "f1_positive")
-
-
-def label(name: str) -> str:
-    """A name for readers; unknown ones stay as they are."""
-    return LABELS.get(name, name)
-
-
-def show(metric: str, value: float | None, signed: bool = False) -> str:
-    """A metric's value for readers: percents for shares, three decimals for ROUGE, one for tokens."""
-    if value is None:
-        return "–"
-    sign = "+" if signed and value > 0 else ""
-    if metric in _PERCENT:
-        shown = f"{sign}{100 * value:.1f}"
-        shown = shown if signed else f"{shown}%"
-    elif metric == "chain_tokens":
-        shown = f"{sign}{value:.0f}"
-    else:
-        shown = f"{sign}{value:.3f}"
-    return shown.replace("-", "−")
+from tagpr.report.tables.cells import label, readable, readable_bounds, unit
+from tagpr.report.tables.results import best_trivial
 
 
 @dataclass(frozen=True)
@@ -71,113 +27,106 @@ class Verdict:
     low: str
     high: str
     position: tuple[float, float, float]  # low, mean, high as shares of the little scale, 0.5 is no change
-    compared: tuple[str, ...]  # sentences: against the best answer that needs no model, against SFT
-    reads_person: str
-    people: dict[str, int]  # better, worse, same
+    compared: tuple[str, ...]  # sentences: against the best trivial baseline, against SFT
+    reads_user: str
+    users_changed: dict[str, int]  # better, worse, same
     format_rate: str
     chain: str
 
 
 def verdicts(run: RunData) -> list[Verdict]:
-    """One verdict a task, on the last system there is (final, else guided, else sft)."""
+    """One verdict per task, on the last system there is (final, else guided, else sft)."""
+    if run.results is None:
+        return []
     found = []
-    for name, block in run.metrics.get("tasks", {}).items():
-        differences = block.get("difference_to_base", {})
-        system = next((key for key in ("final", "guided", "sft") if key in differences), None)
-        if system is None:
-            continue
-        metric = block.get("metric") or next(iter(differences[system]))
-        change = differences[system][metric]
-        good = 1.0 if higher_is_better(metric) else -1.0
-        low, high = sorted((good * change["low"], good * change["high"]))
-        word = "better" if low > 0 else "worse" if high < 0 else "no clear change"
-        reach = 1.15 * max(abs(change["low"]), abs(change["high"]), 1e-9)
-        task = run.tasks.get(name)
-        systems = block["systems"]
-        found.append(
-            Verdict(
-                task=name,
-                zero_shot=name in run.zero_shot,
-                description=task.description if task else "",
-                metric=label(metric),
-                system=system,
-                word=word,
-                n=block["n"],
-                users=block.get("users", block["n"]),
-                base=show(metric, systems["base"][metric]),
-                value=show(metric, systems[system][metric]),
-                change=show(metric, change["mean"], signed=True) + (" points" if metric in _PERCENT else ""),
-                low=show(metric, change["low"], signed=True),
-                high=show(metric, change["high"], signed=True),
-                position=tuple(0.5 + 0.5 * change[key] / reach for key in ("low", "mean", "high")),  # type: ignore[arg-type]
-                compared=(
-                    _against_simple(block, system, metric, good),
-                    _over_sft(block, system, metric, good),
-                ),
-                reads_person=_reads_person(block, metric, good),
-                people=_people(run, name, system),
-                format_rate=f"{show('format_rate', systems['base'].get('format_rate'))} → "
-                f"{show('format_rate', systems[system].get('format_rate'))}",
-                chain=f"{show('chain_tokens', systems['base'].get('chain_tokens'))} → "
-                f"{show('chain_tokens', systems[system].get('chain_tokens'))}",
-            )
-        )
+    for name, task in run.results.tasks.items():
+        system = next((key for key in ("final", "guided", "sft") if task.difference(key, "base")), None)
+        if system is not None:
+            found.append(_verdict(run, run.results, name, system))
     return found
 
 
-def _against_simple(block: Mapping[str, Any], system: str, metric: str, good: float) -> str:
-    """How the system stands against the best answer that needs no model: being better than Base can be a low bar."""
-    rows = {name: values[metric] for name, values in block.get("sanity", {}).items() if metric in values}
-    if not rows:
+def _verdict(run: RunData, results: Results, name: str, system: str) -> Verdict:
+    task = results.tasks[name]
+    metric, change = task.metric, task.difference(system, "base")
+    assert change is not None
+    base, points = task.systems["base"].points, task.systems[system].points
+    reach = 1.15 * max(abs(change.low), abs(change.high), 1e-9)
+    low, mean, high = (0.5 + 0.5 * bound / reach for bound in (change.low, change.mean, change.high))
+    card = run.tasks.get(name)
+
+    def from_base(key: str) -> str:
+        return f"{readable(key, base.get(key))} → {readable(key, points.get(key))}"
+
+    return Verdict(
+        task=name,
+        zero_shot=name in run.zero_shot,
+        description=card.description if card else "",
+        metric=label(metric),
+        system=system,
+        word={True: "better", False: "worse", None: "no clear change"}[task.better(change, metric)],
+        n=task.n,
+        users=task.users,
+        base=readable(metric, base[metric]),
+        value=readable(metric, points[metric]),
+        change=readable(metric, change.mean, signed=True) + unit(metric),
+        low=readable(metric, change.low, signed=True),
+        high=readable(metric, change.high, signed=True),
+        position=(low, mean, high),
+        compared=(_against_trivial(results, name, system), _over_sft(task, system)),
+        reads_user=_reads_user(task),
+        users_changed=_users(run, name, system),
+        format_rate=from_base(FORMAT_RATE),
+        chain=from_base(CHAIN_TOKENS),
+    )
+
+
+def _against_trivial(results: Results, name: str, system: str) -> str:
+    """The system against the best trivial baseline: being better than Base can be a low bar."""
+    task, best = results.tasks[name], best_trivial(results, name)
+    if best is None:
         return ""
-    best = max(rows, key=lambda name: good * rows[name])
-    difference = block.get("differences", {}).get(f"{system} - {best}", {}).get(metric)
     words = ("Better than", "Not clearly better than", "Worse than")
-    what = f"the best answer that needs no model ({label(best).lower()}, {show(metric, rows[best])})"
-    return _sentence(difference, metric, good, words, what)
+    value = readable(task.metric, task.systems[best].points[task.metric])
+    return _sentence(task, system, best, words, f"the best trivial baseline ({label(best).lower()}, {value})")
 
 
-def _over_sft(block: Mapping[str, Any], system: str, metric: str, good: float) -> str:
+def _over_sft(task: TaskResults, system: str) -> str:
     """What RL made of the SFT model."""
-    difference = block.get("differences", {}).get(f"{system} - sft", {}).get(metric)
+    if "sft" not in task.systems:
+        return ""
+    value = readable(task.metric, task.systems["sft"].points[task.metric])
     words = ("RL improved on", "RL did not clearly change", "RL fell behind")
-    return _sentence(
-        difference, metric, good, words, f"SFT ({show(metric, block['systems'].get('sft', {}).get(metric))})"
-    )
+    return _sentence(task, system, "sft", words, f"SFT ({value})")
 
 
-def _sentence(
-    difference: Mapping[str, float] | None, metric: str, good: float, words: tuple[str, str, str], what: str
-) -> str:
+def _sentence(task: TaskResults, system: str, reference: str, words: tuple[str, str, str], what: str) -> str:
     """`words` for better, unclear and worse, what is compared with, and the numbers; "" without a difference."""
-    if not difference:
+    change = task.difference(system, reference)
+    if change is None:
         return ""
-    low, high = sorted((good * difference["low"], good * difference["high"]))
-    word = words[0] if low > 0 else words[2] if high < 0 else words[1]
-    return (
-        f"{word} {what}: {show(metric, difference['mean'], True)}{' points' if metric in _PERCENT else ''}, "
-        f"95% interval {show(metric, difference['low'], True)} to {show(metric, difference['high'], True)}."
-    )
+    word = words[{True: 0, None: 1, False: 2}[task.better(change, task.metric)]]
+    mean = readable(task.metric, change.mean, signed=True)
+    return f"{word} {what}: {mean}{unit(task.metric)}, 95% interval {readable_bounds(task.metric, change, True)}."
 
 
-def _reads_person(block: Mapping[str, Any], metric: str, good: float) -> str:
-    difference = block.get("differences", {}).get("final - final-other-history", {}).get(metric)
-    if not difference:
+def _reads_user(task: TaskResults) -> str:
+    change = task.difference("final", OTHER_HISTORY)
+    if change is None:
         return ""
-    low, high = sorted((good * difference["low"], good * difference["high"]))
-    unit = " points" if metric in _PERCENT else ""
     bounds = (
-        f"{show(metric, difference['mean'], True)}{unit} with the person's own history instead of somebody else's "
-        f"(95%: {show(metric, difference['low'], True)} to {show(metric, difference['high'], True)})"
+        f"{readable(task.metric, change.mean, signed=True)}{unit(task.metric)} with the user's own history instead of "
+        f"another user's (95%: {readable_bounds(task.metric, change, signed=True)})"
     )
-    if low > 0:
-        return f"It reads the person: {bounds}."
-    if high < 0:
-        return f"It does worse with the person's own history: {bounds}."
-    return f"Not shown to read the person: {bounds}."
+    word = {
+        True: "It reads the user",
+        False: "It does worse with the user's own history",
+        None: "Not shown to read the user",
+    }
+    return f"{word[task.better(change, task.metric)]}: {bounds}."
 
 
-def _people(run: RunData, task: str, system: str) -> dict[str, int]:
+def _users(run: RunData, task: str, system: str) -> dict[str, int]:
     """Users whose mean score went up, down or stayed against Base."""
     by_system = run.predictions.get(task, {})
     changes: dict[str, float] = {}

@@ -1,40 +1,36 @@
-"""The small results table that a run ends with. The full one is in the report."""
+"""A table for the terminal."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator
 
-LEFT_OUT = ("f1_positive", "mse")
-"""Metrics that say what another column says; the report has them."""
+from rich.table import Table as RichTable
+from rich.text import Text
 
-
-def shown_metrics(systems: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Metrics that get a column, in the order of the first system that has them."""
-    found = dict.fromkeys(metric for scores in systems.values() for metric in scores)
-    return [metric for metric in found if metric not in LEFT_OUT]
+from tagpr.evaluation.results import Results
+from tagpr.report.tables.results import short_table
+from tagpr.report.tables.table import Table
 
 
-def print_results(metrics: dict[str, Any]) -> None:
-    """Print every task's systems, one row each, with the interval of the main metric's difference to Base."""
+def to_terminal(table: Table) -> RichTable:
+    """The table as rich prints it."""
+    shown = RichTable(title=table.title, title_justify="left")
+    shown.add_column(table.first, no_wrap=True)
+    for head in table.header:
+        shown.add_column(head, justify="right", no_wrap="95%" in head)
+    for row in table.rows:
+        shown.add_row(Text(row.name), *(Text(cell.text) for cell in row.cells))  # Text: no markup in names
+    return shown
+
+
+def result_tables(results: Results, first: str = "system") -> Iterator[RichTable]:
+    """One short table per task."""
+    for name in results.tasks:
+        yield to_terminal(short_table(results, name, first))
+
+
+def print_results(results: Results, first: str = "system") -> None:
+    """Print one short table per task."""
     from rich.console import Console
-    from rich.table import Table
 
     console = Console()
-    for name, block in metrics["tasks"].items():
-        main = block["metric"]
-        columns = shown_metrics(block["systems"])
-        table = Table(title=f"{name} ({block['n']} held-out examples of {block['users']} users)", title_justify="left")
-        table.add_column("system")
-        for metric in columns:
-            table.add_column(metric, justify="right")
-        table.add_column(f"{main} - base, 95%", justify="right", no_wrap=True)
-        for system, row in {**block["systems"], **block.get("sanity", {})}.items():
-            difference = block["difference_to_base"].get(system, {}).get(main)
-            text = (
-                f"{difference['mean']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}]" if difference else ""
-            )
-            cells = [
-                "" if metric not in row else f"{row[metric]:.0f}" if metric == "chain_tokens" else f"{row[metric]:.3f}"
-                for metric in columns
-            ]
-            table.add_row(system, *cells, text)
+    for table in result_tables(results, first):
         console.print(table)

@@ -1,16 +1,18 @@
-"""The report's figures: each an SVG with the table of its numbers, so that it can be saved alone (SVG and CSV).
+"""The report's charts: each an SVG with the table of its numbers, so that it can be saved alone (SVG and CSV).
 
 Figure 5 of the paper (chain length, tag frequencies), reward curves per component, faults, word clouds, the tags'
-transitions. Sweeps (figures 4, 7, 8) are drawn from `analyses.json` by `tagpr.report.analysis_figures`.
+transitions. Sweeps (figures 4, 7, 8) are drawn from `analyses.json` by `tagpr.report.analysis_charts`.
 """
 
 import csv
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tagpr.evaluation.predictions import Prediction
+from tagpr.evaluation.questions import OTHER_HISTORY
 from tagpr.files import write_text
 from tagpr.report.diagrams import tag_moves, transition_diagram, word_cloud
 from tagpr.report.reading import RunData
@@ -34,15 +36,15 @@ TITLES = {
     "tag_rate": "Well tagged, share of completions",
     "zero_variance": "Groups without variance, share",
     "truncated": "Cut-off completions, share",
-    "heldout/reward": "Reward, greedy, on training's own held-out looks",
-    "heldout/verifiable": "R_v, greedy, on training's own held-out looks",
+    "heldout/reward": "Reward, greedy, on training's own held-out prompts",
+    "heldout/verifiable": "R_v, greedy, on training's own held-out prompts",
 }
 ALIASES = {"length": ["completions/mean_length"], "clip_fraction": ["clip_ratio/region_mean"]}
 """What TRL's own trainer calls them."""
 
 
 @dataclass(frozen=True)
-class Figure:
+class Chart:
     """One picture and its numbers."""
 
     id: str
@@ -53,7 +55,7 @@ class Figure:
     rows: tuple[tuple[str | float, ...], ...]
     caption: str = ""
     wide: bool = False
-    group: str = ""  # heading under which it stands in its section
+    group: str = ""  # heading under which it is listed in its section
 
     def csv(self) -> str:
         """The numbers as CSV."""
@@ -64,41 +66,29 @@ class Figure:
         return stream.getvalue()
 
 
-def save_figures(figures: Sequence[Figure], folder: Path) -> None:
-    """Write `folder/ID.svg` and `folder/ID.csv` of every figure."""
-    for figure in figures:
-        write_text(folder / f"{figure.id}.svg", figure.svg + "\n")
-        write_text(folder / f"{figure.id}.csv", figure.csv())
+def save_charts(charts: Sequence[Chart], folder: Path) -> None:
+    """Write `folder/ID.svg` and `folder/ID.csv` of every chart."""
+    for chart in charts:
+        write_text(folder / f"{chart.id}.svg", chart.svg + "\n")
+        write_text(folder / f"{chart.id}.csv", chart.csv())
 
 
-def result_figures(run: RunData) -> list[Figure]:
-    """The difference to Base of every system, one figure a task, with intervals (main metric)."""
+def result_charts(run: RunData) -> list[Chart]:
+    """The difference to Base of every system, one chart per task, with intervals (main metric)."""
     found = []
-    for name, block in run.metrics.get("tasks", {}).items():
-        metric = block.get("metric") or next(iter(next(iter(block["systems"].values()))))
-        rows = [
-            (system, value[metric]["mean"], value[metric]["low"], value[metric]["high"])
-            for system in run.systems
-            if (value := block.get("difference_to_base", {}).get(system)) and metric in value
-        ]
+    for name, task in (run.results.tasks if run.results else {}).items():
+        changes = [(system, task.difference(system, "base")) for system in run.systems]
+        rows = [(system, change.mean, change.low, change.high) for system, change in changes if change is not None]
         if rows:
-            title = f"{name}: {metric}, difference to base"
+            title = f"{name}: {task.metric}, difference to base"
             picture = interval_chart(title, [(*row, colour(row[0])) for row in rows])
-            found.append(
-                Figure(
-                    f"difference-{name}",
-                    "results",
-                    title,
-                    picture,
-                    ("system", "difference", "low", "high"),
-                    tuple(rows),
-                )
-            )
+            header = ("system", "difference", "low", "high")
+            found.append(Chart(f"difference-{name}", "results", title, picture, header, tuple(rows)))
     return found
 
 
-def training_figures(run: RunData) -> list[Figure]:
-    """SFT loss and the curves of both RL stages, exploratory continuing where guided ends."""
+def training_charts(run: RunData) -> list[Chart]:
+    """SFT loss and the curves of both RL stages, exploratory continuing from where guided ends."""
     found = []
     loss = [
         (float(row["step"]), float(row["loss"])) for row in run.logs.get("sft", []) if "loss" in row and "step" in row
@@ -106,7 +96,7 @@ def training_figures(run: RunData) -> list[Figure]:
     if loss:
         x, y = zip(*loss, strict=True)
         picture = line_chart("SFT loss", [Line("loss", x, y, colour("sft"))], "optimizer step", smooth=True)
-        found.append(Figure("sft-loss", "training", "SFT loss", picture, ("step", "loss"), tuple(loss)))
+        found.append(Chart("sft-loss", "training", "SFT loss", picture, ("step", "loss"), tuple(loss)))
     for key in TITLES:
         lines, rows, offset = [], [], 0.0
         for stage in ("guided", "exploratory"):
@@ -122,11 +112,11 @@ def training_figures(run: RunData) -> list[Figure]:
             title = TITLES[key]
             picture = line_chart(title, lines, "RL step", smooth=True)
             name = "rl-" + key.replace("/", "-").replace("_", "-")
-            found.append(Figure(name, "training", title, picture, ("stage", "step", "value"), tuple(rows)))
+            found.append(Chart(name, "training", title, picture, ("stage", "step", "value"), tuple(rows)))
     return found
 
 
-def _curve(log: Sequence[dict], key: str) -> list[tuple[float, float]]:
+def _curve(log: Sequence[Mapping[str, float]], key: str) -> list[tuple[float, float]]:
     names = [f"reward/{key}"] if key in REWARDS and key != "reward" else [key]
     names += ALIASES.get(key, [])
     points = []
@@ -137,9 +127,9 @@ def _curve(log: Sequence[dict], key: str) -> list[tuple[float, float]]:
     return points
 
 
-def chain_figures(run: RunData) -> list[Figure]:
+def chain_charts(run: RunData) -> list[Chart]:
     """Figure 5 (length, tag frequencies), format, faults, transitions, and figure 6 (word clouds)."""
-    systems = [name for name in run.systems if name != "final-other-history"]
+    systems = [name for name in run.systems if name != OTHER_HISTORY]
     lengths: dict[str, dict[str, float]] = {}
     for task, by_system in run.predictions.items():
         for system in systems:
@@ -169,11 +159,11 @@ def chain_figures(run: RunData) -> list[Figure]:
     if faults:
         ordered = dict(sorted(faults.items(), key=lambda pair: (-max(pair[1].values()), pair[0]))[:8])
         found.append(_bars("faults", "Format faults, share of answers", ordered, percent=True))
-    found += _last_system_figures(everything, systems)
+    found += _last_system_charts(everything, systems)
     return found
 
 
-def _last_system_figures(everything: dict, systems: list[str]) -> list[Figure]:
+def _last_system_charts(everything: Mapping[str, Sequence[Prediction]], systems: Sequence[str]) -> list[Chart]:
     trained = next((name for name in ("final", "guided", "sft") if everything.get(name)), None)
     found = []
     if trained:
@@ -182,7 +172,7 @@ def _last_system_figures(everything: dict, systems: list[str]) -> list[Figure]:
         title = f"From step to step ({trained})"
         rows = tuple((a, b, n) for (a, b), n in sorted(moves.items(), key=lambda p: (-p[1], p[0])))
         found.append(
-            Figure(
+            Chart(
                 "transitions",
                 "chains",
                 title,
@@ -196,16 +186,16 @@ def _last_system_figures(everything: dict, systems: list[str]) -> list[Figure]:
         counted = frequent(chain_words(row.completion) for row in everything[system])
         title = f"Words of {system}'s chains"
         picture = word_cloud(title, counted, colour(system))
-        found.append(Figure(f"words-{system}", "chains", title, picture, ("word", "count"), tuple(counted)))
+        found.append(Chart(f"words-{system}", "chains", title, picture, ("word", "count"), tuple(counted)))
     return found
 
 
-def _bars(name: str, title: str, groups: dict[str, dict[str, float]], percent: bool = False) -> Figure:
+def _bars(name: str, title: str, groups: dict[str, dict[str, float]], percent: bool = False) -> Chart:
     rows = tuple((group, series, value) for group, by in groups.items() for series, value in by.items())
-    return Figure(name, "chains", title, bar_chart(title, groups, percent=percent), ("group", "series", "value"), rows)
+    return Chart(name, "chains", title, bar_chart(title, groups, percent=percent), ("group", "series", "value"), rows)
 
 
-def funnel_figure(run: RunData) -> Figure | None:
+def funnel_chart(run: RunData) -> Chart | None:
     """How many chains are left after each step of stage 0, by task, in the steps' order."""
     steps = run.funnel.get("steps", [])
     groups = {
@@ -217,4 +207,4 @@ def funnel_figure(run: RunData) -> Figure | None:
         return None
     title = "What is left after each step of stage 0"
     rows = tuple((group, task, count) for group, by_task in groups.items() for task, count in by_task.items())
-    return Figure("funnel", "training", title, bar_chart(title, groups), ("step", "task", "count"), rows)
+    return Chart("funnel", "training", title, bar_chart(title, groups), ("step", "task", "count"), rows)
