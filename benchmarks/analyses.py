@@ -19,8 +19,11 @@ from typing import Any
 from results_file import write_results
 from tagpr.evaluation.analyses import Analyses, TaskAnalyses
 from tagpr.evaluation.results import Results
-from tagpr.experiments.sweep import analyse, evaluate_checkpoint, profile_length, retriever
-from tagpr.pipeline import run_recipe
+from tagpr.experiments.analyse import analyse
+from tagpr.experiments.scores import evaluate_checkpoint
+from tagpr.experiments.sweep import profile_length, retriever
+from tagpr.pipeline import make
+from tagpr.runs import Run
 from tagpr.statistics import Interval
 
 
@@ -71,8 +74,9 @@ def sweep_figures(by_value: Mapping[str, Results]) -> dict[str, Any]:
 def zero_shot_figures(model: Path, downloads: Path, limit: int, runs: Path) -> dict[str, Any]:
     """Base and the run's final model on tasks that the run never saw."""
     overrides = [f"data.folder={downloads}", f"evaluate.limit={limit}", "name=zero-shot"]
-    run_recipe("transfer-titles", overrides, runs, only="data", quiet=True)
-    results = evaluate_checkpoint("transfer-titles", str(model), overrides, runs, quiet=True)
+    unseen = Run.open("transfer-titles", overrides, runs)
+    make(unseen, "data")
+    results = evaluate_checkpoint(unseen, str(model))
     assert results is not None  # one shard
     return {
         name: {
@@ -96,9 +100,12 @@ def main() -> None:
     parser.add_argument("--encoder", default="facebook/contriever", help="sentence encoder of the dense retriever")
     parser.add_argument("--downloads", type=Path, default=None, help="folder of the zero-shot test's files")
     arguments = parser.parse_args()
-    limit, systems = [f"evaluate.limit={arguments.sweep_limit}"], arguments.systems.split(",")
-    where = {"runs": arguments.runs, "quiet": True}
+    limit, systems = f"evaluate.limit={arguments.sweep_limit}", arguments.systems.split(",")
     run = arguments.runs / arguments.recipe
+
+    def opened(*overrides: str) -> Run:
+        return Run.open(arguments.recipe, overrides, arguments.runs)
+
     encoder = Path(arguments.encoder)
     figures: dict[str, Any] = {
         "run": arguments.recipe,
@@ -113,11 +120,11 @@ def main() -> None:
     def analysed() -> Analyses:
         return Analyses.read(run / "analyses" / "analyses.json")
 
-    analyse(arguments.recipe, [f"evaluate.limit={arguments.limit}"], **where)
+    analyse(opened(f"evaluate.limit={arguments.limit}"))
     keep("practitioner", {task: practitioner_figures(block) for task, block in analysed().practitioner.items()})
-    profile_length(arguments.recipe, limit, systems=systems, **where)
+    profile_length(opened(limit), systems=systems)
     keep("profile_length", sweep_figures(analysed().profile_length))
-    retriever(arguments.recipe, [*limit, f"profile.encoder={arguments.encoder}"], systems=systems, **where)
+    retriever(opened(limit, f"profile.encoder={arguments.encoder}"), systems=systems)
     keep("retriever", sweep_figures(analysed().retriever))
     if arguments.downloads:
         model = run / "exploratory" / "model"

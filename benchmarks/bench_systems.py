@@ -29,6 +29,7 @@ from tagpr.evaluation.results import Results
 from tagpr.experiments.compare import compare
 from tagpr.files import write_text
 from tagpr.report.system_charts import system_charts
+from tagpr.runs import Run
 from tagpr.statistics import Interval
 from tagpr.systems.registry import system_names
 
@@ -217,7 +218,7 @@ def main() -> None:
             results = Results.read(arguments.runs / f"systems-{name}" / "compare" / "results.json")
         else:
             recipe = recipe_of(name, arguments.model, sizes, chosen, arguments.runs, arguments.shared)
-            results = compare(str(recipe), runs=arguments.runs)
+            results = compare(Run.open(recipe, runs=arguments.runs)).results
         systems = figures_of(results, TASKS[name][0])
         ran = {row.name for row in results.systems}
         options = MICROWORLD if name == "microworld" else OPTIONS

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from results_file import write_results
 from tagpr.files import read_json
-from tagpr.pipeline import run_recipe
+from tagpr.pipeline import make
+from tagpr.runs import Run
 
 
 def main() -> None:
@@ -20,18 +21,17 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--clone-to-report", type=float, help="seconds from git clone to report, by the caller's clock")
     arguments = parser.parse_args()
-    summary = run_recipe(arguments.recipe, runs=arguments.runs, quiet=True)
-    run = Path(summary["run"])
-    stages = summary["stages"]
-    measured = {name: manifest["measured"] for name, manifest in stages.items()}
+    run = Run.open(arguments.recipe, runs=arguments.runs)
+    stages = make(run)
+    measured = {name: manifest.measured for name, manifest in stages.items()}
     figures = {
-        "seconds": {name: values["seconds"] for name, values in measured.items()}
-        | {"total": round(sum(values["seconds"] for values in measured.values()), 1)},
-        "peak_memory_gib": round(max(values["peak_memory_mib"] or 0 for values in measured.values()) / 1024, 2),
+        "seconds": {name: values.seconds for name, values in measured.items()}
+        | {"total": round(sum(values.seconds for values in measured.values()), 1)},
+        "peak_memory_gib": round(max(values.peak_memory_mib or 0 for values in measured.values()) / 1024, 2),
         "clone_to_report_seconds": arguments.clone_to_report,
-        "resumed": [name for name, values in measured.items() if values["resumed"]],
-        "stages": {name: manifest["figures"] for name, manifest in stages.items() if name != "evaluate"},
-        "results": read_json(run / "evaluate" / "results.json"),
+        "resumed": [name for name, values in measured.items() if values.resumed],
+        "stages": {name: manifest.figures for name, manifest in stages.items() if name != "evaluate"},
+        "results": read_json(run.folder.results),
     }
     write_results(arguments.recipe, "make run && make bench-quickstart", figures)
 

@@ -62,27 +62,20 @@ FEW_LABELS = [
 
 def prepare(work: Path) -> None:
     """Data, chains and SFT; then the rows of RL: prompts in token ids with the columns the reward reads."""
-    from tagpr.pipeline import Workspace, run_recipe
-    from tagpr.recipe import find_recipe, load_recipe
+    from tagpr.pipeline import make
+    from tagpr.runs import Run
 
-    for stage in ("data", "chains", "sft"):
-        run_recipe("quickstart", RECIPE, work / "runs", only=stage)
-    workspace = Workspace(
-        load_recipe("quickstart", RECIPE), work / "runs" / "rl-long", find_recipe("quickstart").parent
-    )
-    for name, splits in workspace.data.items():
+    run = Run.open("quickstart", RECIPE, work / "runs")
+    make(run, "data", "chains", "sft")
+    prompts = run.prompts
+    for name, splits in run.data.items():
         for examples, path in ((splits.train, "train.jsonl"), (splits.heldout, "heldout.jsonl")):
             rows = [
-                {
-                    "prompt_ids": workspace.prompts.ids(splits.task, e),
-                    "task": name,
-                    "target": e.target,
-                    "user_id": e.user_id,
-                }
+                {"prompt_ids": prompts.ids(splits.task, e), "task": name, "target": e.target, "user_id": e.user_id}
                 for e in examples
             ]
             write_jsonl(work / path, rows)
-            print(f"{path}: {len(rows)} prompts of {len({e.user_id for e in examples})} people")
+            print(f"{path}: {len(rows)} prompts of {len({e.user_id for e in examples})} users")
 
 
 def reward(work: Path, stage: str):
@@ -184,10 +177,11 @@ def run(work: Path) -> None:
 def rivals(work: Path) -> None:
     """The rivals' answers to the held-out questions, under work/runs/rl-long/compare."""
     from tagpr.experiments.compare import compare
+    from tagpr.runs import Run
 
     asked = ["evaluate.limit=null", "evaluate.max_new_tokens=96"]
-    compare("quickstart", [*RECIPE, *asked, f"systems={json.dumps(RIVALS)}"], work / "runs")
-    compare("quickstart", [*RECIPE, *asked, *FEW_LABELS], work / "runs")
+    compare(Run.open("quickstart", [*RECIPE, *asked, f"systems={json.dumps(RIVALS)}"], work / "runs"))
+    compare(Run.open("quickstart", [*RECIPE, *asked, *FEW_LABELS], work / "runs"))
 
 
 def rival_figures(work: Path) -> dict:

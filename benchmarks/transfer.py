@@ -15,8 +15,9 @@ from analyses import interval, practitioner_figures
 from results_file import write_results
 from tagpr.evaluation.analyses import Analyses
 from tagpr.evaluation.results import Results
-from tagpr.experiments.sweep import analyse
-from tagpr.pipeline import run_recipe
+from tagpr.experiments.analyse import analyse
+from tagpr.pipeline import make
+from tagpr.runs import Run
 
 CUT = [
     *(f"{stage}.max_new_tokens=112" for stage in ("prmu", "guided", "exploratory", "evaluate")),
@@ -62,13 +63,14 @@ def main() -> None:
         figures[part] = found
         print(write_results("transfer", "python benchmarks/transfer.py DOWNLOADS", figures))
 
-    run_recipe("transfer-titles", [*own, *TITLES], runs)
+    make(Run.open("transfer-titles", [*own, *TITLES], runs))
     titles = runs / "transfer-titles"
     keep("transfer-titles", run_figures(titles))
-    analyse("transfer-titles", [*own, *TITLES, "evaluate.limit=30"], runs)
+    analyse(Run.open("transfer-titles", [*own, *TITLES, "evaluate.limit=30"], runs))
     asked = Analyses.read(titles / "analyses" / "analyses.json").practitioner
     keep("practitioner", {task: practitioner_figures(block) for task, block in asked.items()})
-    run_recipe("transfer-rl", [*own, *CUT, f"sft.checkpoint={(titles / 'sft' / 'model').resolve()}"], runs)
+    checkpoint = (titles / "sft" / "model").resolve()
+    make(Run.open("transfer-rl", [*own, *CUT, f"sft.checkpoint={checkpoint}"], runs))
     keep("transfer-rl", run_figures(runs / "transfer-rl"))
 
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from chains_server import running_server
 from tagpr.cli import app
 from tagpr.data.formats.lamp import read_golds
+from tagpr.engine.models import resolve_model
 from tagpr.errors import RecipeError
 from tagpr.evaluation.groups import table_order
 from tagpr.evaluation.official import write_official
@@ -30,6 +31,8 @@ from tagpr.report.tables.latex import latex_escape, to_latex
 from tagpr.report.tables.markdown import to_markdown
 from tagpr.report.tables.paper import paper_table
 from tagpr.report.tables.results import cost_table
+from tagpr.runs import Run
+from tagpr.runs.manifest import read_manifest
 from tagpr.systems.cost import Cost
 from tagpr.systems.registry import load_system, read_options
 from tagpr.systems.settings import SystemSettings
@@ -100,7 +103,7 @@ def compared(tmp_path_factory):
         {"system": "own.py:Short", "label": "short"},
     ]
     recipe = write_recipe(folder, systems)
-    return recipe, folder / "runs", compare(str(recipe), runs=folder / "runs", quiet=True)
+    return recipe, folder / "runs", compare(Run.open(recipe, runs=folder / "runs")).results
 
 
 def test_every_system_has_a_row_and_failures_say_why(compared):
@@ -134,13 +137,13 @@ def test_done_systems_are_not_run_again_and_a_lost_chunk_is(compared):
     systems = runs / "demo" / "compare" / "systems"
     calls = (systems / "calls").read_text().split()
     assert calls == ["fit", "predict", "predict", "predict"]
-    again = compare(str(recipe), runs=runs, quiet=True)
+    again = compare(Run.open(recipe, runs=runs)).results
     assert (systems / "calls").read_text().split() == calls
     assert again.tasks == comparison.tasks
     folder = next(systems.glob("last*"))
     before = (folder / "predictions" / "package-section.jsonl").read_bytes()
     (folder / "predictions" / "package-section.jsonl").unlink()  # as after a kill while answering
-    compare(str(recipe), runs=runs, quiet=True)
+    compare(Run.open(recipe, runs=runs))
     assert (systems / "calls").read_text().split() == [*calls, "fit", "predict", "predict", "predict"]
 
     def without_times(data: bytes):
@@ -157,7 +160,7 @@ def test_other_decoding_asks_anew_and_fits_anew_only_what_learns_from_written_te
     folder = tmp_path / "runs" / "demo" / "compare" / "systems"
 
     def fitted(*overrides):
-        compare(str(recipe), overrides, runs=tmp_path / "runs", quiet=True)
+        compare(Run.open(recipe, overrides, tmp_path / "runs"))
         made = {path.parents[2].name: path.stat() for path in folder.glob("*/work/table/seen")}
         return {name[:8]: (stat.st_ino, stat.st_mtime_ns) for name, stat in made.items()}
 
@@ -178,7 +181,7 @@ def test_a_change_of_ones_own_file_starts_the_system_anew(compared):
     text = own.read_text()
     try:
         own.write_text(text.replace("split()[-1]", "split()[0]"))
-        compare(str(recipe), runs=runs, quiet=True)
+        compare(Run.open(recipe, runs=runs))
         rows = read_predictions(next((runs / "demo/compare/systems").glob("last*/predictions/package-section.jsonl")))
         held = [
             json.loads(line) for line in (runs / "demo/data/package-section/heldout.jsonl").read_text().splitlines()
@@ -187,7 +190,7 @@ def test_a_change_of_ones_own_file_starts_the_system_anew(compared):
         assert all(row.completion == first_words[row.id] for row in rows)
     finally:
         own.write_text(text)
-        compare(str(recipe), runs=runs, quiet=True)
+        compare(Run.open(recipe, runs=runs))
 
 
 def test_predictions_stand_in_the_official_format(compared):
@@ -214,14 +217,14 @@ def test_official_files_read_back_as_golds(tmp_path):
 def test_mistakes_in_the_list_are_one_line_and_stop_before_anything_runs(tmp_path):
     for systems, message in (
         ([], "systems: the recipe lists none"),
-        (["rag-r", "rag-r"], "'rag-r' stands twice"),
+        (["rag-r", "rag-r"], "'rag-r' is listed twice"),
         (["rag-q"], "no system 'rag-q'"),
         ([{"system": "pag", "entris": 3}], "pag: unknown option 'entris'; known: writer"),
         ([{"system": "api:gpt", "base_urk": "x"}], "unknown option 'base_urk'"),
     ):
         recipe = write_recipe(tmp_path, systems)
         with pytest.raises(RecipeError, match=message):
-            compare(str(recipe), runs=tmp_path / "runs", quiet=True)
+            compare(Run.open(recipe, runs=tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()
 
 
@@ -239,7 +242,7 @@ def _ask_endpoints(tmp_path, url, log):
         "majority",
     ]
     recipe = write_recipe(tmp_path, systems)
-    comparison = compare(str(recipe), runs=tmp_path / "runs", quiet=True)
+    comparison = compare(Run.open(recipe, runs=tmp_path / "runs")).results
     rows = {row.name: row for row in comparison.systems}
     assert "http://127.0.0.1:9/v1: 4 of 4 calls failed 2 times" in rows["api:gone"].failure
     assert not rows["majority"].failure and not rows["api:some/Model"].failure
@@ -251,7 +254,7 @@ def _ask_endpoints(tmp_path, url, log):
     assert all(row.answer for row in found)
     asked = log.read_text().count("ask ")
     shutil.rmtree(tmp_path / "runs" / "demo" / "compare")
-    compare(str(recipe), runs=tmp_path / "runs", quiet=True)
+    compare(Run.open(recipe, runs=tmp_path / "runs"))
     assert log.read_text().count("ask ") == asked  # every reply was in the cache
 
 
@@ -356,7 +359,7 @@ def test_the_documented_system_of_ones_own_runs(tmp_path):
     systems = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[1])["systems"]
     sources = {"sources": [{"task": "package-section", "max_train": 400, "max_heldout": 60}]}
     recipe = write_recipe(tmp_path, systems[:2], data=sources)
-    comparison = compare(str(recipe), runs=tmp_path / "runs", quiet=True)
+    comparison = compare(Run.open(recipe, runs=tmp_path / "runs")).results
     scores = comparison.tasks["package-section"].systems
     assert scores["word votes"].points["accuracy"] > scores["majority"].points["accuracy"] + 0.05
 
@@ -377,7 +380,7 @@ DIFFERENT_RUNS = ("smoke", "smoke-wo-sft", "smoke-wo-reward")
 def test_tagpr_and_its_ablations_train_through_the_pipeline(tmp_path):
     names = ["rag-r", "sft-r", "w/o-rl", "w/o-sft", "w/o-tag", "w/o-reward", "w/o-exploratory", "tagpr"]
     runs = tmp_path / "runs"
-    comparison = compare("smoke", [f"systems=[{', '.join(names)}]"], runs, quiet=True)
+    comparison = compare(Run.open("smoke", [f"systems=[{', '.join(names)}]"], runs)).results
     rows = {row.name: row for row in comparison.systems}
     assert [name for name in names if rows[name].failure] == []
     answers = {}
@@ -397,7 +400,11 @@ def test_tagpr_and_its_ablations_train_through_the_pipeline(tmp_path):
     assert (
         manifests["wo-reward"]["settings"]["rewards"]["gamma"] == 0 and "prmu" not in manifests["wo-reward"]["inputs"]
     )
-    assert set(manifests["wo-sft"]["inputs"]) == {"data", "prmu"}
+    assert set(manifests["wo-sft"]["inputs"]) == {"data", "sft", "prmu"}
+    own = read_manifest(runs / "smoke" / "prmu")
+    assert manifests["wo-sft"]["inputs"]["prmu"] == own.hash  # the run's own reward model
+    started = (runs / "smoke-wo-sft" / "sft" / "model" / "model.safetensors").read_bytes()
+    assert started == (resolve_model("random:tiny") / "model.safetensors").read_bytes()  # from the untrained model
     first = {name: read_jsonl(runs / name / "guided" / "log.jsonl")[0] for name in ("smoke", "smoke-wo-tag")}
     paid = first["smoke"]["reward"] - 0.8 * first["smoke"]["reward/tag"]  # the same completions, without R_tag
     assert first["smoke-wo-tag"]["reward"] == pytest.approx(paid) != first["smoke"]["reward"]

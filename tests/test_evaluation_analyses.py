@@ -7,14 +7,14 @@ import pytest
 
 from fake_run import fake_examples
 from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.data.settings import DataSettings
 from tagpr.data.split import Splits
 from tagpr.evaluation.analyses import Analyses, exchange_labels, profile_use
 from tagpr.evaluation.breakdown import by_history_length, by_seen_user, who_loses
 from tagpr.evaluation.evidence import Evidence, evidence
 from tagpr.evaluation.predictions import Prediction, judge
 from tagpr.evaluation.settings import EvaluationSettings
-from tagpr.profiles.settings import ProfileSettings
-from tagpr.prompts.settings import PromptSettings
+from tagpr.profiles.settings import ProfileSettings, Retriever
 from tagpr.tasks import load_task
 
 TASK = load_task("package-section")
@@ -98,30 +98,24 @@ def test_who_loses_lists_the_heaviest_first(examples):
 
 def test_sweeps_and_analyses_with_a_real_tiny_model(tmp_path):
     from tagpr.engine.tiny import build_tiny_model
-    from tagpr.experiments.analyse import (
-        Deepener,
-        practitioner,
-        sweep_profile_length,
-        sweep_retriever,
-    )
+    from tagpr.experiments.analyse import practitioner
+    from tagpr.experiments.interview import Interview
+    from tagpr.recipe import Recipe
+    from tagpr.runs import Run
 
     model = build_tiny_model(tmp_path / "model")
     rng = random.Random(0)
-    data = {TASK.name: Splits(TASK, fake_examples(TASK, 4, 1, rng), fake_examples(TASK, 5, 1, rng))}
-    settings = EvaluationSettings(max_new_tokens=6, resamples=100)
-    deepener = Deepener(
-        {"base": model, "final": model},
-        data,
-        VOCABULARY,
-        ProfileSettings(k=2),
-        PromptSettings(),
-        settings,
-        tmp_path / "out",
-    )
-    lengths = sweep_profile_length(deepener, (0, 2))
+    evaluate = EvaluationSettings(max_new_tokens=6, resamples=100)
+    recipe = Recipe(name="mine", model=str(model), data=DataSettings(), profile=ProfileSettings(k=2), evaluate=evaluate)
+    run = Run(recipe, tmp_path / "mine")
+    run.data = {TASK.name: Splits(TASK, fake_examples(TASK, 4, 1, rng), fake_examples(TASK, 5, 1, rng))}
+    interview = Interview(run, {"base": model, "final": model})
+    profile = recipe.profile
+    lengths = interview.sweep("length", {str(k): profile.model_copy(update={"k": k}) for k in (0, 2)})
     assert list(lengths) == ["0", "2"] and set(lengths["2"].tasks[TASK.name].systems) == {"base", "final"}
-    retrievers = sweep_retriever(deepener, ("recency", "bm25", "random"))
-    block = practitioner(deepener)[TASK.name]
+    ways = (Retriever.RECENCY, Retriever.BM25, Retriever.RANDOM)
+    retrievers = interview.sweep("retriever", {str(r): profile.model_copy(update={"retriever": r}) for r in ways})
+    block = practitioner(interview)[TASK.name]
     assert set(block.profile_use["final"]) == {"other", "none", "exchanged"}
     assert block.who_loses == () and block.evidence["final"].quotations >= 0
     path = tmp_path / "out" / "analyses.json"

@@ -160,7 +160,11 @@ def recipe(folder: Path, **changes: str) -> Path:
 
 
 GOOD_LINE = '{"user_id": "u1", "input": "a text", "output": "a title", "date": "2024-01-02"}\n'
-GOOD_FILE = "".join(GOOD_LINE.replace("u1", f"u{i}").replace("01-02", f"0{j}-02") for i in (1, 2) for j in range(1, 5))
+GOOD_FILE = "".join(
+    GOOD_LINE.replace("u1", f"u{i}").replace("01-02", f"0{j}-02").replace("a text", f"text {j}")
+    for i in (1, 2)
+    for j in range(1, 5)
+)
 
 
 @pytest.mark.parametrize(

@@ -11,67 +11,77 @@ import pytest
 from tagpr.errors import RunError
 from tagpr.files import write_json, write_text
 from tagpr.progress import silent
-from tagpr.runs.stage import Stage, locked, read_manifest, run_stage
+from tagpr.runs.manifest import read_manifest
+from tagpr.runs.stage import Work, locked, run_stage
 
 
-def stage(name="data", settings=None, inputs=(), make=None):
-    def default(out, progress):
-        write_text(out / "file.txt", json.dumps(settings))
+def stage(name="data", settings=None, inputs=(), make=None, seed=0, reads=None):
+    def default(context):
+        write_text(context.out / "file.txt", json.dumps(settings))
         return {"n": 1}
 
-    return Stage(name, tuple(inputs), settings or {"a": 1}, make or default)
+    return Work(name, settings or {"a": 1}, reads or {}, tuple(inputs), seed, make or default)
 
 
 def test_a_stage_is_made_once_and_again_when_its_settings_change(tmp_path):
-    first, made = run_stage(tmp_path, stage(), 0, silent)
-    assert made and first["figures"] == {"n": 1}
-    again, made = run_stage(tmp_path, stage(), 0, silent)
+    first, made = run_stage(tmp_path, stage(), silent)
+    assert made and first.figures == {"n": 1}
+    again, made = run_stage(tmp_path, stage(), silent)
     assert not made and again == first
-    other, made = run_stage(tmp_path, stage(settings={"a": 2}), 0, silent)
-    assert made and other["hash"] != first["hash"]
+    other, made = run_stage(tmp_path, stage(settings={"a": 2}), silent)
+    assert made and other.hash != first.hash
     assert (tmp_path / "data" / "file.txt").read_text() == '{"a": 2}'
     assert not list((tmp_path / ".work").iterdir())
 
 
 def test_the_seed_and_the_inputs_are_part_of_the_hash(tmp_path):
-    run_stage(tmp_path, stage(), 0, silent)
-    a, _ = run_stage(tmp_path, stage("sft", inputs=["data"]), 0, silent)
-    run_stage(tmp_path, stage(settings={"a": 2}), 0, silent)
-    b, made = run_stage(tmp_path, stage("sft", inputs=["data"]), 0, silent)
-    c, _ = run_stage(tmp_path, stage("sft", inputs=["data"]), 1, silent)
-    assert made and len({a["hash"], b["hash"], c["hash"]}) == 3
+    run_stage(tmp_path, stage(), silent)
+    a, _ = run_stage(tmp_path, stage("sft", inputs=["data"]), silent)
+    run_stage(tmp_path, stage(settings={"a": 2}), silent)
+    b, made = run_stage(tmp_path, stage("sft", inputs=["data"]), silent)
+    c, _ = run_stage(tmp_path, stage("sft", inputs=["data"], seed=1), silent)
+    assert made and len({a.hash, b.hash, c.hash}) == 3
+
+
+def test_what_a_stage_reads_from_outside_is_part_of_the_hash(tmp_path):
+    first, _ = run_stage(tmp_path, stage(reads={"mine.jsonl": "1"}), silent)
+    same, made = run_stage(tmp_path, stage(reads={"mine.jsonl": "1"}), silent)
+    assert not made and same == first and first.reads == {"mine.jsonl": "1"}
+    other, made = run_stage(tmp_path, stage(reads={"mine.jsonl": "2"}), silent)
+    assert made and other.hash != first.hash
 
 
 def test_a_missing_input_stage_is_named(tmp_path):
     with pytest.raises(RunError, match="needs stage 'data'"):
-        run_stage(tmp_path, stage("sft", inputs=["data"]), 0, silent)
+        run_stage(tmp_path, stage("sft", inputs=["data"]), silent)
 
 
 def test_a_deleted_file_and_a_damaged_manifest_are_named(tmp_path):
-    run_stage(tmp_path, stage(), 0, silent)
+    run_stage(tmp_path, stage(), silent)
     (tmp_path / "data" / "file.txt").unlink()
     with pytest.raises(RunError, match=r"file\.txt: file of a complete stage is gone"):
-        run_stage(tmp_path, stage(), 0, silent)
+        run_stage(tmp_path, stage(), silent)
     (tmp_path / "data" / "manifest.json").write_text("{")
     with pytest.raises(RunError, match="damaged manifest"):
-        run_stage(tmp_path, stage(), 0, silent)
+        run_stage(tmp_path, stage(), silent)
 
 
 def test_a_failing_stage_leaves_the_last_good_one(tmp_path):
-    good, _ = run_stage(tmp_path, stage(), 0, silent)
+    good, _ = run_stage(tmp_path, stage(), silent)
 
-    def fail(out, progress):
-        write_text(out / "half.txt", "half")
+    def fail(context):
+        write_text(context.out / "half.txt", "half")
         raise ValueError("no")
 
     with pytest.raises(ValueError):
-        run_stage(tmp_path, stage(settings={"a": 2}, make=fail), 0, silent)
+        run_stage(tmp_path, stage(settings={"a": 2}, make=fail), silent)
     assert read_manifest(tmp_path / "data") == good
     assert not (tmp_path / "data" / "half.txt").exists()
 
 
 def _killed(folder: Path) -> None:
-    def make(out, progress):
+    def make(context):
+        out = context.out
         done = out / "checkpoints" / "done.txt"
         count = int(done.read_text()) if done.exists() else 0
         if not count:
@@ -83,7 +93,7 @@ def _killed(folder: Path) -> None:
         write_json(out / "result.json", {"steps": 5, "continued_from": count})
         return {}
 
-    run_stage(folder, stage(make=make), 0, silent)
+    run_stage(folder, stage(make=make), silent)
 
 
 def test_a_killed_stage_continues_in_its_work_folder_and_drops_its_checkpoints(tmp_path):
@@ -96,8 +106,8 @@ def test_a_killed_stage_continues_in_its_work_folder_and_drops_its_checkpoints(t
         assert (tmp_path / "data").exists() == (expected == 0)
     assert json.loads((tmp_path / "data" / "result.json").read_text())["continued_from"] == 3
     assert not (tmp_path / "data" / "checkpoints").exists()
-    assert read_manifest(tmp_path / "data")["measured"]["resumed"] is True
-    assert set(read_manifest(tmp_path / "data")["files"]) == {"result.json"}
+    assert read_manifest(tmp_path / "data").measured.resumed is True
+    assert set(read_manifest(tmp_path / "data").files) == {"result.json"}
 
 
 def test_two_processes_cannot_work_on_one_run(tmp_path):

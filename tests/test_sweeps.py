@@ -9,17 +9,15 @@ import pytest
 from typer.testing import CliRunner
 
 from fake_run import build_fake_run
+from tagpr.cli.parsing import parse_shard, parse_weights, whole_numbers
 from tagpr.errors import RecipeError, RunError
 from tagpr.evaluation.analyses import Analyses
-from tagpr.experiments.sweep import (
-    analyse,
-    evaluate_checkpoint,
-    parse_shard,
-    parse_weights,
-    profile_length,
-    whole_numbers,
-)
+from tagpr.experiments.analyse import analyse
+from tagpr.experiments.interview import Interview
+from tagpr.experiments.scores import evaluate_checkpoint
+from tagpr.experiments.sweep import REWARD_WEIGHTS, profile_length
 from tagpr.files import read_json
+from tagpr.runs import Run
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +42,11 @@ def runs(tmp_path_factory):
 
 
 def test_analyse_and_sweep_add_to_the_analyses(runs):
-    recipe, folder = str(runs / "demo.yaml"), runs / "runs"
-    page = analyse(recipe, runs=folder, quiet=True)
+    folder = runs / "runs"
+    run = Run.open(runs / "demo.yaml", runs=folder)
+    page = analyse(run)
     assert page == folder / "demo" / "analyses" / "index.html" and page.is_file()
-    profile_length(recipe, runs=folder, lengths=(0, 2), systems=("base", "final"), quiet=True)
+    profile_length(run, (0, 2), ("base", "final"))
     found = Analyses.read(folder / "demo" / "analyses" / "analyses.json")
     assert set(found.practitioner) == {"package-section", "package-synopsis"} and found.retriever == {}
     assert list(found.profile_length) == ["0", "2"]
@@ -71,8 +70,8 @@ def test_shards_share_the_questions_and_the_last_one_scores(runs, tmp_path):
     def evaluate(folder, shard):
         if not folder.exists():
             shutil.copytree(runs / "runs" / "demo" / "data", folder / "demo" / "data")
-        recipe, few = str(runs / "demo.yaml"), ["evaluate.chunk=1"]
-        return evaluate_checkpoint(recipe, str(runs / "tiny"), few, folder, quiet=True, shard=parse_shard(shard))
+        run = Run.open(runs / "demo.yaml", ["evaluate.chunk=1"], folder)
+        return evaluate_checkpoint(run, str(runs / "tiny"), parse_shard(shard))
 
     assert evaluate(tmp_path / "two", "2/2") is None
     assert evaluate(tmp_path / "two", "1/2") == evaluate(tmp_path / "one", "1/1")
@@ -82,50 +81,50 @@ def test_shards_share_the_questions_and_the_last_one_scores(runs, tmp_path):
             parse_shard(wrong)
 
 
-def test_a_question_is_answered_once(runs, monkeypatch):
+def test_a_question_is_answered_once(runs, tmp_path, monkeypatch):
     """Conditions that put the same prompt, and what the evaluate stage answered already, cost nothing."""
     from tagpr.evaluation import Answerer, evaluate_systems
-    from tagpr.experiments.analyse import sweep_profile_length
-    from tagpr.experiments.sweep import _deepener, _open
 
-    workspace = _open(str(runs / "demo.yaml"), (), runs / "runs")
-    recipe, models = workspace.recipe, {"final": runs / "tiny"}
+    shutil.copytree(runs / "runs" / "demo" / "data", tmp_path / "demo" / "data")
+    run, models = Run.open(runs / "demo.yaml", runs=tmp_path), {"final": runs / "tiny"}
     evaluate_systems(
         models,
-        workspace.data,
-        workspace.vocabulary,
-        recipe.profile,
-        recipe.prompt,
-        recipe.evaluate.model_copy(update={"other_history": False}),
-        runs / "stage",
-        recipe.seed,
+        run.data,
+        run.vocabulary,
+        run.recipe.profile,
+        run.recipe.prompt,
+        run.recipe.evaluate.model_copy(update={"other_history": False}),
+        run.folder.stage("evaluate"),
+        run.seed,
     )
     asked = []
     generate = Answerer.generate
     monkeypatch.setattr(
         Answerer, "generate", lambda self, prompts, progress: asked.extend(prompts) or generate(self, prompts, progress)
     )
-    deepener = _deepener(workspace, models, lambda *now: None)
-    deepener.out, deepener.answered = runs / "asked", runs / "stage" / "predictions"
-    found = sweep_profile_length(deepener, (1, 2, 3))  # k=2 is the recipe's own
+
+    def swept(*lengths):
+        profiles = {str(k): run.recipe.profile.model_copy(update={"k": k}) for k in lengths}
+        return Interview(run, models).sweep("length", profiles)
+
+    found = swept(1, 2, 3)  # k=2 is the recipe's own
     assert [list(results.tasks["package-section"].systems) for results in found.values()] == [["final"]] * 3
     assert list(found) == ["1", "2", "3"] and len(asked) == 2 * 2 * 3  # lengths x tasks x questions
-    assert sweep_profile_length(deepener, (1, 2, 3)) == found and len(asked) == 12
-    sweep_profile_length(deepener, (0, 1, 2, 3))  # one length more: only that one is asked
+    assert swept(1, 2, 3) == found and len(asked) == 12
+    swept(0, 1, 2, 3)  # one length more: only that one is asked
     assert len(asked) == 12 + 2 * 3
 
 
 def test_wrong_arguments_are_one_line(runs, tmp_path):
-    recipe = str(runs / "demo.yaml")
     with pytest.raises(RecipeError, match="unknown system 'best'; known: base, sft, guided, final"):
-        profile_length(recipe, runs=runs / "runs", systems=("best",))
+        profile_length(Run.open(runs / "demo.yaml", runs=runs / "runs"), systems=("best",))
     with pytest.raises(RunError, match="stage 'data' has not been run"):
-        analyse(recipe, runs=tmp_path)
+        analyse(Run.open(runs / "demo.yaml", runs=tmp_path))
     with pytest.raises(RecipeError, match="whole numbers"):
         whole_numbers("2,x")
     with pytest.raises(RecipeError, match="three numbers"):
         parse_weights(["1,2"])
-    assert len(parse_weights(None)) == 6 and whole_numbers("2,4") == [2, 4]
+    assert parse_weights(None) == [] and len(REWARD_WEIGHTS) == 6 and whole_numbers("2,4") == [2, 4]
 
 
 @pytest.mark.slow

@@ -11,8 +11,9 @@ import pytest
 from tagpr.data import load_splits
 from tagpr.data.settings import DataSettings
 from tagpr.errors import RecipeError
-from tagpr.pipeline import Workspace
+from tagpr.pipeline import stages as stages_of
 from tagpr.recipe import bundled_recipes, load_recipe
+from tagpr.runs import Run
 
 
 def _reviews(path: Path, words: str) -> None:
@@ -67,16 +68,17 @@ def test_one_card_twice_needs_names(tmp_path):
 
 def test_a_checkpoint_takes_the_place_of_chains_and_sft(tmp_path):
     def stages(*overrides):
-        recipe = load_recipe("smoke", overrides)
-        return {stage.name: stage for stage in Workspace(recipe, tmp_path / "run", tmp_path).stages()}
+        run = Run.open("smoke", overrides, tmp_path)
+        return {stage.name: (stage, stage.reads(run)) for stage in stages_of(run)}
 
-    usual, transfer = stages(), stages(f"sft.checkpoint={tmp_path / 'other' / 'sft' / 'model'}")
+    other = tmp_path / "other" / "sft" / "model"
+    usual, transfer = stages(), stages(f"sft.checkpoint={other}")
     assert set(usual) - set(transfer) == {"chains"}
-    assert transfer["sft"].inputs == ("data",) and "chains" not in transfer["report"].inputs
-    before = transfer["sft"].settings
-    (tmp_path / "other" / "sft").mkdir(parents=True)
-    (tmp_path / "other" / "sft" / "manifest.json").write_text('{"hash": "1", "files": {}}')
-    assert stages(f"sft.checkpoint={tmp_path / 'other' / 'sft' / 'model'}")["sft"].settings != before  # trained again
+    assert transfer["sft"][0].inputs == ("data",) and "chains" not in transfer["report"][0].inputs
+    other.mkdir(parents=True)
+    (other / "model.safetensors").write_bytes(b"weights")
+    again = stages(f"sft.checkpoint={other}")
+    assert again["sft"][1] != transfer["sft"][1]  # other weights: taken again
 
 
 def test_transfer_recipes_are_bundled():

@@ -135,8 +135,8 @@ def _recipe(seed: int, scale: Scale, model: Path, folder: Path) -> dict[str, Any
     }
     for block, values in RECIPE.items():
         recipe[block] = values | scale.recipe.get(block, {})
-    recipe["prompt"] |= {"templates": str((folder / "templates").absolute())}
-    recipe["chains"] |= {"written": str((folder / "rollouts.jsonl").absolute())}
+    recipe["prompt"] |= {"templates": "templates"}
+    recipe["chains"] |= {"written": "rollouts.jsonl"}
     recipe["chains"] |= {"examples_per_task": scale.chain_examples, "samples": scale.samples}
     recipe["profile"] |= {"k": scale.world.shown}
     return recipe

@@ -1,8 +1,8 @@
 """The ablation table: the full method and the runs that leave one part out, over several seeds.
 
-Every run is `tagpr.pipeline.run_recipe` with overrides; nothing of the method is done here. Three rows are systems of
-the full run (its untrained base, its SFT model, its guided model), the others are runs of their own that share by hard
-links those stages of the full run that do not depend on what is left out. Finished stages are never run again.
+Rows are the paper's variants (`tagpr.experiments.variants`); nothing of the method is done here. Three are systems of
+the full run (its untrained base, its SFT model, its guided model), the others are trained and share by hard links those
+stages of the full run that do not depend on what is left out. Finished stages are never run again.
 """
 
 import math
@@ -12,38 +12,28 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from microworld.build import TASK, Scale, build_base, build_microworld
 from tagpr.evaluation.predictions import Prediction, read_predictions
-from tagpr.files import link_tree
-from tagpr.pipeline import run_recipe
-from tagpr.runs.stage import read_manifest
+from tagpr.experiments.variants import VARIANTS
+from tagpr.pipeline import make, make_variant
+from tagpr.runs import Run, Variant
+from tagpr.runs.layout import STAGES
+from tagpr.runs.manifest import read_manifest
 
-STAGES = ("data", "chains", "sft", "prmu", "guided", "exploratory", "evaluate")
 SYSTEMS = {"full": "final", "w/o exploratory": "guided", "w/o RL": "sft", "base": "base"}
 """Rows that are systems of the full run."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run of its own: what it changes and which stages it shares with the full run."""
-
-    name: str
-    overrides: tuple[str, ...] = ()
-    shared: tuple[str, ...] = ()
-
-
-FULL = Run("full")
-RUNS = {
-    "w/o SFT": Run("no-sft", ("sft.checkpoint=../base",), ("data",)),
-    "w/o Tag": Run("no-tag", ("rewards.beta=0",), ("data", "chains", "sft", "prmu")),
-    "w/o Reward (PRMU)": Run("no-prmu", ("rewards.gamma=0",), ("data", "chains", "sft", "prmu")),
+FULL = VARIANTS["tagpr"]
+TRAINED = {
+    "w/o SFT": VARIANTS["w/o-sft"],
+    "w/o Tag": VARIANTS["w/o-tag"],
+    "w/o Reward (PRMU)": VARIANTS["w/o-reward"],
 }
-"""Rows that are runs of their own."""
+"""Rows that are trained anew."""
 OTHER_CHAINS = (192, 384)
 """Numbers of SFT's examples, besides the table's, at which the full method is run: what RL adds depends on them."""
 FIGURES: dict[str, Callable[[Prediction], float]] = {
@@ -58,7 +48,7 @@ def make_table(folder: Path, seeds: Sequence[int], scale: Scale, processes: int)
     build_base(folder / "base", scale, _Line("base", every=50))
     recipes = {seed: build_microworld(folder / f"seed-{seed}", seed, scale, folder / "base") for seed in seeds}
     _run_all([(recipes[seed], FULL) for seed in seeds], processes)
-    _run_all([(recipes[seed], run) for seed in seeds for run in RUNS.values()], processes)
+    _run_all([(recipes[seed], variant) for seed in seeds for variant in TRAINED.values()], processes)
     found = figures({seed: recipe.parent / "runs" for seed, recipe in recipes.items()})
     by_chains = {scale.chain_examples: {name: found["variants"][name]["accuracy"] for name in SYSTEMS}}
     for count in OTHER_CHAINS:
@@ -66,37 +56,36 @@ def make_table(folder: Path, seeds: Sequence[int], scale: Scale, processes: int)
         own = folder / f"chains-{count}"
         recipes = {seed: build_microworld(own / f"seed-{seed}", seed, other, folder / "base") for seed in seeds}
         _run_all([(recipe, FULL) for recipe in recipes.values()], processes)
-        runs = [recipe.parent / "runs" / FULL.name for recipe in recipes.values()]
+        runs = [folder_of(recipe.parent / "runs", FULL) for recipe in recipes.values()]
         by_chains[count] = {
             name: _spread([_accuracy(_read(run, system)) for run in runs]) for name, system in SYSTEMS.items()
         }
     return found | {"accuracy_by_chain_examples": dict(sorted(by_chains.items()))}
 
 
-def _run_all(jobs: Sequence[tuple[Path, Run]], processes: int) -> None:
+def _run_all(jobs: Sequence[tuple[Path, Variant]], processes: int) -> None:
     began = time.monotonic()
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(run_stages, *job) for job in jobs]
+        waiting = [pool.submit(train, *job) for job in jobs]
         for done, future in enumerate(as_completed(waiting), 1):
             future.result()
             left = (time.monotonic() - began) / done * (len(jobs) - done)
             sys.stderr.write(f"{done} of {len(jobs)} runs, about {left / 60:.0f} min left\n")
 
 
-def run_stages(recipe: Path, run: Run) -> None:
-    """Make the stages of one run up to its evaluation."""
-    runs = recipe.parent / "runs"
-    overrides = [f"name={run.name}", *run.overrides]
-    if run.name != FULL.name:
-        overrides.append("evaluate.systems=[final]")
-        for stage in run.shared:
-            if not (runs / run.name / stage).exists():
-                (runs / run.name).mkdir(parents=True, exist_ok=True)
-                link_tree(runs / FULL.name / stage, runs / run.name / stage)
-    for stage in STAGES:
-        made = run_recipe(str(recipe), overrides, runs, only=stage, quiet=True)["stages"]
-        seconds = made[stage]["measured"]["seconds"] if stage in made else 0.0  # w/o SFT makes no chains
-        sys.stderr.write(f"{recipe.parent.name} {run.name:<8} {stage:<12} {seconds:6.0f} s\n")
+def train(recipe: Path, variant: Variant) -> None:
+    """Train what is missing of a variant of the full run, and evaluate it."""
+    run = Run.open(recipe, ["name=full"], recipe.parent / "runs")
+    if variant != FULL:
+        variant = replace(variant, overrides=(*variant.overrides, "evaluate.systems=[final]"))
+    changed = make_variant(run, variant)
+    make(changed, "evaluate")
+    sys.stderr.write(f"{recipe.parent.name} {changed.name}: done\n")
+
+
+def folder_of(runs: Path, variant: Variant) -> Path:
+    """The run folder of a variant of the full run."""
+    return runs / ("full" if variant == FULL else f"full-{variant.name.replace('/', '')}")
 
 
 def figures(runs: Mapping[int, Path]) -> dict[str, Any]:
@@ -108,10 +97,10 @@ def figures(runs: Mapping[int, Path]) -> dict[str, Any]:
     """
     rows: dict[str, dict[int, list[Prediction]]] = {}
     for name, system in SYSTEMS.items():
-        rows[name] = {seed: _read(folder / FULL.name, system) for seed, folder in runs.items()}
-    for name, run in RUNS.items():
-        rows[name] = {seed: _read(folder / run.name, "final") for seed, folder in runs.items()}
-    rows["full, another's history"] = {s: _read(f / FULL.name, "final-other-history") for s, f in runs.items()}
+        rows[name] = {seed: _read(folder_of(folder, FULL), system) for seed, folder in runs.items()}
+    for name, variant in TRAINED.items():
+        rows[name] = {seed: _read(folder_of(folder, variant), "final") for seed, folder in runs.items()}
+    rows["full, another's history"] = {s: _read(folder_of(f, FULL), "final-other-history") for s, f in runs.items()}
     table = {name: _row(by_seed) for name, by_seed in rows.items()}
     differences = {}
     for name, row in table.items():
@@ -128,8 +117,8 @@ def figures(runs: Mapping[int, Path]) -> dict[str, Any]:
         "unseen_users": len({row.user_id for row in rows["full"][seed] if _unseen(row)}),
         "variants": table,
         "differences": differences,
-        "seconds": {name: _seconds(runs, run) for name, run in {"full": FULL, **RUNS}.items()},
-        "chains": {seed: _figures_of(folder / FULL.name, "chains") for seed, folder in runs.items()},
+        "seconds": {name: _seconds(runs, variant) for name, variant in {"full": FULL, **TRAINED}.items()},
+        "chains": {seed: _figures_of(folder_of(folder, FULL), "chains") for seed, folder in runs.items()},
     }
 
 
@@ -165,17 +154,17 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
 def _figures_of(run: Path, stage: str) -> Any:
     manifest = read_manifest(run / stage)
     assert manifest is not None
-    return manifest["figures"]
+    return manifest.figures
 
 
-def _seconds(runs: Mapping[int, Path], run: Run) -> float:
-    """Mean seconds a seed of the stages that the run made itself."""
+def _seconds(runs: Mapping[int, Path], variant: Variant) -> float:
+    """Mean seconds per seed of the stages that the variant made itself."""
     total = 0.0
     for folder in runs.values():
         for stage in STAGES:
-            manifest = read_manifest(folder / run.name / stage)
-            if manifest is not None and stage not in run.shared:
-                total += manifest["measured"]["seconds"]
+            manifest = read_manifest(folder_of(folder, variant) / stage)
+            if manifest is not None and stage not in variant.shared:
+                total += manifest.measured.seconds
     return round(total / len(runs), 1)
 
 

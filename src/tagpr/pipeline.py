@@ -1,354 +1,346 @@
-"""The stages of a recipe, and `run_recipe`, which makes those that are missing.
+"""The stages of a recipe, declared as data, and `make`, which makes those that are missing.
 
     data -> chains -> sft -> prmu -> guided -> exploratory -> evaluate -> report
 
 Each function here reads the folders of earlier stages and calls one function of a room; what the stage does is there.
-Run folders, skipping and resuming are `tagpr.runs.stage`'.
+Run folders, skipping and resuming are `tagpr.runs`'.
 """
 
-import json
 import logging
 import shutil
-import sys
-import time
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
-from tagpr.chains.evidence import Shown
-from tagpr.data.split import Splits
-from tagpr.files import link_tree, read_json, write_json
+from tagpr.files import fingerprint, link_tree, write_json
 from tagpr.memory import give_back_memory, keep_freed_memory
-from tagpr.progress import Progress
-from tagpr.recipe import Recipe, find_recipe, load_recipe
-from tagpr.runs.progress import clock, stage_progress
-from tagpr.runs.stage import Stage, locked, read_manifest, run_stage
-from tagpr.tasks.cards import read_task
-from tagpr.tasks.types import Example, Task
+from tagpr.progress import StageContext, clock
+from tagpr.runs import Manifest, Run, Stage, Variant
+from tagpr.runs.layout import StageName
+from tagpr.runs.stage import Figures, Work, is_made, locked, run_stage
+
+if TYPE_CHECKING:
+    from tagpr.rewards.composite import PersonalScore
+    from tagpr.training.sft import ChainGroup
 
 logger = logging.getLogger(__name__)
 
 
-class Workspace:
-    """A recipe with its run folder; what several stages need is loaded once, when first asked for."""
+def make(run: Run, *names: StageName) -> dict[StageName, Manifest]:
+    """Make these stages of a run (all, if none is named) as far as they are missing or out of date.
 
-    def __init__(self, recipe: Recipe, folder: Path, recipe_folder: Path) -> None:
-        self.recipe, self.folder, self.recipe_folder = recipe, folder, recipe_folder
+    Returns their manifests. Raises DataError, ModelError or RunError for what a user can mend; a killed run continues
+    when this is called again.
+    """
+    keep_freed_memory()
+    manifests: dict[StageName, Manifest] = {}
+    folder = run.folder.path
+    works = [_work(run, stage) for stage in stages(run) if not names or stage.name in names]
+    idle = all(is_made(folder, work) for work in works)  # then nobody has to wait: variants share a run side by side
+    with nullcontext() if idle else locked(folder):
+        for work in works:
+            with run.show(work.stage) as progress:
+                manifest, made = run_stage(folder, work, progress)
+            manifests[work.stage] = manifest
+            give_back_memory()
+            logger.info("%-12s %s", work.stage, clock(manifest.measured.seconds) if made else "done before")
+    return manifests
 
-    @cached_property
-    def model(self) -> Path:
-        """The untrained policy as a local folder."""
-        from tagpr.engine.models import resolve_model
 
-        return resolve_model(self._local(self.recipe.model))
+def make_variant(run: Run, variant: Variant) -> Run:
+    """Train what is missing of a variant, the stages it shares with `run` first. Returns the variant's run."""
+    if variant.taken:
+        make(run, *variant.taken)
+    changed = variant.open(run)
+    make(changed, *variant.own(changed))
+    return changed
 
-    @cached_property
-    def prmu_backbone(self) -> Path | None:
-        """The reward model's backbone as a local folder; None where it is the SFT policy."""
-        from tagpr.engine.models import resolve_model
 
-        backbone = self.recipe.prmu.backbone
-        return None if backbone is None else resolve_model(self._local(backbone))
+def _work(run: Run, stage: Stage[Run]) -> Work:
+    def call(context: StageContext) -> Figures:
+        return stage.make(run, context)
 
-    def _local(self, spec: str) -> str:
-        """A model spec; a relative folder is one beside the recipe."""
-        beside = self.recipe_folder / spec
-        return str(beside) if not Path(spec).is_absolute() and beside.is_dir() else spec
+    return Work(stage.name, run.recipe.block(*stage.blocks), stage.reads(run), stage.inputs, run.seed, call)
 
-    @cached_property
-    def tokenizer(self) -> Any:
-        from tagpr.engine.models import load_tokenizer
 
-        return load_tokenizer(self.model)
+def _data(run: Run, context: StageContext) -> Figures:
+    from tagpr.data import load_splits, write_examples
+    from tagpr.data.rejects import write_rejects
 
-    @property
-    def vocabulary(self) -> Any:
-        """The tags the chains stage settled on; until then, and without that stage, those the recipe names."""
-        from tagpr.chains.vocabulary import load_vocabulary
+    splits = load_splits(run.recipe.data, context.seed, run.base)
+    for name, split in splits.items():
+        write_examples(context.out / name / "train.jsonl", split.train)
+        write_examples(context.out / name / "heldout.jsonl", split.heldout)
+        if split.rejects:
+            write_rejects(context.out / name / "rejects.jsonl", split.rejects)
+            kept = run.folder.stage("data") / name / "rejects.jsonl"
+            logger.warning("data: %s: %d left out, with reasons in %s", name, len(split.rejects), kept)
+    write_json(context.out / "tasks.json", [split.task.model_dump(mode="json") for split in splits.values()])
+    figures = {name: split.report for name, split in splits.items()}
+    write_json(context.out / "report.json", figures)
+    return _json(figures)
 
-        written = self.folder / "chains" / "vocabulary.yaml"
-        named = self.recipe.chains.vocabulary
-        return load_vocabulary(written if written.is_file() else named if isinstance(named, Path) else None)
 
-    @cached_property
-    def data(self) -> dict[str, Splits]:
-        """The examples by task name, from the data stage."""
-        from tagpr.data import read_examples
+def _chains(run: Run, context: StageContext) -> Figures:
+    from tagpr.chains.build import build_chains
 
-        found = {}
-        for card in read_json(self.folder / "data" / "tasks.json"):
-            task = read_task(card)
-            folder = self.folder / "data" / task.name
-            found[task.name] = Splits(
-                task, read_examples(folder / "train.jsonl"), read_examples(folder / "heldout.jsonl")
-            )
-        return found
+    prompts = run.prompts_of(run.named_vocabulary)  # not those of an earlier execution, which may have found other tags
+    funnel = build_chains(
+        run.recipe.chains, run.tasks, run.train, prompts.build, context.out, context.seed, context.progress
+    )
+    return {step.step: step.total for step in funnel.steps}
 
-    @cached_property
-    def prompts(self) -> Any:
-        """Builds prompts with this recipe's settings (a PromptBuilder)."""
-        from tagpr.prompts.prompt_builder import PromptBuilder
 
-        tags = self.vocabulary.names
-        return PromptBuilder(self.tokenizer, self.recipe.profile, self.recipe.prompt, tags, self.recipe.seed)
+def _sft(run: Run, context: StageContext) -> Figures:
+    from tagpr.training.sft import train_sft
 
-    @property
-    def tasks(self) -> dict[str, Task]:
-        """The tasks that are trained on; those of `zero_shot` sources are only in `data`."""
-        return {name: splits.task for name, splits in self.data.items() if splits.train}
+    if run.recipe.sft.checkpoint is None:
+        settings = run.recipe.sft
+        return _json(train_sft(run.model, chain_groups(run), settings, context.out, context.seed, context.progress))
+    from tagpr.engine.models import resolve_model
 
-    @property
-    def train(self) -> dict[str, list[Example]]:
-        """Training examples of `tasks`."""
-        return {name: splits.train for name, splits in self.data.items() if splits.train}
+    shutil.rmtree(context.out / "model", ignore_errors=True)
+    link_tree(resolve_model(run.recipe.sft.checkpoint), context.out / "model")
+    return run.recipe.block("sft")
 
-    def stages(self) -> list[Stage]:
-        """All stages in order, each with the part of the recipe it depends on."""
-        recipe, values = self.recipe, self.recipe.model_dump(mode="json")
 
-        def part(*keys: str) -> dict[str, Any]:
-            return {key: values[key] for key in keys}
+def chain_groups(run: Run) -> "list[ChainGroup]":
+    """The kept chains in token ids, those of one example together, for SFT."""
+    from tagpr.chains.steps import read_chains
+    from tagpr.engine.text import learned_ids
+    from tagpr.training.sft import ChainGroup
 
-        if recipe.sft.checkpoint is None:
-            first = [
-                Stage("chains", ("data",), part("model", "profile", "prompt", "chains"), self._chains),
-                Stage("sft", ("data", "chains"), part("model", "profile", "prompt", "sft"), self._sft),
-            ]
-        else:
-            first = [Stage("sft", ("data",), self._made_elsewhere(), self._take_checkpoint)]
-        return [
-            Stage("data", (), part("data"), self._data),
-            *first,
-            Stage("prmu", ("data", "sft"), part("model", "profile", "prompt", "prmu"), self._prmu),
-            Stage(
-                "guided",
-                ("data", "sft", "prmu") if recipe.rewards.gamma else ("data", "sft"),
-                part("profile", "prompt", "rewards", "guided"),
-                self._guided,
-            ),
-            Stage(
-                "exploratory",
-                ("data", "guided"),
-                part("profile", "prompt", "rewards", "exploratory"),
-                self.exploratory,
-            ),
-            Stage(
-                "evaluate",
-                ("data", "sft", "guided", "exploratory"),
-                part("model", "profile", "prompt", "evaluate"),
-                self._evaluate,
-            ),
-            Stage(
-                "report",
-                ("data", *(stage.name for stage in first), "prmu", "guided", "exploratory", "evaluate"),
-                part("name"),
-                self._report,
-            ),
-        ]
+    tasks, prompts, tokenizer = run.tasks, run.prompts, run.tokenizer
+    examples = {(name, example.id): example for name, train in run.train.items() for example in train}
+    chains: dict[tuple[str, str], list[list[int]]] = {}
+    for row in read_chains(run.folder.stage("chains")):
+        chains.setdefault((row["task"], row["example_id"]), []).append(learned_ids(tokenizer, row["completion"]))
+    return [ChainGroup(prompts.ids(tasks[key[0]], examples[key]), completions) for key, completions in chains.items()]
 
-    def _data(self, out: Path, progress: Progress) -> dict[str, Any]:
-        from tagpr.data import load_splits, write_examples
-        from tagpr.data.rejects import write_rejects
 
-        splits = load_splits(self.recipe.data, self.recipe.seed, self.recipe_folder)
-        for name, split in splits.items():
-            write_examples(out / name / "train.jsonl", split.train)
-            write_examples(out / name / "heldout.jsonl", split.heldout)
-            if split.rejects:
-                write_rejects(out / name / "rejects.jsonl", split.rejects)
-                where = self.folder / "data" / name / "rejects.jsonl"
-                logger.warning("data: %s: %d left out, with reasons in %s", name, len(split.rejects), where)
-        write_json(out / "tasks.json", [split.task.model_dump(mode="json") for split in splits.values()])
-        figures = {name: split.report for name, split in splits.items()}
-        write_json(out / "report.json", figures)
-        return figures
+def _prmu(run: Run, context: StageContext) -> Figures:
+    from tagpr.engine.models import resolve_model
+    from tagpr.prmu.stage import make_prmu
 
-    def _chains(self, out: Path, progress: Progress) -> dict[str, Any]:
-        from tagpr.chains.build import build_chains
-
-        recipe = self.recipe
-        funnel = build_chains(recipe.chains, self.tasks, self.train, self.prompts.build, out, recipe.seed, progress)
-        self.__dict__.pop("prompts", None)  # the stage may have found other tags than these prompts name
-        return {step.step: step.total for step in funnel.steps}
-
-    def _sft(self, out: Path, progress: Progress) -> dict[str, Any]:
-        from tagpr.training.sft import train_sft
-
-        return train_sft(self.model, self.chain_groups(), self.recipe.sft, out, self.recipe.seed, progress)
-
-    def _made_elsewhere(self) -> dict[str, Any]:
-        """What decides the `sft` stage where it is a checkpoint of another run: its name and that stage's hash."""
-        spec = str(self.recipe.sft.checkpoint)
-        manifest = read_manifest(Path(self._local(spec)).parent)
-        return {"checkpoint": spec, "hash": manifest["hash"] if manifest else None}
-
-    def _take_checkpoint(self, out: Path, progress: Progress) -> dict[str, Any]:
-        """The `sft` stage of RL-only transfer: another run's checkpoint, linked."""
-        from tagpr.engine.models import resolve_model
-
-        shutil.rmtree(out / "model", ignore_errors=True)
-        link_tree(resolve_model(self._local(str(self.recipe.sft.checkpoint))), out / "model")
-        return {"checkpoint": str(self.recipe.sft.checkpoint)}
-
-    def chain_groups(self) -> list[Any]:
-        """The kept chains in token ids, those of one example together."""
-        import pyarrow.parquet as parquet
-
-        from tagpr.training.sft import ChainGroup
-
-        examples = {(name, example.id): example for name, train in self.train.items() for example in train}
-        chains: dict[tuple[str, str], list[list[int]]] = {}
-        for row in parquet.read_table(self.folder / "chains" / "chains.parquet").to_pylist():
-            ids = self.tokenizer(row["completion"], add_special_tokens=False)["input_ids"]
-            chains.setdefault((row["task"], row["example_id"]), []).append([*ids, self.tokenizer.eos_token_id])
-        return [
-            ChainGroup(self.prompts.ids(self.tasks[key[0]], examples[key]), completions)
-            for key, completions in chains.items()
-        ]
-
-    def _prmu(self, out: Path, progress: Progress) -> dict[str, Any]:
-        from tagpr.prmu.stage import make_prmu
-
-        return make_prmu(
-            self.folder / "sft" / "model",
-            self.prmu_backbone or self.model,
-            self.tasks,
-            self.train,
-            self.prompts,
-            self.vocabulary,
-            self.recipe.prmu,
-            out,
-            self.recipe.seed,
-            progress,
+    backbone = run.recipe.prmu.backbone
+    return _json(
+        make_prmu(
+            run.folder.model("sft"),
+            run.model if backbone is None else resolve_model(backbone),
+            run.tasks,
+            run.train,
+            run.prompts,
+            run.vocabulary,
+            run.recipe.prmu,
+            context.out,
+            context.seed,
+            context.progress,
         )
+    )
 
-    def _guided(self, out: Path, progress: Progress) -> dict[str, Any]:
-        return self.rl("guided", self.folder / "sft" / "model", self.prmu_score(), out, progress)
 
-    def prmu_score(self) -> Any:
-        """The trained reward model's scorer; None where its weight is 0."""
-        if not self.recipe.rewards.gamma:
-            return None
-        from tagpr.prmu.stage import scorer
+def _guided(run: Run, context: StageContext) -> Figures:
+    from tagpr.prmu.stage import scorer
 
-        return scorer(self.folder / "prmu" / "model", self.tasks, self.train, self.prompts)
+    prmu = None
+    if run.recipe.rewards.gamma:
+        prmu = scorer(run.folder.model("prmu"), run.tasks, run.train, run.prompts)
+    return _rl(run, "guided", run.folder.model("sft"), prmu, context)
 
-    def exploratory(self, out: Path, progress: Progress) -> dict[str, Any]:
-        return self.rl("exploratory", self.folder / "guided" / "model", None, out, progress)
 
-    def rl(self, stage: str, start: Path, prmu: Any, out: Path, progress: Progress) -> dict[str, Any]:
-        """One RL stage from the checkpoint `start`; `prmu` scores responses in guided RL (None: no such reward)."""
-        from tagpr.rewards.composite import CompositeReward
-        from tagpr.training.gspo import train_gspo
-        from tagpr.training.rollout import keep_out
+def _exploratory(run: Run, context: StageContext) -> Figures:
+    return _rl(run, "exploratory", run.folder.model("guided"), None, context)
 
-        recipe = self.recipe
-        shown = self.shown() if recipe.rewards.delta_evidence else None
-        reward = CompositeReward(self.tasks, self.vocabulary, recipe.rewards, prmu, stage=stage, shown=shown)
-        rows = [
-            {
-                "prompt_ids": self.prompts.ids(splits.task, example),
-                "example_id": example.id,
-                "task": name,
-                "user_id": example.user_id,
-                "target": example.target,
-            }
-            for name, splits in self.data.items()
-            for example in splits.train
-        ]
-        settings = recipe.guided if stage == "guided" else recipe.exploratory
-        rows, watched = keep_out(rows, settings.heldout_prompts, recipe.seed)
-        sft = self.folder / "sft" / "model"
-        return train_gspo(
-            *(start, rows, reward, settings, out, recipe.seed, progress, watched),
-            reference=sft if sft.is_dir() else None,
-            trackers=self.folder / "trackers",
-        )
 
-    def shown(self) -> dict[tuple[str, str], Shown]:
-        """What the prompt of every training example shows, by task and example id."""
-        return {
-            (name, example.id): Shown.of(splits.task, example, self.prompts.build(splits.task, example).entries)
-            for name, splits in self.data.items()
+def _rl(run: Run, stage: str, start: Path, prmu: "PersonalScore | None", context: StageContext) -> Figures:
+    """One RL stage from the checkpoint `start`; `prmu` scores responses in guided RL (None: no such reward)."""
+    from tagpr.chains.evidence import Shown
+    from tagpr.rewards.composite import CompositeReward
+    from tagpr.training.gspo import train_gspo
+    from tagpr.training.rollout import keep_out
+
+    recipe, prompts = run.recipe, run.prompts
+    rows = [
+        {
+            "prompt_ids": prompts.ids(splits.task, example),
+            "example_id": example.id,
+            "task": name,
+            "user_id": example.user_id,
+            "target": example.target,
+        }
+        for name, splits in run.data.items()
+        for example in splits.train
+    ]
+    settings = recipe.guided if stage == "guided" else recipe.exploratory
+    rows, heldout = keep_out(rows, settings.heldout_prompts, context.seed)
+    shown = None
+    if recipe.rewards.delta_evidence:
+        shown = {
+            (name, example.id): Shown.of(splits.task, example, prompts.build(splits.task, example).entries)
+            for name, splits in run.data.items()
             for example in splits.train
         }
-
-    def _evaluate(self, out: Path, progress: Progress) -> dict[str, Any]:
-        from tagpr.evaluation.evaluate import evaluate_systems
-
-        folders = {
-            "base": self.model,
-            "sft": self.folder / "sft" / "model",
-            "guided": self.folder / "guided" / "model",
-            "final": self.folder / "exploratory" / "model",
-        }
-        recipe = self.recipe
-        results = evaluate_systems(
-            {name: folders[name] for name in recipe.evaluate.systems},
-            self.data,
-            self.vocabulary,
-            recipe.profile,
-            recipe.prompt,
-            recipe.evaluate,
-            out,
-            recipe.seed,
-            progress,
+    reward = CompositeReward(run.tasks, run.vocabulary, recipe.rewards, prmu, stage=stage, shown=shown)
+    return _json(
+        train_gspo(
+            *(start, rows, reward, settings, context.out, context.seed, context.progress, heldout),
+            reference=run.folder.model("sft"),
+            trackers=run.folder.trackers,
         )
-        return {
+    )
+
+
+def _evaluate(run: Run, context: StageContext) -> Figures:
+    from tagpr.evaluation.evaluate import evaluate_systems
+
+    recipe = run.recipe
+    checkpoints = {
+        "base": run.model,
+        "sft": run.folder.model("sft"),
+        "guided": run.folder.model("guided"),
+        "final": run.folder.model("exploratory"),
+    }
+    results = evaluate_systems(
+        {name: checkpoints[name] for name in recipe.evaluate.systems},
+        run.data,
+        run.vocabulary,
+        recipe.profile,
+        recipe.prompt,
+        recipe.evaluate,
+        context.out,
+        context.seed,
+        context.progress,
+    )
+    return _json(
+        {
             name: {system: dict(scores.points) for system, scores in task.systems.items()}
             for name, task in results.tasks.items()
         }
-
-    def _report(self, out: Path, progress: Progress) -> dict[str, Any]:
-        from tagpr.report import write_report
-
-        write_report(self.folder, out)
-        return {}
+    )
 
 
-def run_recipe(
-    name_or_path: str,
-    overrides: Sequence[str] = (),
-    runs: Path = Path("runs"),
-    only: str | None = None,
-    quiet: bool = False,
-    as_json: bool = False,
-) -> dict[str, Any]:
-    """Make every stage that is missing or out of date (or `only` one), print the results, return the manifests.
+def _report(run: Run, context: StageContext) -> Figures:
+    from tagpr.report import write_report
 
-    Raises RecipeError, DataError, ModelError or RunError for what a user can mend; a killed run continues when called
-    again.
+    write_report(run.folder.path, context.out)
+    return {}
+
+
+def _json(figures: Mapping[str, object]) -> Figures:
+    """A room's figures as JSON values, which they are."""
+    return cast(Figures, figures)
+
+
+def _data_files(run: Run) -> dict[str, str]:
+    """The data, the cards and the code of one's own that the data stage reads."""
+    settings, found = run.recipe.data, dict[str, str]()
+    start = run.base / settings.folder if settings.folder else run.base
+    for source in settings.sources:
+        places = [start / path for path in (source.path, source.heldout_path) if path]
+        if source.task.endswith((".yaml", ".yml")):
+            places.append(run.base / source.task)
+        found |= {str(path): fingerprint(path) for path in places}
+    return {path: digest for path, digest in found.items() if digest}
+
+
+def _prompt_files(run: Run) -> dict[str, str]:
+    """The prompt templates of one's own."""
+    templates = run.recipe.prompt.templates
+    return {"prompt.templates": fingerprint(templates)} if templates else {}
+
+
+def _chain_files(run: Run) -> dict[str, str]:
+    """The vocabulary and the written chains that stage 0 reads, besides the templates."""
+    chains = run.recipe.chains
+    named = {"chains.vocabulary": chains.vocabulary, "chains.written": chains.written}
+    return _prompt_files(run) | {key: fingerprint(path) for key, path in named.items() if isinstance(path, Path)}
+
+
+def _checkpoint_files(run: Run) -> dict[str, str]:
+    """The checkpoint of another run that takes the SFT stage's place, by its config and the heads of its weights."""
+    from tagpr.evaluation.predict import weights_key
+
+    return {"sft.checkpoint": weights_key(Path(str(run.recipe.sft.checkpoint)))}
+
+
+STAGES: tuple[Stage[Run], ...] = (
+    Stage("data", "Read histories and questions, split them.", (), ("data",), _data, _data_files),
+    Stage(
+        "chains",
+        "Stage 0: tagged reasoning chains from a teacher, filtered.",
+        ("data",),
+        ("model", "profile", "prompt", "chains"),
+        _chains,
+        _chain_files,
+    ),
+    Stage(
+        "sft",
+        "Stage 1: supervised fine-tuning on the chains.",
+        ("data", "chains"),
+        ("model", "profile", "prompt", "sft"),
+        _sft,
+        _prompt_files,
+    ),
+    Stage(
+        "prmu",
+        "The personalization reward model with user embeddings.",
+        ("data", "sft"),
+        ("model", "profile", "prompt", "prmu"),
+        _prmu,
+        _prompt_files,
+    ),
+    Stage(
+        "guided",
+        "Stage 2: guided RL with the full reward.",
+        ("data", "sft", "prmu"),
+        ("profile", "prompt", "rewards", "guided"),
+        _guided,
+        _prompt_files,
+    ),
+    Stage(
+        "exploratory",
+        "Stage 3: exploratory RL with the foundation reward.",
+        ("data", "guided"),
+        ("profile", "prompt", "rewards", "exploratory"),
+        _exploratory,
+        _prompt_files,
+    ),
+    Stage(
+        "evaluate",
+        "Answer the held-out examples with every system and score them.",
+        ("data", "sft", "guided", "exploratory"),
+        ("model", "profile", "prompt", "evaluate"),
+        _evaluate,
+        _prompt_files,
+    ),
+    Stage(
+        "report",
+        "The HTML report of a run.",
+        ("data", "chains", "sft", "prmu", "guided", "exploratory", "evaluate"),
+        ("name",),
+        _report,
+    ),
+)
+"""Every stage in order: name, what it does, inputs, blocks of the recipe it depends on, function, files it reads."""
+
+
+def stages(run: Run) -> list[Stage[Run]]:
+    """STAGES as the run's recipe needs them.
+
+    With `sft.checkpoint` there are no chains; with gamma 0 guided RL does not wait for the reward model.
     """
-    recipe = load_recipe(name_or_path, overrides)
-    folder = runs / recipe.name
-    workspace = Workspace(recipe, folder, find_recipe(name_or_path).parent)
-    manifests: dict[str, Any] = {}
-    began = time.monotonic()
-    keep_freed_memory()
-    try:
-        with locked(folder):
-            for stage in workspace.stages():
-                if only not in (None, stage.name):
-                    continue
-                with stage_progress(stage.name, quiet) as progress:
-                    manifest, made = run_stage(folder, stage, recipe.seed, progress)
-                manifests[stage.name] = manifest
-                give_back_memory()
-                if not quiet:
-                    state = clock(manifest["measured"]["seconds"]) if made else "done before"
-                    sys.stderr.write(f"{stage.name:<12} {state}\n")
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; the same command continues from here\n")
-        raise SystemExit(130) from None
-    summary = {"run": str(folder), "seconds": round(time.monotonic() - began, 1), "stages": manifests}
-    if as_json:
-        sys.stdout.write(json.dumps(summary, ensure_ascii=False) + "\n")
-    elif only in (None, "evaluate") and not quiet:
-        from tagpr.evaluation.results import Results
-        from tagpr.report.tables.terminal import print_results
-
-        print_results(Results.read(folder / "evaluate" / "results.json"))
-    if only in (None, "report") and not as_json:
-        sys.stdout.write(f"report: {folder / 'report' / 'index.html'}\n")
-    return summary
+    found = []
+    for stage in STAGES:
+        inputs, blocks, reads = stage.inputs, stage.blocks, stage.reads
+        if run.recipe.sft.checkpoint is not None:
+            if stage.name == "chains":
+                continue
+            inputs = tuple(name for name in inputs if name != "chains")
+            if stage.name == "sft":
+                blocks, reads = ("sft",), _checkpoint_files
+        if stage.name == "guided" and not run.recipe.rewards.gamma:
+            inputs = tuple(name for name in inputs if name != "prmu")
+        found.append(replace(stage, inputs=inputs, blocks=blocks, reads=reads))
+    return found

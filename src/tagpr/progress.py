@@ -1,6 +1,11 @@
-"""How long work reports where it stands. Showing it is the command line's (`tagpr.cli.progress`)."""
+"""What long work is given: where it writes, its seed, and where it says how far it is.
+
+Showing progress is the command line's (`tagpr.cli.progress`).
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, note)."""
@@ -8,3 +13,19 @@ Progress = Callable[[int, int, str], None]
 
 def silent(done: int, total: int, note: str = "") -> None:
     """A progress callback that shows nothing."""
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage is given by whoever makes it."""
+
+    out: Path
+    """The folder it writes into; what a killed execution left there is still there."""
+    seed: int = 0
+    progress: Progress = silent
+
+
+def clock(seconds: float) -> str:
+    """`75` -> `1:15`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

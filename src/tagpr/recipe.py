@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, JsonValue, PrivateAttr, ValidationError
 
 from tagpr.chains.settings import ChainSettings
 from tagpr.data.settings import DataSettings
@@ -22,17 +22,20 @@ from tagpr.prmu.settings import PRMUSettings
 from tagpr.profiles.settings import ProfileSettings
 from tagpr.prompts.settings import PromptSettings
 from tagpr.rewards.settings import RewardSettings
-from tagpr.settings import Settings
+from tagpr.settings import ModelSpec, Settings
 from tagpr.systems.settings import SystemSettings
 from tagpr.training.settings import GSPOSettings, SFTSettings
 
 
 class Recipe(Settings):
-    """Everything a run needs to know. Relative paths are relative to the recipe's folder."""
+    """Everything a run needs to know.
+
+    Every relative path, also one of a `key=value` override, starts at the recipe's folder (`recipe_folder`).
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run; its folder is `runs/NAME`."""
-    model: str
+    model: ModelSpec
     """The policy: a hub id, a local folder, `pypi:PACKAGE` (a GGUF carried by a Python package) or `random:tiny`."""
     seed: int = 0
     """One seed for data split, sampling and training."""
@@ -59,6 +62,13 @@ class Recipe(Settings):
     systems: tuple[SystemSettings, ...] = ()
     """Rows of `tagpr compare`: names, or mappings `{system: NAME, label: ROW, option: value}`."""
 
+    _written: dict[str, JsonValue] = PrivateAttr(default_factory=dict)
+
+    def block(self, *keys: str) -> dict[str, JsonValue]:
+        """These keys with their paths as they were written: a stage's hash must not change with the project's place."""
+        written = self._written or self.model_dump(mode="json")
+        return {key: written[key] for key in keys}
+
 
 def bundled_recipes() -> list[str]:
     """Names of the recipes that come with the package."""
@@ -77,6 +87,12 @@ def find_recipe(name_or_path: str) -> Path:
     near = difflib.get_close_matches(name_or_path, bundled_recipes(), n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else f"give a YAML file or one of: {', '.join(bundled_recipes())}"
     raise RecipeError(f"{name_or_path}: no such recipe; {hint}")
+
+
+def recipe_folder(name_or_path: str) -> Path:
+    """Where a recipe's relative paths start: its own folder; for a bundled recipe the working directory."""
+    path = find_recipe(name_or_path)
+    return Path() if path.parent == Path(str(resources.files("tagpr") / "recipes")) else path.parent
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -102,7 +118,9 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _apply(values, override)
     try:
-        return Recipe.model_validate(values)
+        recipe = Recipe.model_validate(values, context={"folder": recipe_folder(name_or_path)})
+        recipe._written = Recipe.model_validate(values).model_dump(mode="json")
+        return recipe
     except ValidationError as error:
         raise RecipeError(_first_problem(error, path, lines)) from None
 

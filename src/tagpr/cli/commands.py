@@ -1,5 +1,6 @@
 """The application: every command but those of `tagpr data` and `tagpr sweep`, which have files of their own."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -7,8 +8,12 @@ import typer
 
 from tagpr.cli.data import data
 from tagpr.cli.options import AsJson, Overrides, Quiet, RecipeArgument, RunsOption
+from tagpr.cli.parsing import parse_shard
+from tagpr.cli.session import opened
+from tagpr.cli.show import print_diagnosis, print_results, show_results
 from tagpr.cli.stages import ReportGroup, stage_command, stage_group
 from tagpr.cli.sweeps import sweep
+from tagpr.pipeline import STAGES
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,7 +48,13 @@ def compare(
     """Every system of the recipe's `systems:` list on the same examples, in the paper's table (docs/baselines.md)."""
     from tagpr.experiments.compare import compare
 
-    systems = compare(recipe, overrides or [], runs, quiet=quiet, as_json=as_json).systems
+    with opened(recipe, overrides, runs, quiet) as run:
+        found = compare(run)
+    if as_json:
+        typer.echo(found.results.as_json())
+    else:
+        typer.echo(f"{found.table}\ntable: {run.folder.compare / 'table.md'}\nreport: {found.page}")
+    systems = found.results.systems
     failed = [row.name for row in systems if row.failure]
     if failed:  # the others' rows stand; a script has to learn it all the same
         typer.echo(f"error: {len(failed)} of {len(systems)} systems failed: {', '.join(failed)}", err=True)
@@ -59,15 +70,14 @@ def recipes() -> None:
         typer.echo(name)
 
 
-chains = stage_group("chains", "Stage 0: tagged reasoning chains from a teacher, filtered.")
-prmu = stage_group("prmu", "The personalization reward model with user embeddings.")
-report = stage_group("report", "The HTML report of a run.", ReportGroup)
-for name, group in {"data": data, "chains": chains, "prmu": prmu, "report": report}.items():
-    app.add_typer(group, name=name)
-app.command("sft")(stage_command("sft", "Stage 1: supervised fine-tuning on the chains."))
-app.command("guided")(stage_command("guided", "Stage 2: guided RL with the full reward."))
-app.command("exploratory")(stage_command("exploratory", "Stage 3: exploratory RL with the foundation reward."))
-app.command("evaluate")(stage_command("evaluate", "Answer the held-out examples with every system and score them."))
+chains, prmu, report = stage_group("chains"), stage_group("prmu"), stage_group("report", ReportGroup)
+GROUPS = {"data": data, "chains": chains, "prmu": prmu, "report": report}
+"""Stages whose verb has subcommands too."""
+for declared in STAGES:
+    if declared.name in GROUPS:
+        app.add_typer(GROUPS[declared.name], name=declared.name)
+    else:
+        app.command(declared.name)(stage_command(declared.name, declared.summary))
 
 
 @prmu.command("diagnose")
@@ -75,9 +85,14 @@ def prmu_diagnose(
     recipe: RecipeArgument, overrides: Overrides = None, runs: RunsOption = Path("runs"), as_json: AsJson = False
 ) -> None:
     """Does the user embedding do anything? Held-out pairs with the right, a shuffled and the generic user."""
-    from tagpr.experiments.ablate import diagnose_run
+    from tagpr.experiments.diagnose import diagnose_prmu
 
-    diagnose_run(recipe, overrides or [], runs, as_json=as_json)
+    with opened(recipe, overrides, runs, quiet=True) as run:
+        found = diagnose_prmu(run)
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False))
+    else:
+        print_diagnosis(found)
 
 
 ablate = typer.Typer(no_args_is_help=True, help="Train a run again without one of its parts.")
@@ -91,7 +106,10 @@ def ablate_prmu(
     """No reward model, an untrained one, one without user embeddings, and PRMU (the paper's table 4)."""
     from tagpr.experiments.ablate import ablate_prmu
 
-    ablate_prmu(recipe, overrides or [], runs, quiet=quiet)
+    with opened(recipe, overrides, runs, quiet) as run:
+        found = ablate_prmu(run)
+    if not quiet:
+        print_results(found, "reward model")
 
 
 ChainsFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The chains folder of a run: runs/NAME/chains.")]
@@ -122,8 +140,6 @@ def chains_stats(
     as_json: AsJson = False,
 ) -> None:
     """Print the funnel, tag frequencies, lengths and the yield of each task."""
-    import json
-
     from tagpr.chains.overview import chain_stats, plot_stats, stats_text
 
     stats = chain_stats(folder)
@@ -179,10 +195,15 @@ def eval_checkpoint(
     as_json: AsJson = False,
 ) -> None:
     """Score any checkpoint on a run's held-out examples, against Base."""
-    from tagpr.experiments.sweep import evaluate_checkpoint, parse_shard, show_results
+    from tagpr.experiments.scores import evaluate_checkpoint
 
-    found = evaluate_checkpoint(recipe, model, overrides or [], runs, quiet, parse_shard(shard))
-    show_results(found, as_json=as_json)
+    part = parse_shard(shard)
+    with opened(recipe, overrides, runs, quiet) as run:
+        found = evaluate_checkpoint(run, model, part)
+    if found is None:
+        typer.echo("this shard is answered; the last one to finish prints the scores", err=True)
+    else:
+        show_results(found, as_json)
 
 
 @app.command()
@@ -193,9 +214,9 @@ def rescore(
     as_json: AsJson = False,
 ) -> None:
     """Score predictions files again without generating; each is a system named by its folder."""
-    from tagpr.experiments.sweep import rescore_predictions, show_results
+    from tagpr.experiments.scores import rescore_predictions
 
-    show_results(rescore_predictions(files, task, vocabulary), as_json=as_json)
+    show_results(rescore_predictions(files, task, vocabulary), as_json)
 
 
 @app.command()
@@ -203,9 +224,10 @@ def analyse(
     recipe: RecipeArgument, overrides: Overrides = None, runs: RunsOption = Path("runs"), quiet: Quiet = False
 ) -> None:
     """Does it over-use the profile, reason from this person, quote what exists; cold start; who loses."""
-    from tagpr.experiments.sweep import analyse
+    from tagpr.experiments.analyse import analyse
 
-    typer.echo(analyse(recipe, overrides or [], runs, quiet))
+    with opened(recipe, overrides, runs, quiet) as run:
+        typer.echo(analyse(run))
 
 
 app.add_typer(sweep, name="sweep")

@@ -9,7 +9,7 @@ import typer
 from tagpr.cli.options import AsJson, OnError
 from tagpr.cli.stages import stage_group
 
-data = stage_group("data", "Read histories and questions, split them.")
+data = stage_group("data")
 
 
 @data.command("check")
@@ -68,7 +68,9 @@ def _rewriter(model: str, base_url: str, out: Path) -> Any:
     from tagpr.data.adapters.tweets import rewriter
     from tagpr.engine.generator import make_generator
 
-    settings = GeneratorSettings(model=model, temperature=0, **({"base_url": base_url} if base_url else {}))
+    settings = GeneratorSettings.model_validate(
+        {"model": model, "temperature": 0, **({"base_url": base_url} if base_url else {})}
+    )
     out.mkdir(parents=True, exist_ok=True)
     return rewriter(make_generator(settings, CallSettings(), out / "replies.sqlite"))
 

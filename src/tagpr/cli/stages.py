@@ -1,5 +1,8 @@
 """Commands that run a stage of a recipe, and the groups of stages that have subcommands of their own."""
 
+import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +10,20 @@ import typer
 from typer.core import TyperGroup
 
 from tagpr.cli.options import AsJson, OnError, Overrides, Quiet, RecipeArgument, RunsOption
+from tagpr.cli.session import opened
+from tagpr.cli.show import print_results
+from tagpr.evaluation.results import Results
+from tagpr.pipeline import STAGES, make
+from tagpr.runs.layout import StageName
+
+SUMMARIES = {stage.name: stage.summary for stage in STAGES}
+"""What each stage does, in one line."""
 
 
 class StageGroup(TyperGroup):
     """A stage's verb that has subcommands too: `tagpr chains RECIPE` means `tagpr chains run RECIPE`."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # Any: click's context, or that of typer's copy of it
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = ["run", *args]
         return super().parse_args(ctx, args)
@@ -21,13 +32,13 @@ class StageGroup(TyperGroup):
 class ReportGroup(StageGroup):
     """`tagpr report RUN...` takes run folders as well as a recipe."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and Path(args[0]).is_dir():
             args = ["folders", *args]
         return super().parse_args(ctx, args)
 
 
-def stage_command(stage: str | None, text: str) -> Any:
+def stage_command(stage: StageName | None, text: str) -> Callable[..., None]:
     """A command that runs one stage of a recipe, or (None) all of them."""
 
     def command(
@@ -38,17 +49,29 @@ def stage_command(stage: str | None, text: str) -> Any:
         quiet: Quiet = False,
         as_json: AsJson = False,
     ) -> None:
-        from tagpr.pipeline import run_recipe
-
         skip = [f"data.on_error={on_error}"] if on_error else []
-        run_recipe(recipe, [*(overrides or []), *skip], runs, only=stage, quiet=quiet, as_json=as_json)
+        with opened(recipe, [*(overrides or []), *skip], runs, quiet) as run:
+            began = time.monotonic()
+            manifests = make(run) if stage is None else make(run, stage)
+            seconds = round(time.monotonic() - began, 1)
+        if as_json:
+            made = {name: manifest.model_dump(mode="json") for name, manifest in manifests.items()}
+            typer.echo(
+                json.dumps({"run": str(run.folder.path), "seconds": seconds, "stages": made}, ensure_ascii=False)
+            )
+            return
+        if stage in (None, "evaluate") and not quiet:
+            print_results(Results.read(run.folder.results))
+        if stage in (None, "report"):
+            typer.echo(f"report: {run.folder.report}")
 
     command.__doc__ = text
     return command
 
 
-def stage_group(stage: str, text: str, cls: type[StageGroup] = StageGroup) -> typer.Typer:
+def stage_group(stage: StageName, cls: type[StageGroup] = StageGroup) -> typer.Typer:
     """The group of a stage; its subcommand `run` is what the stage's name alone does."""
+    text = SUMMARIES[stage]
     group = typer.Typer(cls=cls, no_args_is_help=True, help=f"{text} `tagpr {stage} RECIPE` runs the stage.")
     group.command("run")(stage_command(stage, text))
     return group

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from tagpr.cli.options import Overrides, Quiet, RecipeArgument, RunsOption
+from tagpr.cli.parsing import parse_weights, whole_numbers
+from tagpr.cli.session import opened
 
 sweep = typer.Typer(no_args_is_help=True, help="Repeat the evaluation of a run over one setting.")
 Systems = Annotated[str, typer.Option("--systems", help="Comma-separated: base, sft, guided, final.")]
@@ -21,9 +23,10 @@ def sweep_profile_length(
     quiet: Quiet = False,
 ) -> None:
     """Quality by the number of history items shown (the paper's figure 4, top)."""
-    from tagpr.experiments.sweep import profile_length, whole_numbers
+    from tagpr.experiments.sweep import profile_length
 
-    typer.echo(profile_length(recipe, overrides or [], runs, whole_numbers(lengths), systems.split(","), quiet))
+    with opened(recipe, overrides, runs, quiet) as run:
+        typer.echo(profile_length(run, whole_numbers(lengths), systems.split(",")))
 
 
 @sweep.command("retriever")
@@ -38,7 +41,8 @@ def sweep_retriever(
     """Quality by how history items are chosen (the paper's figure 4, bottom)."""
     from tagpr.experiments.sweep import retriever
 
-    typer.echo(retriever(recipe, overrides or [], runs, retrievers.split(","), systems.split(","), quiet))
+    with opened(recipe, overrides, runs, quiet) as run:
+        typer.echo(retriever(run, retrievers.split(","), systems.split(",")))
 
 
 @sweep.command("rewards")
@@ -49,9 +53,10 @@ def sweep_rewards(
     weights: Annotated[
         list[str] | None, typer.Option("--weights", help="ALPHA,BETA,GAMMA, once per setting; default: table 6's six.")
     ] = None,
-    processes: Annotated[int, typer.Option("--processes", help="Runs side by side.")] = 1,
+    processes: Annotated[int, typer.Option("--processes", min=1, help="Runs side by side.")] = 1,
 ) -> None:
     """Train and evaluate once per setting of the reward's weights (the paper's table 6)."""
-    from tagpr.experiments.sweep import parse_weights, rewards
+    from tagpr.experiments.sweep import REWARD_WEIGHTS, rewards
 
-    typer.echo(rewards(recipe, overrides or [], runs, parse_weights(weights), processes))
+    with opened(recipe, overrides, runs) as run:
+        typer.echo(rewards(run, parse_weights(weights) or REWARD_WEIGHTS, processes))

@@ -4,13 +4,13 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tagpr.settings import Settings
+from tagpr.settings import ModelSpec, Settings
 
 
 class PRMUSettings(Settings):
     """How preference pairs are made, how user information enters the reward model, and how it is trained."""
 
-    backbone: str | None = None
+    backbone: ModelSpec | None = None
     """Backbone as a model spec (causal or sequence classification); none: the model the policy starts from."""
     user_option: Literal["soft-token", "profile-encoded", "mlp-head", "none"] = "soft-token"
     """How e_u enters: tokens in the input, the same plus an encoding of the history, through an MLP head, or not."""

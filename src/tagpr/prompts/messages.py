@@ -118,14 +118,14 @@ def _cut(text: str, length: int) -> str:
 
 
 @lru_cache(maxsize=16)
-def prompt_templates(folder: str) -> tuple[str, str]:
+def prompt_templates(folder: Path | None) -> tuple[str, str]:
     """Sources of `system.jinja` and `user.jinja`, from `folder` or the bundled ones."""
     names = ("system.jinja", "user.jinja")
-    if not folder:
+    if folder is None:
         base = resources.files("tagpr.prompts") / "templates"
         return tuple((base / name).read_text(encoding="utf-8") for name in names)  # type: ignore[return-value]
     try:
-        return tuple((Path(folder) / name).read_text(encoding="utf-8") for name in names)  # type: ignore[return-value]
+        return tuple((folder / name).read_text(encoding="utf-8") for name in names)  # type: ignore[return-value]
     except OSError as error:
         raise RecipeError(
             f"prompt.templates: {error.filename} cannot be read; give a folder with {' and '.join(names)}"

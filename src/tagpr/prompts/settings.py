@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tagpr.settings import Settings
+from tagpr.settings import RecipePath, Settings
 
 
 class PromptSettings(Settings):
@@ -14,5 +14,5 @@ class PromptSettings(Settings):
     """tagged: our chat prompt that asks for tagged thinking; official: LaMP's own prompt, byte for byte."""
     max_tokens: int = Field(default=1024, ge=64)
     """Budget of the messages in the model's tokens, without the chat template's own; longest fields are cut first."""
-    templates: str = ""
-    """Folder with one's own `system.jinja` and `user.jinja`; empty: the ones in `tagpr/prompts/templates`."""
+    templates: RecipePath | None = None
+    """Folder with one's own `system.jinja` and `user.jinja`; null: the ones in `tagpr/prompts/templates`."""

@@ -1,169 +1,153 @@
-"""Run folders: a stage runs in a work folder that is renamed when complete, so a kill never leaves half a stage.
+"""One stage: declared as data, made in a work folder that is renamed when complete, so a kill never leaves half of it.
 
-    runs/NAME/STAGE/             a complete stage: its files and manifest.json
-    runs/NAME/.work/STAGE-HASH/  a stage in progress; a rerun with the same settings and inputs continues it
-    runs/NAME/.lock              held while a process works on the run
-
-`manifest.json` holds what the stage was made from (hash of settings and inputs, versions, seed), the digest of every
-file it wrote, and, under `measured`, what differs from one execution to the next (date, seconds, memory).
+What the stages of a recipe are is `tagpr.pipeline`'s; where they are on disk `tagpr.runs.layout`'s.
 """
 
 import fcntl
-import hashlib
-import json
 import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
-from tagpr import __version__
+from pydantic import JsonValue
+
 from tagpr.errors import RunError
-from tagpr.files import read_json, write_json
-from tagpr.progress import Progress
+from tagpr.progress import Progress, StageContext
+from tagpr.runs.layout import StageName
+from tagpr.runs.manifest import Manifest, Measured, file_digests, read_manifest, stage_hash, versions
 
 logger = logging.getLogger(__name__)
 
-_VERSIONED = ("torch", "transformers", "trl", "accelerate", "peft", "numpy")
+RunT = TypeVar("RunT")
+Figures = Mapping[str, JsonValue]
+"""What a stage says of itself, for its manifest."""
 
 
 @dataclass(frozen=True)
-class Stage:
+class Stage(Generic[RunT]):
     """One stage of a run."""
 
-    name: str
-    inputs: tuple[str, ...]
+    name: StageName
+    summary: str
+    """What it does, in one line, for the command line's help."""
+    inputs: tuple[StageName, ...]
     """Stages whose output this one reads."""
-    settings: Mapping[str, Any]
-    """The parts of the recipe that this stage depends on, JSON-able."""
-    make: Callable[[Path, Progress], dict[str, Any]]
-    """Writes the stage's files into the folder it is given and returns figures for the manifest."""
+    blocks: tuple[str, ...]
+    """The keys of the recipe that it depends on."""
+    make: Callable[[RunT, StageContext], Figures]
+    """Writes the stage's files and returns figures for the manifest."""
+    reads: Callable[[RunT], Mapping[str, str]] = lambda run: {}
+    """Fingerprints, by name, of what it reads from outside the run; another content makes the stage again."""
 
 
-def stage_hash(stage: Stage, seed: int, input_hashes: Sequence[str]) -> str:
-    """Hash of everything that decides a stage's output: package version, settings, seed and the inputs' hashes."""
-    value = {
-        "stage": stage.name,
-        "tagpr": __version__,
-        "settings": stage.settings,
-        "seed": seed,
-        "inputs": list(input_hashes),
-    }
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+@dataclass(frozen=True)
+class Work:
+    """A stage with everything that decides its output, ready to be made in a run folder."""
+
+    stage: StageName
+    settings: Mapping[str, JsonValue]
+    reads: Mapping[str, str]
+    inputs: tuple[StageName, ...]
+    seed: int
+    make: Callable[[StageContext], Figures]
 
 
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a complete stage folder, or None. Raises RunError where the file is damaged."""
-    path = folder / "manifest.json"
-    if not path.is_file():
-        return None
-    try:
-        manifest = read_json(path)
-        manifest["hash"], manifest["files"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: damaged manifest; delete the folder {folder} and run again") from error
-    return manifest
+def is_made(run: Path, work: Work) -> bool:
+    """Whether the stage is there, made from just this."""
+    inputs: dict[StageName, Manifest | None] = {name: read_manifest(run / name) for name in work.inputs}
+    made = read_manifest(run / work.stage)
+    hashes: dict[StageName, str] = {name: found.hash for name, found in inputs.items() if found is not None}
+    return made is not None and len(hashes) == len(inputs) and made.hash == _hash(work, hashes)
 
 
-def run_stage(run: Path, stage: Stage, seed: int, progress: Progress) -> tuple[dict[str, Any], bool]:
-    """Make one stage of `run` unless it is there already with the same hash.
+def _hash(work: Work, inputs: Mapping[StageName, str]) -> str:
+    return stage_hash(work.stage, work.settings, work.reads, work.seed, list(inputs.values()))
 
-    Returns (manifest, made). Raises RunError where an input stage has not been run.
+
+def run_stage(run: Path, work: Work, progress: Progress) -> tuple[Manifest, bool]:
+    """Make one stage of the run folder `run` unless it is there already with the same hash.
+
+    Returns (manifest, made). Raises RunError if an input stage has not been run.
     """
-    input_hashes = []
-    for name in stage.inputs:
+    inputs: dict[StageName, str] = {}
+    for name in work.inputs:
         manifest = read_manifest(run / name)
         if manifest is None:
-            raise RunError(f"{run}: stage '{stage.name}' needs stage '{name}'; run `tagpr run` or that stage first")
-        input_hashes.append(manifest["hash"])
-    digest = stage_hash(stage, seed, input_hashes)
-    final = run / stage.name
-    work = run / ".work" / f"{stage.name}-{digest[:16]}"
-
+            raise RunError(f"{run}: stage '{work.stage}' needs stage '{name}'; run `tagpr run` or that stage first")
+        inputs[name] = manifest.hash
+    digest = _hash(work, inputs)
+    final, folder = run / work.stage, run / ".work" / f"{work.stage}-{digest[:16]}"
     existing = read_manifest(final)
-    if existing is not None and existing["hash"] == digest:
+    if existing is not None and existing.hash == digest:
         _require_files(final, existing)
         return existing, False
-    if read_manifest(work) is None:  # else: killed between writing the manifest and the rename
-        work.mkdir(parents=True, exist_ok=True)
-        resumed = any(work.iterdir())
-        for torn in list(work.rglob(".*.tmp")):  # what a kill left of an atomic write (tagpr.files); the run is locked
-            if torn.is_file():
-                torn.unlink()
-        if resumed:
-            logger.info("%s: continuing where it was stopped", stage.name)
-        started, cpu, reset = time.monotonic(), time.process_time(), _reset_peak_memory()
-        figures = stage.make(work, progress)
-        shutil.rmtree(work / "checkpoints", ignore_errors=True)
-        write_json(
-            work / "manifest.json",
-            {
-                "stage": stage.name,
-                "hash": digest,
-                "seed": seed,
-                "settings": stage.settings,
-                "inputs": dict(zip(stage.inputs, input_hashes, strict=True)),
-                "versions": versions(),
-                "files": _digests(work),
-                "figures": figures,
-                "measured": {
-                    "date": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "seconds": round(time.monotonic() - started, 1),
-                    "cpu_seconds": round(time.process_time() - cpu, 1),
-                    "peak_memory_mib": _peak_memory_mib() if reset else None,
-                    "resumed": resumed,
-                },
-            },
-        )
-    if final.exists():
-        replaced = run / ".work" / f"replaced-{stage.name}"
-        shutil.rmtree(replaced, ignore_errors=True)
-        os.replace(final, replaced)
-    os.replace(work, final)
-    for leftover in (run / ".work").glob(f"{stage.name}-*"):
-        shutil.rmtree(leftover, ignore_errors=True)  # work under settings that are no longer asked for
-    shutil.rmtree(run / ".work" / f"replaced-{stage.name}", ignore_errors=True)
-    manifest = read_manifest(final)
-    assert manifest is not None
+    manifest = read_manifest(folder)
+    if manifest is None:  # else: killed between writing the manifest and the rename
+        manifest = _make(folder, work, digest, inputs, progress)
+    _publish(run, work.stage, folder)
     return manifest, True
 
 
-def _require_files(folder: Path, manifest: Mapping[str, Any]) -> None:
-    missing = [name for name in manifest["files"] if not (folder / name).is_file()]
+def _make(folder: Path, work: Work, digest: str, inputs: Mapping[StageName, str], progress: Progress) -> Manifest:
+    folder.mkdir(parents=True, exist_ok=True)
+    resumed = any(folder.iterdir())
+    for torn in list(folder.rglob(".*.tmp")):  # what a kill left of an atomic write (tagpr.files); the run is locked
+        if torn.is_file():
+            torn.unlink()
+    if resumed:
+        logger.info("%s: continuing where it was stopped", work.stage)
+    started, cpu, reset = time.monotonic(), time.process_time(), _reset_peak_memory()
+    figures = work.make(StageContext(folder, work.seed, progress))
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    manifest = Manifest(
+        stage=work.stage,
+        hash=digest,
+        seed=work.seed,
+        settings=dict(work.settings),
+        reads=dict(work.reads),
+        inputs={**inputs},
+        versions=versions(),
+        files=file_digests(folder),
+        figures=dict(figures),
+        measured=Measured(
+            date=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - started, 1),
+            cpu_seconds=round(time.process_time() - cpu, 1),
+            peak_memory_mib=_peak_memory_mib() if reset else None,
+            resumed=resumed,
+        ),
+    )
+    manifest.write(folder)
+    return manifest
+
+
+def _publish(run: Path, stage: str, folder: Path) -> None:
+    """Put a complete work folder in the stage's place; the old stage goes only when the new one is there."""
+    final, replaced = run / stage, run / ".work" / f"replaced-{stage}"
+    if final.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+        os.replace(final, replaced)
+    os.replace(folder, final)
+    for leftover in (run / ".work").glob(f"{stage}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)  # work under settings that are no longer asked for
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _require_files(folder: Path, manifest: Manifest) -> None:
+    missing = [name for name in manifest.files if not (folder / name).is_file()]
     if missing:
         raise RunError(f"{folder / missing[0]}: file of a complete stage is gone; delete {folder} and run again")
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of a stage folder, by relative path."""
-    digests = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != "manifest.json":
-            with open(path, "rb") as stream:
-                digests[path.relative_to(folder).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return digests
-
-
-def versions() -> dict[str, str]:
-    """Versions of this package and of the libraries that decide a result (installed ones only)."""
-    found = {"tagpr": __version__}
-    for name in _VERSIONED:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Hold the run's lock; raises RunError where another process works on it. The lock dies with its process."""
+    """Hold the run's lock; raises RunError if another process works on it. The lock dies with its process."""
     run.mkdir(parents=True, exist_ok=True)
     with open(run / ".lock", "w") as stream:
         try:
@@ -174,7 +158,7 @@ def locked(run: Path) -> Iterator[None]:
 
 
 def _reset_peak_memory() -> bool:
-    """Reset the kernel's high-water mark of this process's memory (Linux); False where that cannot be done."""
+    """Reset the kernel's high-water mark of this process's memory (Linux); False if that cannot be done."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
         return True

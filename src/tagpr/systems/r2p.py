@@ -68,7 +68,7 @@ class R2P(System[R2POptions]):
     @cached_property
     def prompts(self) -> PromptBuilder:
         """The run's prompt builder with R2P's template in place of the tags."""
-        settings = self.context.prompt.model_copy(update={"templates": str(TEMPLATES), "style": "tagged"})
+        settings = self.context.prompt.model_copy(update={"templates": TEMPLATES, "style": "tagged"})
         return replace(self.context, prompt=settings).prompts(False)
 
     def predict(self, examples: Sequence[Example]) -> list[Answer]:

@@ -83,10 +83,12 @@ def load_system(spec: str, folder: Path = Path()) -> type[System[Any]]:
     return found
 
 
-def read_options(spec: str, system: type[System[Any]], options: Mapping[str, Any]) -> Settings:
-    """The system's options, checked. Raises RecipeError naming the key at fault."""
+def read_options(
+    spec: str, system: type[System[Any]], options: Mapping[str, object], folder: Path = Path()
+) -> Settings:
+    """The system's options, checked; their relative paths start at `folder`. Raises RecipeError naming the bad key."""
     try:
-        return system.Options(**options)
+        return system.Options.model_validate(dict(options), context={"folder": folder})
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"])

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from tagpr.settings import Settings
+from tagpr.settings import ModelSpec, Settings
 
 
 class TrainingSettings(Settings):
@@ -26,7 +26,7 @@ class TrainingSettings(Settings):
 class SFTSettings(TrainingSettings):
     """Stage 1 (eq. 4): maximise log p(c, y | q, p_u) on the completion's tokens only."""
 
-    checkpoint: str | None = None
+    checkpoint: ModelSpec | None = None
     """A checkpoint that takes this stage's place (folder or hub id): no chains are made and nothing is fine-tuned, RL
     starts from what another task's run taught (table 7). Its tags must be `chains.vocabulary`."""
     learning_rate: float = Field(1e-5, gt=0)

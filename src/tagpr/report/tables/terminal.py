@@ -25,12 +25,3 @@ def result_tables(results: Results, first: str = "system") -> Iterator[RichTable
     """One short table per task."""
     for name in results.tasks:
         yield to_terminal(short_table(results, name, first))
-
-
-def print_results(results: Results, first: str = "system") -> None:
-    """Print one short table per task."""
-    from rich.console import Console
-
-    console = Console()
-    for table in result_tables(results, first):
-        console.print(table)

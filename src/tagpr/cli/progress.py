@@ -1,35 +1,27 @@
-"""Progress of long work: a bar with the time left on a terminal, a line now and then elsewhere, nothing when quiet."""
+"""Progress of long work on standard error: a bar with the time left on a terminal, else a line now and then."""
 
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tagpr.progress import Progress, silent
+from tagpr.progress import Progress, clock
 
-_LINE_EVERY = 20.0  # seconds between lines where there is no terminal
-
-
-def clock(seconds: float) -> str:
-    """`75` -> `1:15`."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
+_LINE_EVERY = 20.0  # seconds between lines if there is no terminal
 
 
 @contextmanager
-def stage_progress(stage: str, quiet: bool) -> Iterator[Progress]:
-    """Yield the callback that shows one stage's progress on standard error."""
-    if quiet:
-        yield silent
-    elif sys.stderr.isatty():
-        with _bar(stage) as callback:
+def terminal(name: str) -> Iterator[Progress]:
+    """Show the progress of a piece of work."""
+    if sys.stderr.isatty():
+        with _bar(name) as callback:
             yield callback
     else:
-        yield _lines(stage)
+        yield _lines(name)
 
 
 @contextmanager
-def _bar(stage: str) -> Iterator[Progress]:
+def _bar(name: str) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -44,7 +36,7 @@ def _bar(stage: str) -> Iterator[Progress]:
         TextColumn("[dim]{task.fields[note]}"),
     )
     with Bar(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(stage, total=None, note="")
+        task = bar.add_task(name, total=None, note="")
 
         def callback(done: int, total: int, note: str = "") -> None:
             bar.update(task, completed=done, total=total or None, note=note)
@@ -52,7 +44,7 @@ def _bar(stage: str) -> Iterator[Progress]:
         yield callback
 
 
-def _lines(stage: str) -> Progress:
+def _lines(name: str) -> Progress:
     started = last = time.monotonic()
     origin: tuple[int, str] | None = None  # where this execution (perhaps resumed) began, and in which phase
 
@@ -66,7 +58,7 @@ def _lines(stage: str) -> Progress:
         last = now
         gone = done - origin[0]
         left = f", {clock((now - started) * (total - done) / gone)} left" if gone > 0 else ""
-        sys.stderr.write(f"{stage}: {done}/{total}{left}{' ' + note if note else ''}\n")
+        sys.stderr.write(f"{name}: {done}/{total}{left}{' ' + note if note else ''}\n")
         sys.stderr.flush()
 
     return callback

@@ -1,0 +1,42 @@
+"""What commands print: tables on the terminal, or the same as one JSON object."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+
+from tagpr.evaluation.results import Results
+
+
+def print_results(results: Results, first: str = "system") -> None:
+    """One short table per task."""
+    from rich.console import Console
+
+    from tagpr.report.tables.terminal import result_tables
+
+    console = Console()
+    for table in result_tables(results, first):
+        console.print(table)
+
+
+def show_results(results: Results, as_json: bool, first: str = "system") -> None:
+    """The results as tables or as JSON."""
+    if as_json:
+        typer.echo(results.as_json())
+    else:
+        print_results(results, first)
+
+
+def print_diagnosis(diagnosis: Mapping[str, Any]) -> None:
+    """The reward model's diagnosis as a table, and what it says in words."""
+    from rich.console import Console
+
+    from tagpr.report.tables.diagnosis import diagnosis_table
+    from tagpr.report.tables.terminal import to_terminal
+
+    console = Console()
+    console.print(to_terminal(diagnosis_table(diagnosis)))
+    error, correlation = diagnosis["calibration"]["expected_calibration_error"], diagnosis["length_correlation"]
+    console.print(f"calibration error {error:.3f}", highlight=False)
+    console.print(f"correlation of reward and length {correlation:+.2f}", highlight=False)
+    console.print(diagnosis["words"], highlight=False)

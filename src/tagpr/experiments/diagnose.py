@@ -1,0 +1,21 @@
+"""Does a finished run's reward model know its users? `tagpr prmu diagnose`."""
+
+from tagpr.runs import Run
+
+
+def diagnose_prmu(run: Run) -> dict[str, object]:
+    """The diagnosis of `prmu/diagnosis.json`, made again from the model and its held-out pairs.
+
+    Raises RunError if the prmu stage has not been run.
+    """
+    from tagpr.prmu.data import read_pairs
+    from tagpr.prmu.diagnose import diagnose
+    from tagpr.prmu.score import PRMU
+    from tagpr.prmu.stage import histories_of
+
+    run.require("prmu")
+    prmu = PRMU.from_pretrained(run.folder.model("prmu"))
+    histories = None
+    if prmu.model.history is not None:
+        histories = histories_of(run.tasks, run.train, run.prompts)
+    return diagnose(prmu, read_pairs(run.folder.pairs), run.seed, histories)

@@ -1,0 +1,168 @@
+"""`Run`: a recipe with its folder. What several stages need of it is loaded once, when first asked for.
+
+A run knows where its files are, what has been made, what that cost, its seed and where progress is shown, so that none
+of these travels by itself. Making stages is `tagpr.pipeline`'s.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
+from tagpr.data import Splits, read_examples
+from tagpr.errors import RunError
+from tagpr.files import read_json
+from tagpr.progress import Progress, silent
+from tagpr.prompts.prompt_builder import PromptBuilder
+from tagpr.recipe import Recipe, load_recipe, recipe_folder
+from tagpr.runs.layout import RunFolder, StageName
+from tagpr.runs.manifest import Manifest, read_manifest
+from tagpr.systems.cost import Cost
+from tagpr.tasks.cards import read_task
+from tagpr.tasks.types import Example, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Show = Callable[[str], AbstractContextManager[Progress]]
+"""Shows the progress of a named piece of work while its context is open (`tagpr.cli.progress.terminal` is one)."""
+
+
+def cost_of(manifests: Iterable[Manifest]) -> Cost:
+    """What these stages took together; the policy's parameters count once."""
+    cost, policy = Cost(), 0
+    for manifest in manifests:
+        cost.seconds += manifest.measured.seconds
+        cost.cpu_seconds += manifest.measured.cpu_seconds
+        cost.trained_tokens += manifest.number("trained_tokens")
+        cost.completion_tokens += manifest.number("completion_tokens")
+        if manifest.stage == "prmu":
+            cost.trained_parameters += manifest.number("trained_parameters")
+        else:
+            policy = max(policy, manifest.number("trained_parameters"))
+    cost.trained_parameters += policy
+    return cost
+
+
+@contextmanager
+def show_nothing(name: str) -> Iterator[Progress]:
+    """Progress of work that nobody watches."""
+    yield silent
+
+
+class Run:
+    """A recipe with its run folder."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        source: str = "RECIPE",
+        overrides: Sequence[str] = (),
+        show: Show = show_nothing,
+    ) -> None:
+        """source, overrides: what the recipe was read from, for messages and for variants of the run."""
+        self.recipe, self.source, self.overrides = recipe, source, tuple(overrides)
+        self.folder, self.show = RunFolder(folder), show
+        self._prompts: dict[tuple[str, ...], PromptBuilder] = {}
+
+    @classmethod
+    def open(
+        cls, recipe: str | Path, overrides: Sequence[str] = (), runs: Path = Path("runs"), show: Show = show_nothing
+    ) -> "Run":
+        """The run of a recipe (file, or name of a bundled one) with `key=value` overrides; its folder is `runs/NAME`.
+
+        Nothing is made. Raises RecipeError for a mistake in the recipe.
+        """
+        loaded = load_recipe(str(recipe), overrides)
+        return cls(loaded, runs / loaded.name, str(recipe), overrides, show)
+
+    def changed(self, name: str, overrides: Sequence[str]) -> "Run":
+        """The run of the same recipe under another name, with further overrides."""
+        changes = [*self.overrides, *overrides, f"name={name}"]
+        return Run.open(self.source, changes, self.folder.path.parent, self.show)
+
+    @property
+    def name(self) -> str:
+        return self.recipe.name
+
+    @property
+    def seed(self) -> int:
+        return self.recipe.seed
+
+    @property
+    def base(self) -> Path:
+        """Where the recipe's relative paths start."""
+        return recipe_folder(self.source)
+
+    def manifest(self, stage: StageName) -> Manifest | None:
+        """The manifest of a stage; None if it has not been run."""
+        return read_manifest(self.folder.stage(stage))
+
+    def require(self, *stages: StageName) -> None:
+        """Raise RunError if one of these stages has not been run."""
+        for stage in stages:
+            if self.manifest(stage) is None:
+                raise RunError(
+                    f"{self.folder.path}: stage '{stage}' has not been run; run `tagpr {stage} {self.source}` first"
+                )
+
+    @cached_property
+    def model(self) -> Path:
+        """The untrained policy as a local folder."""
+        from tagpr.engine.models import resolve_model
+
+        return resolve_model(self.recipe.model)
+
+    @cached_property
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
+        from tagpr.engine.models import load_tokenizer
+
+        return load_tokenizer(self.model)
+
+    @property
+    def named_vocabulary(self) -> Vocabulary:
+        """The tags that the recipe names; the paper's if it has them discovered."""
+        named = self.recipe.chains.vocabulary
+        return load_vocabulary(named if isinstance(named, Path) else None)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The tags the chains stage settled on; until then, and without that stage, those the recipe names."""
+        written = self.folder.vocabulary
+        return load_vocabulary(written) if written.is_file() else self.named_vocabulary
+
+    @cached_property
+    def data(self) -> dict[str, Splits]:
+        """The examples by task name, from the data stage. Raises RunError if it has not been run."""
+        self.require("data")
+        found = {}
+        for card in read_json(self.folder.tasks):
+            task = read_task(card)
+            train, heldout = self.folder.train(task.name), self.folder.heldout(task.name)
+            found[task.name] = Splits(task, read_examples(train), read_examples(heldout))
+        return found
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """The tasks that are trained on; those of `zero_shot` sources are only in `data`."""
+        return {name: splits.task for name, splits in self.data.items() if splits.train}
+
+    @property
+    def train(self) -> dict[str, list[Example]]:
+        """Training examples of `tasks`."""
+        return {name: splits.train for name, splits in self.data.items() if splits.train}
+
+    @property
+    def prompts(self) -> PromptBuilder:
+        """Builds prompts with this recipe's settings and the tags of `vocabulary`."""
+        return self.prompts_of(self.vocabulary)
+
+    def prompts_of(self, vocabulary: Vocabulary) -> PromptBuilder:
+        """Builds prompts with this recipe's settings and these tags."""
+        tags, recipe = vocabulary.names, self.recipe
+        if tags not in self._prompts:
+            self._prompts[tags] = PromptBuilder(self.tokenizer, recipe.profile, recipe.prompt, tags, recipe.seed)
+        return self._prompts[tags]
