@@ -242,3 +242,21 @@ def test_a_cache_folder_that_cannot_be_made_is_one_line(tmp_path):
 )
 def test_the_servers_words_are_found_in_any_body(body, words):
     assert server_words(body) == words
+
+
+def test_an_endpoint_is_a_text_model_like_any_other(server, tmp_path):
+    from tagpr.engine.endpoint_model import EndpointModel
+    from tagpr.engine.types import Sampling
+
+    block = GeneratorSettings(model="m", base_url=_url(server, "ok"))
+    model = EndpointModel(block, CallSettings(), tmp_path / "c.sqlite")
+    chats = [[{"role": "user", "content": f"question {i}"}] for i in range(2)]
+    rows = model.generate(chats, Sampling(16, 3, seed=5))
+    assert [[one.text for one in row] for row in rows] == [["<think>\nLooked at it.\n</think>\nnet"] * 3] * 2
+    assert all(one.finished and one.token_ids == [] and one.reply_tokens == 5 for row in rows for one in row)
+    assert model.spend.requests == 6 and model.generate(chats, Sampling(16, 3, seed=5)) == rows
+    assert model.spend.requests == 6  # cached
+    with pytest.raises(ModelError, match="takes messages, not token ids"):
+        model.generate([[1, 2]], Sampling(16))
+    with pytest.raises(ModelError, match="gives no log-probs"):
+        model.generate(chats, Sampling(16, logprobs=True))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import io
+import json
 import logging
 import os
 import shutil
@@ -155,10 +156,26 @@ def load_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
         raise ModelError(f"model {str(path)!r}: its tokenizer has no end-of-sequence token; use an instruct model")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    rows = _embedding_rows(Path(path))
+    if rows is not None and len(tokenizer) > rows:
+        raise ModelError(
+            f"model {str(path)!r}: its tokenizer has {len(tokenizer)} tokens, its embedding {rows} rows; save the "
+            "checkpoint again after model.resize_token_embeddings(len(tokenizer))"
+        )
     if not tokenizer.chat_template:
         raise ModelError(f"model {str(path)!r}: its tokenizer has no chat template; use an instruct model")
     tokenizer.padding_side = "left"
     return tokenizer
+
+
+def _embedding_rows(folder: Path) -> int | None:
+    """Rows of the checkpoint's embedding by its config; None where that does not say."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    rows = config.get("text_config", config).get("vocab_size")
+    return rows if isinstance(rows, int) else None
 
 
 def load_causal_lm(path: Path | str, dtype: str | torch.dtype = "auto", device: str | None = None) -> PreTrainedModel:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -53,6 +53,16 @@ def end_token_ids(
 def _single(token_id: object) -> tuple[int, ...]:
     """(id,), or () where a tokenizer or a checkpoint names none."""
     return (token_id,) if isinstance(token_id, int) else ()
+
+
+def turn_decoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[int]], str]:
+    """Token ids of a completion -> the assistant's whole turn, as `TextModel`s give it.
+
+    For trainers that hand rewards a text without special tokens (TRL): `CompositeReward(..., decode=...)`.
+    """
+    opening = think_opening(tokenizer)
+    before = "" if opening is None else opening.text
+    return lambda token_ids: before + decode(tokenizer, token_ids)
 
 
 @dataclass(frozen=True)

@@ -91,14 +91,20 @@ class CompositeReward:
         stage: str = "guided",
         think_prefilled: bool = False,
         shown: Mapping[tuple[str, str], Shown] | None = None,
+        decode: Callable[[Sequence[int]], str] | None = None,
     ) -> None:
-        """shown: by task and example id, what each prompt shows; needed with `delta_evidence`."""
+        """shown: by task and example id, what each prompt shows; needed with `delta_evidence`.
+
+        decode: `tagpr.engine.text.turn_decoder(tokenizer)`, for TRL, which leaves special tokens out of the texts it
+        hands over: where `<think>` is one, completions are read from their token ids instead.
+        """
         if stage not in ("guided", "exploratory"):
             raise ValueError(f"stage is 'guided' or 'exploratory', not {stage!r}")
         self.tasks, self.vocabulary, self.stage, self.think_prefilled = tasks, vocabulary, stage, think_prefilled
         self.settings = settings or RewardSettings()
         self.prmu = prmu if stage == "guided" and self.settings.gamma > 0 else None
         self.shown = shown or {}
+        self.decode = decode
         if self.settings.delta_evidence and not self.shown:
             raise ValueError("delta_evidence needs `shown`: what each prompt shows, by task and example id")
         self.__name__ = f"{stage}_reward"  # TRL names its metrics after the function
@@ -166,7 +172,10 @@ class CompositeReward:
         **_: object,
     ) -> list[float]:
         """TRL's reward function protocol. Chat completions (lists of messages) are read by their last content."""
-        texts = [completion_text(completion) for completion in completions]
+        if self.decode is not None:
+            texts = [self.decode(ids) for ids in completion_ids]
+        else:
+            texts = [completion_text(completion) for completion in completions]
         rows = self.components(texts, task, target, user_id, prompt_ids, completion_ids, example_id)
         if log_metric is not None and rows:
             for name in ("verifiable", "format", "repetition", "tag", "prmu", "evidence"):

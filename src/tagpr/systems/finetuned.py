@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from tagpr.engine.text import learned_ids
 from tagpr.errors import RunError
 from tagpr.systems.backbone import Backbone
 from tagpr.systems.prompted import Prompted
@@ -50,7 +51,7 @@ class SFT(Prompted[NoOptions]):
         groups = []
         for example in train:
             texts = learned.get((example.task, example.id), ())
-            ids = [[*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for text in texts]
+            ids = [learned_ids(tokenizer, text) for text in texts]
             if ids:
                 groups.append(ChainGroup(self.prompts.ids(self.context.tasks[example.task], example), ids))
         if not groups:
