@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tagpr.chains.evidence import Shown
 from tagpr.chains.filters import accuracy_filter
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import load_vocabulary
@@ -185,3 +186,15 @@ def test_a_prmu_without_its_columns_is_refused():
 def test_chat_completions_are_read_by_the_last_content(completion, score):
     reward = CompositeReward({"package-section": LABELS}, VOCABULARY, stage="exploratory")
     assert reward(["p"], [completion], [[1]], task=["package-section"], target=["games"]) == [score]
+
+
+def test_evidence_needs_to_know_what_each_prompt_shows():
+    s, columns = RewardSettings(delta_evidence=0.1), {"task": ["package-section"], "target": ["games"]}
+    shown = {("package-section", "e1"): Shown(LABELS, "a game", "a game", ())}
+    reward = CompositeReward({"package-section": LABELS}, VOCABULARY, s, stage="exploratory", shown=shown)
+    assert reward(["p"], [GOOD], [[1]], example_id=["e1"], **columns) == [1.0]  # what it decides is its answer
+    other = GOOD.removesuffix("games") + "net"  # decides one thing, answers another
+    assert reward(["p"], [other], [[1]], example_id=["e1"], task=["package-section"], target=["net"])[0] < 1
+    for wrong in ({}, {"example_id": ["e2"]}):
+        with pytest.raises(RunError, match=r"completion 0 .* column example_id"):
+            reward(["p"], [GOOD], [[1]], **columns, **wrong)

@@ -1,5 +1,6 @@
 """SharedPromptGRPOTrainer against TRL's own GRPOTrainer: same loss and gradients from the same rollouts."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import tagpr
 from tagpr.engine.models import load_tokenizer
 from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import RecipeError, RunError
+from tagpr.training.finite_rewards import refusing_nan
 from tagpr.training.trl_settings import refuse_idle_settings
 
 WORDS = ["a person files this package", "under which section", "history is long and short", "label"]
@@ -190,6 +192,30 @@ def test_a_reward_that_is_not_finite_stops(policy, tmp_path):
     t.reward_funcs = [lambda completions, **_: [float("inf")] * len(completions)]
     with pytest.raises(RunError, match="finite"):
         t.train()
+
+
+def test_a_nan_among_several_rewards_stops_and_none_is_left_out(policy, tmp_path):
+    def some(completions, **_):
+        return [None if i % 2 else 0.5 for i in range(len(completions))]
+
+    def broken(completions, **_):
+        return [float("nan") if i == 1 else 0.0 for i in range(len(completions))]
+
+    async def broken_later(completions, **_):
+        return broken(completions)
+
+    for bad in (broken, broken_later):
+        wrapped = refusing_nan(bad, bad.__name__)
+        with pytest.raises(RunError, match=r"'broken.*' returned NaN for completion 1; .* gets None"):
+            found = wrapped(completions=["a", "b"])
+            asyncio.run(found) if bad is broken_later else found
+    assert refusing_nan(some, "some")(completions=["a", "b"]) == [0.5, None]
+    t = trainer("shared", policy, tmp_path)
+    t.reward_funcs, t.reward_func_names = [t.reward_funcs[0], broken], ["good", "broken"]
+    t.reward_processing_classes, t.reward_weights = [None, None], torch.ones(2)
+    with pytest.raises(RunError, match="'broken' returned NaN for completion 1"):
+        t.train()
+    assert t.reward_funcs[1] is broken
 
 
 def test_sequence_weights_under_vllm_are_refused(policy, tmp_path):

@@ -131,7 +131,7 @@ class CompositeReward:
         rows = []
         columns = zip(completions, task, target, personal, asked, strict=True)
         for number, (text, name, reference, prmu, which) in enumerate(columns):
-            self._refuse(number, name, reference)
+            self._refuse(number, name, reference, which)
             response = parse_response(text, self.vocabulary, self.think_prefilled)
             v = verifiable_reward(self.tasks[name], response.answer, reference, s)
             f, rep = format_reward(response), repetition_reward(text, s.ngram, s.delta)
@@ -147,14 +147,19 @@ class CompositeReward:
             rows.append(Components(total, v, f, rep, tag, float(prmu), evidence))
         return rows
 
-    def _refuse(self, number: int, task: object, target: object) -> None:
-        """Raise RunError on a row that has no R_v: without a task of ours or without a target."""
+    def _refuse(self, number: int, task: str, target: object, example_id: str) -> None:
+        """Raise RunError on a row without R_v (no task, no target) or, if it is asked for, without R_evidence."""
         if task not in self.tasks:
             raise RunError(f"reward of completion {number}: unknown task {task!r}; known: {', '.join(self.tasks)}")
         if not isinstance(target, str):
             raise RunError(
                 f"reward of completion {number} for task '{task}': the target is {target!r}, not text; "
                 "leave rows without an answer out of the training data, and write numbers as text"
+            )
+        if self.settings.delta_evidence and (task, example_id) not in self.shown:
+            raise RunError(
+                f"reward of completion {number} for task '{task}': `shown` has no example {example_id!r}; "
+                "give the column example_id, or set rewards.delta_evidence: 0"
             )
 
     def __call__(

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from accelerate import DistributedType
 from accelerate.logging import get_logger
-from torch import Tensor
+from torch import Tensor, nn
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import pad, split_tensor_dict
@@ -29,6 +29,7 @@ from tagpr.engine.group_attention import why_not_shared
 from tagpr.engine.shared_prompt import Group, completion_logprobs, micro_batches
 from tagpr.engine.types import Sampling
 from tagpr.errors import RunError
+from tagpr.training.finite_rewards import refusing_nan
 from tagpr.training.trl_settings import refuse_idle_settings
 
 logger = get_logger(__name__)
@@ -98,7 +99,15 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
         """TRL's rewards; it would leave one that is not finite out of the sum without a word."""
-        rewards = super()._calculate_rewards(*args, **kwargs)
+        functions = self.reward_funcs
+        self.reward_funcs = [
+            function if isinstance(function, nn.Module) else refusing_nan(function, name)
+            for function, name in zip(functions, self.reward_func_names, strict=True)
+        ]
+        try:
+            rewards = super()._calculate_rewards(*args, **kwargs)
+        finally:
+            self.reward_funcs = functions
         bad = ~torch.isfinite(rewards).any(1) | torch.isinf(rewards).any(1)
         if bool(bad.any()):
             row = int(bad.nonzero()[0])
