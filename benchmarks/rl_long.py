@@ -144,7 +144,7 @@ def log_of(out: Path) -> list[dict]:
 def answer_all(work: Path, model: Path, stage: str, path: Path) -> None:
     """Greedy answers of a model to all held-out questions."""
     from tagpr.engine.transformers_model import TransformersModel
-    from tagpr.training.watch import greedy_scores
+    from tagpr.training.heldout import greedy_scores
 
     if path.exists() or not model.exists():
         return

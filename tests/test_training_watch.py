@@ -15,8 +15,9 @@ from tagpr.errors import RecipeError, RunError
 from tagpr.rewards.composite import CompositeReward
 from tagpr.tasks import load_task
 from tagpr.training.gspo import train_gspo
+from tagpr.training.heldout import keep_out
 from tagpr.training.launching import asked_processes, refuse_fewer_processes
-from tagpr.training.rollout import Rollout, keep_out
+from tagpr.training.rollout import Rollout
 from tagpr.training.settings import GSPOSettings
 from tagpr.training.trackers import Trackers
 from tagpr.training.watch import Watch

@@ -159,7 +159,7 @@ def _rl(run: Run, stage: str, start: Path, prmu: "PersonalScore | None", context
     from tagpr.chains.evidence import Shown
     from tagpr.rewards.composite import CompositeReward
     from tagpr.training.gspo import train_gspo
-    from tagpr.training.rollout import keep_out
+    from tagpr.training.heldout import keep_out
 
     recipe, prompts = run.recipe, run.prompts
     rows = [

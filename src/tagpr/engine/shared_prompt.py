@@ -167,7 +167,9 @@ class PackedLayout:
 
 
 @contextlib.contextmanager
-def _head_replaced(model: torch.nn.Module, layout: PackedLayout, entropy: bool, temperature: float) -> Iterator[None]:
+def _head_replaced(
+    model: torch.nn.Module, layout: PackedLayout, entropy: bool, temperature: float, fp32: bool
+) -> Iterator[None]:
     """The output head yields (1, K, 1 or 2) log-probs (and entropies) of the targets instead of logits.
 
     Inside the model's own forward, so that wrappers (DDP, FSDP) see an ordinary forward pass.
@@ -177,10 +179,13 @@ def _head_replaced(model: torch.nn.Module, layout: PackedLayout, entropy: bool, 
     config = model.config.get_text_config()
 
     def forward(hidden: Tensor) -> Tensor:
-        weight = head.weight
-        logps, entropies = token_logprobs(
-            hidden[0], weight, head.bias, layout.targets, temperature, softcap, with_entropy=entropy
-        )
+        inputs, weight, bias = hidden[0], head.weight, head.bias
+        if fp32:
+            inputs, weight, bias = inputs.float(), weight.float(), bias if bias is None else bias.float()
+        with torch.autocast(hidden.device.type, enabled=not fp32 and torch.is_autocast_enabled(hidden.device.type)):
+            logps, entropies = token_logprobs(
+                inputs, weight, bias, layout.targets, temperature, softcap, with_entropy=entropy
+            )
         return torch.stack([logps, entropies] if entropy else [logps], dim=-1).unsqueeze(0)
 
     head.forward = forward
@@ -201,12 +206,14 @@ def completion_logprobs(
     temperature: float = 1.0,
     with_entropy: bool = False,
     forward: torch.nn.Module | None = None,
+    fp32_head: bool = False,
 ) -> list[Tensor] | tuple[list[Tensor], list[Tensor]]:
     """log p(c_t | prompt, c_<t) of every completion, (C_i,) fp32 each, in the order of `groups`; with gradient.
 
     One forward pass: split many groups with `micro_batches` first. `forward` is the wrapper to call (DDP) where it is
-    not `model` itself. With `with_entropy`, also the entropies of the same positions (no gradient). Raises ModelError
-    for a model whose attention cannot be shared (see `why_not_shared`).
+    not `model` itself. With `with_entropy`, also the entropies of the same positions (no gradient). `fp32_head`: logits
+    in fp32 whatever the model computes in. Raises ModelError for a model whose attention cannot be shared (see
+    `why_not_shared`).
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     longest = max(len(group.prompt) + max(map(len, group.completions), default=0) for group in groups)
@@ -216,7 +223,7 @@ def completion_logprobs(
     if not layout.targets.numel():
         empty = [torch.zeros(0, device=layout.targets.device) for _ in layout.lengths]
         return (empty, empty) if with_entropy else empty
-    with group_attention(base), _head_replaced(base, layout, with_entropy, temperature):
+    with group_attention(base), _head_replaced(base, layout, with_entropy, temperature, fp32_head):
         out = (forward or model)(
             input_ids=layout.input_ids,
             position_ids=layout.position_ids,

@@ -14,7 +14,7 @@ from tagpr.errors import RunError
 from tagpr.files import read_json, read_jsonl, write_json, write_jsonl
 from tagpr.training.settings import GSPOSettings
 
-IDLE = ("steps", "report_to", "save_steps")
+IDLE = ("steps", "report_to", "save_steps", "samples_per_step")
 """Settings that a continued run may change: the steps done do not depend on them."""
 
 
@@ -37,9 +37,34 @@ def save_checkpoint(
             shutil.rmtree(old)
 
 
-def about(settings: GSPOSettings, seed: int) -> dict[str, Any]:
-    """What a checkpoint was made with, as far as its content depends on it."""
-    return {"seed": seed, "settings": settings.model_dump(mode="json", exclude=set(IDLE))}
+def about(settings: GSPOSettings, seed: int, total: int) -> dict[str, Any]:
+    """What a checkpoint was made with, as far as its content depends on it (a decaying rate depends on the steps)."""
+    made_with = {"seed": seed, "settings": settings.model_dump(mode="json", exclude=set(IDLE))}
+    return made_with if settings.decay == "none" else made_with | {"total": total}
+
+
+def save_best(folder: Path, step: int, masters: Mapping[str, Tensor]) -> None:
+    """Write the weights of `step` to `folder/best-N.safetensors`; earlier bests stay until `drop_bests`."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    work = folder / f".best-{step}.tmp"
+    save_file({name: t.detach().cpu().contiguous() for name, t in masters.items()}, work)
+    os.replace(work, folder / f"best-{step}.safetensors")
+
+
+def drop_bests(folder: Path, step: int) -> None:
+    """Remove the kept weights of all steps but `step`; call it once a checkpoint knows that `step` is the best."""
+    for path in folder.glob("best-*.safetensors"):
+        if path.stem != f"best-{step}":
+            path.unlink()
+
+
+def load_best(folder: Path, step: int) -> dict[str, Tensor]:
+    """The weights that `save_best` wrote for `step`."""
+    from safetensors.torch import load_file
+
+    return load_file(folder / f"best-{step}.safetensors")
 
 
 def load_checkpoint(

@@ -1,9 +1,9 @@
 """Stages 2 and 3, GSPO with shared prompts: roll out, score, update; exactly resumable; one process or several.
 
 A step samples G completions of some prompts (`rollout`), standardises rewards within groups and makes `minibatches`
-clipped updates (`objective`) with every prompt run once for its group (`tagpr.engine.shared_prompt`). All randomness
-follows from (seed, step), so a checkpoint is weights, moments and the log, and a killed run ends in the same bits.
-Under torchrun every process takes its share of the groups and gradients are summed.
+clipped updates (`objective`, `updates`) with every prompt run once for its group (`tagpr.engine.shared_prompt`). All
+randomness follows from (seed, step), so a checkpoint is weights, moments and the log, and a killed run ends in the same
+bits. Under torchrun every process takes its share of the groups and gradients are summed.
 
 Not here: what a reward is, and TRL's trainer. `SharedPromptGRPOTrainer` (`trl_trainer`) puts the same engine inside
 TRL's GRPOTrainer for those who train with TRL; the stages use this loop because it needs nothing but transformers,
@@ -12,33 +12,33 @@ skips groups without variance, and resumes to the bit at any kill.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from tagpr.engine.models import load_causal_lm, load_tokenizer
-from tagpr.engine.shared_prompt import Group, completion_logprobs, micro_batches
 from tagpr.engine.transformers_model import TransformersModel
+from tagpr.engine.types import Progress
 from tagpr.errors import RunError
-from tagpr.files import write_json, write_jsonl
-from tagpr.training.checkpoints import about, load_checkpoint, save_checkpoint
+from tagpr.files import read_json, write_json, write_jsonl
+from tagpr.training.checkpoints import about, drop_bests, load_best, load_checkpoint, save_best, save_checkpoint
+from tagpr.training.heldout import greedy_scores
 from tagpr.training.launching import join_processes, summed
 from tagpr.training.master_weights import MasterAdamW
 from tagpr.training.objective import Objective, group_advantages, gspo_loss
-from tagpr.training.policy import computes_in_bf16, device_name, lora_config, save_policy
-from tagpr.training.rollout import Rollout, Row, derived_seed, roll_out, rows_of_step
+from tagpr.training.policy import checkpoint_layers, computes_in_bf16, device_name, lora_config, save_policy
+from tagpr.training.rollout import Rollout, Row, capped, derived_seed, roll_out, rows_of_step
+from tagpr.training.samples import SampleLog
+from tagpr.training.schedule import learning_rate
 from tagpr.training.settings import GSPOSettings
 from tagpr.training.trackers import Trackers
-from tagpr.training.watch import Watch, greedy_scores, step_figures
-
-logger = logging.getLogger(__name__)
-
-Progress = Callable[[int, int, str], None]
+from tagpr.training.updates import NotFiniteError, Updater
+from tagpr.training.watch import Watch, step_figures
 
 
 def train_gspo(
@@ -55,23 +55,22 @@ def train_gspo(
     objective: Objective = gspo_loss,
     trackers: Path | None = None,
 ) -> dict[str, Any]:
-    """Train `policy` on `rows`; writes `out/model` (Hugging Face, fp32) and `out/log.jsonl`.
+    """Train `policy` on `rows`; writes `out/model` (Hugging Face, fp32), `out/log.jsonl` and `out/samples.parquet`.
 
     rows: `prompt_ids` and the reward's columns. `reward` follows TRL's protocol; one with `components(...)` has its
     parts logged. Checkpoints are kept in `out/checkpoints` and continued from. `stop_after` returns after that many
-    more steps without writing a model (for runs in instalments). `heldout` rows are looked at every `heldout_every`
-    steps, and with them the KL divergence to the model in `reference` (the SFT model; `policy` where not given).
+    more steps without writing a model (for runs in instalments). `heldout` rows are evaluated every `heldout_every`
+    steps, and with them the KL divergence to the model in `reference` (the SFT model; `policy` if not given).
     `objective`: another clipped loss than GSPO's (`grpo_loss`). `trackers`: folder for what `report_to` writes to files
-    (`out/trackers` where not given). Returns figures of the first and last steps. Raises RunError when there is nothing
+    (`out/trackers` if not given). Returns figures of the first and last steps. Raises RunError when there is nothing
     to train on, a number is not finite (the batch is saved beside the checkpoints) or tags die out.
     """
     if not rows:
         raise RunError("no prompt to train on: the data stage kept no training example")
-    trainer = _Trainer(policy, rows, reward, settings, out, seed, heldout, reference or policy, objective)
+    rows = capped(rows, settings.max_prompts, seed)
     total = settings.steps or max(1, math.ceil(len(rows) * settings.epochs / settings.prompts_per_step))
+    trainer = _Trainer(policy, rows, reward, settings, out, seed, heldout, reference or policy, objective, total)
     start = done = trainer.resume()
-    if start == 0 and settings.heldout_every:
-        trainer.look(0)
     end = total if stop_after is None else min(total, start + stop_after)
     followers = Trackers(() if trainer.rank else settings.report_to, out.name, trackers or out / "trackers")
     over = start >= total or trainer.watch.on_plateau()
@@ -85,9 +84,8 @@ def train_gspo(
         if not over and (done % settings.save_steps == 0 or done == end):
             trainer.save(done)
     followers.close()
-    if over:
-        trainer.finish()
-    return {"steps": done, "of": total} | trainer.compute(done) | trainer.watch.summary()
+    kept = trainer.finish(done) if over else done
+    return {"steps": done, "of": total, "kept_step": kept} | trainer.compute(done) | trainer.watch.summary()
 
 
 class _Trainer:
@@ -102,9 +100,11 @@ class _Trainer:
         heldout: Sequence[Row],
         reference: Path,
         objective: Objective,
+        total: int,
     ) -> None:
         self.rows, self.reward, self.settings, self.out, self.seed = rows, reward, settings, out, seed
-        self.heldout = list(heldout)
+        self.heldout, self.total = list(heldout), total
+        self.checkpoints = out / "checkpoints"
         self.rank, self.world = join_processes()
         if settings.prompts_per_step % self.world:
             raise RunError(
@@ -112,7 +112,7 @@ class _Trainer:
             )
         if settings.heldout_every and len(self.heldout) < self.world:
             raise RunError(
-                f"heldout_every: there are {len(self.heldout)} held-out prompts to look at for {self.world} processes; "
+                f"heldout_every: {len(self.heldout)} held-out prompts for {self.world} processes to evaluate; "
                 "set heldout_prompts"
             )
         self.tokenizer = load_tokenizer(policy)
@@ -125,51 +125,99 @@ class _Trainer:
             model = get_peft_model(model, adapters)
         self.optimizer = MasterAdamW(model, settings.weight_decay, computes_in_bf16(settings))
         self.model = model.eval()  # no dropout in RL: ratios compare the same function
-        self.generator = TransformersModel(model, self.tokenizer, settings.generation_batch_size)
+        if settings.gradient_checkpointing:
+            checkpoint_layers(self.model)
+        self.generator = TransformersModel(self.model, self.tokenizer, settings.generation_batch_size)
+        self.updater = Updater(self.model, self.optimizer, objective, settings, self.world)
         self.watch = Watch(settings, out)
+        self.samples = SampleLog(out, settings.samples_per_step, self.rank, self.world)
         self.reference_path = reference
-        self.objective = objective
-        self.reference: torch.nn.Module | None = None
+        self.reference: PreTrainedModel | None = None
 
     def compute(self, steps: int) -> dict[str, int]:
         """Parameters trained, tokens learned from (a group's prompt counts once) and tokens sampled so far."""
         s = self.settings
-        chosen = [i for step in range(steps) for i in rows_of_step(step, len(self.rows), s.prompts_per_step, self.seed)]
+        chosen = [i for step in range(steps) for i in self._rows_of(step, 0)]
         prompts = sum(len(self.rows[i]["prompt_ids"]) for i in chosen)
-        sampled = round(sum(row["length"] for row in self.watch.log) * s.prompts_per_step * s.group_size)
+        sampled = round(sum(row["length"] * row["sampled"] for row in self.watch.log))
+        learned = round(sum(row["length"] for row in self.watch.log) * s.prompts_per_step * s.group_size)
         trained = sum(master.numel() for master in self.optimizer.masters)
-        return {"trained_parameters": trained, "trained_tokens": prompts + sampled, "completion_tokens": sampled}
+        return {"trained_parameters": trained, "trained_tokens": prompts + learned, "completion_tokens": sampled}
 
     def step(self, step: int) -> dict[str, float]:
         """One rollout and its updates; returns what was logged."""
         s = self.settings
-        chosen = rows_of_step(step, len(self.rows), s.prompts_per_step, self.seed)
-        share = [self.rows[i] for i in chosen[self.rank :: self.world]]
-        rollout = roll_out(self.generator, share, self.reward, s, derived_seed(self.seed, 2, step))
+        rollout, chosen = self._roll_out(step)
+        advantages = self._advantages(rollout, chosen)
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, 3, step))
+        # minibatches are drawn over the step's groups, so that they are the same for any number of processes
+        order = torch.randperm(s.prompts_per_step, generator=generator).tolist()
+        parts = [order[i :: s.minibatches] for i in range(s.minibatches)]
+        local = [[chosen[place // self.world] for place in part if place % self.world == self.rank] for part in parts]
+        local = [[g for g in part if bool(advantages[g].any())] for part in local]
+        evaluates = bool(s.heldout_every and self.heldout and (step + 1) % s.heldout_every == 0)
+        # the first minibatch's own forward pass tells what the old policy says
+        old = [self.updater.logps(self.model, rollout, part) if i else None for i, part in enumerate(local)]
+        divergence = {"kl": self.updater.divergence(self._reference(), rollout, local, old)} if evaluates else {}
+        rate = learning_rate(s, step, self.total)
+        updates = []
+        for part, before, whole in zip(local, old, parts, strict=True):
+            try:
+                count = len(whole) * s.group_size
+                updates.append(self.updater.update(rollout, part, before, advantages, count, rate))
+            except NotFiniteError as error:
+                self._stop(step, rollout, str(error))
+        figures = step_figures(step + 1, rollout, updates, self.world) | {"learning_rate": rate} | divergence
+        if evaluates:
+            figures |= self.evaluate(step + 1)
+        self.samples.write(step + 1, rollout, advantages)
+        self.watch.note(figures, rollout, self.rank)
+        if evaluates and s.keep == "best" and self.watch.best() == step + 1:
+            self._keep(step + 1)
+        return figures
+
+    def _rows_of(self, step: int, attempt: int) -> list[int]:
+        s = self.settings
+        return rows_of_step(step * s.oversample + attempt, len(self.rows), s.prompts_per_step, self.seed)
+
+    def _roll_out(self, step: int) -> tuple[Rollout, list[int]]:
+        """What this process samples for `step`, and the groups of it that are learned from (always equally many).
+
+        With `groups: verifiable` more prompts are sampled until every process has its share of groups whose R_v
+        differs, `oversample` times at most; what is lacking then is filled with others, which have no advantage.
+        """
+        s = self.settings
+        share = s.prompts_per_step // self.world
+        rollout: Rollout | None = None
+        for attempt in range(s.oversample):
+            rows = [self.rows[i] for i in self._rows_of(step, attempt)[self.rank :: self.world]]
+            draw = derived_seed(self.seed, 2, step, attempt) if attempt else derived_seed(self.seed, 2, step)
+            more = roll_out(self.generator, rows, self.reward, s, draw)
+            rollout = more if rollout is None else rollout.joined(more)
+            if s.groups == "all":
+                break
+            differs = rollout.differs("verifiable")
+            if not summed(float(max(0, share - sum(differs))), self.world):
+                break
+        assert rollout is not None
+        if s.groups == "all":
+            return rollout, list(range(share))
+        differs = rollout.differs("verifiable")
+        return rollout, sorted(range(len(differs)), key=lambda g: not differs[g])[:share]
+
+    def _advantages(self, rollout: Rollout, chosen: Sequence[int]) -> Tensor:
+        """(groups, G) advantages; 0 for groups that are not learned from and for cut-off completions left out."""
+        s = self.settings
         rewards = torch.tensor(rollout.rewards, dtype=torch.float64)
-        deviation = self._deviation(rewards) if s.scale_rewards == "batch" else None
+        deviation = self._deviation(rewards[list(chosen)]) if s.scale_rewards == "batch" else None
         advantages = group_advantages(rewards, deviation=deviation).float()
         counted = torch.tensor([[c.finished or s.truncated == "penalise" for c in g] for g in rollout.completions])
         advantages = advantages * counted
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, 3, step))
-        # minibatches are drawn over the step's groups, so that they are the same for any number of processes
-        order = torch.randperm(len(chosen), generator=generator).tolist()
-        parts = [order[i :: s.minibatches] for i in range(s.minibatches)]
-        local = [[place // self.world for place in part if place % self.world == self.rank] for part in parts]
-        local = [[g for g in part if bool(advantages[g].any())] for part in local]
-        looking = bool(s.heldout_every and self.heldout and (step + 1) % s.heldout_every == 0)
-        # the first minibatch's own forward pass tells what the old policy says
-        old = [self._logps_only(self.model, rollout, part) if i else None for i, part in enumerate(local)]
-        divergence = self._divergence(rollout, local, old) if looking else {}
-        updates = []
-        for part, before, whole in zip(local, old, parts, strict=True):
-            count = len(whole) * s.group_size
-            updates.append(self._update(step, rollout, part, before, advantages, count))
-        figures = step_figures(step + 1, rollout, advantages, updates, self.rank, self.world) | divergence
-        if looking:
-            figures |= self.look(step + 1)
-        self.watch.note(figures, rollout, self.rank)
-        return figures
+        if s.groups == "verifiable":
+            differs = rollout.differs("verifiable")
+            learned = torch.tensor([g in chosen and differs[g] for g in range(len(differs))])
+            advantages = advantages * learned[:, None]
+        return advantages
 
     def _deviation(self, rewards: Tensor) -> float:
         """Standard deviation (unbiased) of the step's rewards over all processes."""
@@ -177,91 +225,24 @@ class _Trainer:
         mean = summed(rewards.sum().item(), self.world) / count
         return math.sqrt(summed((rewards - mean).square().sum().item(), self.world) / (count - 1))
 
-    def _divergence(
-        self, rollout: Rollout, local: list[list[int]], old: list[list[list[Tensor]] | None]
-    ) -> dict[str, float]:
-        """KL(policy | reference) a token before this step's updates, estimated on the step's completions.
-
-        With d = log p_reference - log p_policy of a sampled token, exp(d) - 1 - d is unbiased and never negative.
-        Groups without variance are left out, as everywhere in the step.
-        """
+    def _reference(self) -> PreTrainedModel:
         if self.reference is None:
             dtype = next(self.model.parameters()).dtype
             self.reference = load_causal_lm(self.reference_path, dtype=dtype, device=self.device)
-        total = tokens = 0.0
-        for part, known in zip(local, old, strict=True):
-            ours = known if known is not None else self._logps_only(self.model, rollout, part)
-            theirs = self._logps_only(self.reference, rollout, part)
-            for a, b in zip(ours, theirs, strict=True):
-                d = torch.cat(b) - torch.cat(a)
-                total += (torch.expm1(d) - d).sum().item()
-                tokens += d.numel()
-        total, tokens = summed(total, self.world), summed(tokens, self.world)
-        return {"kl": total / tokens if tokens else 0.0}
+        return self.reference
 
-    def _logps_only(self, model: torch.nn.Module, rollout: Rollout, part: list[int]) -> list[list[Tensor]]:
-        groups = [rollout.group(g) for g in part]
-        found: dict[int, list[Tensor]] = {}
-        with torch.no_grad():
-            # the same micro-batches as in the update, so that unchanged weights give a ratio of exactly 1
-            for batch in micro_batches(groups, self.settings.tokens_per_forward):
-                logps = iter(self._logps(model, [groups[i] for i in batch]))
-                for i in batch:
-                    found[i] = [next(logps) for _ in groups[i].completions]
-        return [found[i] for i in range(len(groups))]
-
-    def _logps(self, model: torch.nn.Module, groups: Sequence[Group]) -> list[Tensor]:
-        logps = completion_logprobs(model, groups, temperature=self.settings.temperature)
-        assert isinstance(logps, list)
-        return logps
-
-    def _update(
-        self,
-        step: int,
-        rollout: Rollout,
-        part: list[int],
-        before: list[list[Tensor]] | None,
-        advantages: Tensor,
-        count: int,
-    ) -> dict[str, float]:
-        """One optimizer step on the groups `part`, whose loss is the mean over all `count` completions."""
-        s = self.settings
-        groups = [rollout.group(g) for g in part]
-        loss = clipped = logp_sum = tokens = 0.0
-        for batch in micro_batches(groups, s.tokens_per_forward):
-            logps = self._logps(self.model, [groups[i] for i in batch])
-            held = [x for i in batch for x in before[i]] if before is not None else [x.detach() for x in logps]
-            weights = torch.cat([advantages[part[i]] for i in batch]).to(logps[0].device)
-            result = self.objective(logps, held, weights, s.epsilon_low, s.epsilon_high)
-            batch_loss = result.loss.sum() / count
-            if not torch.isfinite(batch_loss):
-                self._stop(step, rollout, f"the loss is {batch_loss.item()}")
-            batch_loss.backward()
-            self.optimizer.collect()
-            loss += batch_loss.item()
-            clipped += result.clipped.sum().item()
-            logp_sum += sum(x.detach().sum().item() for x in logps)
-            tokens += sum(len(x) for x in logps)
-        groups_anywhere = summed(float(len(part)), self.world)
-        norm = 0.0
-        if groups_anywhere:
-            if self.world > 1:
-                self.optimizer.reduce()
-            lr = s.learning_rate * min(1.0, (step + 1) / (s.warmup_steps + 1))
-            norm = self.optimizer.step(lr, s.max_grad_norm)
-            if not math.isfinite(norm):
-                self._stop(step, rollout, f"the gradient norm is {norm}")
-        return {"loss": loss, "clipped": clipped, "count": count, "logp": logp_sum, "tokens": tokens, "norm": norm}
-
-    def look(self, step: int) -> dict[str, float]:
+    def evaluate(self, step: int) -> dict[str, float]:
         """Greedy answers on the held-out rows: their means; each row's numbers go to `out/heldout/step-N.json`."""
         table = greedy_scores(self.generator, self.heldout, self.reward, self.settings, self.rank, self.world)
         if not self.rank:
-            write_json(self.out / "heldout" / f"step-{step:05d}.json", table)
-        return {f"heldout/{key}": sum(column) / len(column) for key, column in table.items()}
+            write_json(self._table(step), table)
+        return _means(table)
 
-    def _stop(self, step: int, rollout: Rollout, what: str) -> None:
-        path = self.out / "checkpoints" / f"stopped-at-{step + 1}.json"
+    def _table(self, step: int) -> Path:
+        return self.out / "heldout" / f"step-{step:05d}.json"
+
+    def _stop(self, step: int, rollout: Rollout, what: str) -> NoReturn:
+        path = self.checkpoints / f"stopped-at-{step + 1}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(
             path,
@@ -276,25 +257,46 @@ class _Trainer:
         )
         raise RunError(f"step {step + 1}: {what}; the batch is in {path}; lower learning_rate or look at its rewards")
 
+    def _keep(self, step: int) -> None:
+        if not self.rank:
+            save_best(self.checkpoints, step, self.optimizer.tensors(moments=False))
+
     def save(self, step: int) -> None:
         """Write a checkpoint of the state after `step` steps. Only process 0 writes."""
         if not self.rank:
-            folder = self.out / "checkpoints"
-            save_checkpoint(folder, step, self.optimizer.tensors(), self.watch.log, about(self.settings, self.seed))
+            made_with = about(self.settings, self.seed, self.total)
+            save_checkpoint(self.checkpoints, step, self.optimizer.tensors(), self.watch.log, made_with)
+            if self.settings.keep == "best":
+                drop_bests(self.checkpoints, self.watch.best())
 
     def resume(self) -> int:
-        """Load the newest checkpoint, if any; returns the first step still to do."""
-        found = load_checkpoint(self.out / "checkpoints", about(self.settings, self.seed))
-        if found is None:
-            return 0
-        step, tensors, self.watch.log = found
-        self.optimizer.load(tensors)
-        return step
+        """Load the newest checkpoint, if any, else evaluate the start; returns the first step still to do."""
+        found = load_checkpoint(self.checkpoints, about(self.settings, self.seed, self.total))
+        if found is not None:
+            step, tensors, self.watch.log = found
+            self.optimizer.load(tensors)
+            if self.settings.heldout_every:
+                self.watch.start = _means(read_json(self._table(0)))
+            return step
+        if self.settings.heldout_every:
+            self.watch.start = self.evaluate(0)
+            if self.settings.keep == "best":
+                self._keep(0)
+        return 0
 
-    def finish(self) -> None:
-        """Write the model (adapters merged, fp32 masters) and the log."""
+    def finish(self, step: int) -> int:
+        """Write the model (adapters merged, fp32 masters), the log and the samples; returns the step of its weights."""
+        kept = self.watch.best() if self.settings.keep == "best" else step
+        self.samples.finish(step)
         if self.rank:
-            return
+            return kept
         write_jsonl(self.out / "log.jsonl", self.watch.log)
+        if self.settings.keep == "best":
+            self.optimizer.load(load_best(self.checkpoints, kept))
         self.optimizer.restore(self.model)
         save_policy(self.model, self.tokenizer, self.out / "model")
+        return kept
+
+
+def _means(table: dict[str, list[float]]) -> dict[str, float]:
+    return {f"heldout/{key}": sum(column) / len(column) for key, column in table.items()}

@@ -54,6 +54,8 @@ def join_processes() -> tuple[int, int]:
             )
     world = int(os.environ.get("WORLD_SIZE", 1))
     refuse_fewer_processes(world)
+    if torch.cuda.is_available():  # "cuda" means this process's GPU from here on
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     if world > 1 and not torch.distributed.is_initialized():
         torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     if not torch.distributed.is_initialized():

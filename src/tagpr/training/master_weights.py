@@ -72,12 +72,12 @@ class MasterAdamW:
         model.to(torch.float32)
         self.round()
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Masters and optimizer moments, by parameter name."""
+    def tensors(self, moments: bool = True) -> dict[str, Tensor]:
+        """Masters and, unless left out, the optimizer's moments, by parameter name."""
         found: dict[str, Tensor] = {}
         for name, master in zip(self.names, self.masters, strict=True):
             found[f"master.{name}"] = master.detach()
-            for key, value in self.optimizer.state.get(master, {}).items():
+            for key, value in (self.optimizer.state.get(master, {}) if moments else {}).items():
                 found[f"{key}.{name}"] = value
         return found
 

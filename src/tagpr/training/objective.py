@@ -1,12 +1,13 @@
-"""GSPO's objective, and GRPO's, as pure functions: group advantages, ratios, the clipped loss.
+"""Eq. 10, GSPO's objective, and GRPO's, as pure functions: group advantages, importance ratios, the clipped loss.
 
-    s_i    = (pi(y_i | x) / pi_old(y_i | x))^(1 / |y_i|)
-    J_GSPO = E[ 1/G sum_i min(s_i A_i, clip(s_i, 1 - eps_low, 1 + eps_high) A_i) ]
-    r_it   = pi(y_it | x, y_i<t) / pi_old(y_it | x, y_i<t)
-    J_GRPO = E[ 1/G sum_i 1/|y_i| sum_t min(r_it A_i, clip(r_it, 1 - eps_low, 1 + eps_high) A_i) ]
+    s_i(theta) = (pi_theta(y_i | x) / pi_old(y_i | x))^(1 / |y_i|)
+    J_GSPO     = E[ 1/G sum_i min(s_i(theta) A_i, clip(s_i(theta), 1 - epsilon_low, 1 + epsilon_high) A_i) ]   (eq. 10)
+    A_i        = (R_i - mean(R_1..R_G)) / std(R_1..R_G)
+    r_it       = pi_theta(y_it | x, y_i<t) / pi_old(y_it | x, y_i<t)
+    J_GRPO     = E[ 1/G sum_i 1/|y_i| sum_t min(r_it A_i, clip(r_it, 1 - epsilon_low, 1 + epsilon_high) A_i) ]
 
-A_i is the reward standardised within its group of G. Nothing here knows models or tokens. The stages train with GSPO;
-GRPO is for comparison (`tagpr.systems.prlm`).
+Shapes: B groups of G completions; N = B G completions of C_i tokens. Nothing here knows models or tokens. The stages
+train with GSPO; GRPO is for comparison (`tagpr.systems.prlm`).
 """
 
 from collections.abc import Callable, Sequence
@@ -35,6 +36,7 @@ class SequenceLoss:
     loss: Tensor  # (N,)
     ratio: Tensor  # (N,), no gradient
     clipped: Tensor  # (N,) the share of its tokens whose gradient clipping took: 0 or 1 with GSPO
+    outside: Tensor  # (N,) the share of its ratios outside the clip range, on whichever side: 0 or 1 with GSPO
 
 
 Objective = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor, float, float], SequenceLoss]
@@ -48,7 +50,7 @@ def gspo_loss(
     epsilon_low: float,
     epsilon_high: float,
 ) -> SequenceLoss:
-    """Minus the clipped objective of each completion; average it over all completions of the minibatch.
+    """Eq. 10: minus the clipped objective of each completion; average it over all completions of the minibatch.
 
     logps, old_logps: per completion (C_i,) log-probabilities of its tokens; advantages (N,).
     """
@@ -59,7 +61,8 @@ def gspo_loss(
     with torch.no_grad():
         too_high = (ratio > 1 + epsilon_high) & (advantages > 0)
         too_low = (ratio < 1 - epsilon_low) & (advantages < 0)
-    return SequenceLoss(loss, ratio.detach(), (too_high | too_low).float())
+        outside = (ratio > 1 + epsilon_high) | (ratio < 1 - epsilon_low)
+    return SequenceLoss(loss, ratio.detach(), (too_high | too_low).float(), outside.float())
 
 
 def grpo_loss(
@@ -73,7 +76,7 @@ def grpo_loss(
 
     logps, old_logps: per completion (C_i,) log-probabilities of its tokens; advantages (N,).
     """
-    losses, ratios, clipped = [], [], []
+    losses, ratios, clipped, outside = [], [], [], []
     for new, old, advantage in zip(logps, old_logps, advantages, strict=True):
         ratio = torch.exp(new - old)  # (C_i,)
         bounded = ratio.clamp(1 - epsilon_low, 1 + epsilon_high)
@@ -81,5 +84,6 @@ def grpo_loss(
         with torch.no_grad():
             over = (ratio > 1 + epsilon_high) & (advantage > 0) | (ratio < 1 - epsilon_low) & (advantage < 0)
             clipped.append(over.float().mean())
+            outside.append(((ratio > 1 + epsilon_high) | (ratio < 1 - epsilon_low)).float().mean())
             ratios.append(ratio.mean())
-    return SequenceLoss(torch.stack(losses), torch.stack(ratios), torch.stack(clipped))
+    return SequenceLoss(torch.stack(losses), torch.stack(ratios), torch.stack(clipped), torch.stack(outside))

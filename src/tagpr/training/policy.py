@@ -35,6 +35,15 @@ def lora_config(rank: int | None) -> Any:
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
+def checkpoint_layers(model: torch.nn.Module) -> None:
+    """Recompute every layer's activations in backward. Layers do so in training mode only, so dropout is taken out."""
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    model.train()
+
+
 def save_policy(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write a plain Hugging Face folder (adapters merged), loadable without this package; it appears whole."""
     if hasattr(model, "merge_and_unload"):

@@ -6,7 +6,6 @@ import hashlib
 import math
 import random
 import struct
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
@@ -36,6 +35,28 @@ class Rollout:
         """The token ids of one group."""
         return Group(self.rows[index]["prompt_ids"], [c.token_ids for c in self.completions[index]])
 
+    def differs(self, component: str) -> list[bool]:
+        """For every group, whether its completions differ in a component of the reward.
+
+        Raises RunError where the reward does not tell that component.
+        """
+        if component not in self.components:
+            raise RunError(
+                f"the reward does not tell its part '{component}' (components), which groups: needs; set all"
+            )
+        values, size = self.components[component], len(self.completions[0])
+        return [len(set(values[i : i + size])) > 1 for i in range(0, len(values), size)]
+
+    def joined(self, other: Rollout) -> Rollout:
+        """The groups of both."""
+        return Rollout(
+            [*self.rows, *other.rows],
+            [*self.completions, *other.completions],
+            [*self.texts, *other.texts],
+            [*self.rewards, *other.rewards],
+            {name: [*values, *other.components[name]] for name, values in self.components.items()},
+        )
+
 
 def derived_seed(*parts: int) -> int:
     """One 62-bit seed from several numbers, the same on every machine."""
@@ -53,17 +74,16 @@ def rows_of_step(step: int, rows: int, per_step: int, seed: int) -> list[int]:
     return chosen
 
 
-def keep_out(rows: Sequence[Row], least: int, seed: int) -> tuple[list[Row], list[Row]]:
-    """(rows to train on, at least `least` rows to look at): the latter are all rows of people drawn by `seed`."""
-    users = sorted({row["user_id"] for row in rows})
-    random.Random(seed).shuffle(users)
-    counts, out, kept = Counter(row["user_id"] for row in rows), set(), 0
-    for user in users:
-        if kept >= least:
-            break
-        out.add(user)
-        kept += counts[user]
-    return [r for r in rows if r["user_id"] not in out], [r for r in rows if r["user_id"] in out]
+def capped(rows: Sequence[Row], most: int | None, seed: int) -> list[Row]:
+    """At most `most` rows of every task, drawn by `seed`, in their order; None: all."""
+    if most is None:
+        return list(rows)
+    places: dict[object, list[int]] = {}
+    for i, row in enumerate(rows):
+        places.setdefault(row.get("task"), []).append(i)
+    draw = random.Random(seed)
+    chosen = {i for own in places.values() for i in (draw.sample(own, most) if len(own) > most else own)}
+    return [row for i, row in enumerate(rows) if i in chosen]
 
 
 def roll_out(

@@ -21,6 +21,10 @@ class TrainingSettings(Settings):
     """Train LoRA adapters of this rank (merged at the end) instead of all weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the model; the weights that the optimizer updates are fp32 in any case. auto: bf16 where fast."""
+    gradient_checkpointing: bool = False
+    """Compute each layer's activations again in backward instead of keeping them: a third more time, less memory."""
+    keep: Literal["best", "last"] = "last"
+    """Which weights become the stage's model: the last ones, or those with the best held-out metric."""
 
 
 class SFTSettings(TrainingSettings):
@@ -41,6 +45,25 @@ class SFTSettings(TrainingSettings):
     """Longest prompt + completion in tokens; longer chains are left out and counted."""
     save_steps: int = Field(50, ge=1)
     """Optimizer steps between checkpoints; a killed stage continues from the last one."""
+    mix: float = Field(0.0, ge=0, lt=1)
+    """Share of the training rows that ask for the bare answer (question and history to label, without a chain). Label
+    rows and chain rows are shuffled together, because one after the other forgets; 0: chains only, as in the paper."""
+    heldout_users: int = Field(0, ge=0)
+    """Users of the training split that are kept out of training, to choose the number of steps by; 0: none."""
+    heldout_every: int | None = Field(None, ge=1)
+    """Optimizer steps between evaluations on the held-out users; None: once per epoch."""
+    patience: int = Field(0, ge=0)
+    """Early stopping: end after this many evaluations without a better one; 0: train to the end."""
+
+    @model_validator(mode="after")
+    def _nothing_idle(self) -> "SFTSettings":
+        """Refuse settings of which nothing would come."""
+        idle = [name for name in ("heldout_every", "patience") if getattr(self, name)]
+        if self.keep == "best":
+            idle.append("keep")
+        if idle and not self.heldout_users:
+            raise ValueError(f"{idle[0]} does nothing with heldout_users=0; set heldout_users")
+        return self
 
 
 class GSPOSettings(TrainingSettings):
@@ -49,17 +72,26 @@ class GSPOSettings(TrainingSettings):
     renamed: ClassVar[Mapping[str, str]] = {"decode_rows": "generation_batch_size"}
 
     learning_rate: float = Field(1e-6, gt=0)
-    """AdamW's learning rate, constant after `warmup_steps`."""
+    """AdamW's peak learning rate."""
     warmup_steps: int = Field(0, ge=0)
     """Rollout steps over which the learning rate rises linearly."""
+    decay: Literal["none", "linear", "cosine"] = "none"
+    """How the learning rate falls to 0 after the warm-up, over the stage's steps."""
     epochs: float = Field(1.0, gt=0)
     """Passes over the prompts; `steps` overrides it."""
     steps: int | None = Field(None, ge=1)
     """Rollout steps; None: as many as `epochs` asks for."""
     prompts_per_step: int = Field(16, ge=1)
     """Prompts of one rollout, over all processes."""
+    max_prompts: int | None = Field(None, ge=1)
+    """Train on this many of the prompts of every task, drawn by the seed (the paper: 1,024); None: on all."""
     group_size: int = Field(5, ge=2)
-    """G, completions a prompt."""
+    """G, completions per prompt."""
+    groups: Literal["all", "verifiable"] = "all"
+    """Groups that are learned from: all, as in the paper, or only those whose completions differ in R_v. The others only
+    tell apart format, tags and repetition."""
+    oversample: int = Field(1, ge=1)
+    """With `groups: verifiable`: rollouts per step at most, until `prompts_per_step` such groups are found."""
     minibatches: int = Field(2, ge=1)
     """Updates a rollout is split into. With 1 the ratio is always 1 and clipping does nothing."""
     epsilon_low: float = Field(3e-4, gt=0, lt=1)
@@ -80,6 +112,10 @@ class GSPOSettings(TrainingSettings):
     the loss, as TRL's mask_truncated_completions does."""
     generation_batch_size: int = Field(96, ge=1)
     """Completions decoded side by side."""
+    fp32_head: bool = False
+    """Take log-probabilities from fp32 logits if the model computes in bf16, whose rounding exceeds the clip range."""
+    samples_per_step: int = Field(512, ge=0)
+    """Completions of each step, in whole groups, that are kept in `samples.parquet` at most; 0: no such file."""
     save_steps: int = Field(10, ge=1)
     """Rollout steps between checkpoints; a killed stage continues from the last one with bit-equal results on CPU."""
     heldout_every: int = Field(0, ge=0)
@@ -107,6 +143,10 @@ class GSPOSettings(TrainingSettings):
                 f"minibatches={self.minibatches} of prompts_per_step={self.prompts_per_step} leaves some without a "
                 "prompt; lower minibatches"
             )
+        if self.oversample > 1 and self.groups == "all":
+            raise ValueError("oversample does nothing with groups=all; set groups to verifiable")
+        if self.keep == "best" and not self.heldout_every:
+            raise ValueError("keep=best needs evaluations on held-out prompts; set heldout_every and heldout_prompts")
         if self.heldout_prompts and not self.heldout_every:
             raise ValueError("heldout_prompts does nothing with heldout_every=0; set both")
         if self.plateau_looks and not self.heldout_every:

@@ -4,18 +4,18 @@ answers get worse."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from tagpr.engine.types import Sampling, TextModel
 from tagpr.errors import RunError
 from tagpr.files import write_json
-from tagpr.training.rollout import Rollout, Row, score
+from tagpr.training.heldout import METRIC, metric_of
+from tagpr.training.rollout import Rollout
 from tagpr.training.settings import GSPOSettings
+from tagpr.training.updates import Update
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +23,7 @@ logger = logging.getLogger(__name__)
 def step_figures(
     step: int,
     rollout: Rollout,
-    advantages: Tensor,
-    updates: Sequence[dict[str, float]],
-    rank: int = 0,
+    updates: Sequence[Update],
     world: int = 1,
 ) -> dict[str, float]:
     """One row of `log.jsonl`: means over all completions of the step, over all processes."""
@@ -45,8 +43,10 @@ def step_figures(
         sums["tag_rate"] = float(sum(value == 0 for value in rollout.components["tag"]))
     if "format" in rollout.components:
         sums["format_rate"] = float(sum(value == 1 for value in rollout.components["format"]))
+    if "verifiable" in rollout.components:
+        sums["verifiable_groups"] = float(sum(rollout.differs("verifiable"))) * n / groups
     for i, update in enumerate(updates):
-        sums |= {f"u{i}/{key}": update[key] for key in ("loss", "clipped", "logp", "tokens")}
+        sums |= {f"u{i}/{key}": getattr(update, key) for key in ("loss", "clipped", "outside", "logp", "tokens")}
     if world > 1:
         keys = sorted(sums)
         values = torch.tensor([sums[key] for key in keys] + [n], dtype=torch.float64)
@@ -56,42 +56,20 @@ def step_figures(
         sums = dict(zip(keys, values[:-1].tolist(), strict=True))
     figures: dict[str, float] = {"step": step}
     figures |= {key: value / n for key, value in sums.items() if not key.startswith("u")}
+    figures["sampled"] = n
     tokens = sum(value for key, value in sums.items() if key.endswith("/tokens"))
     logp = sum(value for key, value in sums.items() if key.endswith("/logp"))
     # minus the mean log p of sampled tokens: an unbiased estimate of the entropy a token, at no cost
     figures["entropy"] = -logp / tokens if tokens else 0.0
     for i, update in enumerate(updates):
-        figures[f"clip_fraction/{i + 1}"] = sums[f"u{i}/clipped"] / max(update["count"], 1)
-    figures["clip_fraction"] = sum(sums[f"u{i}/clipped"] for i in range(len(updates))) / n
+        figures[f"clip_fraction/{i + 1}"] = sums[f"u{i}/clipped"] / max(update.count, 1)
+    figures["clip_fraction"] = sum(sums[f"u{i}/clipped"] for i in range(len(updates))) / sum(u.count for u in updates)
+    if later := updates[1:]:  # in the first update every ratio is 1
+        outside = sum(sums[f"u{i}/outside"] for i in range(1, len(updates)))
+        figures["outside_clip_range"] = outside / sum(update.count for update in later)
     figures["loss"] = sum(sums[f"u{i}/loss"] for i in range(len(updates))) / max(len(updates), 1)
-    figures["grad_norm"] = sum(update["norm"] for update in updates) / max(len(updates), 1)
+    figures["grad_norm"] = sum(update.norm for update in updates) / max(len(updates), 1)
     return figures
-
-
-def greedy_scores(
-    model: TextModel,
-    rows: Sequence[Row],
-    reward: Callable[..., Sequence[float]],
-    settings: GSPOSettings,
-    rank: int = 0,
-    world: int = 1,
-) -> dict[str, list[float]]:
-    """Reward, its parts and the length of one greedy completion of each row, in the rows' order, on every process."""
-    share = rows[rank::world]
-    sampling = Sampling(settings.max_new_tokens, temperature=0)
-    drawn = [completion for (completion,) in model.generate([row["prompt_ids"] for row in share], sampling)]
-    ids = [completion.token_ids for completion in drawn]
-    values, parts = score(reward, share, [completion.text for completion in drawn], ids)
-    table = {"reward": values, "length": [float(len(x)) for x in ids], **parts}
-    if world == 1:
-        return table
-    everyone: list[Any] = [None] * world
-    torch.distributed.all_gather_object(everyone, table)
-    return {key: [everyone[i % world][key][i // world] for i in range(len(rows))] for key in table}
-
-
-METRIC = "heldout/verifiable"
-"""The task's own metric among the figures of a look, where the reward tells its components."""
 
 
 def _examples(rollout: Rollout, count: int) -> list[dict[str, Any]]:
@@ -116,6 +94,9 @@ class Watch:
     def __init__(self, settings: GSPOSettings, out: Path) -> None:
         self.settings, self.out = settings, out
         self.log: list[dict[str, float]] = []
+        self.start: dict[str, float] = {}
+        """The evaluation before the first step."""
+        self._said: set[str] = set()
 
     def note(self, figures: dict[str, float], rollout: Rollout, rank: int = 0) -> None:
         """Add a row. Raises RunError when tags have died out."""
@@ -127,8 +108,34 @@ class Watch:
                 f"step {figures['step']}: the share of completions with valid tags was below tag_rate_floor="
                 f"{s.tag_rate_floor} for {s.tag_rate_steps} steps; lower learning_rate or raise the weight of R_tag"
             )
-        if "heldout/reward" in figures and not rank:
+        if rank:
+            return
+        if figures.get("truncated", 0.0) > 0.5:
+            self._warn_once(
+                "truncated",
+                f"step {figures['step']}: {figures['truncated']:.0%} of the completions are cut off at max_new_tokens="
+                f"{s.max_new_tokens}, most of them without an answer; raise it, or shorten what the policy writes",
+            )
+        if figures.get("outside_clip_range", 0.0) > 0.5:
+            self._warn_once(
+                "outside",
+                f"step {figures['step']}: {figures['outside_clip_range']:.0%} of the ratios after the first update lie "
+                f"outside the clip range (epsilon_low={s.epsilon_low}, epsilon_high={s.epsilon_high}): the rate "
+                f"{s.learning_rate} is too high for it; lower learning_rate, widen the range or set minibatches to 1",
+            )
+        if "heldout/reward" in figures:
             self._suspect(rollout)
+
+    def _warn_once(self, what: str, message: str) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            logger.warning(message)
+
+    def best(self) -> int:
+        """The step whose held-out metric was highest, the first of equals; 0 is the start."""
+        rows = [{"step": 0.0, **self.start}, *self.log]
+        seen = [(value, -row["step"]) for row in rows if (value := metric_of(row)) is not None]
+        return round(-max(seen)[1])
 
     def _suspect(self, rollout: Rollout) -> None:
         """Warn where sampled reward rose and the held-out metric fell, both over the last two looks."""

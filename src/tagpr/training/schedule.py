@@ -1,0 +1,15 @@
+"""The learning rate of an RL step: linear warm-up, then constant or falling to 0."""
+
+import math
+
+from tagpr.training.settings import GSPOSettings
+
+
+def learning_rate(settings: GSPOSettings, step: int, total: int) -> float:
+    """The rate of rollout step `step` (from 0) of `total`; the last step's is still above 0."""
+    warmup = settings.warmup_steps
+    rate = settings.learning_rate * min(1.0, (step + 1) / (warmup + 1))
+    if settings.decay == "none" or step < warmup:
+        return rate
+    done = (step - warmup) / max(total - warmup, 1)
+    return rate * (1 - done if settings.decay == "linear" else (1 + math.cos(math.pi * done)) / 2)
