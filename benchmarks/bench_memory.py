@@ -4,7 +4,7 @@
     python benchmarks/bench_memory.py --before OLD/src           # also the code in that source folder, for `before`
     python benchmarks/bench_memory.py --parts after              # only some parts, kept beside what the file holds
 
-A three-layer random Llama (hidden 192, 16,384 tokens) learns groups of 1 to 3 chains under prompts of 64 to 500 tokens,
+A three-layer random Llama (hidden 192, 8,192 tokens) learns groups of 1 to 3 chains under prompts of 64 to 500 tokens,
 one group per step, in the arithmetic that the machine is fast in. What is resident is read after every step
 (`/proc/self/status`); the file has it at every 100th, the peak, and the growth after the first 500 steps.
 `after` is the SFT stage as the pipeline runs it, `before` the same of older code.
@@ -43,7 +43,7 @@ def build_policy(folder: Path) -> Path:
 
     build_tiny_model(folder)
     shape = {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 3, "num_attention_heads": 6}
-    shape |= {"num_key_value_heads": 2, "vocab_size": 16384, "tie_word_embeddings": True}
+    shape |= {"num_key_value_heads": 2, "vocab_size": 8192, "tie_word_embeddings": True}
     torch.manual_seed(0)
     LlamaForCausalLM(LlamaConfig(**shape, max_position_embeddings=2048)).save_pretrained(folder)
     return folder
@@ -56,7 +56,7 @@ def groups(count: int) -> list:
     draw = random.Random(0)
 
     def ids(low: int, high: int) -> list[int]:
-        return [draw.randrange(5, 16384) for _ in range(draw.randint(low, high))]
+        return [draw.randrange(5, 8192) for _ in range(draw.randint(low, high))]
 
     return [ChainGroup(ids(64, 500), [ids(16, 120) for _ in range(draw.randint(1, 3))]) for _ in range(count)]
 

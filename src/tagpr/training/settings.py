@@ -88,8 +88,8 @@ class GSPOSettings(TrainingSettings):
     group_size: int = Field(5, ge=2)
     """G, completions per prompt."""
     groups: Literal["all", "verifiable"] = "all"
-    """Groups that are learned from: all, as in the paper, or only those whose completions differ in R_v. The others only
-    tell apart format, tags and repetition."""
+    """Groups that are learned from: all, as in the paper, or only those whose completions differ in R_v. The others
+    only tell apart format, tags and repetition."""
     oversample: int = Field(1, ge=1)
     """With `groups: verifiable`: rollouts per step at most, until `prompts_per_step` such groups are found."""
     minibatches: int = Field(2, ge=1)
