@@ -47,3 +47,20 @@ def test_the_file_and_the_teacher_go_together():
     for values in ({"teacher": "written"}, {"written": "rollouts.jsonl"}):
         with pytest.raises(ValidationError, match="go together"):
             ChainSettings(**values)
+
+
+def test_written_chains_may_use_tags_of_their_own(tmp_path):
+    own = tmp_path / "mine.yaml"
+    own.write_text("- {name: look, definition: Look.}\n- {name: weigh, definition: Weigh.}\n")
+    chain = "<think>\n<look> a </look>\n<weigh> b </weigh>\n</think>\ncomedy"
+    steps, chains = build(tmp_path, [row(0, "", completion=chain)], vocabulary=own, min_segments=2)
+    assert [chain["tags"] for chain in chains] == [["look", "weigh"]] and steps["format_filter"].total == 1
+    assert load_vocabulary(tmp_path / "out" / "vocabulary.yaml").names == ("look", "weigh")
+
+
+def test_tags_that_no_chain_would_have_are_refused(tmp_path):
+    for vocabulary in ("discover", tmp_path / "mine.yaml"):
+        with pytest.raises(ValidationError, match="the heuristic teacher writes the paper's tags"):
+            ChainSettings(vocabulary=vocabulary)
+    with pytest.raises(ValidationError, match="written chains bring their tags"):
+        ChainSettings(teacher="written", written=tmp_path / "rows.jsonl", vocabulary="discover")

@@ -198,3 +198,20 @@ def test_evidence_needs_to_know_what_each_prompt_shows():
     for wrong in ({}, {"example_id": ["e2"]}):
         with pytest.raises(RunError, match=r"completion 0 .* column example_id"):
             reward(["p"], [GOOD], [[1]], **columns, **wrong)
+
+
+def test_a_verifiable_reward_of_ones_own(tmp_path):
+    from tagpr.errors import RecipeError
+    from tagpr.rewards.verifiable import find_verifiable
+
+    (tmp_path / "mine.py").write_text(
+        "def same_length(task, answer, target):\n    return float(len(answer) == len(target))\nx = 1\n"
+    )
+    settings = RewardSettings(verifiable="mine.py:same_length", gamma=0)
+    own = find_verifiable(settings, tmp_path)
+    reward = CompositeReward({LABELS.name: LABELS}, VOCABULARY, settings, verifiable=own)
+    completion = "<think>\n<a> x </a>\n</think>\nabc"
+    right, wrong = reward.components([completion] * 2, [LABELS.name] * 2, ["xyz", "wxyz"])
+    assert (right.verifiable, wrong.verifiable) == (1.0, 0.0)
+    with pytest.raises(RecipeError, match="no function; write one of"):
+        find_verifiable(RewardSettings(verifiable="mine.py:x"), tmp_path)

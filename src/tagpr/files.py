@@ -42,6 +42,13 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in stream]
 
 
+def cache_folder() -> Path:
+    """Where converted models and replies are kept: `$TAGPR_CACHE`, `$XDG_CACHE_HOME/tagpr`, or `~/.cache/tagpr`."""
+    if folder := os.environ.get("TAGPR_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tagpr"
+
+
 def link_tree(source: Path, target: Path) -> None:
     """A copy of a folder whose files are hard links (copies where the file system has none), renamed when complete."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 from tagpr.files import fingerprint, link_tree, write_json
 from tagpr.memory import give_back_memory, keep_freed_memory
+from tagpr.plugins import is_own, load_own, source_digest
 from tagpr.progress import StageContext, clock
 from tagpr.runs import Manifest, Run, Stage, Variant
 from tagpr.runs.layout import StageName
@@ -158,6 +159,7 @@ def _rl(run: Run, stage: str, start: Path, prmu: "PersonalScore | None", context
     """One RL stage from the checkpoint `start`; `prmu` scores responses in guided RL (None: no such reward)."""
     from tagpr.chains.evidence import Shown
     from tagpr.rewards.composite import CompositeReward
+    from tagpr.rewards.verifiable import find_verifiable
     from tagpr.training.gspo import train_gspo
     from tagpr.training.heldout import keep_out
 
@@ -182,7 +184,10 @@ def _rl(run: Run, stage: str, start: Path, prmu: "PersonalScore | None", context
             for name, splits in run.data.items()
             for example in splits.train
         }
-    reward = CompositeReward(run.tasks, run.vocabulary, recipe.rewards, prmu, stage=stage, shown=shown)
+    verifiable = find_verifiable(recipe.rewards, run.base)
+    reward = CompositeReward(
+        run.tasks, run.vocabulary, recipe.rewards, prmu, stage=stage, shown=shown, verifiable=verifiable
+    )
     return _json(
         train_gspo(
             *(start, rows, reward, settings, context.out, context.seed, context.progress, heldout),
@@ -236,7 +241,7 @@ def _json(figures: Mapping[str, object]) -> Figures:
 def _data_files(run: Run) -> dict[str, str]:
     """The data, the cards and the code of one's own that the data stage reads."""
     settings, found = run.recipe.data, dict[str, str]()
-    start = run.base / settings.folder if settings.folder else run.base
+    start = settings.folder or run.base
     for source in settings.sources:
         places = [start / path for path in (source.path, source.heldout_path) if path]
         if source.task.endswith((".yaml", ".yml")):
@@ -256,6 +261,13 @@ def _chain_files(run: Run) -> dict[str, str]:
     chains = run.recipe.chains
     named = {"chains.vocabulary": chains.vocabulary, "chains.written": chains.written}
     return _prompt_files(run) | {key: fingerprint(path) for key, path in named.items() if isinstance(path, Path)}
+
+
+def _reward_files(run: Run) -> dict[str, str]:
+    """The code of a reward of one's own, besides the templates."""
+    spec = run.recipe.rewards.verifiable
+    own = {"rewards.verifiable": source_digest(load_own(spec, "rewards", run.base))} if is_own(spec, "rewards") else {}
+    return _prompt_files(run) | own
 
 
 def _checkpoint_files(run: Run) -> dict[str, str]:
@@ -297,7 +309,7 @@ STAGES: tuple[Stage[Run], ...] = (
         ("data", "sft", "prmu"),
         ("profile", "prompt", "rewards", "guided"),
         _guided,
-        _prompt_files,
+        _reward_files,
     ),
     Stage(
         "exploratory",
@@ -305,7 +317,7 @@ STAGES: tuple[Stage[Run], ...] = (
         ("data", "guided"),
         ("profile", "prompt", "rewards", "exploratory"),
         _exploratory,
-        _prompt_files,
+        _reward_files,
     ),
     Stage(
         "evaluate",

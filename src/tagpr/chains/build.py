@@ -107,9 +107,12 @@ def build_chains(
         from tagpr.chains.teachers import written_rollouts
 
         assert settings.written is not None
-        path = settings.written
+        path, named = settings.written, _named(settings)
         rollouts = store.run(
-            "rollouts", ROLLOUTS, settings.samples, lambda: written_rollouts(path, settings.samples, drawn)
+            "rollouts",
+            ROLLOUTS,
+            settings.samples,
+            lambda: written_rollouts(path, settings.samples, drawn, named),
         )
     else:
         from tagpr.chains.teachers import teacher_rollouts
@@ -230,13 +233,11 @@ def _tag(
     if not isinstance(settings.teacher, GeneratorSettings):
         skipped = "the teacher's chains are tagged"
         tagged = store.run("tagging", JUDGED, None, lambda: (judged, {}), skipped=skipped)
-        return load_vocabulary(), tagged
+        return _named(settings), tagged
     assert settings.tagger is not None
     tagger, block = models.get(settings.tagger), settings.tagger.model_dump(mode="json")
-    if settings.vocabulary == "paper":
-        vocabulary = load_vocabulary()
-    elif settings.vocabulary != "discover":
-        vocabulary = load_vocabulary(settings.vocabulary)
+    if settings.vocabulary != "discover":
+        vocabulary = _named(settings)
     else:
         free = store.run(
             "exploratory_tagging",
@@ -262,6 +263,11 @@ def _tag(
         lambda: restrict(tagger, settings.tagging, judged, vocabulary, report),
     )
     return vocabulary, tagged
+
+
+def _named(settings: ChainSettings) -> Vocabulary:
+    """The tags that the recipe names (those to be discovered are not known before)."""
+    return load_vocabulary(settings.vocabulary if isinstance(settings.vocabulary, Path) else None)
 
 
 def _clusters(settings: VocabularySettings, names: Sequence[str], seed: int, tagger: Generator) -> list[Row]:

@@ -54,7 +54,8 @@ class ChainSettings(Settings):
     tagging: Literal["ranges", "inline"] = "ranges"
     """ranges: the tagger names which sentences belong together; inline (the paper's): it writes the chain again."""
     vocabulary: Literal["paper", "discover"] | RecipePath = "paper"
-    """paper: the nine tags; discover: exploratory tagging and clustering; or a path to a vocabulary.yaml."""
+    """paper: the nine tags; discover: exploratory tagging and clustering (a teacher model's chains); or a path to a
+    vocabulary.yaml (a teacher model's chains, or written ones that use its tags)."""
     discovery: VocabularySettings = VocabularySettings()
     """Read where `vocabulary` is `discover`."""
     min_segments: int = Field(3, ge=1)
@@ -70,6 +71,18 @@ class ChainSettings(Settings):
     """How endpoints are called."""
     cache: RecipePath | None = None
     """SQLite file of replies; None: `calls.sqlite` in the user's cache folder. Several runs may share it."""
+
+    @model_validator(mode="after")
+    def _tags_that_are_written(self) -> "ChainSettings":
+        """Refuse tags that no chain would have: only a teacher model's chains are tagged here."""
+        if self.teacher == "heuristic" and self.vocabulary != "paper":
+            raise ValueError(
+                f"vocabulary {self.vocabulary}: the heuristic teacher writes the paper's tags; leave it out, or take "
+                "written chains or a teacher model"
+            )
+        if self.teacher == "written" and self.vocabulary == "discover":
+            raise ValueError("vocabulary discover: written chains bring their tags; name their vocabulary's YAML file")
+        return self
 
     @model_validator(mode="after")
     def _file_of_written(self) -> "ChainSettings":

@@ -12,7 +12,7 @@ from typing import Any
 from tagpr.chains.asking import fill
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.steps import Row
-from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.chains.vocabulary import Vocabulary
 from tagpr.clients.types import Generator, Refusal, Reply, Request
 from tagpr.errors import DataError
 from tagpr.files import read_jsonl
@@ -67,7 +67,9 @@ def chain_and_answer(reply: Reply) -> tuple[str, str]:
     return (reply.content[: marked.start()].strip(), answer) if marked else ("", answer)
 
 
-def written_rollouts(path: Path, samples: int, drawn: Sequence[Row]) -> tuple[list[Row], dict[str, int]]:
+def written_rollouts(
+    path: Path, samples: int, drawn: Sequence[Row], vocabulary: Vocabulary
+) -> tuple[list[Row], dict[str, int]]:
     """The first `samples` tagged completions that the file has for each drawn example, in its order.
 
     Raises DataError naming file and row where a row is no completion.
@@ -81,7 +83,7 @@ def written_rollouts(path: Path, samples: int, drawn: Sequence[Row]) -> tuple[li
         if not all(isinstance(row.get(key), str) for key in ("task", "example_id", "completion")):
             raise DataError(f"{path}:{number}: needs task, example_id and completion, all text")
         found.setdefault((row["task"], row["example_id"]), []).append(row["completion"])
-    vocabulary, rows = load_vocabulary(), []
+    rows = []
     for row in drawn:
         for sample, text in enumerate(found.get((row["task"], row["example_id"]), ())[:samples]):
             answer = parse_response(text, vocabulary).answer

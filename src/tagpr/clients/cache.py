@@ -7,7 +7,6 @@ sampling, sample number) and nothing else; no secret is part of a request, so no
 import contextlib
 import hashlib
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,11 +16,12 @@ from tagpr.clients.replies import clean_text
 from tagpr.clients.settings import GeneratorSettings
 from tagpr.clients.types import Reply, Request
 from tagpr.errors import RunError
+from tagpr.files import cache_folder
 
 
 def default_cache() -> Path:
-    """`calls.sqlite` in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tagpr" / "calls.sqlite"
+    """`calls.sqlite` in the cache folder (`tagpr.files.cache_folder`)."""
+    return cache_folder() / "calls.sqlite"
 
 
 _COLUMNS = "content, reasoning, finished, prompt_tokens, completion_tokens"

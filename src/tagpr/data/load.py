@@ -48,9 +48,9 @@ def load_splits(settings: DataSettings, seed: int, folder: Path) -> dict[str, Sp
 
 def placed(settings: DataSettings) -> tuple[SourceSettings, ...]:
     """The sources with their paths below `settings.folder`, if there is one; hub datasets stay."""
-    if not settings.folder:
+    if settings.folder is None:
         return settings.sources
-    folder = Path(settings.folder).expanduser()
+    folder = settings.folder.expanduser()
     sources = []
     for source in settings.sources:
         paths = {"path": source.path, "heldout_path": source.heldout_path}

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tagpr.settings import Settings
+from tagpr.settings import RecipePath, Settings
 
 FORMATS = ("bundled", "jsonl", "json", "csv", "parquet", "posts", "lamp", "longlamp", "pgraphrag")
 """Names of the readers that come with the package; see `tagpr.data.formats`."""
@@ -81,5 +81,5 @@ class DataSettings(Settings):
     """One entry per task."""
     on_error: Literal["stop", "skip"] = "stop"
     """At a bad line: stop, or skip it and list it with its reason in the task's `rejects.jsonl`."""
-    folder: str = ""
-    """Where the sources' relative paths start, itself relative to the working directory; empty: the recipe's folder."""
+    folder: RecipePath | None = None
+    """Where the sources' relative paths start; null: the recipe's folder."""

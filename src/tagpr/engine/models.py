@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from tagpr.errors import ModelError
+from tagpr.files import cache_folder
 from tagpr.memory import bound_kernel_caches
 
 if TYPE_CHECKING:
@@ -29,13 +30,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path:
-    """Where converted models live: `$TAGPR_CACHE`, else `$XDG_CACHE_HOME/tagpr`, else `~/.cache/tagpr`."""
-    if folder := os.environ.get("TAGPR_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tagpr"
 
 
 def resolve_model(spec: str, cache: Path | None = None) -> Path:

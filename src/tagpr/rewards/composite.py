@@ -22,7 +22,7 @@ from tagpr.rewards.format import format_reward
 from tagpr.rewards.repetition import repetition_reward
 from tagpr.rewards.settings import RewardSettings
 from tagpr.rewards.tag import tag_reward
-from tagpr.rewards.verifiable import verifiable_reward
+from tagpr.rewards.verifiable import Verifiable, find_verifiable
 from tagpr.tasks.types import Task
 
 Ids = Sequence[int]
@@ -92,11 +92,13 @@ class CompositeReward:
         think_prefilled: bool = False,
         shown: Mapping[tuple[str, str], Shown] | None = None,
         decode: Callable[[Sequence[int]], str] | None = None,
+        verifiable: Verifiable | None = None,
     ) -> None:
         """shown: by task and example id, what each prompt shows; needed with `delta_evidence`.
 
         decode: `tagpr.engine.text.turn_decoder(tokenizer)`, for TRL, which leaves special tokens out of the texts it
         hands over: where `<think>` is one, completions are read from their token ids instead.
+        verifiable: R_v, if it is another than `settings` name (`find_verifiable` loads one of your own).
         """
         if stage not in ("guided", "exploratory"):
             raise ValueError(f"stage is 'guided' or 'exploratory', not {stage!r}")
@@ -105,6 +107,7 @@ class CompositeReward:
         self.prmu = prmu if stage == "guided" and self.settings.gamma > 0 else None
         self.shown = shown or {}
         self.decode = decode
+        self.verifiable = verifiable or find_verifiable(self.settings)
         if self.settings.delta_evidence and not self.shown:
             raise ValueError("delta_evidence needs `shown`: what each prompt shows, by task and example id")
         self.__name__ = f"{stage}_reward"  # TRL names its metrics after the function
@@ -133,7 +136,7 @@ class CompositeReward:
         for number, (text, name, reference, prmu, which) in enumerate(columns):
             self._refuse(number, name, reference, which)
             response = parse_response(text, self.vocabulary, self.think_prefilled)
-            v = verifiable_reward(self.tasks[name], response.answer, reference, s)
+            v = self.verifiable(self.tasks[name], response.answer, reference)
             f, rep = format_reward(response), repetition_reward(text, s.ngram, s.delta)
             tag = tag_reward(response, s.min_tags)
             total = guided(v, rep, f, tag, prmu, s) if self.stage == "guided" else foundation(v, rep, f)

@@ -24,5 +24,8 @@ class RewardSettings(Settings):
     """The small constant in R_rep's denominator; the paper does not print it."""
     min_tags: int = Field(default=3, ge=0)
     """Fewest tagged steps that R_tag accepts (appendix A.1)."""
+    verifiable: str = "correctness"
+    """R_v: `correctness` (`tagpr.tasks.metrics`), or your own function of (task, answer, target) as `file.py:Name`,
+    `module:Name` or an entry point's name (group `tagpr.rewards`)."""
     rating: Literal["exact", "graded"] = "graded"
     """R_v of rating tasks: exact hit (the paper counts LaMP-3 as classification), or 1 - |error| / (largest error)."""

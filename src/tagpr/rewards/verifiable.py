@@ -1,8 +1,18 @@
 """R_v, the verifiable reward (eq. 6): how good the answer is, by the card's own measure."""
 
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from tagpr.errors import RecipeError
+from tagpr.plugins import load_own
 from tagpr.rewards.settings import RewardSettings
 from tagpr.tasks.metrics import correctness
 from tagpr.tasks.types import Kind, Task
+
+Verifiable = Callable[[Task, str, str], float]
+"""R_v: (task, answer, target) -> how good the answer is, best in [0, 1]."""
 
 
 def verifiable_reward(task: Task, answer: str, target: str, settings: RewardSettings | None = None) -> float:
@@ -13,3 +23,16 @@ def verifiable_reward(task: Task, answer: str, target: str, settings: RewardSett
     value = correctness(task, answer, target)
     exact = task.kind is Kind.RATING and settings is not None and settings.rating == "exact"
     return float(value == 1) if exact else value
+
+
+def find_verifiable(settings: RewardSettings, folder: Path = Path()) -> Verifiable:
+    """The R_v that a recipe names; a file of one's own is looked for in `folder`, the recipe's.
+
+    Raises RecipeError if it cannot be loaded or is no function.
+    """
+    if settings.verifiable == "correctness":
+        return partial(verifiable_reward, settings=settings)
+    own = load_own(settings.verifiable, "rewards", folder)
+    if not callable(own):
+        raise RecipeError(f"rewards: {settings.verifiable}: no function; write one of (task, answer, target)")
+    return cast(Verifiable, own)
