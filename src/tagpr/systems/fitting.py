@@ -47,10 +47,11 @@ class _IndexTrainer(Trainer):
         return self.optimizer
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        assert output_dir is not None
+        assert output_dir is not None and isinstance(self.model, nn.Module)
         save_trained(self.model, Path(output_dir) / "model.safetensors")
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        assert isinstance(self.model, nn.Module)
         load_trained(self.model, Path(resume_from_checkpoint) / "model.safetensors")
 
 

@@ -57,6 +57,7 @@ class PPlug(System[PPlugOptions]):
     def _items(self, examples: Sequence[Example], with_answers: bool) -> list[Any]:
         from torch.nn.functional import normalize
 
+        from tagpr.engine.text import learned_ids
         from tagpr.systems.pplug_model import PlugItem
 
         tasks, tokenizer = self.context.tasks, self.context.tokenizer
@@ -67,10 +68,7 @@ class PPlug(System[PPlugOptions]):
         items = []
         for example, own in zip(examples, texts, strict=True):
             task = tasks[example.task]
-            answer: tuple[int, ...] = ()
-            if with_answers:
-                ids = tokenizer(example.target or "", add_special_tokens=False)["input_ids"]
-                answer = (*ids, tokenizer.eos_token_id)
+            answer = tuple(learned_ids(tokenizer, example.target or "")) if with_answers else ()
             history = _stack([vectors[text] for text in own], self.encoder.width)
             ids = tuple(prompts.ids(task, example, with_profile=False))
             items.append(PlugItem(query_of(task, example), history, ids, answer))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from torch.nn import functional as F
 
 from tagpr.engine.token_logprobs import token_logprobs
 from tagpr.systems.encoders import TextEncoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -35,18 +38,32 @@ class PlugItem:
 
 
 @torch.no_grad()
-def mean_length(table: nn.Module, part: int = 4096) -> float:
+def mean_length(table: nn.Embedding, part: int = 4096) -> float:
     """Mean length of the vectors an embedding layer gives (Gemma's scales its weights on the way)."""
     ids = torch.arange(table.weight.shape[0], device=table.weight.device)
     return float(torch.cat([table(chunk).float().norm(dim=1) for chunk in ids.split(part)]).mean())
 
 
+def embeddings(llm: PreTrainedModel) -> nn.Embedding:
+    """The model's input embeddings."""
+    return cast(nn.Embedding, llm.get_input_embeddings())
+
+
 class PersonaPlug(nn.Module):
     """The trained parts of PPlug on a frozen causal model; maps item numbers to their answers' next-token loss."""
 
-    def __init__(self, llm: Any, encoder: TextEncoder, items: Sequence[PlugItem], history_dropout: float, seed: int):
+    llm: PreTrainedModel
+
+    def __init__(
+        self,
+        llm: PreTrainedModel,
+        encoder: TextEncoder,
+        items: Sequence[PlugItem],
+        history_dropout: float,
+        seed: int,
+    ) -> None:
         super().__init__()
-        table = llm.get_input_embeddings()
+        table = embeddings(llm)
         size = table.weight.shape[1]
         object.__setattr__(self, "llm", llm)  # not a submodule: frozen, and nobody's to save
         self.items, self.history_dropout = items, history_dropout
@@ -90,7 +107,7 @@ class PersonaPlug(nn.Module):
 
     def inputs(self, items: Sequence[PlugItem]) -> list[Tensor]:
         """[I; P_u; Emb(x); Emb(y)] of each item, (2 + |x| + |y|, size) in the model's dtype."""
-        table = self.llm.get_input_embeddings()
+        table = embeddings(self.llm)
         users = self.user_vectors(items)
         instruction = F.normalize(self.instruction, dim=-1) * self.norm
         rows = []
@@ -112,16 +129,19 @@ class PersonaPlug(nn.Module):
             first = 2 + len(item.prompt_ids) - 1  # the position that predicts the answer's first token
             places += [(b, first + t) for t in range(len(item.answer_ids))]
             targets += item.answer_ids
-        hidden = self.llm.base_model(inputs_embeds=inputs, attention_mask=mask, use_cache=False).last_hidden_state
+        base: Any = self.llm.base_model  # its call is not typed
+        hidden = base(inputs_embeds=inputs, attention_mask=mask, use_cache=False).last_hidden_state
         where = torch.tensor(places, device=inputs.device)
-        head = self.llm.get_output_embeddings()
+        head = cast(nn.Linear, self.llm.get_output_embeddings())
         cap = getattr(self.llm.config.get_text_config(), "final_logit_softcapping", None)
         wanted = torch.tensor(targets, device=inputs.device)
         logps, _ = token_logprobs(hidden[where[:, 0], where[:, 1]], head.weight, head.bias, wanted, softcap=cap)
         return -logps.mean()
 
     @torch.no_grad()
-    def write(self, items: Sequence[PlugItem], max_new_tokens: int, beams: int, eos: Sequence[int], pad: int) -> Any:
+    def write(
+        self, items: Sequence[PlugItem], max_new_tokens: int, beams: int, eos: Sequence[int], pad: int
+    ) -> list[list[int]]:
         """Token ids of the best answer of each item by beam search, end token included where there is one."""
         self.eval()
         rows = self.inputs(items)
@@ -131,7 +151,8 @@ class PersonaPlug(nn.Module):
         for b, row in enumerate(rows):  # left: every answer starts at the same place
             inputs[b, longest - len(row) :] = row
             mask[b, longest - len(row) :] = 1
-        out = self.llm.generate(
+        llm: Any = self.llm  # generate() is not typed
+        out = llm.generate(
             inputs_embeds=inputs,
             attention_mask=mask,
             max_new_tokens=max_new_tokens,

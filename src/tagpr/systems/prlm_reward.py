@@ -109,6 +109,20 @@ class PrLMReward:
             rows.append({"reward": total, **parts})
         return rows
 
+    def __call__(
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[str],
+        *,
+        task: Sequence[str],
+        target: Sequence[str],
+        prompt_ids: Sequence[Any] = (),
+        **_: Any,
+    ) -> list[float]:
+        """The sums alone (TRL's protocol)."""
+        rows = self.components(completions, task, target, prompt_ids or prompts)
+        return [row["reward"] for row in rows]
+
 
 def quality(task: Task, answer: str, target: str) -> float:
     """ROUGE-1 + ROUGE-2 + ROUGE-L in [0, 3]; of the other kinds three times `correctness`, on the same scale."""

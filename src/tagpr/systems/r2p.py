@@ -104,7 +104,8 @@ class R2P(System[R2POptions]):
 
         tokenizer, context, options = self.context.tokenizer, self.context, self.options
         ends = end_token_ids(tokenizer, self.backbone.model)
-        dropped = {*ends, tokenizer.pad_token_id}
+        pad = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
+        dropped = {*ends, pad}
         rounds = 0
 
         def encode(text: str) -> list[int]:
@@ -121,7 +122,7 @@ class R2P(System[R2POptions]):
                 asked,
                 Sampling(most, temperature=options.temperature, seed=derived_seed(context.seed, rounds)),
                 end_ids=ends,
-                pad_id=tokenizer.pad_token_id,
+                pad_id=pad,
                 batch_size=context.decoding.rows,
                 progress=context.progress,
             )
