@@ -121,7 +121,7 @@ def test_grpo_raises_a_reward_in_the_stages_loop(tmp_path) -> None:
         return [sum(c in "aeiou" for c in text) / (len(text) + 1) for text in completions]
 
     settings = GSPOSettings(
-        learning_rate=3e-3, steps=12, prompts_per_step=4, group_size=6, max_new_tokens=6, epsilon_low=0.2,
+        learning_rate=3e-3, steps=24, prompts_per_step=4, group_size=6, max_new_tokens=6, epsilon_low=0.2,
         epsilon_high=0.2, save_steps=100, precision="fp32", tokens_per_forward=512,
     )  # fmt: skip
     rows = [{"prompt_ids": [10 + i, 11 + i, 12 + i]} for i in range(4)]

@@ -134,7 +134,7 @@ def test_a_real_model_is_led_to_an_answer(name, tmp_path) -> None:
     system = cls(context, options)
     texts = system.predict(asked)
     assert texts == cls(context, options).predict(asked)
-    assert all(text.startswith("<think>\n") and "</think>" in text for text in texts)
+    assert all(one.text.startswith("<think>\n") and "</think>" in one.text for one in texts)
     for stream in system.streams([system.prompts.ids(task, asked[0])] * 2):
         assert [mark in stream.text for mark in (R, U, P, END)] == [True] * 4 and stream.complete
     assert system.reasons and system.cost.completion_tokens > 0 and system.cost.trained_parameters == 0
