@@ -45,7 +45,6 @@ class SFT(Prompted[NoOptions]):
         return {(example.task, example.id): [example.target] for example in train if example.target}
 
     def _train(self, train: Sequence[Example], out: Path) -> None:
-        from tagpr.engine.text import learned_ids
         from tagpr.training.sft import ChainGroup, train_sft
 
         tokenizer, learned = self.context.tokenizer, self.completions(train)
