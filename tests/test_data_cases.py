@@ -24,6 +24,7 @@ READ = {  # file: (records, how they are split)
     "sameday_some.jsonl": (60, "time"),
     "stars_float.jsonl": (18, "random"),
     "when.jsonl": (10, "random"),
+    "yesno.jsonl": (18, "random"),
     "zh.jsonl": (48, "random"),
 }
 REFUSED = {

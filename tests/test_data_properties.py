@@ -127,6 +127,28 @@ def test_fingerprints_differ_exactly_if_a_file_does(tmp_path, content, other, wh
     assert (data_fingerprints(recipe, tmp_path) == before) == (content == other)
 
 
+def test_own_metrics_and_readers_count(tmp_path, monkeypatch):
+    card = (
+        "name: mine\nkind: text\ndescription: d\ninstruction: i\nentry: '{{ input }} {{ output }}'\n"
+        "input_fields: [input]\noutput_field: output\nmetrics: ['own.py:length']\n"
+    )
+    code = (
+        "from tagpr.tasks.metrics import Metric\n\nlength = Metric('length', True, lambda task, answer, target: 1.0)\n"
+    )
+    (tmp_path / "card.yaml").write_text(card)
+    (tmp_path / "own.py").write_text(code)
+    (tmp_path / "my_module.py").write_text("class Reader: pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    recipe = DataSettings(sources=(SourceSettings(task="card.yaml", path="mine.jsonl", format="my_module:Reader"),))
+    before = data_fingerprints(recipe, tmp_path)
+    assert set(before) == {"card.yaml", "own.py", "mine.jsonl", "my_module:Reader"} and before["my_module:Reader"]
+    for name in ("own.py", "my_module.py"):
+        (tmp_path / name).write_text((tmp_path / name).read_text() + "\n# edited\n")
+        after = data_fingerprints(recipe, tmp_path)
+        assert after != before
+        before = after
+
+
 @pytest.mark.parametrize("gone", ["mine.jsonl", "card.yaml"])
 def test_a_file_that_is_gone_changes_the_fingerprint(tmp_path, gone):
     source = SourceSettings(task="card.yaml", path="mine.jsonl")

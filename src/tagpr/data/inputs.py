@@ -1,37 +1,69 @@
 """Which files a recipe's data block reads, so that a run can tell whether any of them changed."""
 
+import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from tagpr.data.formats.hub import on_hub
 from tagpr.data.formats.lamp import find_questions, outputs_beside
 from tagpr.data.load import card_of, placed
-from tagpr.data.settings import DataSettings
-from tagpr.errors import DataError
+from tagpr.data.settings import FORMATS, DataSettings, SourceSettings
+from tagpr.errors import DataError, TagPRError
 from tagpr.files import fingerprint
+from tagpr.plugins import load_own, source_digest
+from tagpr.tasks import load_task
 
 
 def data_files(settings: DataSettings, folder: Path) -> list[Path]:
     """Every file the data stage reads, in the recipe's order: data, the outputs beside LaMP's questions, cards, and the
-    user's own readers. Hub datasets and what comes with the package are not files of the user's."""
-    found: list[Path] = []
-    for source in placed(settings):
-        card = card_of(source, folder)
-        if isinstance(card, Path):
-            found.append(card)
-        for text, split in ((source.path, "train"), (source.heldout_path, "dev")):
-            if not text or on_hub(text):
-                continue
-            try:
-                path = find_questions(folder / text, split)
-            except DataError:  # which the stage says when it reads
-                path = folder / text
-            found += [path, *([outputs] if (outputs := outputs_beside(path)) else [])]
-        place, _, _ = source.format.rpartition(":")
-        if place.endswith(".py"):
-            found.append(folder / place)
-    return list(dict.fromkeys(found))
+    user's own readers and metrics. Hub datasets and what comes with the package are not files of the user's."""
+    return list(dict.fromkeys(path for source in placed(settings) for path in _files(source, folder)))
 
 
 def data_fingerprints(settings: DataSettings, folder: Path) -> dict[str, str]:
-    """Digest by file of everything the data stage reads; equal exactly if all contents are equal."""
-    return {str(path): fingerprint(path) for path in data_files(settings, folder)}
+    """Digest of everything the data stage reads, by its path relative to `folder` (a moved project is no other one), or
+    by name for a reader of an installed module. Equal exactly if all contents are equal."""
+    found = {os.path.relpath(path, folder): fingerprint(path) for path in data_files(settings, folder)}
+    for source in settings.sources:
+        if source.format not in ("auto", *FORMATS) and ".py:" not in source.format:
+            found[source.format] = _code(source.format, folder)
+    return found
+
+
+def _files(source: SourceSettings, folder: Path) -> Iterator[Path]:
+    card = card_of(source, folder)
+    if isinstance(card, Path):
+        yield card
+        yield from _metric_files(card)
+    for text, split in ((source.path, "train"), (source.heldout_path, "dev")):
+        if not text or on_hub(text):
+            continue
+        path = folder / text
+        with suppress(DataError):  # which the stage says when it reads
+            path = find_questions(path, split)
+        yield path
+        if outputs := outputs_beside(path):
+            yield outputs
+    place, _, _ = source.format.rpartition(":")
+    if place.endswith(".py"):
+        yield folder / place
+
+
+def _metric_files(card: Path) -> Iterator[Path]:
+    """The user's code that a card names under `metrics`."""
+    try:
+        specs = load_task(card).own_metrics
+    except TagPRError:  # which the stage says when it reads
+        return
+    for spec in specs:
+        place, _, _ = spec.rpartition(":")
+        if place.endswith(".py"):
+            yield Path(place)
+
+
+def _code(spec: str, folder: Path) -> str:
+    try:
+        return source_digest(load_own(spec, "readers", folder))
+    except TagPRError:  # which the stage says when it reads
+        return ""

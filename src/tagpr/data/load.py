@@ -98,6 +98,7 @@ def load_source(source: SourceSettings, seed: int, folder: Path, rejects: Reject
     else:
         dev = read(_path(source.heldout_path, folder), "dev") if source.heldout_path else None
         halves = _split_examples(_examples(records), None if dev is None else _examples(dev), task, source, seed)
+        halves.report["records"] = len(records) + len(dev or ()) + rejects.records
     train = [] if source.zero_shot else halves.train
     if not source.zero_shot:
         need_examples(task, train, "training", origin, halves.why)

@@ -26,7 +26,6 @@ def list_tasks() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-@lru_cache(maxsize=256)
 def load_task(name_or_path: str | Path) -> Task:
     """The bundled card of that name, or the card in that YAML file. Raises RecipeError naming the card and the fix."""
     text = str(name_or_path)
@@ -41,8 +40,14 @@ def load_task(name_or_path: str | Path) -> Task:
         close = get_close_matches(text, list_tasks(), 1)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(list_tasks())}; or a path to a .yaml card"
         raise RecipeError(f"unknown task {text!r}: {hint}")
-    card = resources.files("tagpr.tasks") / "cards" / f"{text}.yaml"
-    return parse_card(card.read_text(encoding="utf-8"), text)
+    return _bundled(text)
+
+
+@lru_cache(maxsize=256)
+def _bundled(name: str) -> Task:
+    """A bundled card, which never changes; a user's own is read anew each time."""
+    card = resources.files("tagpr.tasks") / "cards" / f"{name}.yaml"
+    return parse_card(card.read_text(encoding="utf-8"), name)
 
 
 def parse_card(text: str, origin: str, folder: Path = Path()) -> Task:
