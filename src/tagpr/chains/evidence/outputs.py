@@ -5,6 +5,8 @@
     http, client suggest net; page suggests web         WORD, one claim a word
     net 3 + 2 = 5, web 1 + 1 = 2                        SUM: points of the words and of the history
     net over web                                        DECISION: the candidate with more points
+    by words net over web                               DECISION: the one with more points of the words
+    3 lies between 2 and 4                              DECISION: a rating between those compared
     item 3                                              ITEM, counted from the first shown
     the answer                                          ANSWER: the last step names it
 
@@ -22,6 +24,9 @@ from tagpr.tasks.types import Kind
 
 _QUOTED = re.compile(r"[\"“«](?P<quote>[^\"“”«»\n]{4,300})[\"”»]")
 _ITEM = re.compile(r"\b(?:item|example|entry)s? (?:no\. |number |#)?(?P<number>\d{1,3})\b", re.IGNORECASE)
+_NAME = r"\S+?(?=[.,;]?(?:\s|$))"
+_OVER = re.compile(rf"(?:by (?P<channel>words|history) )?(?P<one>{_NAME}) over (?P<other>{_NAME})")
+_BETWEEN = re.compile(rf"(?P<one>{_NAME}) lies between (?P<below>{_NAME}) and (?P<above>{_NAME})")
 _SUM = re.compile(r"(?P<name>[^\s,;]+) (?P<words>-?\d+) \+ (?P<history>-?\d+) = (?P<sum>-?\d+)")
 
 
@@ -76,16 +81,28 @@ def decision_claims(response: Response, shown: Shown) -> Iterator[Claim]:
     named = re.search(rf"(?<![\w-]){re.escape(answer)}(?![\w-])", last.text.casefold())
     yield Claim(ClaimKind.ANSWER, last.text, start, start + len(last.text), named is not None)
     points = {
-        found["name"].casefold(): int(found["sum"])
+        found["name"].casefold(): {part: int(found[part]) for part in ("words", "history", "sum")}
         for segment in response.segments
         for found in _SUM.finditer(segment.text)
     }
-    over = re.match(r"(?P<one>\S+) over (?P<other>[^\s.,;]+)", last.text)
-    if over and points:
-        one, other = (points.get(name.casefold()) for name in over.groups())
-        true = one is not None and other is not None and one >= other
-        yield Claim(ClaimKind.DECISION, over[0], start, start + over.end(), true)
+    decided = _OVER.match(last.text)
+    if decided and points:
+        one, other = (points.get(decided[part].casefold()) for part in ("one", "other"))
+        channel = decided["channel"] or "sum"
+        true = (
+            one is not None
+            and other is not None
+            and one[channel] >= other[channel]
+            and decided["one"].casefold() in answer
+        )
+        yield Claim(ClaimKind.DECISION, decided[0], start, start + decided.end(), true)
+    between = _BETWEEN.match(last.text)
+    if between and shown.task.kind is Kind.RATING:
+        places = [shown.task.labels.index(name) if name in shown.task.labels else -1 for name in between.groups()]
+        true = -1 < places[1] < places[0] < places[2] and points.keys() == {between["below"], between["above"]}
+        yield Claim(ClaimKind.DECISION, between[0], start, start + between.end(), true)
 
 
 def _folded(text: str) -> str:
-    return " ".join(text.lower().split()).strip(" .…,;:")
+    """Lower case, single spaces, without what a quotation inside a chain cannot hold."""
+    return " ".join(re.sub(r'[<>"]', " ", text.lower()).split()).strip(" .…,;:")

@@ -16,6 +16,9 @@ class ClaimKind(StrEnum):
     TALLY = "tally"  # so many shown items have this output
     WORD = "word"  # the word stands in the question
     SUM = "sum"  # the points of a candidate add up
+    SHARED = "shared"  # an option and the history, or the question, have these words in common
+    STYLE = "style"  # past outputs are so long, begin so
+    SPAN = "span"  # the answer is this stretch of the text
     LISTING = "listing"  # the shown notes have a habit so, note by note
     COUNT = "count"  # so many of the notes that show a habit share this value
     DECISION = "decision"  # what is decided is what was found
