@@ -90,7 +90,7 @@ def test_reward_filter_and_preference_use_the_cards_rouge():
         assert correctness(task, "安门天", "天安门") == pytest.approx(value)
     row = {"task": post.name, "example_id": "1", "answer": "安门天"}
     for threshold, kept in ((0.8, 1), (0.9, 0)):
-        tasks = {post.name: post.model_copy(update={"rouge_threshold": threshold})}
+        tasks = {post.name: post.model_copy(update={"correct_from": threshold})}
         assert len(accuracy_filter([row], tasks, {(post.name, "1"): "天安门"}, {})[0]) == kept
 
 

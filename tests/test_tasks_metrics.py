@@ -140,6 +140,7 @@ def test_every_bundled_card_loads_under_its_own_name():
         ("instructions: x", "key instructions"),
         ("name: ../up", "key name"),
         ("input_pattern: '('", "key input_pattern"),
+        ("rouge_threshold: 0.3", "correct_from"),
     ],
 )
 def test_a_wrong_card_names_the_key_in_one_line(change, complaint):

@@ -128,8 +128,8 @@ def build_chains(
     correct = store.run(
         "accuracy_filter",
         SCORED,
-        settings.rouge_threshold,
-        lambda: accuracy_filter(rollouts, tasks, targets, settings.rouge_threshold),
+        settings.correct_from,
+        lambda: accuracy_filter(rollouts, tasks, targets, settings.correct_from),
     )
     if settings.judge is None:
         judged = store.run("judge_filter", JUDGED, None, lambda: (correct, {}), skipped="no judge is configured")

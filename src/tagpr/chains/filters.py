@@ -8,7 +8,7 @@ from tagpr.chains.evidence import Shown, check_evidence
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.steps import Row
 from tagpr.chains.vocabulary import Vocabulary
-from tagpr.tasks.metrics import correctness
+from tagpr.tasks.metrics import correctness, correctness_metric
 from tagpr.tasks.types import Kind, Task
 
 
@@ -26,11 +26,12 @@ def accuracy_filter(
             notes["no answer"] += 1
             continue
         score = correctness(task, row["answer"], targets[row["task"], row["example_id"]])
-        least = thresholds.get(task.name, task.rouge_threshold) if task.kind is Kind.TEXT else 1.0
+        least = thresholds.get(task.name, task.correct_from) if task.kind is Kind.TEXT else 1.0
         if score >= least:
             kept.append(row | {"score": score})
         else:
-            notes["wrong answer" if task.kind is not Kind.TEXT else "ROUGE below the threshold"] += 1
+            measure = correctness_metric(task).label
+            notes["wrong answer" if task.kind is not Kind.TEXT else f"{measure} below the threshold"] += 1
     return kept, dict(notes)
 
 

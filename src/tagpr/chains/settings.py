@@ -1,6 +1,7 @@
 """Settings of stage 0: which teacher writes the chains, how many, and what is kept. Light: imports nothing heavy."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -34,6 +35,8 @@ class VocabularySettings(Settings):
 class ChainSettings(Settings):
     """Stage 0. The default needs no language model: a heuristic teacher that never sees the reference."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"rouge_threshold": "correct_from"}
+
     teacher: Literal["heuristic", "written"] | GeneratorSettings = "heuristic"
     """`heuristic`; `written`, rollouts that stand in a file; or a generator block (`model`, `base_url`, ...) that
     reasons freely and is tagged afterwards."""
@@ -43,8 +46,8 @@ class ChainSettings(Settings):
     """Training examples drawn per task (the paper: 1,000); None for all."""
     samples: int = Field(16, ge=1)
     """Rollouts an example (the paper: 16)."""
-    rouge_threshold: dict[str, float] = Field(default_factory=dict)
-    """Text tasks: least mean of ROUGE-1 and ROUGE-L F, by task name; the task card's value where not given."""
+    correct_from: dict[str, float] = Field(default_factory=dict)
+    """Text tasks: least correctness of an answer, by task name; the task card's value if not given."""
     judge: GeneratorSettings | None = None
     """The LLM filter; None skips it."""
     judge_above: int = Field(15, ge=0, le=20)

@@ -3,6 +3,7 @@
 from tagpr.prompts.messages import build_prompt
 from tagpr.prompts.settings import PromptSettings
 from tagpr.tasks import Example, Interaction, Kind, Task, list_tasks, load_task
+from tagpr.tasks.metrics import correctness_metric
 
 _SAMPLE = {
     "title": "On the habits of city foxes",
@@ -32,8 +33,10 @@ def show_task(name_or_path: str, tags: tuple[str, ...]) -> str:
     facts["retrieval"] = f"{task.query} against {' '.join(task.retrieval_fields or task.input_fields)}"
     facts["rows may say"] = f"input or {task.input_name}, output or {task.output_name}"
     if task.kind is Kind.TEXT:
-        mix = f"{task.rouge_mix:g} ROUGE-1 + {1 - task.rouge_mix:g} ROUGE-L"
-        facts["chain kept when"] = f"{mix} >= {task.rouge_threshold:g} ({task.rouge_tokens} tokens)"
+        good, set_tokens = correctness_metric(task).name, "rouge_tokens" in task.model_fields_set
+        measure = f"{task.rouge_mix:g} ROUGE-1 + {1 - task.rouge_mix:g} ROUGE-L" if good == "rouge" else good
+        facts["chain kept when"] = f"{measure} >= {task.correct_from:g}"
+        facts["ROUGE counts"] = f"{task.rouge_tokens} tokens" if set_tokens else "tokens by the script of the targets"
     lines += [f"{key}: {value}" for key, value in facts.items() if value]
     example = sample_example(task)
     prompt = build_prompt(task, example, example.profile, PromptSettings(), lambda text: len(text) // 4, tags)

@@ -42,8 +42,13 @@ class Metric:
     """Kinds of task it can score."""
     aggregate: Aggregate = MEAN
     """From single answers to a set."""
-    label: str = ""
+    title: str = ""
     """As printed for readers; empty: the name."""
+
+    @property
+    def label(self) -> str:
+        """The metric for readers."""
+        return self.title or self.name
 
     def over(self, task: Task, answers: Sequence[str], targets: Sequence[str]) -> Floats:
         """The aggregate's columns of these answers, shape (n, c)."""
@@ -109,18 +114,18 @@ METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric("accuracy", True, _accuracy, _FIXED),
-        Metric("f1", True, None, _FIXED, MACRO_F1, label="macro-F1"),
-        Metric("f1_positive", True, None, frozenset({Kind.CHOICE}), POSITIVE_F1, label="F1 of the second option"),
-        Metric("mae", False, _error, _RATING, label="MAE"),
-        Metric("rmse", False, _error, _RATING, ROOT_MEAN_SQUARE, label="RMSE"),
-        Metric("mse", False, _squared_error, _RATING, label="MSE"),
+        Metric("f1", True, None, _FIXED, MACRO_F1, title="macro-F1"),
+        Metric("f1_positive", True, None, frozenset({Kind.CHOICE}), POSITIVE_F1, title="F1 of the second option"),
+        Metric("mae", False, _error, _RATING, title="MAE"),
+        Metric("rmse", False, _error, _RATING, ROOT_MEAN_SQUARE, title="RMSE"),
+        Metric("mse", False, _squared_error, _RATING, title="MSE"),
         Metric("closeness", True, _closeness, _RATING),
-        Metric("rouge1", True, _rouge1, _TEXT, label="ROUGE-1"),
-        Metric("rougeL", True, _rouge_l, _TEXT, label="ROUGE-L"),
-        Metric("rouge", True, _rouge_mix, _TEXT, label="ROUGE"),
-        Metric("meteor", True, _meteor, _TEXT, label="METEOR"),
-        Metric("exact", True, _exact, _RATING | _TEXT, label="exact match"),
-        Metric("edit", True, _edit, _TEXT, label="edit similarity"),
+        Metric("rouge1", True, _rouge1, _TEXT, title="ROUGE-1"),
+        Metric("rougeL", True, _rouge_l, _TEXT, title="ROUGE-L"),
+        Metric("rouge", True, _rouge_mix, _TEXT, title="ROUGE"),
+        Metric("meteor", True, _meteor, _TEXT, title="METEOR"),
+        Metric("exact", True, _exact, _RATING | _TEXT, title="exact match"),
+        Metric("edit", True, _edit, _TEXT, title="edit similarity"),
     )
 }
 """Every metric known in this process, by name: these, and users' own once a card has named them."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -30,6 +30,8 @@ class BM25Form(StrEnum):
 class Task(Settings):
     """What is asked of the model about one person. Read from a YAML card (`tagpr/tasks/cards/*.yaml` or a user's)."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"rouge_threshold": "correct_from"}
+
     name: str
     """Short name used in recipes, tables and file names, e.g. `lamp-2`."""
     kind: Kind
@@ -54,10 +56,10 @@ class Task(Settings):
     """Where the user's own among the metrics are; filled when the card is read."""
     correctness: str = ""
     """The metric in [0, 1] that says how good an answer is (filter, R_v, pairs); empty: the kind's own."""
-    rouge_threshold: float = 0.3
-    """Text tasks: a chain passes the accuracy filter when the mean of ROUGE-1 and ROUGE-L F reaches this."""
-    rouge_mix: float = Field(0.5, ge=0, le=1)
-    """Text tasks: weight of ROUGE-1 in that mean; ROUGE-L has the rest."""
+    correct_from: float = Field(default=0.3, ge=0, le=1)
+    """Text tasks: an answer of this correctness or more passes the accuracy filter of chains."""
+    rouge_mix: float = Field(default=0.5, ge=0, le=1)
+    """Text tasks: weight of ROUGE-1 F in the metric `rouge`; ROUGE-L F has the rest."""
     rouge_tokens: RougeTokens = RougeTokens.LATIN
     """latin (rouge-score's own), characters, unicode or words; not set: chosen by the targets' script."""
     answer_rules: tuple[Literal["unquote", "final_stop", "casefold"], ...] = ()
