@@ -12,9 +12,13 @@ from tagpr.chains.heuristic.teacher import HeuristicTeacher
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.data.load import load_splits
 from tagpr.data.settings import DataSettings, SourceSettings
+from tagpr.evaluation.predictions import make_prediction
+from tagpr.evaluation.scoring import SystemAnswers, score
+from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.rewards.composite import CompositeReward
 from tagpr.rewards.evidence import evidence_reward
 from tagpr.rewards.settings import RewardSettings
+from tagpr.systems.protocol import Answer
 from tagpr.tasks import Example, Interaction, load_task
 
 V = load_vocabulary()
@@ -176,3 +180,23 @@ def test_the_reward_is_minus_the_share_of_false_claims_and_silence_is_the_worst(
         assert with_evidence == [without[0], pytest.approx(without[1] - 0.05)]
     with pytest.raises(ValueError, match="shown"):
         CompositeReward({CHANGELOG.name: CHANGELOG}, V, settings)
+
+
+def test_results_hold_the_share_of_true_claims_of_systems_that_claim_anything():
+    shown = notes_shown()
+    example = Example("e", "u", CHANGELOG.name, shown.input, "Drop the old patch.", shown.entries)
+    false = CHAIN.replace("verb: 2 of 3 add", "verb: 3 of 3 add")
+    texts = {"true": CHAIN, "false": false, "direct": "Drop the old patch."}
+    answers = {name: Answer(text, entries=("0", "1", "2")) for name, text in texts.items()}
+    rows = {
+        name: [make_prediction(CHANGELOG, example, answer, V, lambda part: len(part.split()))]
+        for name, answer in answers.items()
+    }
+    assert {name: (row[0].true_claims, row[0].claims) for name, row in rows.items()} == {
+        "true": (10, 10), "false": (9, 10), "direct": (0, 0)
+    }  # fmt: skip
+    systems = [SystemAnswers(name, predictions={CHANGELOG.name: row}) for name, row in rows.items()]
+    results = score({CHANGELOG.name: CHANGELOG}, systems, ("true",), EvaluationSettings(resamples=100), 0)
+    points = {name: scores.points for name, scores in results.tasks[CHANGELOG.name].systems.items()}
+    assert points["true"]["evidence_precision"] == 1.0 and points["false"]["evidence_precision"] == 0.9
+    assert "evidence_precision" not in points["direct"]

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tagpr.chains.evidence import Shown, check_evidence
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.errors import DataError
@@ -35,6 +36,8 @@ class Prediction:
     chain_tokens: int  # tokens up to and with the chain's end; 0 if there is no chain
     finished: bool | None  # the model ended by itself; None if the system does not tell
     entries: tuple[str, ...] = ()  # ids of the history items shown
+    claims: int = 0  # checkable claims of the chain (tagpr.chains.evidence)
+    true_claims: int = 0  # those of them that are true
     history: str = "own"  # whose history was shown: own, none, other:USER, or exchanged (own, labels exchanged)
     extra: Mapping[str, Any] = field(default_factory=dict)  # what an analysis adds, e.g. the sweep's setting
 
@@ -61,6 +64,9 @@ def make_prediction(
     history: str = "own",
 ) -> Prediction:
     """The one way from a system's answer to a Prediction. count: tokens of a text; history: whose was shown."""
+    by_id = {entry.id: entry for entry in example.profile}
+    shown = Shown.of(task, example, tuple(by_id[name] for name in answer.entries if name in by_id))
+    checked = check_evidence(parse_response(answer.text, vocabulary), shown)
     tokens = count(answer.text) if answer.tokens is None else answer.tokens
     chain = chain_of(answer.text)
     return Prediction(
@@ -72,6 +78,8 @@ def make_prediction(
         chain_tokens=min(tokens, count(chain)) if chain else 0,
         finished=answer.finished,
         entries=answer.entries,
+        claims=len(checked.claims),
+        true_claims=len(checked.claims) - len(checked.false),
         history=history,
         **judge(task, answer.text, example.target or "", vocabulary),
     )

@@ -28,8 +28,10 @@ from tagpr.systems.cost import Cost
 
 T = TypeVar("T")
 
-FORMAT_RATE, CHAIN_TOKENS = "format_rate", "chain_tokens"
-"""Scored besides the task's own metrics: share of well-formed completions; tokens up to and with `</think>`."""
+FORMAT_RATE, CHAIN_TOKENS, EVIDENCE_PRECISION = "format_rate", "chain_tokens", "evidence_precision"
+OF_CHAINS = (FORMAT_RATE, CHAIN_TOKENS, EVIDENCE_PRECISION)
+"""Scored besides the task's own metrics: share of well-formed completions; tokens up to and with `</think>`; share of
+the chains' checkable claims that are true (`tagpr.chains.evidence`), of systems whose chains claim anything."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,9 @@ class TaskResults:
         return self.differences.get(reference, {}).get(system, {}).get(metric or self.metric)
 
     def columns(self) -> list[str]:
-        """Every metric that a system has: the task's own, then format rate and chain tokens."""
+        """Every metric that a system has: the task's own, then those of chains."""
         found = dict.fromkeys(metric for scores in self.systems.values() for metric in scores.points)
-        return [m for m in found if m not in (FORMAT_RATE, CHAIN_TOKENS)] + [
-            m for m in (FORMAT_RATE, CHAIN_TOKENS) if m in found
-        ]
+        return [m for m in found if m not in OF_CHAINS] + [m for m in OF_CHAINS if m in found]
 
     def better(self, change: Interval | None, metric: str) -> bool | None:
         """Does the interval of a difference say better (True) or worse (False)? None: neither, or a mere length."""

@@ -14,9 +14,17 @@ from tagpr.evaluation.breakdown import by_history_length
 from tagpr.evaluation.groups import group_of, published_as
 from tagpr.evaluation.predictions import Prediction
 from tagpr.evaluation.published import published
-from tagpr.evaluation.results import CHAIN_TOKENS, FORMAT_RATE, Results, SystemRow, SystemScores, TaskResults
+from tagpr.evaluation.results import (
+    CHAIN_TOKENS,
+    EVIDENCE_PRECISION,
+    FORMAT_RATE,
+    Results,
+    SystemRow,
+    SystemScores,
+    TaskResults,
+)
 from tagpr.evaluation.settings import EvaluationSettings
-from tagpr.evaluation.statistics import Statistic, mean, task_statistics, values
+from tagpr.evaluation.statistics import Statistic, mean, share, task_statistics, values
 from tagpr.statistics import Floats, Interval, bootstrap_sums, percentile_interval
 from tagpr.systems.cost import Cost
 from tagpr.tasks.metrics import higher_is_better
@@ -163,11 +171,14 @@ class _Scores:
 
 
 def _statistics(task: Task, rows: Sequence[Prediction], targets: Sequence[str]) -> dict[str, Statistic]:
-    return {
+    found = {
         **task_statistics(task, [row.answer for row in rows], targets),
         FORMAT_RATE: mean([float(row.format_ok) for row in rows]),
         CHAIN_TOKENS: mean([row.chain_tokens for row in rows]),
     }
+    if any(row.claims for row in rows):
+        found[EVIDENCE_PRECISION] = share([row.true_claims for row in rows], [row.claims for row in rows])
+    return found
 
 
 def _resampled(

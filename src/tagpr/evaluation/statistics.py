@@ -26,6 +26,12 @@ def mean(values: Sequence[float] | Floats) -> Statistic:
     return Statistic(np.asarray(values, dtype=np.float64)[:, None], lambda sums, count: sums[..., 0] / count)
 
 
+def share(parts: Sequence[float], wholes: Sequence[float]) -> Statistic:
+    """The sum of the parts over the sum of the wholes; 0 where a resample has none."""
+    columns = np.column_stack([np.asarray(parts, np.float64), np.asarray(wholes, np.float64)])
+    return Statistic(columns, lambda sums, count: sums[..., 0] / np.maximum(sums[..., 1], 1))
+
+
 def task_statistics(task: Task, answers: Sequence[str], targets: Sequence[str]) -> dict[str, Statistic]:
     """The card's metrics of these answers as statistics, in the card's order."""
     metrics = [METRICS[name] for name in task.metrics]

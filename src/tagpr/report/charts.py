@@ -33,6 +33,7 @@ TITLES = {
     "clip_fraction": "Share of clipped ratios",
     "kl": "KL to the SFT model (nats a token)",
     "format_rate": "Valid format, share of completions",
+    "evidence": "R_evidence: true claims",
     "tag_rate": "Well tagged, share of completions",
     "zero_variance": "Groups without variance, share",
     "truncated": "Cut-off completions, share",

@@ -1,10 +1,10 @@
 """How a number and its interval are written in every table and chart: the only place that formats them."""
 
-from tagpr.evaluation.results import CHAIN_TOKENS, FORMAT_RATE
+from tagpr.evaluation.results import CHAIN_TOKENS, EVIDENCE_PRECISION, FORMAT_RATE
 from tagpr.statistics import Interval
 from tagpr.tasks.metrics import METRICS
 
-PERCENT = ("accuracy", "f1", "f1_positive", FORMAT_RATE)
+PERCENT = ("accuracy", "f1", "f1_positive", "exact", FORMAT_RATE, EVIDENCE_PRECISION)
 """Shares, which readers see as percents."""
 LABELS = {
     "base": "Base",
@@ -14,6 +14,7 @@ LABELS = {
     "final-other-history": "Final, another user's history",
     FORMAT_RATE: "valid format",
     CHAIN_TOKENS: "chain tokens",
+    EVIDENCE_PRECISION: "true claims",
     "majority": "Commonest label",
     "user-majority": "The user's commonest answer",
     "last-label": "The user's latest answer",

@@ -1,7 +1,7 @@
 """A task's results as tables: the short one a command ends with, the page's, and the one with costs."""
 
 from tagpr.evaluation.groups import Group
-from tagpr.evaluation.results import CHAIN_TOKENS, FORMAT_RATE, Results
+from tagpr.evaluation.results import OF_CHAINS, Results
 from tagpr.report.tables.cells import (
     count,
     label,
@@ -16,8 +16,6 @@ from tagpr.report.tables.table import Cell, Row, Table, texts
 
 LEFT_OUT = ("f1_positive", "mse")
 """Metrics that say what another column says; the page has them."""
-OF_CHAINS = (FORMAT_RATE, CHAIN_TOKENS)
-"""Metrics that say nothing of a system which answers directly."""
 
 
 def short_table(results: Results, name: str, first: str = "system") -> Table:
