@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tagpr.chains.build import build_chains
+from tagpr.chains.dataset import read_chains
 from tagpr.chains.overview import chain_stats, plot_stats, stats_text
 from tagpr.chains.review import ReviewServer, chain_key, read_decisions, review_page, stratified_sample, write_review
 from tagpr.chains.settings import ChainSettings
@@ -33,12 +34,12 @@ def chains(tmp_path_factory):
 
 
 def test_sample_is_stratified(chains):
-    rows = read_parquet(chains / "chains.parquet")
+    rows = read_chains(chains)
     sample = stratified_sample(rows, 12, seed=0)
     assert len(sample) == len({chain_key(row) for row in sample}) == 12
-    assert Counter(row["task"] for row in sample) == {"t": 6, "s": 6}
-    patterns = {" ".join(row["tags"]) for row in rows if row["task"] == "t"}
-    assert len({" ".join(row["tags"]) for row in sample if row["task"] == "t"}) == min(6, len(patterns))
+    assert Counter(chain.task for chain in sample) == {"t": 6, "s": 6}
+    patterns = {" ".join(row.tags) for row in rows if row.task == "t"}
+    assert len({" ".join(row.tags) for row in sample if row.task == "t"}) == min(6, len(patterns))
     assert sample == stratified_sample(rows, 12, seed=0) != stratified_sample(rows, 12, seed=1)
     assert len(stratified_sample(rows, 10_000, seed=0)) == len(rows)
 
@@ -160,7 +161,7 @@ def test_keyboard_review_in_a_real_browser(server, chains, tmp_path):
         body.send_keys("r")
         wait.until(lambda _: text("place") == "3 of 10")
         assert text("tally") == "1 approved, 1 rejected"
-        keys = [chain_key(row) for row in stratified_sample(read_parquet(chains / "chains.parquet"), 10, 0)]
+        keys = [chain_key(row) for row in stratified_sample(read_chains(chains), 10, 0)]
         assert saved() == {
             keys[0]: {"verdict": "approve", "comment": ""},
             keys[1]: {"verdict": "reject", "comment": "too vague, ja"},

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tagpr.chains.build import build_chains
-from tagpr.chains.generators import Models
+from tagpr.chains.generators import Generators
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.judge import judge_filter
 from tagpr.chains.settings import ChainSettings
@@ -93,7 +93,7 @@ def test_judge_and_tagger_on_chains_that_are_there(endpoint, tmp_path):
     """A 135M teacher seldom gets as far as the later steps; here they get chains, and account for each of them."""
     url, model = endpoint
     block = {"model": model, "base_url": url, "max_tokens": 96, "temperature": 0}
-    models = Models(ChainSettings(cache=tmp_path / "c.sqlite", calls={"concurrency": 2, "timeout_s": 300}))
+    models = Generators(ChainSettings(cache=tmp_path / "c.sqlite", calls={"concurrency": 2, "timeout_s": 300}))
     generator = models.get(GeneratorSettings(**block))
     task, examples, vocabulary = label_task(), label_examples(6), load_vocabulary()
     chain = "The question is about a network. The history has net often. Nothing speaks for games. So it is net."

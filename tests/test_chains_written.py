@@ -1,4 +1,4 @@
-"""Rollouts from a file."""
+"""Rollouts from a file, and chains with tags of one's own."""
 
 import json
 from pathlib import Path
@@ -7,11 +7,14 @@ import pytest
 from pydantic import ValidationError
 
 from tagpr.chains.build import build_chains
+from tagpr.chains.dataset import read_chains
+from tagpr.chains.grammar import parse_response, write_completion
 from tagpr.chains.settings import ChainSettings
 from tagpr.chains.steps import read_parquet
-from tagpr.chains.vocabulary import load_vocabulary
-from tagpr.errors import DataError
+from tagpr.chains.vocabulary import Vocabulary, load_vocabulary, vocabulary_of
+from tagpr.errors import DataError, RecipeError
 from tagpr.tasks import Example, load_task
+from test_chains_build import shown, two_tasks
 
 TASK = load_task("lamp-2")
 TRAIN = {"lamp-2": [Example(str(i), f"u{i}", "lamp-2", "A film.", "comedy") for i in range(3)]}
@@ -49,18 +52,59 @@ def test_the_file_and_the_teacher_go_together():
             ChainSettings(**values)
 
 
-def test_written_chains_may_use_tags_of_their_own(tmp_path):
-    own = tmp_path / "mine.yaml"
-    own.write_text("- {name: look, definition: Look.}\n- {name: weigh, definition: Weigh.}\n")
-    chain = "<think>\n<look> a </look>\n<weigh> b </weigh>\n</think>\ncomedy"
-    steps, chains = build(tmp_path, [row(0, "", completion=chain)], vocabulary=own, min_segments=2)
-    assert [chain["tags"] for chain in chains] == [["look", "weigh"]] and steps["format_filter"].total == 1
-    assert load_vocabulary(tmp_path / "out" / "vocabulary.yaml").names == ("look", "weigh")
+OWN = (
+    "- {name: look, definition: Looks.}\n- {name: weigh, definition: Weighs.}\n- {name: decide, definition: Decides.}\n"
+)
+OWN_CHAIN = "<think>\n<look> A film. </look>\n<weigh> It is funny. </weigh>\n<decide> Comedy. </decide>\n</think>\n"
 
 
-def test_tags_that_no_chain_would_have_are_refused(tmp_path):
-    for vocabulary in ("discover", tmp_path / "mine.yaml"):
-        with pytest.raises(ValidationError, match="the heuristic teacher writes the paper's tags"):
-            ChainSettings(vocabulary=vocabulary)
-    with pytest.raises(ValidationError, match="written chains bring their tags"):
-        ChainSettings(teacher="written", written=tmp_path / "rows.jsonl", vocabulary="discover")
+def own_tags(folder: Path, content: str) -> Path:
+    path = folder / "my.yaml"
+    path.write_text(content)
+    return path
+
+
+def test_written_chains_keep_ones_own_tags(tmp_path):
+    """Before, the file was silently ignored: every such chain fell as unknown_tag."""
+    rows = [row(0, "", completion=OWN_CHAIN + "comedy"), row(1, "comedy")]
+    steps, chains = build(tmp_path, rows, vocabulary=own_tags(tmp_path, OWN))
+    assert [chain["tags"] for chain in chains] == [["look", "weigh", "decide"]]
+    assert steps["format_filter"].notes == {"unknown_tag": 1}  # the one with the paper's tags
+    assert load_vocabulary(tmp_path / "out" / "vocabulary.yaml").names == ("look", "weigh", "decide")
+    assert vocabulary_of(tmp_path / "out", "paper").names == ("look", "weigh", "decide")
+
+
+def test_the_heuristic_teacher_writes_ones_own_tags_if_they_cover_its_own(tmp_path):
+    paper = load_vocabulary().names
+    members = [paper[:3], paper[3:6], paper[6:]]
+    names = ("look", "weigh", "decide")
+    mapped = "".join(f"- {{name: {n}, members: [{', '.join(m)}]}}\n" for n, m in zip(names, members, strict=True))
+    tasks, train = two_tasks(24)
+    plain, own = tmp_path / "plain", tmp_path / "own"
+    build_chains(ChainSettings(samples=4), tasks, train, shown, plain, 0)
+    build_chains(ChainSettings(samples=4, vocabulary=own_tags(tmp_path, mapped)), tasks, train, shown, own, 0)
+    places = {member: name for name, group in zip(names, members, strict=True) for member in group}
+    before, after = read_chains(plain), read_chains(own)
+    assert before and [chain.answer for chain in before] == [chain.answer for chain in after]
+    for old, new in zip(before, after, strict=True):
+        assert new.tags == tuple(places[tag] for tag in old.tags) and set(new.tags) <= set(names)
+        assert parse_response(new.completion, load_vocabulary(own / "vocabulary.yaml")).well_formed
+
+
+def test_a_vocabulary_without_a_place_for_the_heuristic_tags_is_refused(tmp_path):
+    settings = ChainSettings(vocabulary=own_tags(tmp_path, OWN))
+    with pytest.raises(RecipeError, match=r"my\.yaml: has no tag for analyze_input, .* of the heuristic teacher; list"):
+        build_chains(settings, {"lamp-2": TASK}, TRAIN, lambda task, example: None, tmp_path / "out", 0)
+
+
+@pytest.mark.parametrize("teacher", [{}, {"teacher": "written", "written": "rollouts.jsonl"}])
+def test_tags_cannot_be_discovered_in_tagged_chains(teacher):
+    with pytest.raises(ValidationError, match="are tagged already; give a vocabulary"):
+        ChainSettings(vocabulary="discover", **teacher)
+
+
+def test_what_is_written_is_what_is_parsed():
+    steps = [("look", "A film."), ("decide", "It is a < b.")]
+    response = parse_response(write_completion(steps, "comedy"), Vocabulary.of(["look", "decide"]))
+    assert response.well_formed and [(s.tag, s.text) for s in response.segments] == steps
+    assert response.answer == "comedy"

@@ -10,34 +10,24 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import pyarrow as pa
 
+from tagpr.chains.dataset import CHAINS, chain_of, write_chains
 from tagpr.chains.evidence import Shown
 from tagpr.chains.filters import accuracy_filter, evidence_filter, format_filter, keep_best
-from tagpr.chains.generators import Models
-from tagpr.chains.grammar import parse_response
-from tagpr.chains.heuristic.teacher import HeuristicTeacher
+from tagpr.chains.generators import Generators
 from tagpr.chains.settings import ChainSettings, VocabularySettings
-from tagpr.chains.steps import CHAINS, Funnel, Row, StepStore, write_parquet
+from tagpr.chains.steps import Funnel, Row, StepStore
 from tagpr.chains.tagging import FREE_TAGS, explore, restrict
-from tagpr.chains.vocabulary import Tag, Vocabulary, load_vocabulary
+from tagpr.chains.teachers import ShownPrompt, heuristic_rollouts, teacher_rollouts, written_rollouts
+from tagpr.chains.vocabulary import Tag, Vocabulary, load_vocabulary, renaming
 from tagpr.clients.settings import GeneratorSettings
 from tagpr.clients.types import Generator
 from tagpr.errors import RecipeError, RunError
-from tagpr.tasks.types import Example, Interaction, Task
+from tagpr.tasks.types import Example, Task
 
 Progress = Callable[[int, int, str], None]
-
-
-class ShownPrompt(Protocol):
-    """What stage 0 needs of a prompt (`tagpr.prompts.Prompt` is one)."""
-
-    @property
-    def messages(self) -> Sequence[Mapping[str, str]]: ...
-    @property
-    def entries(self) -> Sequence[Interaction]: ...
 
 
 EXAMPLES = pa.schema([("task", pa.string()), ("example_id", pa.string()), ("user_id", pa.string())])
@@ -88,7 +78,7 @@ def build_chains(
     examples = {(name, example.id): example for name in sorted(train) for example in train[name]}
     targets = {key: example.target or "" for key, example in examples.items()}
 
-    models = Models(settings)
+    generators = Generators(settings)
     drawn = store.run(
         "sample",
         EXAMPLES,
@@ -97,28 +87,28 @@ def build_chains(
         unit="examples",
     )
     if settings.teacher == "heuristic":
+        given = _given(settings)
+        tags = renaming(load_vocabulary(), given, str(settings.vocabulary))
         rollouts = store.run(
             "rollouts",
             ROLLOUTS,
-            settings.samples,
-            lambda: (_heuristic(settings, tasks, train, drawn, examples, prompt, seed, report), {}),
+            settings.samples if settings.vocabulary == "paper" else [settings.samples, tags],
+            lambda: (
+                heuristic_rollouts(settings.samples, tasks, train, drawn, examples, prompt, tags, seed, report),
+                {},
+            ),
         )
     elif settings.teacher == "written":
-        from tagpr.chains.teachers import written_rollouts
-
         assert settings.written is not None
-        path, named = settings.written, _named(settings)
+        path, given = settings.written, _given(settings)
         rollouts = store.run(
             "rollouts",
             ROLLOUTS,
-            settings.samples,
-            lambda: written_rollouts(path, settings.samples, drawn, named),
+            settings.samples if settings.vocabulary == "paper" else [settings.samples, list(given.names)],
+            lambda: written_rollouts(path, settings.samples, drawn, given),
         )
     else:
-        from tagpr.chains.teachers import teacher_rollouts
-
-        teacher = models.get(settings.teacher)
-
+        teacher = generators.get(settings.teacher)
         rollouts = store.run(
             "rollouts",
             ROLLOUTS,
@@ -136,7 +126,7 @@ def build_chains(
     else:
         from tagpr.chains.judge import judge_filter
 
-        judge = models.get(settings.judge)
+        judge = generators.get(settings.judge)
 
         judged = store.run(
             "judge_filter",
@@ -144,7 +134,7 @@ def build_chains(
             [settings.judge.model_dump(mode="json"), settings.judge_above],
             lambda: judge_filter(judge, settings.judge_above, correct, tasks, examples, prompt, report),
         )
-    vocabulary, tagged = _tag(settings, models, store, judged, seed, report)
+    vocabulary, tagged = _tag(settings, generators, store, judged, seed, report)
     formed = store.run(
         "format_filter",
         CHAINS,
@@ -172,7 +162,7 @@ def build_chains(
     funnel = Funnel(tuple(store.counts))
     funnel.write(out / "funnel.json")
     vocabulary.write(out / "vocabulary.yaml")
-    write_parquet(out / "chains.parquet", kept, CHAINS)
+    write_chains(out, map(chain_of, kept))
     from tagpr.chains.card import write_card
 
     write_card(out, funnel, vocabulary, settings)
@@ -199,45 +189,18 @@ def _draw(train: Mapping[str, Sequence[Example]], per_task: int | None, seed: in
     return rows
 
 
-def _heuristic(
-    settings: ChainSettings,
-    tasks: Mapping[str, Task],
-    train: Mapping[str, Sequence[Example]],
-    drawn: Sequence[Row],
-    examples: Mapping[tuple[str, str], Example],
-    prompt: Callable[[Task, Example], ShownPrompt],
-    seed: int,
-    report: Progress,
-) -> list[Row]:
-    teachers: dict[str, HeuristicTeacher] = {}
-    vocabulary = load_vocabulary()
-    rows: list[Row] = []
-    for number, row in enumerate(drawn):
-        name = row["task"]
-        if name not in teachers:
-            teachers[name] = HeuristicTeacher(tasks[name], train[name], seed)
-        example = examples[name, row["example_id"]]
-        completions = teachers[name].sample(example, prompt(tasks[name], example).entries, settings.samples)
-        for sample, completion in enumerate(completions):
-            answer = parse_response(completion, vocabulary).answer
-            rows.append(row | {"sample": sample, "chain": "", "answer": answer, "completion": completion})
-        if number % 64 == 0 or number + 1 == len(drawn):
-            report(number + 1, len(drawn), "rollouts")
-    return rows
-
-
 def _tag(
-    settings: ChainSettings, models: Models, store: StepStore, judged: list[Row], seed: int, report: Progress
+    settings: ChainSettings, generators: Generators, store: StepStore, judged: list[Row], seed: int, report: Progress
 ) -> tuple[Vocabulary, list[Row]]:
     """The vocabulary and the tagged rows."""
     if not isinstance(settings.teacher, GeneratorSettings):
         skipped = "the teacher's chains are tagged"
         tagged = store.run("tagging", JUDGED, None, lambda: (judged, {}), skipped=skipped)
-        return _named(settings), tagged
+        return _given(settings), tagged
     assert settings.tagger is not None
-    tagger, block = models.get(settings.tagger), settings.tagger.model_dump(mode="json")
+    tagger, block = generators.get(settings.tagger), settings.tagger.model_dump(mode="json")
     if settings.vocabulary != "discover":
-        vocabulary = _named(settings)
+        vocabulary = _given(settings)
     else:
         free = store.run(
             "exploratory_tagging",
@@ -265,8 +228,8 @@ def _tag(
     return vocabulary, tagged
 
 
-def _named(settings: ChainSettings) -> Vocabulary:
-    """The tags that the recipe names (those to be discovered are not known before)."""
+def _given(settings: ChainSettings) -> Vocabulary:
+    """The vocabulary that the settings name: the paper's, or a file."""
     return load_vocabulary(settings.vocabulary if isinstance(settings.vocabulary, Path) else None)
 
 

@@ -86,7 +86,8 @@ def cluster(
         runs = 10
         if seeds_KE is not None and k >= len(seeds_KE):
             start, runs = _extended(seeds_KE, vectors_NE, k), 1
-        model = KMeans(k, init=start, n_init=runs, random_state=seed)
+        # scikit-learn takes a whole number too; the inferred type is that of its default, "auto".
+        model = KMeans(k, init=start, n_init=runs, random_state=seed)  # pyright: ignore[reportArgumentType]
         return model.fit_predict(vectors_NE, sample_weight=np.sqrt(counts_N))
 
     distinct = len(np.unique(vectors_NE.round(9), axis=0))

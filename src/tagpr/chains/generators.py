@@ -7,7 +7,7 @@ from tagpr.clients.types import Generator, Spend
 from tagpr.engine.generator import make_generator
 
 
-class Models:
+class Generators:
     """Generators by their settings block. Teacher, judge and tagger share one `Spend`, which the caps look at."""
 
     def __init__(self, settings: ChainSettings) -> None:

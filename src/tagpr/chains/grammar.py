@@ -19,6 +19,7 @@ untrained model is not scored 0 for its form alone (its form is what the fault l
 """
 
 import re
+from collections.abc import Sequence
 
 from tagpr.chains.types import Fault, Response, Segment
 from tagpr.chains.vocabulary import Vocabulary
@@ -55,6 +56,12 @@ class _Faults:
     def add(self, kind: str, position: int, detail: str = "") -> None:
         if len(self.found) < MAX_FAULTS:
             self.found.append(Fault(kind, position, f"{FAULTS[kind]}: {detail}" if detail else FAULTS[kind]))
+
+
+def write_completion(steps: Sequence[tuple[str, str]], answer: str) -> str:
+    """The completion of tagged steps (tag, text), one a line, and an answer: what `parse_response` reads back."""
+    lines = [f"<{tag}> {text} </{tag}>" for tag, text in steps]
+    return "\n".join(["<think>", *lines, "</think>", answer])
 
 
 def parse_response(text: str, vocabulary: Vocabulary, think_prefilled: bool = False) -> Response:

@@ -5,9 +5,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from tagpr.chains.dataset import read_chains
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.review import decisions_path, read_decisions
-from tagpr.chains.steps import Funnel, read_chains
+from tagpr.chains.steps import Funnel
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.errors import RunError
 
@@ -18,27 +19,27 @@ LENGTH_BIN = 5
 def chain_stats(folder: Path) -> dict[str, Any]:
     """Figures of the chains in `folder`. Raises DataError where it holds none."""
     funnel = Funnel.read(folder / "funnel.json")
-    rows = read_chains(folder)
+    chains = read_chains(folder)
     vocabulary = load_vocabulary(folder / "vocabulary.yaml")
     sampled = next((step.tasks for step in funnel.steps if step.step == "sample"), {})
     tasks = {}
     for task in sorted(sampled):
-        mine = [row for row in rows if row["task"] == task]
-        words = [len(row["completion"].split()) for row in mine]
+        mine = [chain for chain in chains if chain.task == task]
+        words = [len(chain.completion.split()) for chain in mine]
         tasks[task] = {
             "examples": sampled[task],
             "chains": len(mine),
-            "covered": round(len({row["example_id"] for row in mine}) / max(1, sampled[task]), 4),
+            "covered": round(len({chain.example_id for chain in mine}) / max(1, sampled[task]), 4),
             "words": round(statistics.mean(words), 1) if words else 0.0,
             "lengths": {
                 str(start): n for start, n in sorted(Counter(w // LENGTH_BIN * LENGTH_BIN for w in words).items())
             },
-            "steps": round(statistics.mean(len(row["tags"]) for row in mine), 2) if mine else 0.0,
+            "steps": round(statistics.mean(len(chain.tags) for chain in mine), 2) if mine else 0.0,
         }
-    uses = Counter(tag for row in rows for tag in row["tags"])
+    uses = Counter(tag for chain in chains for tag in chain.tags)
     segment_words: dict[str, list[int]] = {}
-    for row in rows:
-        for segment in parse_response(row["completion"], vocabulary).segments:
+    for chain in chains:
+        for segment in parse_response(chain.completion, vocabulary).segments:
             segment_words.setdefault(segment.tag, []).append(len(segment.text.split()))
     verdicts = Counter(decision["verdict"] for decision in read_decisions(decisions_path(folder)).values())
     return {

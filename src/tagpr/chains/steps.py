@@ -21,20 +21,6 @@ from tagpr.files import write_json
 
 Row = dict[str, Any]
 _FINGERPRINT = b"tagpr.fingerprint"
-CHAINS = pa.schema(
-    [
-        ("example_id", pa.string()),
-        ("task", pa.string()),
-        ("user_id", pa.string()),
-        ("sample", pa.int32()),
-        ("completion", pa.string()),
-        ("answer", pa.string()),
-        ("score", pa.float64()),
-        ("judge", pa.int32()),
-        ("tags", pa.list_(pa.string())),
-    ]
-)
-"""Columns of `chains.parquet`."""
 
 
 @dataclass(frozen=True)
@@ -108,17 +94,6 @@ def read_parquet(path: Path) -> list[Row]:
         return pq.read_table(path).to_pylist()
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read as Parquet ({error}); run `tagpr chains` again") from None
-
-
-def read_chains(folder: Path) -> list[Row]:
-    """Rows of `chains.parquet` in `folder`. Raises DataError where there is none or it has other columns."""
-    path = folder / "chains.parquet"
-    rows = read_parquet(path)
-    found = pq.read_schema(path)
-    for column in CHAINS:
-        if column.name not in found.names or found.field(column.name).type != column.type:
-            raise DataError(f"{path}: no column {column.name!r} of type {column.type}; run `tagpr chains` again")
-    return rows
 
 
 class StepStore:

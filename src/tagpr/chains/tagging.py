@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from tagpr.chains.asking import ask, fill
-from tagpr.chains.grammar import parse_response
+from tagpr.chains.grammar import parse_response, write_completion
 from tagpr.chains.steps import Row
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.clients.types import Generator, Reply
@@ -96,7 +96,7 @@ def apply_ranges(sentences: Sequence[str], text: str, vocabulary: Vocabulary, an
             steps[-1][1].extend(sentences[first - 1 : last])
         else:
             steps.append((tag, list(sentences[first - 1 : last])))
-    return completion([(tag, " ".join(parts)) for tag, parts in steps], answer)
+    return write_completion([(tag, " ".join(parts)) for tag, parts in steps], answer)
 
 
 def apply_inline(chain: str, text: str, vocabulary: Vocabulary, answer: str) -> str:
@@ -107,18 +107,12 @@ def apply_inline(chain: str, text: str, vocabulary: Vocabulary, answer: str) -> 
         raise TaggingError(response.faults[0].kind)
     if squeeze("".join(segment.text for segment in response.segments)) != squeeze(chain):
         raise TaggingError("the text was changed")
-    return completion([(segment.tag, segment.text) for segment in response.segments], answer)
+    return write_completion([(segment.tag, segment.text) for segment in response.segments], answer)
 
 
 def squeeze(text: str) -> str:
     """Text without white space: what fidelity compares."""
     return "".join(text.split())
-
-
-def completion(steps: Sequence[tuple[str, str]], answer: str) -> str:
-    """`<think>`, one step a line, `</think>`, answer."""
-    lines = [f"<{tag}> {text} </{tag}>" for tag, text in steps]
-    return "\n".join(["<think>", *lines, "</think>", answer])
 
 
 def normalise_name(name: str) -> str:

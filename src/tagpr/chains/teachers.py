@@ -1,22 +1,33 @@
-"""Rollouts that are not the heuristic teacher's: a teacher model's raw chains, or tagged ones from a file.
+"""Rollouts of the three teachers: the heuristic's tagged chains, tagged ones from a file, a model's raw chains.
 
-A teacher model sees the history and the question, never the reference, and reasons untagged.
+Each sees the history and the question, never the reference. A teacher model reasons untagged.
 """
 
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from tagpr.chains.asking import fill
-from tagpr.chains.grammar import parse_response
+from tagpr.chains.grammar import parse_response, write_completion
+from tagpr.chains.heuristic.teacher import HeuristicTeacher
 from tagpr.chains.steps import Row
-from tagpr.chains.vocabulary import Vocabulary
+from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.clients.types import Generator, Refusal, Reply, Request
 from tagpr.errors import DataError
 from tagpr.files import read_jsonl
-from tagpr.tasks.types import Example, Task
+from tagpr.tasks.types import Example, Interaction, Task
+
+
+class ShownPrompt(Protocol):
+    """What stage 0 needs of a prompt (`tagpr.prompts.Prompt` is one)."""
+
+    @property
+    def messages(self) -> Sequence[Mapping[str, str]]: ...
+    @property
+    def entries(self) -> Sequence[Interaction]: ...
+
 
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
 
@@ -27,7 +38,7 @@ def teacher_rollouts(
     tasks: Mapping[str, Task],
     drawn: Sequence[Row],
     examples: Mapping[tuple[str, str], Example],
-    prompt: Callable[[Task, Example], Any],
+    prompt: Callable[[Task, Example], ShownPrompt],
     report: Callable[[int, int, str], None],
 ) -> tuple[list[Row], dict[str, int]]:
     """`samples` rows an example with the raw chain and its answer; refusals and cut chains are counted."""
@@ -72,7 +83,7 @@ def written_rollouts(
 ) -> tuple[list[Row], dict[str, int]]:
     """The first `samples` tagged completions that the file has for each drawn example, in its order.
 
-    Raises DataError naming file and row where a row is no completion.
+    `vocabulary`: the tags they were written with. Raises DataError naming file and row where a row is no completion.
     """
     try:
         written = read_jsonl(path)
@@ -83,9 +94,40 @@ def written_rollouts(
         if not all(isinstance(row.get(key), str) for key in ("task", "example_id", "completion")):
             raise DataError(f"{path}:{number}: needs task, example_id and completion, all text")
         found.setdefault((row["task"], row["example_id"]), []).append(row["completion"])
-    rows = []
+    rows: list[Row] = []
     for row in drawn:
         for sample, text in enumerate(found.get((row["task"], row["example_id"]), ())[:samples]):
             answer = parse_response(text, vocabulary).answer
             rows.append(row | {"sample": sample, "chain": "", "answer": answer, "completion": text})
     return rows, {"examples without a completion": len(drawn) - len({(r["task"], r["example_id"]) for r in rows})}
+
+
+def heuristic_rollouts(
+    samples: int,
+    tasks: Mapping[str, Task],
+    train: Mapping[str, Sequence[Example]],
+    drawn: Sequence[Row],
+    examples: Mapping[tuple[str, str], Example],
+    prompt: Callable[[Task, Example], ShownPrompt],
+    tags: Mapping[str, str],
+    seed: int,
+    report: Callable[[int, int, str], None],
+) -> list[Row]:
+    """`samples` tagged completions for each drawn example. `tags`: how each of the paper's tags is called here."""
+    teachers: dict[str, HeuristicTeacher] = {}
+    paper = load_vocabulary()
+    rows: list[Row] = []
+    for number, row in enumerate(drawn):
+        name = row["task"]
+        if name not in teachers:
+            teachers[name] = HeuristicTeacher(tasks[name], train[name], seed)
+        example = examples[name, row["example_id"]]
+        completions = teachers[name].sample(example, prompt(tasks[name], example).entries, samples)
+        for sample, completion in enumerate(completions):
+            response = parse_response(completion, paper)
+            if any(tags[name] != name for name in paper.names):
+                completion = write_completion([(tags[s.tag], s.text) for s in response.segments], response.answer)
+            rows.append(row | {"sample": sample, "chain": "", "answer": response.answer, "completion": completion})
+        if number % 64 == 0 or number + 1 == len(drawn):
+            report(number + 1, len(drawn), "rollouts")
+    return rows

@@ -1,4 +1,4 @@
-"""The nouns of a tagged answer: `Segment`, `Fault`, `Response`."""
+"""The nouns of a tagged answer: `Segment`, `Fault`, `Response`, and `Chain`, one that stage 0 kept."""
 
 from dataclasses import dataclass
 
@@ -35,3 +35,18 @@ class Response:
     def well_formed(self) -> bool:
         """No fault at all: `<think>` tagged segments `</think>` answer."""
         return not self.faults
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One kept chain, a row of `chains.parquet`: (c, y) of eq. 1 as one text to learn."""
+
+    example_id: str
+    task: str
+    user_id: str
+    sample: int  # number of the rollout
+    completion: str  # <think> tagged steps </think> answer
+    answer: str  # y
+    score: float  # 1 for a right answer; for text tasks the mean of ROUGE-1 and ROUGE-L F
+    judge: int | None  # the judge's total, 4 to 20; None without a judge
+    tags: tuple[str, ...]  # of every step, in order

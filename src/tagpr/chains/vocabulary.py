@@ -112,3 +112,30 @@ def load_vocabulary(path: str | Path | None = None) -> Vocabulary:
             raise RecipeError(f"vocabulary {path} entry {number}: `count` is a whole number, `members` a list of names")
         tags.append(Tag(row["name"], definition, count, tuple(map(str, members))))
     return Vocabulary(tuple(tags))
+
+
+def vocabulary_of(chains: Path, named: str | Path = "paper") -> Vocabulary:
+    """The tags of a run: those its stage 0 settled on, before that those the recipe names.
+
+    chains: the stage's folder. named: `chains.vocabulary`; `discover` names none before the stage has run, so that the
+    paper's nine stand in. Raises RecipeError for a file that is no vocabulary.
+    """
+    settled = chains / "vocabulary.yaml"
+    if settled.is_file():
+        return load_vocabulary(settled)
+    return load_vocabulary(named if isinstance(named, Path) else None)
+
+
+def renaming(source: Vocabulary, wanted: Vocabulary, where: str) -> dict[str, str]:
+    """How each tag of `source` is called in `wanted`: by the same name, or by the tag that lists it as a member.
+
+    Raises RecipeError naming `where` (the file of `wanted`) and the tags that it has no place for.
+    """
+    places = {member: tag.name for tag in wanted for member in tag.members} | {name: name for name in wanted.names}
+    missing = [name for name in source.names if name not in places]
+    if missing:
+        raise RecipeError(
+            f"chains.vocabulary {where}: has no tag for {', '.join(missing)} of the heuristic teacher; "
+            "list them in the `members` of the entries that stand for them"
+        )
+    return {name: places[name] for name in source.names}

@@ -14,55 +14,55 @@ class PRMUSettings(Settings):
     """Backbone as a model spec (causal or sequence classification); none: the model the policy starts from."""
     user_option: Literal["soft-token", "profile-encoded", "mlp-head", "none"] = "soft-token"
     """How e_u enters: tokens in the input, the same plus an encoding of the history, through an MLP head, or not."""
-    user_tokens: int = Field(4, ge=1, le=64)
+    user_tokens: int = Field(default=4, ge=1, le=64)
     """m, the number of vectors a user has (soft-token and profile-encoded)."""
-    user_dropout: float = Field(0.2, ge=0, lt=1)
+    user_dropout: float = Field(default=0.2, ge=0, lt=1)
     """Probability that o_u is dropped for a training prompt, so that e_0 becomes a sensible generic user."""
     on_unknown: Literal["error", "generic", "encode"] = "generic"
     """A user id without a row when scoring: refuse, use e_0, or encode the history given (profile-encoded only)."""
 
-    prompts: int = Field(64, ge=1)
+    prompts: int = Field(default=64, ge=1)
     """Training examples (over all tasks) that the policy is rolled out on to make pairs."""
-    rollouts_with: int = Field(4, ge=1)
+    rollouts_with: int = Field(default=4, ge=1)
     """Completions sampled for a prompt with the profile."""
-    rollouts_without: int = Field(2, ge=0)
+    rollouts_without: int = Field(default=2, ge=0)
     """Completions sampled for the same question without the profile (the rejected side of PRP)."""
-    max_new_tokens: int = Field(256, ge=1)
+    max_new_tokens: int = Field(default=256, ge=1)
     """Longest completion rolled out."""
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature of the rollouts."""
-    min_score_gap: float = Field(0.05, ge=0)
+    min_score_gap: float = Field(default=0.05, ge=0)
     """PQP: smallest difference in correctness (in [0, 1]) that is a preference and not a tie."""
-    near_duplicate: float = Field(0.95, gt=0, le=1)
+    near_duplicate: float = Field(default=0.95, gt=0, le=1)
     """A pair whose two completions are this similar (normalised Indel similarity of tokens) or more is dropped."""
-    max_pairs_per_prompt: int = Field(6, ge=1)
+    max_pairs_per_prompt: int = Field(default=6, ge=1)
     """Most pairs of each kind kept for one prompt; they share one forward pass."""
-    heldout_users: float = Field(0.1, ge=0, lt=1)
+    heldout_users: float = Field(default=0.1, ge=0, lt=1)
     """Share of users all of whose pairs are held out (the diagnosis' unseen users)."""
-    heldout_share: float = Field(0.1, ge=0, lt=1)
+    heldout_share: float = Field(default=0.1, ge=0, lt=1)
     """Share of the other users' prompts held out, the latest ones where dates are known (the seen users)."""
 
-    layers: int | None = Field(None, ge=1)
+    layers: int | None = Field(default=None, ge=1)
     """Keep only the backbone's first layers; none: all. Fewer layers score and train proportionally faster."""
-    frozen_layers: int = Field(0, ge=0)
+    frozen_layers: int = Field(default=0, ge=0)
     """The lowest layers stay as they are and run without gradient; user tokens then enter above them."""
-    lora_rank: int = Field(0, ge=0)
+    lora_rank: int = Field(default=0, ge=0)
     """Rank of LoRA on the trained layers' linear maps (merged when saved); 0 trains the weights themselves."""
-    learning_rate: float = Field(2e-5, gt=0)
+    learning_rate: float = Field(default=2e-5, gt=0)
     """Peak learning rate of the backbone (or its LoRA)."""
-    head_learning_rate: float = Field(1e-3, gt=0)
+    head_learning_rate: float = Field(default=1e-3, gt=0)
     """Peak learning rate of the head and the history encoder."""
-    user_learning_rate: float = Field(1e-2, gt=0)
+    user_learning_rate: float = Field(default=1e-2, gt=0)
     """Peak learning rate of E and e_0, whose entries have unit scale."""
-    epochs: float = Field(1.0, ge=0)
+    epochs: float = Field(default=1.0, ge=0)
     """Passes over the training prompts; 0 leaves the reward model untrained (a row of Table 4)."""
-    batch_size: int = Field(8, ge=1)
+    batch_size: int = Field(default=8, ge=1)
     """Prompts (each with all its pairs) in one optimizer step of one process."""
-    micro_batch_size: int = Field(4, ge=1)
+    micro_batch_size: int = Field(default=4, ge=1)
     """Prompts in one forward pass; divides batch_size."""
-    max_length: int = Field(4096, ge=16)
+    max_length: int = Field(default=4096, ge=16)
     """Pairs whose prompt plus longer completion exceeds this many tokens are dropped and counted."""
-    save_every: int = Field(10, ge=1)
+    save_every: int = Field(default=10, ge=1)
     """Optimizer steps between checkpoints; a killed training continues from the last one."""
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ import numpy as np
 
 from tagpr.chains.evidence.habits import rewrites
 from tagpr.chains.evidence.text import STOP, entry_output, entry_text, question_text, words
+from tagpr.chains.grammar import write_completion
 from tagpr.chains.heuristic import wording
 from tagpr.chains.heuristic.choice import ChoiceEvidence
 from tagpr.chains.heuristic.habits import HabitEvidence, written
@@ -94,7 +95,7 @@ class HeuristicTeacher:
             else:
                 steps.append(wording.vague_step(rng))
         steps.append(wording.decision_step(rng, label, reason))
-        return wording.render(steps, label)
+        return write_completion(steps, label)
 
     def _choice(self, rng: random.Random, example: Example, entries: Sequence[Interaction], n: int) -> list[str]:
         choice = self.choices.of(example, entries)
@@ -107,7 +108,7 @@ class HeuristicTeacher:
                 history, question = choice.history_clues[option][:3], choice.question_clues[option][:2]
                 steps.append(wording.option_step(rng, self.task.labels[option], history, question))
             steps.append(wording.option_decision_step(rng, label))
-            chains.append(wording.render(steps, label))
+            chains.append(write_completion(steps, label))
         return chains
 
     def _text(self, rng: random.Random, example: Example, entries: Sequence[Interaction], n: int) -> list[str]:
@@ -133,7 +134,7 @@ class HeuristicTeacher:
                 ),
                 wording.cut_step(rng, wording.plain(phrase.first), wording.plain(phrase.last)),
             ]
-            chains.append(wording.render(steps, phrase.text))
+            chains.append(write_completion(steps, phrase.text))
         return chains
 
     def _rewrite(self, rng: random.Random, example: Example, entries: Sequence[Interaction], n: int) -> list[str]:
@@ -142,7 +143,7 @@ class HeuristicTeacher:
         for sample in range(n):
             counts = self.habits.of(example, entries, rng if sample else None)
             steps = [wording.listed_step(counts), wording.tallied_step(counts), wording.decided_step(counts)]
-            chains.append(wording.render(steps, written(example.input, counts)))
+            chains.append(write_completion(steps, written(example.input, counts)))
         return chains
 
 

@@ -17,12 +17,6 @@ TALLIED = 3
 Step = tuple[str, str]  # tag, sentence
 
 
-def render(steps: Sequence[Step], answer: str) -> str:
-    """The completion: `<think>`, one tagged step a line, `</think>`, the answer."""
-    lines = [f"<{tag}> {text} </{tag}>" for tag, text in steps]
-    return "\n".join(["<think>", *lines, "</think>", answer])
-
-
 def plain(text: str, limit: int = 8) -> str:
     """A quotation: at most `limit` words of `text` from its start, without quotes and angle brackets."""
     pieces = re.sub(r'[<>"]', " ", text).split()
