@@ -11,7 +11,7 @@ from tagpr.chains.dataset import read_chains
 from tagpr.chains.grammar import parse_response, write_completion
 from tagpr.chains.settings import ChainSettings
 from tagpr.chains.steps import read_parquet
-from tagpr.chains.vocabulary import Vocabulary, load_vocabulary, vocabulary_of
+from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.errors import DataError, RecipeError
 from tagpr.tasks import Example, load_task
 from test_chains_build import shown, two_tasks
@@ -71,7 +71,6 @@ def test_written_chains_keep_ones_own_tags(tmp_path):
     assert [chain["tags"] for chain in chains] == [["look", "weigh", "decide"]]
     assert steps["format_filter"].notes == {"unknown_tag": 1}  # the one with the paper's tags
     assert load_vocabulary(tmp_path / "out" / "vocabulary.yaml").names == ("look", "weigh", "decide")
-    assert vocabulary_of(tmp_path / "out", "paper").names == ("look", "weigh", "decide")
 
 
 def test_the_heuristic_teacher_writes_ones_own_tags_if_they_cover_its_own(tmp_path):

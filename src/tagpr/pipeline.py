@@ -109,16 +109,17 @@ def _sft(run: Run, context: StageContext) -> Figures:
 
 def chain_groups(run: Run) -> "list[ChainGroup]":
     """The kept chains in token ids, those of one example together, for SFT."""
-    from tagpr.chains.steps import read_chains
+    from tagpr.chains.dataset import completions_by_example, read_chains
     from tagpr.engine.text import learned_ids
     from tagpr.training.sft import ChainGroup
 
     tasks, prompts, tokenizer = run.tasks, run.prompts, run.tokenizer
     examples = {(name, example.id): example for name, train in run.train.items() for example in train}
-    chains: dict[tuple[str, str], list[list[int]]] = {}
-    for row in read_chains(run.folder.stage("chains")):
-        chains.setdefault((row["task"], row["example_id"]), []).append(learned_ids(tokenizer, row["completion"]))
-    return [ChainGroup(prompts.ids(tasks[key[0]], examples[key]), completions) for key, completions in chains.items()]
+    chains = completions_by_example(read_chains(run.folder.stage("chains")))
+    return [
+        ChainGroup(prompts.ids(tasks[key[0]], examples[key]), [learned_ids(tokenizer, text) for text in texts])
+        for key, texts in chains.items()
+    ]
 
 
 def _prmu(run: Run, context: StageContext) -> Figures:

@@ -114,18 +114,6 @@ def load_vocabulary(path: str | Path | None = None) -> Vocabulary:
     return Vocabulary(tuple(tags))
 
 
-def vocabulary_of(chains: Path, named: str | Path = "paper") -> Vocabulary:
-    """The tags of a run: those its stage 0 settled on, before that those the recipe names.
-
-    chains: the stage's folder. named: `chains.vocabulary`; `discover` names none before the stage has run, so that the
-    paper's nine stand in. Raises RecipeError for a file that is no vocabulary.
-    """
-    settled = chains / "vocabulary.yaml"
-    if settled.is_file():
-        return load_vocabulary(settled)
-    return load_vocabulary(named if isinstance(named, Path) else None)
-
-
 def renaming(source: Vocabulary, wanted: Vocabulary, where: str) -> dict[str, str]:
     """How each tag of `source` is called in `wanted`: by the same name, or by the tag that lists it as a member.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tagpr import __version__
-from tagpr.chains.steps import read_chains
+from tagpr.chains.dataset import completions_by_example, read_chains
 from tagpr.data import Splits
 from tagpr.errors import RecipeError
 from tagpr.evaluation.groups import table_order
@@ -111,10 +111,7 @@ def _run(runner: SystemRunner, run: Run, row: Row) -> SystemAnswers:
 
 def _kept_chains(run: Run) -> Chains:
     make(run, "chains")
-    found: dict[tuple[str, str], list[str]] = {}
-    for row in read_chains(run.folder.stage("chains")):
-        found.setdefault((row["task"], row["example_id"]), []).append(row["completion"])
-    return found
+    return completions_by_example(read_chains(run.folder.stage("chains")))
 
 
 def _write(run: Run, data: Mapping[str, Splits], found: Sequence[SystemAnswers]) -> tuple[Results, str]:
