@@ -73,7 +73,9 @@ def guess_task(path: Path, reader: str) -> str:
 
 
 def check(path: Path, task_name: str = "", names: Mapping[str, str] | None = None, format: str = "auto") -> Check:
-    """Read `path` and report. `task_name` decides labels and fields; empty: guessed (or free text).
+    """Read `path` and report, with the counts of table 5.
+
+    `task_name` decides labels and fields; empty: guessed (or free text).
 
     Raises DataError if no reader knows the file, RecipeError for a card or reader that is none.
     """

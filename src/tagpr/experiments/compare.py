@@ -59,7 +59,9 @@ class Comparison:
 
 
 def compare(run: Run) -> Comparison:
-    """Fit and ask what is missing, score, write the tables and the report.
+    """Fit and run what is missing, score, write the tables and the report.
+
+    The paper's tables 1, 2, 3 (sources with `zero_shot`) and 7 (a run with `sft.checkpoint`) are what it makes.
 
     Raises RecipeError if `systems:` is empty or names what there is not; a system that fails only fails its row.
     """

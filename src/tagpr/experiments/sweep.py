@@ -28,13 +28,13 @@ FINAL_ONLY = ("evaluate.systems=[final]", "evaluate.other_history=false")
 
 
 def profile_length(run: Run, lengths: Sequence[int] = LENGTHS, systems: Sequence[str] = SYSTEMS) -> Path:
-    """Quality by the number of history items shown (figure 4, top). Returns the report's page."""
+    """Quality by the number of history items shown (figures 4, 7 and 8, top). Returns the report's page."""
     profiles = {str(k): run.recipe.profile.model_copy(update={"k": k}) for k in lengths}
     return publish(run, replace(known(run), profile_length=_swept(run, "length", profiles, systems)))
 
 
 def retriever(run: Run, retrievers: Sequence[str] = RETRIEVERS, systems: Sequence[str] = SYSTEMS) -> Path:
-    """Quality by how history items are chosen (figure 4, bottom). Returns the report's page."""
+    """Quality by how history items are chosen (figures 4, 7 and 8, bottom). Returns the report's page."""
     profiles = {name: run.recipe.profile.model_copy(update={"retriever": Retriever(name)}) for name in retrievers}
     return publish(run, replace(known(run), retriever=_swept(run, "retriever", profiles, systems)))
 
@@ -46,7 +46,7 @@ def _swept(run: Run, part: str, profiles: dict[str, ProfileSettings], systems: S
 
 
 def rewards(run: Run, weights: Sequence[tuple[float, float, float]] = REWARD_WEIGHTS, processes: int = 1) -> Path:
-    """Train and evaluate once per (alpha, beta, gamma), `processes` at a time. Returns the report's page.
+    """Table 6: train and evaluate once per (alpha, beta, gamma), `processes` at a time. Returns the report's page.
 
     The run's stages up to its reward model must be there; they are shared. Killed, it continues.
     """

@@ -16,5 +16,5 @@ STRUCTURE = frozenset(
 
 
 def format_reward(response: Response) -> float:
-    """R_f(c, y): 1 iff the completion is `<think>` chain `</think>` answer, each once, the answer not empty; else 0."""
+    """Eq. 7: R_f(c, y) = 1 iff the completion is `<think>` chain `</think>` answer, each once, not empty; else 0."""
     return float(not any(fault.kind in STRUCTURE for fault in response.faults))

@@ -92,7 +92,7 @@ def train_sft(
     seed: int = 0,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:
-    """Train `policy` on `groups`; writes `out/model` (a Hugging Face folder) and `out/log.jsonl`.
+    """Train `policy` on `groups` (eq. 4); writes `out/model` (a Hugging Face folder) and `out/log.jsonl`.
 
     Checkpoints are kept in `out/checkpoints`; with some there, training continues from the last one, and the result is
     the one of an undisturbed run. Returns figures: examples, chains, tokens, too_long (left out), steps, final loss.
