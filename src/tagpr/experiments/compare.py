@@ -61,7 +61,7 @@ class Comparison:
 def compare(run: Run) -> Comparison:
     """Fit and run what is missing, score, write the tables and the report.
 
-    The paper's tables 1, 2, 3 (sources with `zero_shot`) and 7 (a run with `sft.checkpoint`) are what it makes.
+    The paper's tables 1, 2, 3 and 7: 2 and 3 are of sources with `zero_shot`, 7 of a run with `sft.checkpoint`.
 
     Raises RecipeError if `systems:` is empty or names what there is not; a system that fails only fails its row.
     """
