@@ -85,7 +85,7 @@ def test_opens_without_an_error_or_a_request(browser, page):
     assert [name for name in requested if not name.startswith(("data:", "blob:"))] == []
     assert browser.title == "demo · tagpr report"  # the hostile text's onerror would have changed it
     assert _text(browser, "#count") == "70 cases"
-    assert "History of this person" in _text(browser, "#case")
+    assert "History of this user" in _text(browser, "#case")
 
 
 def test_hostile_question_is_shown_as_text(browser, page):
@@ -117,6 +117,19 @@ def test_filters_and_search(browser, page):
     _set(browser, "fault", fault, "change")
     _wait_for(browser, "return / of 70/.test(document.getElementById('count').innerText)")
     _wait_for(browser, "return document.querySelector('#case .faults') !== null")
+
+
+def test_every_text_of_a_user_has_its_own_direction(browser, page):
+    _open(browser, page)
+    for part in (".question", ".target", ".history li span", ".answer .said", ".answer .step", "#list .q"):
+        directions = browser.execute_script(
+            "return [...document.querySelectorAll(arguments[0])].map(e => e.getAttribute('dir'))", part
+        )
+        assert directions and set(directions) == {"auto"}, part
+    script = (
+        "const q = document.querySelector('.question'); q.textContent = 'שלום'; return getComputedStyle(q).direction"
+    )
+    assert browser.execute_script(script) == "rtl"
 
 
 def test_keyboard(browser, page):
@@ -179,4 +192,4 @@ def test_ten_thousand_cases_stay_quick_and_small(browser, tmp_path):
     _set(browser, "query", "u4321", "input")
     _wait_for(browser, "return /^2 of 10000/.test(document.getElementById('count').innerText)")
     assert time.monotonic() - started < 5
-    assert "person u4321" in _text(browser, "#case")
+    assert "user u4321" in _text(browser, "#case")
