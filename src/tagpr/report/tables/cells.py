@@ -10,6 +10,7 @@ LABELS = {
     "base": "Base",
     "sft": "SFT",
     "guided": "Guided RL",
+    "exploratory": "Exploratory RL",
     "final": "Final",
     "final-other-history": "Final, another user's history",
     FORMAT_RATE: "valid format",
