@@ -1,27 +1,42 @@
-"""The evaluate stage: load each model, answer every held-out example, score, and write `results.json`."""
+"""The evaluate stage: a comparison with a default list of systems, the run's checkpoints, and the trivial baselines.
 
-import logging
+Writes `predictions/SYSTEM/TASK.jsonl`, `users.csv` and `results.json`.
+"""
+
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.data.split import Splits
-from tagpr.evaluation.answerer import Answerer
 from tagpr.evaluation.breakdown import write_users
-from tagpr.evaluation.predict import Progress, model_key, predict
-from tagpr.evaluation.predictions import Prediction, make_prediction
-from tagpr.evaluation.questions import OTHER_HISTORY, ask, with_other_history
+from tagpr.evaluation.heldout import Heldout, answer, answer_and_keep, token_count
+from tagpr.evaluation.predict import fingerprint, model_key
+from tagpr.evaluation.predictions import Prediction
+from tagpr.evaluation.questions import OTHER_HISTORY, Question, with_other_history
 from tagpr.evaluation.results import Results
 from tagpr.evaluation.scoring import SystemAnswers, score
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.profiles.settings import ProfileSettings
-from tagpr.prompts.prompt_builder import PromptBuilder
+from tagpr.progress import Progress, silent
 from tagpr.prompts.settings import PromptSettings
-from tagpr.systems.context import Context
+from tagpr.systems.context import Context, Decoding, Trained
+from tagpr.systems.prompted import Prompted
+from tagpr.systems.protocol import NoOptions
 from tagpr.systems.registry import SANITY, load_system
 
-logger = logging.getLogger(__name__)
+SYSTEMS = {"base": "rag-r", "sft": "w/o-rl", "guided": "w/o-exploratory", "final": "tagpr"}
+"""The stage's rows, and which system of the registry each is."""
+
+
+@dataclass
+class _Relay:
+    """Passes a system's progress on to whoever waits for it at the moment."""
+
+    to: Progress = silent
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        self.to(done, total, note)
 
 
 def evaluate_systems(
@@ -33,61 +48,83 @@ def evaluate_systems(
     settings: EvaluationSettings,
     out: Path,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Results:
-    """The evaluate stage: writes `out/predictions/SYSTEM/TASK.jsonl`, `users.csv` and `results.json`; returns the last.
+    """Let the systems answer every held-out example, and score them with the trivial baselines.
 
-    models: checkpoint folder by system name. data: the examples by task name.
-    A rerun keeps the answers that are there and does not load a model that has answered everything.
+    models: checkpoint folder by row (`SYSTEMS`). data: the examples by task name. A rerun keeps the answers that are
+    there and does not load a model that has answered everything.
     """
-    heldout = {name: splits.heldout[: settings.limit] for name, splits in data.items()}
+    own = {name: Heldout(splits.task, splits.heldout[: settings.limit]) for name, splits in data.items()}
     swap = list(data) if settings.other_history is True else [n for n in data if n in (settings.other_history or ())]
-    jobs = [(system, folder, list(data)) for system, folder in models.items()]
-    if swap and "final" in models:
-        jobs.append((OTHER_HISTORY, models["final"], swap))
-    total = sum(len(heldout[name]) for _, _, names in jobs for name in names)
-    done = 0
-    predictions: dict[str, dict[str, list[Prediction]]] = {name: {} for name in data}
-    for system, folder, names in jobs:
-        answerer, swapped = Answerer(folder, settings, seed), system == OTHER_HISTORY
-        for name in names:
-            task = data[name].task
-            examples, donors = with_other_history(heldout[name], seed) if swapped else (heldout[name], {})
-            questions = ask(
-                task,
-                examples,
-                PromptBuilder(answerer.tokenizer, profile, prompt, vocabulary.names, seed),
-                lambda example, donors=donors: f"other:{donors[example.id]}" if donors else "own",
-            )
-            target = out / "predictions" / system / f"{name}.jsonl"
+    swapped = {name: Heldout(own[name].task, *with_other_history(own[name].examples, seed)) for name in swap}
+    jobs: list[tuple[str, str, Mapping[str, Heldout]]] = [(name, name, own) for name in models]
+    if swapped and "final" in models:
+        jobs.append((OTHER_HISTORY, "final", swapped))
+    relay, done = _Relay(), 0
+    total = sum(len(heldout.examples) for _, _, asked in jobs for heldout in asked.values())
+    context = Context(
+        model=Path(),
+        tasks={name: splits.task for name, splits in data.items()},
+        folder=Path(),
+        vocabulary=vocabulary,
+        profile=profile,
+        prompt=prompt,
+        decoding=Decoding(
+            settings.max_new_tokens, settings.answer_tokens, settings.temperature, settings.rows, settings.engine
+        ),
+        seed=seed,
+        progress=relay,
+    )
+    answered: list[SystemAnswers] = []
+    for row, name, asked in jobs:
+        system = _checkpoint(name, models[name], context)
+        found = SystemAnswers(row, SYSTEMS[name], system.reasons)
+        for task, heldout in asked.items():
 
-            def report(part: int, _: int, __: str, before: int = done, note: str = f"{system} {name}") -> None:
-                if progress is not None:
-                    progress(before + part, total, note)
+            def report(part: int, _: int, __: str = "", before: int = done, note: str = f"{row} {task}") -> None:
+                progress(before + part, total, note)
 
-            rows = predict(
-                answerer.generate,
-                answerer.tokenizer,
-                task,
-                questions,
-                vocabulary,
-                target,
-                settings.chunk,
-                model_key(folder, settings),
-                progress=report,
-            )
-            done += len(rows)
-            predictions[name][system] = rows
-    systems = [
-        SystemAnswers(system, predictions={name: by[system] for name, by in predictions.items() if system in by})
-        for system, _, _ in jobs
-    ]
-    systems += trivial_baselines({name: replace(splits, heldout=heldout[name]) for name, splits in data.items()})
-    tasks = {name: splits.task for name, splits in data.items()}
-    results = score(tasks, systems, stage_references(systems), settings, seed, heldout)
-    write_users(out / "users.csv", ((name, "own", by_system) for name, by_system in predictions.items()))
+            path = out / "predictions" / row / f"{task}.jsonl"
+            key = model_key(models[name], settings)
+            found.predictions[task] = _answer(system, heldout, path, key, settings.chunk, relay, report)
+            done += len(heldout.examples)
+        answered.append(found)
+        del system  # its model goes before the next one's is loaded
+    write_users(out / "users.csv", ((task, "own", _by_system(answered, task)) for task in data))
+    answered += trivial_baselines({n: replace(splits, heldout=list(own[n].examples)) for n, splits in data.items()})
+    examples = {name: heldout.examples for name, heldout in own.items()}
+    results = score(context.tasks, answered, stage_references(answered), settings, seed, examples)
     results.write(out / "results.json")
     return results
+
+
+def _checkpoint(name: str, folder: Path, context: Context) -> Prompted[NoOptions]:
+    """The system of a row on its checkpoint."""
+    kind = load_system(SYSTEMS[name])
+    trained = dict.fromkeys(kind.variants, Trained(folder))
+    system = kind(replace(context, model=folder, trained=trained))
+    assert isinstance(system, Prompted)
+    system.fit(())
+    return system
+
+
+def _answer(
+    system: Prompted[NoOptions], heldout: Heldout, path: Path, key: str, chunk: int, relay: _Relay, progress: Progress
+) -> list[Prediction]:
+    questions = [Question(example, tuple(system.prompt_ids(example)), ()) for example in heldout.examples]
+    count = token_count(system.context.tokenizer)
+
+    def answer_chunk(picked: list[int], report: Progress) -> list[Prediction]:
+        relay.to = report
+        return answer(system.predict, heldout, system.context.vocabulary, count, picked)
+
+    made_from = fingerprint(heldout.task, questions, chunk, key)
+    return answer_and_keep(system, heldout, path, made_from, chunk, answer_chunk, progress)
+
+
+def _by_system(answered: Sequence[SystemAnswers], task: str) -> dict[str, Sequence[Prediction]]:
+    return {found.name: found.predictions[task] for found in answered if task in found.predictions}
 
 
 def stage_references(systems: Sequence[SystemAnswers]) -> list[str]:
@@ -106,10 +143,8 @@ def trivial_baselines(data: Mapping[str, Splits]) -> list[SystemAnswers]:
             system = load_system(name)(context)
             if system.covers(splits.task):
                 system.fit(splits.train)
-                rows[task] = [
-                    make_prediction(splits.task, example, answer, vocabulary, lambda part: len(part.split()))
-                    for example, answer in zip(splits.heldout, system.predict(splits.heldout), strict=True)
-                ]
+                heldout = Heldout(splits.task, splits.heldout)
+                rows[task] = answer(system.predict, heldout, vocabulary, lambda text: len(text.split()))
         if rows:
             found.append(SystemAnswers(name, reasons=False, predictions=rows))
     return found

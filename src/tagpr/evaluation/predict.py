@@ -58,7 +58,7 @@ def predict(
         chunk,
         answer,
         out,
-        _fingerprint(task, questions, chunk, key),
+        fingerprint(task, questions, chunk, key),
         shard,
         progress,
     )
@@ -66,7 +66,7 @@ def predict(
 
 def is_answered(out: Path, task: Task, questions: Sequence[Question], chunk: int, key: str) -> bool:
     """Does `out` hold the answers to exactly these questions, so that no model has to be loaded?"""
-    return is_complete(out, _fingerprint(task, questions, chunk, key))
+    return is_complete(out, fingerprint(task, questions, chunk, key))
 
 
 def _row(task: Task, question: Question, completion: Completion, tokenizer: Any, vocabulary: Vocabulary) -> Prediction:
@@ -77,7 +77,8 @@ def _row(task: Task, question: Question, completion: Completion, tokenizer: Any,
     return make_prediction(task, question.example, answer, vocabulary, count, question.history)
 
 
-def _fingerprint(task: Task, questions: Sequence[Question], chunk: int, key: str) -> str:
+def fingerprint(task: Task, questions: Sequence[Question], chunk: int, key: str) -> str:
+    """A digest of all that decides the answers of a checkpoint: prompts, targets, chunks, and `model_key`."""
     digest = hashlib.sha256(json.dumps([task.name, chunk, key]).encode())
     for question in questions:
         digest.update(json.dumps([question.example.id, question.example.target, question.prompt_ids]).encode())

@@ -3,11 +3,11 @@
     FOLDER/made-from.json            what the system was fitted from; another content starts it anew
     FOLDER/work/                     the system's own (models, features)
     FOLDER/fit.json                  the cost of fitting, once it is done
-    FOLDER/predictions/TASK.jsonl    one row an example
+    FOLDER/predictions/TASK.jsonl    one row per example
     FOLDER/official/TASK.json        the same in LaMP's output format
     FOLDER/failure.txt               the traceback of the last failure
 
-What is there is not made again. Targets are taken away before a system sees an example.
+What is there is not made again.
 """
 
 import hashlib
@@ -20,22 +20,24 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tagpr.data.split import Splits
-from tagpr.errors import RunError, TagPRError
-from tagpr.evaluation.chunks import Progress, in_chunks, is_complete
+from tagpr.errors import TagPRError
+from tagpr.evaluation.chunks import is_complete
+from tagpr.evaluation.heldout import Heldout, answer, answer_and_keep, token_count
 from tagpr.evaluation.official import write_official
-from tagpr.evaluation.predictions import Prediction, make_prediction
+from tagpr.evaluation.predictions import Prediction
 from tagpr.evaluation.scoring import SystemAnswers
 from tagpr.files import no_space, read_json, write_json, write_text
 from tagpr.memory import give_back_memory
 from tagpr.plugins import source_digest
+from tagpr.progress import Progress
 from tagpr.systems.context import Chains, Context, Trained
 from tagpr.systems.cost import Cost
-from tagpr.systems.protocol import Answer, System
-from tagpr.tasks.types import Example, Task
+from tagpr.systems.protocol import System
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
@@ -119,23 +121,21 @@ class SystemRunner:
             self._fit(system, fitted)
         found.fit = Cost(**read_json(fitted))
         for name, (path, made_from) in jobs.items():
-            task, heldout = self.data[name].task, self.data[name].heldout
-            rows = in_chunks(
-                [example.id for example in heldout],
-                range(len(heldout)),
-                self.chunk,
-                lambda picked, report, task=task, heldout=heldout: self._answer(
-                    system, task, [heldout[i] for i in picked], report
-                ),
+            heldout = Heldout(self.data[name].task, self.data[name].heldout)
+            rows = answer_and_keep(
+                system,
+                heldout,
                 path,
                 made_from,
+                self.chunk,
+                lambda picked, report, heldout=heldout: self._answer(system, heldout, picked),
                 progress=lambda done, total, note, name=name: context.progress(done, total, name),
             )
             cost, notes = Cost(), Counter[str]()
             for row in rows:
                 cost.add(Cost(**row.extra.get("cost", {})))
                 notes.update(row.extra.get("notes", {}))
-            write_official(folder / "official", task, rows)
+            write_official(folder / "official", heldout.task, rows)
             found.predictions[name], found.answer[name], found.notes[name] = rows, cost, dict(notes)
 
     def _fit(self, system: System[Any], fitted: Path) -> None:
@@ -144,29 +144,16 @@ class SystemRunner:
         if not fitted.is_file():
             write_json(fitted, asdict(cost))
 
-    def _answer(self, system: System[Any], task: Task, examples: list[Example], report: Progress) -> list[Prediction]:
+    def _answer(self, system: System[Any], heldout: Heldout, picked: list[int]) -> list[Prediction]:
         """Predictions of one chunk; the first row carries what the chunk cost and the system's notes about it."""
-        asked = [replace(example, target=None) for example in examples]
         system.notes.clear()
-        cost, answers = _timed(system, lambda: system.predict(asked))
-        if len(answers) != len(asked):
-            raise RunError(
-                f"predict returned {len(answers)} answers for {len(asked)} examples; it must return one each"
-            )
-        rows = [self._row(task, example, answer) for example, answer in zip(examples, answers, strict=True)]
+        count = token_count(self.context.tokenizer)
+        cost, rows = _timed(system, lambda: answer(system.predict, heldout, self.context.vocabulary, count, picked))
         extra: dict[str, Any] = {"cost": asdict(cost)}
         if system.notes:
             extra["notes"] = dict(system.notes)
         rows[0] = replace(rows[0], extra=extra)
         return rows
-
-    def _row(self, task: Task, example: Example, answer: Answer) -> Prediction:
-        tokenizer = self.context.tokenizer
-
-        def count(part: str) -> int:
-            return len(tokenizer(part, add_special_tokens=False)["input_ids"]) if part else 0
-
-        return make_prediction(task, example, answer, self.context.vocabulary, count)
 
     def _made_from(self, name: str, digest: str) -> str:
         task, heldout = self.data[name].task, self.data[name].heldout
@@ -174,7 +161,7 @@ class SystemRunner:
         return _digest([*value, *[[example.id, example.input, example.target] for example in heldout]])[:12]
 
 
-def _timed(system: System[Any], work: Callable[[], Any]) -> tuple[Cost, Any]:
+def _timed(system: System[Any], work: Callable[[], T]) -> tuple[Cost, T]:
     """What a piece of a system's work cost, time included, and its result."""
     before, started, cpu = replace(system.cost), time.monotonic(), time.process_time()
     result = work()

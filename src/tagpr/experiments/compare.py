@@ -137,7 +137,9 @@ def _context(run: Run) -> Context:
         vocabulary=run.vocabulary if discovered else run.named_vocabulary,
         profile=recipe.profile,
         prompt=recipe.prompt,
-        decoding=Decoding(evaluate.max_new_tokens, evaluate.answer_tokens, evaluate.temperature, evaluate.rows),
+        decoding=Decoding(
+            evaluate.max_new_tokens, evaluate.answer_tokens, evaluate.temperature, evaluate.rows, evaluate.engine
+        ),
         sft=recipe.sft,
         seed=recipe.seed,
     )

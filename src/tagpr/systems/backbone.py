@@ -4,11 +4,13 @@ What every prompted system shares: generation through `tagpr.engine` and the cos
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tagpr.engine.loading import load_text_model
 from tagpr.engine.transformers_model import TransformersModel
-from tagpr.engine.types import Sampling
+from tagpr.engine.types import Sampling, TextModel
 from tagpr.systems.context import Context
 from tagpr.systems.cost import Cost
 from tagpr.systems.protocol import Answer
@@ -37,6 +39,14 @@ class Backbone:
             self._model = load_causal_lm(self.folder)
         return self._model
 
+    @cached_property
+    def text_model(self) -> TextModel:
+        """The checkpoint in the engine that `context.decoding` names. Raises ModelError if that is not installed."""
+        decoding = self.context.decoding
+        if decoding.engine == "transformers":
+            return TransformersModel(self.model, self.tokenizer, decoding.rows)
+        return load_text_model(self.folder, decoding.engine)
+
     def write(
         self,
         prompts: Sequence[Sequence[int]],
@@ -53,8 +63,7 @@ class Backbone:
             decoding.temperature if temperature is None else temperature,
             seed=self.context.seed if seed is None else seed,
         )
-        generator = TransformersModel(self.model, self.tokenizer, decoding.rows)
-        drawn = generator.generate([list(ids) for ids in prompts], sampling, self.context.progress)
+        drawn = self.text_model.generate([list(ids) for ids in prompts], sampling, self.context.progress)
         self.cost.prompt_tokens += sum(map(len, prompts))
         self.cost.completion_tokens += sum(len(one.token_ids) for samples in drawn for one in samples)
         return [[Answer(one.text, len(one.body), one.finished) for one in samples] for samples in drawn]

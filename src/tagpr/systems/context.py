@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tagpr.chains.vocabulary import Vocabulary
+from tagpr.engine.loading import LocalEngine
 from tagpr.profiles.settings import ProfileSettings
 from tagpr.progress import Progress, silent
 from tagpr.prompts.prompt_builder import PromptBuilder
@@ -34,6 +35,8 @@ class Decoding:
     """0 is greedy."""
     rows: int = 64
     """Completions decoded side by side."""
+    engine: LocalEngine = "transformers"
+    """What runs a checkpoint that answers from prompts."""
 
 
 @dataclass(frozen=True)

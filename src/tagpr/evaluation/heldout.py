@@ -1,0 +1,79 @@
+"""Run a system on held-out examples: the one way, for the evaluate stage, `tagpr compare` and the trivial baselines.
+
+Targets are taken away before the system sees an example; its answers are scored, and kept chunk by chunk
+(`tagpr.evaluation.chunks`) in the order that the system finds best.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tagpr.chains.vocabulary import Vocabulary
+from tagpr.errors import RunError
+from tagpr.evaluation.chunks import in_chunks
+from tagpr.evaluation.predictions import Prediction, make_prediction
+from tagpr.progress import Progress, silent
+from tagpr.systems.protocol import Answer, System
+from tagpr.tasks.types import Example, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Ask = Callable[[Sequence[Example]], Sequence[Answer]]
+"""Examples without targets -> one answer each."""
+
+
+@dataclass(frozen=True)
+class Heldout:
+    """What is asked of a system about one task."""
+
+    task: Task
+    examples: Sequence[Example]
+    history: Mapping[str, str] = field(default_factory=dict)  # whose history is shown, by example id; own if absent
+
+
+def answer(
+    ask: Ask, heldout: Heldout, vocabulary: Vocabulary, count: Callable[[str], int], picked: Sequence[int] | None = None
+) -> list[Prediction]:
+    """Scored answers to the examples, or to those at the positions `picked`, in that order.
+
+    count: tokens of a text. Raises RunError if there is not one answer per example.
+    """
+    examples = [heldout.examples[i] for i in (range(len(heldout.examples)) if picked is None else picked)]
+    answers = ask([replace(example, target=None) for example in examples])
+    if len(answers) != len(examples):
+        raise RunError(f"predict returned {len(answers)} answers for {len(examples)} examples; it must return one each")
+    return [
+        make_prediction(heldout.task, example, one, vocabulary, count, heldout.history.get(example.id, "own"))
+        for example, one in zip(examples, answers, strict=True)
+    ]
+
+
+def answer_and_keep(
+    system: System[Any],
+    heldout: Heldout,
+    out: Path,
+    made_from: str,
+    chunk: int,
+    answer_chunk: Callable[[list[int], Progress], list[Prediction]],
+    progress: Progress = silent,
+) -> list[Prediction]:
+    """Answer the examples in the system's own order, `chunk` at a time, each kept in `out`; those kept are not redone.
+
+    made_from: a digest of all that decides the answers. answer_chunk: positions of one chunk -> their predictions.
+    """
+    return in_chunks(
+        [example.id for example in heldout.examples],
+        system.order(heldout.examples),
+        chunk,
+        answer_chunk,
+        out,
+        made_from,
+        progress=progress,
+    )
+
+
+def token_count(tokenizer: "PreTrainedTokenizerBase") -> Callable[[str], int]:
+    """Counts the tokens of a text, no special ones added."""
+    return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else 0
