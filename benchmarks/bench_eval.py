@@ -19,16 +19,19 @@ from interval_coverage import coverage
 from results_file import write_results
 from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.data import DataSettings, load_splits
-from tagpr.engine.models import load_causal_lm, resolve_model
+from tagpr.engine.models import load_causal_lm, load_tokenizer, resolve_model
 from tagpr.engine.text import end_token_ids
 from tagpr.engine.transformers_model import TransformersModel
-from tagpr.evaluation.answerer import Answerer
+from tagpr.engine.types import Sampling
+from tagpr.evaluation.heldout import token_count
 from tagpr.evaluation.predict import predict
 from tagpr.evaluation.questions import Question, ask
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.profiles.settings import ProfileSettings
+from tagpr.progress import Progress
 from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.prompts.settings import PromptSettings
+from tagpr.systems.protocol import Answer
 from tagpr.tasks import Task
 
 BATCH = 32
@@ -41,24 +44,25 @@ def predict_figures(model_spec: str, examples: int, dtype: str, device: str | No
 
     folder = resolve_model(model_spec)
     settings = EvaluationSettings(max_new_tokens=NEW_TOKENS, rows=BATCH, chunk=8 * BATCH)
-    answerer = Answerer(folder, settings, seed=0)
+    tokenizer = load_tokenizer(folder)
     model = load_causal_lm(folder, dtype=dtype, device=device)
-    answerer.model = TransformersModel(model, answerer.tokenizer, BATCH)
+    text_model = TransformersModel(model, tokenizer, BATCH)
     vocabulary = load_vocabulary(None)
-    task, questions = _questions(answerer.tokenizer, vocabulary, examples)
+    task, questions = _questions(tokenizer, vocabulary, examples)
     made: dict[tuple[int, ...], list[int]] = {}
 
-    def generate(prompts: list[list[int]], progress: Any) -> list[Any]:
-        found = answerer.generate(prompts, progress)
+    def write(prompts: list[list[int]], progress: Progress) -> list[Answer]:
+        drawn = text_model.generate(prompts, Sampling(NEW_TOKENS, temperature=0.0), progress)
+        found = [samples[0] for samples in drawn]
         made.update({tuple(prompt): one.token_ids for prompt, one in zip(prompts, found, strict=True)})
-        return found
+        return [Answer(one.text, len(one.body), one.finished) for one in found]
 
     with tempfile.TemporaryDirectory() as folder_name:
         out = Path(folder_name) / "ours.jsonl"
         started = time.perf_counter()
-        predict(generate, answerer.tokenizer, task, questions, vocabulary, out, chunk=settings.chunk, key="bench")
+        predict(write, token_count(tokenizer), task, questions, vocabulary, out, chunk=settings.chunk, key="bench")
         ours = time.perf_counter() - started
-    stops, pad = end_token_ids(answerer.tokenizer, model), answerer.tokenizer.pad_token_id
+    stops, pad = end_token_ids(tokenizer, model), tokenizer.pad_token_id
     started = time.perf_counter()
     plain = []
     for start in range(0, len(questions), BATCH):

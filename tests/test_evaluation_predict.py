@@ -10,29 +10,17 @@ import pytest
 from fake_run import fake_completion, fake_examples
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.data.split import Splits
-from tagpr.engine.types import Completion
 from tagpr.errors import DataError
 from tagpr.evaluation.predict import predict
 from tagpr.evaluation.questions import Question, with_other_history
 from tagpr.evaluation.results import Results
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.statistics import Interval
+from tagpr.systems.protocol import Answer
 from tagpr.tasks import load_task
 
 TASK = load_task("package-section")
 VOCABULARY = load_vocabulary(None)
-
-
-class Characters:
-    """A tokenizer of characters; 0 ends a text."""
-
-    all_special_ids = (0,)
-
-    def decode(self, ids, skip_special_tokens=False):
-        return "".join(map(chr, ids))
-
-    def __call__(self, text, add_special_tokens=False):
-        return {"input_ids": [ord(c) for c in text]}
 
 
 class Parrot:
@@ -49,7 +37,7 @@ class Parrot:
             raise KeyboardInterrupt
         self.batches.append([tuple(prompt) for prompt in prompts])
         texts = [self.by_prompt[tuple(prompt)] for prompt in prompts]
-        return [Completion([*map(ord, text), 0], None, True, text) for text in texts]
+        return [Answer(text, len(text), True) for text in texts]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +50,7 @@ def _questions(examples):
 
 
 def _predict(parrot, examples, out, **more):
-    return predict(parrot, Characters(), TASK, _questions(examples), VOCABULARY, out, chunk=5, **more)
+    return predict(parrot, len, TASK, _questions(examples), VOCABULARY, out, chunk=5, **more)
 
 
 def test_rows_are_in_the_order_of_the_questions(examples, tmp_path):
@@ -161,15 +149,22 @@ def test_the_stage_with_a_real_tiny_model(tmp_path):
 def test_vllm_answers_where_it_is_asked_for(tmp_path, monkeypatch):
     from tagpr.engine.tiny import build_tiny_model
     from tagpr.errors import ModelError
-    from tagpr.evaluation import Answerer
     from tagpr.evaluation.predict import model_key
+    from tagpr.systems.backbone import Backbone
+    from tagpr.systems.context import Context, Decoding
+    from tagpr.systems.cost import Cost
 
     model = build_tiny_model(tmp_path / "model")
-    usual, vllm = EvaluationSettings(), EvaluationSettings(engine="vllm", max_new_tokens=7)
+    usual = EvaluationSettings()
     assert model_key(model, usual) != model_key(model, usual.model_copy(update={"engine": "vllm"}))
+
+    def backbone() -> Backbone:
+        decoding = Decoding(max_new_tokens=7, engine="vllm")
+        return Backbone(Context(model, {}, tmp_path, VOCABULARY, decoding=decoding, seed=3), Cost())
+
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(ModelError, match="vLLM is not installed"):
-        Answerer(model, vllm, 0).generate([[1]])
+        backbone().write([[1]], 7)
 
     class LLM:
         def __init__(self, folder, **options):
@@ -181,5 +176,6 @@ def test_vllm_answers_where_it_is_asked_for(tmp_path, monkeypatch):
             return [SimpleNamespace(outputs=[out]) for out in outs]
 
     monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=LLM, SamplingParams=lambda **given: given))
-    first, second = Answerer(model, vllm, 3).generate([[5, 6], [7]])
-    assert first.token_ids == [5, 6, 2] and second.finished
+    (first,), (second,) = (asked := backbone()).write([[5, 6], [7]], 7)
+    assert first.tokens == 2 and second.tokens == 1 and first.finished and second.finished
+    assert first.text == asked.tokenizer.decode([5, 6]) and asked.cost.completion_tokens == 5

@@ -83,7 +83,8 @@ def test_shards_share_the_questions_and_the_last_one_scores(runs, tmp_path):
 
 def test_a_question_is_answered_once(runs, tmp_path, monkeypatch):
     """Conditions that put the same prompt, and what the evaluate stage answered already, cost nothing."""
-    from tagpr.evaluation import Answerer, evaluate_systems
+    from tagpr.evaluation import evaluate_systems
+    from tagpr.systems.backbone import Backbone
 
     shutil.copytree(runs / "runs" / "demo" / "data", tmp_path / "demo" / "data")
     run, models = Run.open(runs / "demo.yaml", runs=tmp_path), {"final": runs / "tiny"}
@@ -98,9 +99,9 @@ def test_a_question_is_answered_once(runs, tmp_path, monkeypatch):
         run.seed,
     )
     asked = []
-    generate = Answerer.generate
+    write = Backbone.write
     monkeypatch.setattr(
-        Answerer, "generate", lambda self, prompts, progress: asked.extend(prompts) or generate(self, prompts, progress)
+        Backbone, "write", lambda self, prompts, longest: asked.extend(prompts) or write(self, prompts, longest)
     )
 
     def swept(*lengths):

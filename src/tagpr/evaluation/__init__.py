@@ -4,7 +4,6 @@ from importlib import import_module
 from typing import Any
 
 _PUBLIC = {
-    "Answerer": "answerer",
     "EvaluationSettings": "settings",
     "Prediction": "predictions",
     "evaluate_systems": "evaluate",

@@ -1,17 +1,16 @@
-"""Answer questions with a model, quickly and so that a kill costs at most one chunk.
+"""Answer questions with a checkpoint under changed conditions, quickly and so that a kill costs at most one chunk.
 
-Saving and sharing chunks is `tagpr.evaluation.chunks`', decoding `tagpr.engine.generation`'s.
+Saving and sharing chunks is `tagpr.evaluation.chunks`', writing `tagpr.systems.backbone`'s.
 """
 
 import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tagpr.chains.vocabulary import Vocabulary
-from tagpr.engine.types import Completion
 from tagpr.evaluation.chunks import Progress, in_chunks, is_complete
 from tagpr.evaluation.predictions import Prediction, make_prediction
 from tagpr.evaluation.questions import Question
@@ -21,13 +20,13 @@ from tagpr.tasks.types import Task
 
 logger = logging.getLogger(__name__)
 
-Generate = Callable[[list[list[int]], Progress], list[Completion]]
-"""Prompts in ids, progress -> one completion per prompt."""
+Write = Callable[[list[list[int]], Progress], list[Answer]]
+"""Prompts in ids, progress -> one answer per prompt."""
 
 
 def predict(
-    generate: Generate,
-    tokenizer: Any,
+    write: Write,
+    count: Callable[[str], int],
     task: Task,
     questions: Sequence[Question],
     vocabulary: Vocabulary,
@@ -37,19 +36,22 @@ def predict(
     shard: tuple[int, int] = (0, 1),
     progress: Progress | None = None,
 ) -> list[Prediction]:
-    """Answer `questions`, the longest first, and write `out` (JSONL, one Prediction a row, in the questions' order).
+    """Answer `questions`, the longest first, and write `out` (JSONL, one Prediction per row, in the questions' order).
 
-    key: says which model and decoding settings answer; parts made with another key are not used.
+    count: tokens of a text. key: says which model and decoding settings answer; parts made with another key are not
+    used.
     shard: (i, n) answers every n-th chunk; with n > 1 the list is empty until the last process has finished.
     Rows already on disk are kept, if they were made from the same questions with the same key.
     """
 
     def answer(picked: list[int], report: Progress) -> list[Prediction]:
         asked = [questions[i] for i in picked]
-        completions = generate([list(question.prompt_ids) for question in asked], report)
+        answers = write([list(question.prompt_ids) for question in asked], report)
         return [
-            _row(task, question, completion, tokenizer, vocabulary)
-            for question, completion in zip(asked, completions, strict=True)
+            make_prediction(
+                task, question.example, replace(one, entries=question.entries), vocabulary, count, question.history
+            )
+            for question, one in zip(asked, answers, strict=True)
         ]
 
     return in_chunks(
@@ -67,14 +69,6 @@ def predict(
 def is_answered(out: Path, task: Task, questions: Sequence[Question], chunk: int, key: str) -> bool:
     """Does `out` hold the answers to exactly these questions, so that no model has to be loaded?"""
     return is_complete(out, fingerprint(task, questions, chunk, key))
-
-
-def _row(task: Task, question: Question, completion: Completion, tokenizer: Any, vocabulary: Vocabulary) -> Prediction:
-    def count(part: str) -> int:
-        return len(tokenizer(part, add_special_tokens=False)["input_ids"])
-
-    answer = Answer(completion.text, len(completion.body), completion.finished, question.entries)
-    return make_prediction(task, question.example, answer, vocabulary, count, question.history)
 
 
 def fingerprint(task: Task, questions: Sequence[Question], chunk: int, key: str) -> str:

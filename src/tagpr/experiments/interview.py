@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from tagpr.data.split import Splits
-from tagpr.evaluation.answerer import Answerer
 from tagpr.evaluation.breakdown import write_users
+from tagpr.evaluation.heldout import token_count
 from tagpr.evaluation.predict import is_answered, model_key, predict
 from tagpr.evaluation.predictions import Prediction, judge, read_predictions
 from tagpr.evaluation.questions import OTHER_HISTORY, Question, ask, with_other_history
@@ -22,6 +22,10 @@ from tagpr.profiles.settings import ProfileSettings
 from tagpr.progress import Progress, silent
 from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.runs import Run
+from tagpr.systems.backbone import Backbone
+from tagpr.systems.context import Context, Decoding
+from tagpr.systems.cost import Cost
+from tagpr.systems.protocol import Answer
 from tagpr.tasks.types import Example, Task
 
 
@@ -43,7 +47,7 @@ class Interview:
         """models: checkpoint folders by system name."""
         self.run, self.models, self.progress, self.shard = run, models, progress, shard
         self.settings, self.vocabulary, self.seed = run.recipe.evaluate, run.vocabulary, run.seed
-        self._answerers: dict[str, Answerer] = {}
+        self._backbones: dict[str, Backbone] = {}
 
     @property
     def data(self) -> Mapping[str, Splits]:
@@ -63,7 +67,7 @@ class Interview:
     ) -> list[Question]:
         """The prompts that put `examples` to a system."""
         recipe, tags = self.run.recipe, self.vocabulary.names
-        tokenizer = self._answerer(system).tokenizer
+        tokenizer = self._backbone(system).tokenizer
         prompts = PromptBuilder(tokenizer, profile or recipe.profile, recipe.prompt, tags, self.seed)
         return ask(self.data[name].task, examples, prompts, history)
 
@@ -72,7 +76,7 @@ class Interview:
     ) -> dict[str, list[Prediction]]:
         """Answers of one system to questions of task `name`, by condition. What was answered before is not asked again:
         answers are kept in `out/answers` by example and prompt. Raises Unfinished (see `shard`)."""
-        answerer, task = self._answerer(system), self.data[name].task
+        backbone, task = self._backbone(system), self.data[name].task
         key = model_key(self.models[system], self.settings)
         folder = self.run.folder.analyses / "answers" / system
         known = self._answered(system, name, key)
@@ -86,9 +90,13 @@ class Interview:
         if new:
             renamed = [replace(q, example=replace(q.example, id=kept)) for kept, q in new.items()]
             which = hashlib.sha256("\n".join(new).encode()).hexdigest()[:12]
+
+            def write(prompts: list[list[int]], _: Progress) -> list[Answer]:
+                return [own[0] for own in backbone.write(prompts, self.settings.max_new_tokens)]
+
             rows = predict(
-                answerer.generate,
-                answerer.tokenizer,
+                write,
+                token_count(backbone.tokenizer),
                 task,
                 renamed,
                 self.vocabulary,
@@ -149,10 +157,16 @@ class Interview:
         asked = {value: self.questions(system, name, heldout, profile) for value, profile in profiles.items()}
         return self.answers(part, system, name, asked)
 
-    def _answerer(self, system: str) -> Answerer:
-        if system not in self._answerers:  # one model in memory at a time
-            self._answerers = {system: Answerer(self.models[system], self.settings, self.seed)}
-        return self._answerers[system]
+    def _backbone(self, system: str) -> Backbone:
+        if system not in self._backbones:  # one model in memory at a time
+            tasks = {name: splits.task for name, splits in self.data.items()}
+            settings = self.settings
+            decoding = Decoding(
+                settings.max_new_tokens, settings.answer_tokens, settings.temperature, settings.rows, settings.engine
+            )
+            context = Context(self.models[system], tasks, Path(), self.vocabulary, decoding=decoding, seed=self.seed)
+            self._backbones = {system: Backbone(context, Cost())}
+        return self._backbones[system]
 
     def _answered(self, system: str, name: str, key: str) -> dict[str, Prediction]:
         """Answers of the evaluate stage, where model and settings were these."""
