@@ -15,10 +15,10 @@ from statistics import median
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from planted_preferences import World, planted_world
+from planted_preferences import World, margins, planted_world
 from results_file import write_results
 from tagpr.engine.tiny import build_tiny_model
-from tagpr.prmu.diagnose import accuracy, diagnose, pair_margins
+from tagpr.prmu.diagnose import accuracy, diagnose
 from tagpr.prmu.initialise import build_model
 from tagpr.prmu.model import PRMUConfig
 from tagpr.prmu.packing import Group
@@ -80,7 +80,7 @@ def fitted(prmu: PRMU, world: World, seed: int) -> dict:
         prmu.fit_user(user, Past(tuple(own[:FIT_PAIRS])))
         rest += own[FIT_PAIRS:]
     users = [pair.user_id for pair in rest]
-    return accuracy(pair_margins(prmu, rest, {user: user for user in users}), users, seed)
+    return accuracy(margins(prmu, rest), users, seed)
 
 
 def scoring(layers: int, prompt: int, completion: int, group: int, repeats: int, threads: int, device: str) -> dict:

@@ -13,10 +13,14 @@ On every question half of the users prefer either answer: the text says nothing 
 user does. Everything else in the token ids is noise. No language, no real data.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+import numpy as np
+
 from tagpr.prmu.data import Pair
+from tagpr.prmu.score import PRMU
 
 QUESTIONS = (10, 11)  # food, paint
 WORDS = (((20, 21, 22, 23), (30, 31, 32, 33)), ((40, 41, 42, 43), (50, 51, 52, 53)))  # sweet, salty; warm, cold
@@ -60,3 +64,11 @@ def _taste(group: int, about: int) -> int:
 
 def _noise(random: Random, count: int) -> list[int]:
     return [random.randrange(*NOISE) for _ in range(count)]
+
+
+def margins(prmu: PRMU, pairs: Sequence[Pair]) -> np.ndarray:
+    """f(x+) - f(x-) of each pair, [pairs], each with its own user."""
+    users, prompts = [pair.user_id for pair in pairs], [pair.prompt_ids for pair in pairs]
+    completions = [pair.chosen_ids for pair in pairs] + [pair.rejected_ids for pair in pairs]
+    chosen, rejected = prmu.logits(users * 2, prompts * 2, completions).chunk(2)
+    return (chosen - rejected).numpy()

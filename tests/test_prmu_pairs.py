@@ -1,5 +1,6 @@
 """Preference pairs: what is preferred, what is dropped, what is held out, and that length alone cannot win."""
 
+from collections import Counter
 from random import Random
 
 import pytest
@@ -7,7 +8,9 @@ import pytest
 from tagpr.errors import DataError
 from tagpr.prmu.data import Rollout, card_text, length_only_accuracy, read_pairs, write_pairs
 from tagpr.prmu.pairs import build_pairs
+from tagpr.prmu.policy_rollouts import choose_users
 from tagpr.prmu.settings import PRMUSettings
+from tagpr.tasks import Example
 
 
 def rollouts(users: int = 30, prompts: int = 4, lengthy: bool = True) -> list[Rollout]:
@@ -85,3 +88,16 @@ def test_same_seed_same_pairs_and_round_trip(tmp_path) -> None:
     (tmp_path / "bad.parquet").write_text("no")
     with pytest.raises(DataError, match=r"bad\.parquet: not a file of preference pairs"):
         read_pairs(tmp_path / "bad.parquet")
+
+
+def test_examples_are_drawn_user_by_user() -> None:
+    examples = {
+        task: [Example(f"{task}{u}-{i}", f"u{u}", task, "?", "!") for u in range(10) for i in range(1 + u % 4)]
+        for task in ("a", "b")
+    }
+    chosen = choose_users(examples, 12, 4, seed=0)
+    counts = Counter(example.user_id for example in chosen)
+    assert len(chosen) == len({example.id for example in chosen}) == 12 and set(counts.values()) == {4}
+    assert all(int(user[1:]) % 4 >= 1 for user in counts)  # the others have only two examples in all
+    assert chosen == choose_users(examples, 12, 4, seed=0) != choose_users(examples, 12, 4, seed=1)
+    assert len(choose_users(examples, 1000, 2, seed=0)) == 20

@@ -10,9 +10,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-from planted_preferences import planted_world
+from planted_preferences import margins, planted_world
 from tagpr.engine.tiny import build_tiny_model
-from tagpr.prmu.diagnose import accuracy, diagnose, pair_margins
+from tagpr.prmu.diagnose import accuracy, diagnose
 from tagpr.prmu.past_pairs import Past
 from tagpr.prmu.score import PRMU
 from tagpr.prmu.settings import PRMUSettings
@@ -63,7 +63,7 @@ def test_users_are_learned_encoded_and_fitted(tmp_path) -> None:
         soft.fit_user(user, Past(tuple(own[:8])))
         rest += own[8:]
     users = [pair.user_id for pair in rest]
-    assert accuracy(pair_margins(soft, rest, {u: u for u in users}), users, 0)["accuracy"] >= 0.8
+    assert accuracy(margins(soft, rest), users, 0)["accuracy"] >= 0.8
 
     encoded = diagnose(trained(tmp_path / "encoded", world, "profile-encoded", 8), world.pairs, 0, world.histories)
     assert encoded["unseen"]["PQP"]["right"]["accuracy"] >= 0.8
@@ -80,7 +80,15 @@ def test_an_embedding_that_carries_nothing_is_said_in_words(tmp_path) -> None:
     train_prmu(build_tiny_model(tmp_path / "tiny"), world.pairs, untrained, tmp_path, 0)
     figures = diagnose(PRMU.from_pretrained(tmp_path / "model"), world.pairs, 0)
     assert figures["words"].startswith("Warning: the user embedding carries nothing here")
-    assert set(figures) == {"seen", "unseen", "by_history_length", "calibration", "length_correlation", "words"}
+    assert set(figures) == {
+        "seen",
+        "unseen",
+        "effect",
+        "by_history_length",
+        "calibration",
+        "length_correlation",
+        "words",
+    }
     right = figures["seen"]["PQP"]["right"]
     assert right["low"] <= right["accuracy"] <= right["high"] and right["n"] == 120
 

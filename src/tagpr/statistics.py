@@ -8,6 +8,7 @@ Nothing here knows tasks, answers or files.
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,3 +104,13 @@ def paired_bootstrap(
     if a.shape != b.shape or a.ndim != 1 or not len(a):
         raise ValueError(f"paired scores must be two equally long lists, got shapes {a.shape} and {b.shape}")
     return mean_interval(a - b, clusters, resamples, seed, level)
+
+
+def minimum_detectable_effect(interval: Interval, level: float = 0.95, power: float = 0.8) -> float:
+    """The smallest true difference that data like these would show, with probability `power`, as different from 0.
+
+    (z_level + z_power) standard errors for a two-sided test at 1 - `level`; the standard error is read off `interval`,
+    whose level is `level` too. What was measured to be smaller is not shown to be absent.
+    """
+    z_level, z_power = NormalDist().inv_cdf((1 + level) / 2), NormalDist().inv_cdf(power)
+    return (z_level + z_power) * (interval.high - interval.low) / (2 * z_level)

@@ -11,13 +11,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from random import Random
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from tagpr.errors import DataError
 from tagpr.prmu.data import Pair
 from tagpr.prmu.score import PRMU
+from tagpr.statistics import minimum_detectable_effect, paired_bootstrap
 
 GENERIC = "\0generic"  # an id no data can hold: scored with o_u = 0
 HISTORY_BINS = (0, 5, 10, 20, 50)
@@ -33,8 +34,8 @@ def diagnose(
     """Figures of `prmu/diagnosis.json` on the held-out pairs (splits seen and unseen).
 
     Accuracies carry n and a 95% interval (bootstrap over users, whose pairs are not independent). Keys: `seen`,
-    `unseen` (each PRP, PQP, all -> right, shuffled, generic), `by_history_length`, `calibration`, `length_correlation`,
-    `words`. Raises DataError when there is no held-out pair.
+    `unseen` (each PRP, PQP, all -> right, shuffled, generic), `effect` (`Effect` of each split, on PQP),
+    `by_history_length`, `calibration`, `length_correlation`, `words`. Raises DataError when there is no held-out pair.
     """
     heldout = [pair for pair in pairs if pair.split != "train"]
     if not heldout:
@@ -62,22 +63,16 @@ def diagnose(
             for kind in ("PRP", "PQP", "all")
             if (rows := [i for i, p in enumerate(heldout) if p.split == split and kind in (p.kind, "all")])
         }
+    figures["effect"] = {
+        split: effect(margins["right"][rows], margins["shuffled"][rows], [heldout[i].user_id for i in rows], seed)
+        for split in ("seen", "unseen")
+        if (rows := [i for i, pair in enumerate(heldout) if pair.split == split and pair.kind == "PQP"])
+    }
     figures["by_history_length"] = _by_history_length(heldout, margins["right"], seed)
     figures["calibration"] = _calibration(margins["right"])
     figures["length_correlation"] = _length_correlation(heldout, *logits["right"])
     figures["words"] = words(figures, prmu.model.settings.user_option)
     return figures
-
-
-def pair_margins(
-    prmu: PRMU,
-    pairs: Sequence[Pair],
-    as_user: Mapping[str, str],
-    histories: Mapping[str, Sequence[Sequence[int]]] | None = None,
-) -> np.ndarray:
-    """f(x+) - f(x-) of each pair, [pairs], with every user id replaced by `as_user`; unknown ids are scored generic."""
-    chosen, rejected = _logits(prmu, pairs, as_user, histories)
-    return chosen - rejected
 
 
 def _logits(
@@ -98,9 +93,41 @@ def _logits(
     return values[: len(pairs)], values[len(pairs) :]
 
 
+class Effect(TypedDict):
+    """How much accuracy the right user brings over a shuffled one, and what could have been found."""
+
+    mean: float
+    low: float
+    high: float
+    minimum_detectable: float
+    n: int
+    users: int
+
+
+def effect(right: np.ndarray, shuffled: np.ndarray, user_ids: Sequence[str], seed: int) -> Effect:
+    """Accuracy with the right minus with a shuffled user, its 95% interval over users, and the minimum detectable one.
+
+    right, shuffled: margins f(x+) - f(x-) of the same pairs, [pairs].
+    """
+    found = paired_bootstrap(_right(right), _right(shuffled), user_ids, DRAWS, seed)
+    return {
+        "mean": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "minimum_detectable": minimum_detectable_effect(found),
+        "n": len(right),
+        "users": len(set(user_ids)),
+    }
+
+
+def _right(margins: np.ndarray) -> np.ndarray:
+    """1 for a pair ordered right, 0 for one ordered wrong, one half for a tie."""
+    return np.where(margins > 0, 1.0, np.where(margins == 0, 0.5, 0.0))
+
+
 def accuracy(margins: np.ndarray, user_ids: Sequence[str], seed: int) -> dict[str, Any]:
     """Share of positive margins (a tie counts one half), n, users, and a 95% interval by bootstrap over users."""
-    right = np.where(margins > 0, 1.0, np.where(margins == 0, 0.5, 0.0))
+    right = _right(margins)
     by_user: dict[str, list[float]] = defaultdict(list)
     for user, value in zip(user_ids, right, strict=True):
         by_user[user].append(float(value))

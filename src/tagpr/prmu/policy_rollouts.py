@@ -72,3 +72,22 @@ def choose_examples(examples: Mapping[str, Sequence[Example]], count: int, seed:
     for rank in range(max(map(len, queues), default=0)):
         chosen += [queue[rank] for queue in queues if rank < len(queue)]
     return chosen[:count]
+
+
+def choose_users(examples: Mapping[str, Sequence[Example]], count: int, per_user: int, seed: int) -> list[Example]:
+    """`count` training examples of as few users as that takes: users by lot, each with up to `per_user` examples.
+
+    Users who have `per_user` examples or more come before those with fewer; a user's examples are drawn by lot over all
+    tasks.
+    """
+    random = Random(f"prmu-users-{seed}")
+    of_user: dict[str, list[Example]] = {}
+    for task in sorted(examples):
+        for example in examples[task]:
+            if example.target is not None:
+                of_user.setdefault(example.user_id, []).append(example)
+    users = sorted(of_user)
+    random.shuffle(users)
+    users.sort(key=lambda user: -min(per_user, len(of_user[user])))
+    chosen = [example for user in users for example in random.sample(of_user[user], min(per_user, len(of_user[user])))]
+    return chosen[:count]

@@ -23,6 +23,9 @@ class PRMUSettings(Settings):
 
     prompts: int = Field(default=64, ge=1)
     """Training examples (over all tasks) that the policy is rolled out on to make pairs."""
+    prompts_per_user: int | None = Field(default=None, ge=1)
+    """Draw users, each with up to this many of their examples (those with as many first), until `prompts` are drawn: an
+    embedding can only be learned of users with several pairs. None: draw examples, whoever's they are."""
     rollouts_with: int = Field(default=4, ge=1)
     """Completions sampled for a prompt with the profile."""
     rollouts_without: int = Field(default=2, ge=0)

@@ -71,7 +71,7 @@ def _rollouts(
 ) -> list[Any]:
     from tagpr.engine.transformers_model import TransformersModel
     from tagpr.engine.types import Sampling
-    from tagpr.prmu.policy_rollouts import choose_examples, make_rollouts
+    from tagpr.prmu.policy_rollouts import choose_examples, choose_users, make_rollouts
 
     model = TransformersModel.load(policy)
 
@@ -82,7 +82,10 @@ def _rollouts(
     def sample(ids: list[list[int]], count: int, number: int) -> list[list["Completion"]]:
         return model.generate(ids, Sampling(settings.max_new_tokens, count, settings.temperature, seed=number), report)
 
-    chosen = choose_examples(train, settings.prompts, seed)
+    if settings.prompts_per_user is None:
+        chosen = choose_examples(train, settings.prompts, seed)
+    else:
+        chosen = choose_users(train, settings.prompts, settings.prompts_per_user, seed)
     return make_rollouts(
         sample,
         tasks,
