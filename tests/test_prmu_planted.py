@@ -89,6 +89,9 @@ def test_an_embedding_that_carries_nothing_is_said_in_words(tmp_path) -> None:
         "length_correlation",
         "words",
     }
+    for split, found in figures["effect"].items():
+        assert found["low"] <= found["mean"] <= found["high"] and found["n"] == figures[split]["PQP"]["right"]["n"]
+        assert found["minimum_detectable"] >= 0
     right = figures["seen"]["PQP"]["right"]
     assert right["low"] <= right["accuracy"] <= right["high"] and right["n"] == 120
 
