@@ -24,7 +24,7 @@ from tagpr.runs.stage import Figures, Work, is_made, locked, run_stage
 
 if TYPE_CHECKING:
     from tagpr.rewards.composite import PersonalScore
-    from tagpr.training.sft import ChainGroup
+    from tagpr.training.sft_rows import ChainGroup
 
 logger = logging.getLogger(__name__)
 
@@ -96,10 +96,13 @@ def _chains(run: Run, context: StageContext) -> Figures:
 
 def _sft(run: Run, context: StageContext) -> Figures:
     from tagpr.training.sft import train_sft
+    from tagpr.training.sft_rows import mixed
 
     if run.recipe.sft.checkpoint is None:
-        settings = run.recipe.sft
-        return _json(train_sft(run.model, chain_groups(run), settings, context.out, context.seed, context.progress))
+        settings, groups = run.recipe.sft, chain_groups(run)
+        if settings.mix:
+            groups = mixed(groups, label_groups(run), settings.mix, context.seed)
+        return _json(train_sft(run.model, groups, settings, context.out, context.seed, context.progress))
     from tagpr.engine.models import resolve_model
 
     shutil.rmtree(context.out / "model", ignore_errors=True)
@@ -111,14 +114,34 @@ def chain_groups(run: Run) -> "list[ChainGroup]":
     """The kept chains in token ids, those of one example together, for SFT."""
     from tagpr.chains.dataset import completions_by_example, read_chains
     from tagpr.engine.text import learned_ids
-    from tagpr.training.sft import ChainGroup
+    from tagpr.training.sft_rows import ChainGroup
 
     tasks, prompts, tokenizer = run.tasks, run.prompts, run.tokenizer
     examples = {(name, example.id): example for name, train in run.train.items() for example in train}
     chains = completions_by_example(read_chains(run.folder.stage("chains")))
     return [
-        ChainGroup(prompts.ids(tasks[key[0]], examples[key]), [learned_ids(tokenizer, text) for text in texts])
+        ChainGroup(
+            prompts.ids(tasks[key[0]], examples[key]),
+            [learned_ids(tokenizer, text) for text in texts],
+            examples[key].user_id,
+        )
         for key, texts in chains.items()
+    ]
+
+
+def label_groups(run: Run) -> "list[ChainGroup]":
+    """Every training example with its target, under the prompt that asks for the bare answer, for `sft.mix`."""
+    from tagpr.engine.text import learned_ids
+    from tagpr.prompts.prompt_builder import PromptBuilder
+    from tagpr.training.sft_rows import ChainGroup
+
+    recipe, tokenizer = run.recipe, run.tokenizer
+    prompts = PromptBuilder(tokenizer, recipe.profile, recipe.prompt, (), recipe.seed)
+    return [
+        ChainGroup(prompts.ids(run.tasks[name], example), [learned_ids(tokenizer, example.target)], example.user_id)
+        for name, train in run.train.items()
+        for example in train
+        if example.target
     ]
 
 

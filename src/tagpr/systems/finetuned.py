@@ -45,7 +45,8 @@ class SFT(Prompted[NoOptions]):
         return {(example.task, example.id): [example.target] for example in train if example.target}
 
     def _train(self, train: Sequence[Example], out: Path) -> None:
-        from tagpr.training.sft import ChainGroup, train_sft
+        from tagpr.training.sft import train_sft
+        from tagpr.training.sft_rows import ChainGroup
 
         tokenizer, learned = self.context.tokenizer, self.completions(train)
         groups = []
@@ -53,7 +54,8 @@ class SFT(Prompted[NoOptions]):
             texts = learned.get((example.task, example.id), ())
             ids = [learned_ids(tokenizer, text) for text in texts]
             if ids:
-                groups.append(ChainGroup(self.prompts.ids(self.context.tasks[example.task], example), ids))
+                prompt = self.prompts.ids(self.context.tasks[example.task], example)
+                groups.append(ChainGroup(prompt, ids, example.user_id))
         if not groups:
             raise RunError("no training example has an answer to learn; check data and chains")
         context = self.context

@@ -7,40 +7,38 @@ once for all of them (`tagpr.engine.shared_prompt`). The loss is the same token 
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from tagpr.engine.models import load_causal_lm, load_tokenizer
 from tagpr.engine.shared_prompt import Group, completion_logprobs, micro_batches
 from tagpr.engine.trainer_checkpoints import MarkComplete, last_checkpoint
+from tagpr.engine.transformers_model import TransformersModel
+from tagpr.engine.types import Progress, TextModel
 from tagpr.errors import RunError
 from tagpr.files import write_jsonl
-from tagpr.training.policy import computes_in_bf16, lora_config, save_policy
+from tagpr.training.policy import computes_in_bf16, device_name, lora_config, save_policy
 from tagpr.training.settings import SFTSettings
+from tagpr.training.sft_rows import ChainGroup, hold_out, tokens_seen, within
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ChainGroup:
-    """One prompt and the completions to learn on it, in token ids; completions end with the end-of-turn token."""
-
-    prompt_ids: Sequence[int]
-    completion_ids: Sequence[Sequence[int]]
 
 
 class SharedPromptSFTTrainer(SFTTrainer):
     """SFTTrainer over rows {prompt_ids, completion_ids: [[...], ...]}; the prompt of a row runs once."""
 
-    def __init__(self, *args: Any, tokens_per_forward: int, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, tokens_per_forward: int, heldout: Sequence[ChainGroup] = (), **kwargs: Any) -> None:
+        """heldout: rows whose loss `evaluate` tells, unless `metric` is set to another measure (higher is better)."""
         super().__init__(*args, data_collator=_collate, **kwargs)
         self.tokens_per_forward = tokens_per_forward
+        self.heldout = [Group(row.prompt_ids, row.completion_ids) for row in heldout]
+        self.metric: Callable[[], float] | None = None
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """One backward per micro-batch of at most `tokens_per_forward` tokens; returns the summed loss."""
@@ -62,6 +60,25 @@ class SharedPromptSFTTrainer(SFTTrainer):
             raise RunError(f"SFT loss is {loss.item()} at step {self.state.global_step}; lower sft.learning_rate")
         return loss * self.accelerator.num_processes  # DDP averages gradients over processes
 
+    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
+        """The held-out metric, as the Trainer keeps best checkpoints and stops by it."""
+        self.model.eval()
+        value = self.metric() if self.metric is not None else self._heldout_loss()
+        self.model.train()
+        metrics = {f"{metric_key_prefix}_heldout": value}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _heldout_loss(self) -> float:
+        """Minus the mean log p of the held-out rows' completion tokens."""
+        total = tokens = 0.0
+        with torch.no_grad(), self.compute_loss_context_manager():
+            for part in micro_batches(self.heldout, self.tokens_per_forward):
+                logps = torch.cat(completion_logprobs(self.model, [self.heldout[i] for i in part]))
+                total, tokens = total - logps.sum().item(), tokens + logps.numel()
+        return total / tokens
+
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = ["prompt_ids", "completion_ids"]
 
@@ -76,7 +93,7 @@ def _collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
 class _Log(TrainerCallback):
     """Passes losses to the stage's log and the progress bar."""
 
-    def __init__(self, progress: Callable[[int, int, str], None] | None) -> None:
+    def __init__(self, progress: Progress | None) -> None:
         self.progress = progress
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
@@ -90,24 +107,80 @@ def train_sft(
     settings: SFTSettings,
     out: Path,
     seed: int = 0,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
+    metric: Callable[[TextModel], float] | None = None,
 ) -> dict[str, Any]:
     """Train `policy` on `groups` (eq. 4); writes `out/model` (a Hugging Face folder) and `out/log.jsonl`.
 
     Checkpoints are kept in `out/checkpoints`; with some there, training continues from the last one, and the result is
-    the one of an undisturbed run. Returns figures: examples, chains, tokens, too_long (left out), steps, final loss.
-    Raises RunError where no chain is left or the loss is not finite.
+    the one of an undisturbed run. With `heldout_users` the rows of some users are not learned from but evaluated: by
+    `metric` (the model as it stands -> higher is better), else by their loss; `out/heldout.jsonl` has the values, and
+    `patience` and `keep` go by them. Returns figures: examples, chains, tokens, too_long (left out), steps, final loss,
+    kept_step. Raises RunError where no chain is left or the loss is not finite.
     """
-    kept, too_long = _within(groups, settings.max_length)
+    kept, too_long = within(groups, settings.max_length)
     if not kept:
         raise RunError(
             f"no chain to learn from: {too_long} are over sft.max_length={settings.max_length}, the rest did not pass "
             "the filters of the chains stage; see chains/funnel.json"
         )
+    heldout: list[ChainGroup] = []
+    if settings.heldout_users:
+        kept, heldout = hold_out(kept, settings.heldout_users, seed)
     tokenizer = load_tokenizer(policy)
-    model = load_causal_lm(policy, dtype="float32")
-    steps = max(1, round(math.ceil(len(kept) / settings.batch_size) * settings.epochs))
-    arguments = SFTConfig(
+    per_epoch = math.ceil(len(kept) / settings.batch_size)
+    steps = max(1, round(per_epoch * settings.epochs))
+    trainer = SharedPromptSFTTrainer(
+        model=load_causal_lm(policy, dtype="float32", device=device_name()),
+        args=_arguments(settings, out, seed, steps, per_epoch, higher_is_better=metric is not None),
+        train_dataset=_dataset(kept),
+        eval_dataset=_dataset(heldout) if heldout else None,
+        processing_class=tokenizer,
+        peft_config=lora_config(settings.lora_rank),
+        callbacks=[_Log(progress), MarkComplete()],
+        tokens_per_forward=settings.tokens_per_forward,
+        heldout=heldout,
+    )
+    if metric is not None:
+        model = TransformersModel(trainer.accelerator.unwrap_model(trainer.model), tokenizer)
+        trainer.metric = lambda: metric(model)
+    if settings.patience:
+        trainer.add_callback(EarlyStoppingCallback(settings.patience))
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=last_checkpoint(out / "checkpoints"))
+
+    history = [
+        {"step": row["step"], "loss": row["loss"], "learning_rate": row["learning_rate"], "grad_norm": row["grad_norm"]}
+        for row in trainer.state.log_history
+        if "loss" in row
+    ]
+    done = trainer.state.global_step
+    best = trainer.state.best_model_checkpoint if settings.keep == "best" else None
+    if trainer.is_world_process_zero():
+        write_jsonl(out / "log.jsonl", history)
+        if heldout:
+            values = [row for row in trainer.state.log_history if "eval_heldout" in row]
+            write_jsonl(out / "heldout.jsonl", [{"step": r["step"], "heldout": r["eval_heldout"]} for r in values])
+        save_policy(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out / "model")
+    return {
+        "examples": len(kept),
+        "chains": sum(len(group.completion_ids) for group in kept),
+        "too_long": too_long,
+        "completion_tokens": sum(len(ids) for group in kept for ids in group.completion_ids),
+        "trained_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        "trained_tokens": tokens_seen(kept, done * settings.batch_size),
+        "steps": done,
+        "kept_step": int(best.rpartition("-")[2]) if best else done,
+        "loss": history[-1]["loss"] if history else None,
+    }
+
+
+def _arguments(
+    settings: SFTSettings, out: Path, seed: int, steps: int, per_epoch: int, higher_is_better: bool
+) -> SFTConfig:
+    every = settings.heldout_every or per_epoch
+    best = settings.keep == "best"
+    return SFTConfig(
         output_dir=str(out / "checkpoints"),
         per_device_train_batch_size=max(1, settings.batch_size // _processes()),
         max_steps=steps,
@@ -120,74 +193,33 @@ def train_sft(
         seed=seed,
         data_seed=seed,
         logging_steps=1,
-        save_steps=settings.save_steps,
+        # the Trainer can only go back to an evaluation that has a checkpoint
+        save_steps=every if best else settings.save_steps,
         save_total_limit=2,
+        eval_strategy="steps" if settings.heldout_users else "no",
+        eval_steps=every,
+        load_best_model_at_end=best,
+        metric_for_best_model="heldout" if settings.heldout_users else None,
+        greater_is_better=higher_is_better if settings.heldout_users else None,
         report_to="none",
         disable_tqdm=True,
-        gradient_checkpointing=False,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
         dataloader_num_workers=0,
         use_cpu=not torch.cuda.is_available(),
     )
-    rows = {
-        "prompt_ids": [list(group.prompt_ids) for group in kept],
-        "completion_ids": [[list(ids) for ids in group.completion_ids] for group in kept],
-    }
-    trainer = SharedPromptSFTTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=Dataset.from_dict(rows),
-        processing_class=tokenizer,
-        peft_config=lora_config(settings.lora_rank),
-        callbacks=[_Log(progress), MarkComplete()],
-        tokens_per_forward=settings.tokens_per_forward,
+
+
+def _dataset(groups: Sequence[ChainGroup]) -> Dataset:
+    return Dataset.from_dict(
+        {
+            "prompt_ids": [list(group.prompt_ids) for group in groups],
+            "completion_ids": [[list(ids) for ids in group.completion_ids] for group in groups],
+        }
     )
-    trainer.remove_callback(_printer())
-    trainer.train(resume_from_checkpoint=last_checkpoint(out / "checkpoints"))
-
-    history = [
-        {"step": row["step"], "loss": row["loss"], "learning_rate": row["learning_rate"], "grad_norm": row["grad_norm"]}
-        for row in trainer.state.log_history
-        if "loss" in row
-    ]
-    if trainer.is_world_process_zero():
-        write_jsonl(out / "log.jsonl", history)
-        save_policy(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out / "model")
-    return {
-        "examples": len(kept),
-        "chains": sum(len(group.completion_ids) for group in kept),
-        "too_long": too_long,
-        "completion_tokens": sum(len(ids) for group in kept for ids in group.completion_ids),
-        "trained_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
-        "trained_tokens": _tokens_seen(kept, steps * settings.batch_size),
-        "steps": trainer.state.global_step,
-        "loss": history[-1]["loss"] if history else None,
-    }
-
-
-def _within(groups: Sequence[ChainGroup], longest: int) -> tuple[list[ChainGroup], int]:
-    """Groups without their over-long completions, and how many completions that left out."""
-    kept, left_out = [], 0
-    for group in groups:
-        short = [ids for ids in group.completion_ids if len(group.prompt_ids) + len(ids) <= longest]
-        left_out += len(group.completion_ids) - len(short)
-        if short:
-            kept.append(ChainGroup(group.prompt_ids, short))
-    return kept, left_out
-
-
-def _tokens_seen(groups: Sequence[ChainGroup], examples: int) -> int:
-    """Tokens run through the model in so many examples, at the mean length of a group (its prompt counts once)."""
-    tokens = sum(len(group.prompt_ids) + sum(map(len, group.completion_ids)) for group in groups)
-    return round(tokens / len(groups) * examples)
 
 
 def _processes() -> int:
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-
-
-def _printer() -> Any:
-    from transformers.trainer_callback import PrinterCallback
-
-    return PrinterCallback

@@ -1,0 +1,135 @@
+"""SFT: label rows mixed in, users held out, early stopping, the best weights kept, gradient checkpointing."""
+
+import json
+import math
+
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file
+
+from tagpr.engine.models import load_causal_lm
+from tagpr.engine.tiny import build_tiny_model
+from tagpr.errors import RunError
+from tagpr.training.settings import SFTSettings
+from tagpr.training.sft import train_sft
+from tagpr.training.sft_rows import ChainGroup, hold_out, mixed
+
+BASE = {"learning_rate": 3e-3, "epochs": 4, "batch_size": 4, "precision": "fp32", "tokens_per_forward": 128}
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    return build_tiny_model(tmp_path_factory.mktemp("policy"))
+
+
+def groups(users=6, each=2):
+    """Random prompts and completions: what is learned of some users does not help with others."""
+    draw = torch.Generator().manual_seed(0)
+
+    def ids(n):
+        return torch.randint(5, 300, (n,), generator=draw).tolist()
+
+    return [ChainGroup(ids(6 + i), [ids(4), ids(7)], f"u{u}") for u in range(users) for i in range(each)]
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def own_loss(folder, rows):
+    """Mean of minus log p of all completion tokens, one sequence at a time through transformers' own forward pass."""
+    model, total, tokens = load_causal_lm(folder, dtype="float32"), 0.0, 0
+    for row in rows:
+        for completion in row.completion_ids:
+            ids = torch.tensor([[*row.prompt_ids, *completion]])
+            logits = model(ids).logits[0].log_softmax(-1)
+            for place in range(len(row.prompt_ids), ids.shape[1]):
+                total -= logits[place - 1, ids[0, place]].item()
+                tokens += 1
+    return total / tokens
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.8])
+def test_mix_has_its_share_of_label_rows(share):
+    chains, labels = groups(), groups(4, 1)
+    rows = mixed(chains, labels, share, seed=1)
+    assert rows[: len(chains)] == chains
+    drawn = rows[len(chains) :]
+    whole = len(chains) / (1 - share)  # 12 chains: 16, 24 and 60 rows
+    assert len(rows) == round(whole) and len(drawn) == round(whole * share)
+    counts = [sum(row is label for row in drawn) for label in labels]
+    assert max(counts) - min(counts) <= 1, "a label row came a second time before every one was taken"
+    assert mixed(chains, labels, share, seed=1) == rows != mixed(chains, labels, share, seed=2)
+
+
+def test_mix_without_labels_is_refused():
+    assert mixed(groups(), [], 0.0, seed=0) == groups()
+    with pytest.raises(RunError, match=r"sft\.mix"):
+        mixed(groups(), [], 0.5, seed=0)
+
+
+def test_held_out_rows_are_those_of_whole_users():
+    train, heldout = hold_out(groups(), 2, seed=0)
+    assert len({row.user_id for row in heldout}) == 2 and len(heldout) == 4 and len(train) == 8
+    assert not {row.user_id for row in train} & {row.user_id for row in heldout}
+    with pytest.raises(RunError, match="6 users"):
+        hold_out(groups(), 6, seed=0)
+
+
+def test_the_best_weights_are_kept_by_the_held_out_loss(policy, tmp_path):
+    settings = SFTSettings(
+        **BASE | {"epochs": 10, "learning_rate": 0.02}, heldout_users=2, heldout_every=2, keep="best"
+    )
+    figures = train_sft(policy, groups(), settings, tmp_path)
+    values = read(tmp_path / "heldout.jsonl")
+    assert len(values) == 10 and figures["steps"] == 20
+    best = min(values, key=lambda row: row["heldout"])
+    assert figures["kept_step"] == best["step"] < 20, "noise of some users was learned without overfitting"
+    _, heldout = hold_out(groups(), 2, seed=0)
+    assert math.isclose(own_loss(tmp_path / "model", heldout), best["heldout"], rel_tol=1e-4)
+
+
+def test_early_stopping_ends_after_patience_and_the_best_is_kept(policy, tmp_path):
+    falling = iter([0.5, 0.6, 0.6, 0.55, 0.9])
+    settings = SFTSettings(**BASE, heldout_users=2, heldout_every=1, patience=2, keep="best")
+    figures = train_sft(policy, groups(), settings, tmp_path, metric=lambda model: next(falling))
+    assert figures["steps"] == 4 and figures["kept_step"] == 2
+    assert [row["heldout"] for row in read(tmp_path / "heldout.jsonl")] == [0.5, 0.6, 0.6, 0.55]
+
+
+def test_the_metric_gets_the_model_as_it_stands(policy, tmp_path):
+    from tagpr.engine.types import Sampling
+
+    seen = []
+
+    def metric(model):
+        ((one,),) = model.generate([[5, 6, 7]], Sampling(4, temperature=0))
+        seen.append(one.token_ids)
+        return float(len(seen))
+
+    train_sft(policy, groups(), SFTSettings(**BASE | {"learning_rate": 0.05}, heldout_users=1), tmp_path, metric=metric)
+    assert len(seen) == 4 and seen[0] != seen[-1]
+
+
+def test_held_out_users_are_not_learned_from(policy, tmp_path):
+    settings = SFTSettings(**BASE, heldout_users=2)
+    train, _ = hold_out(groups(), 2, seed=0)
+    train_sft(policy, groups(), settings, tmp_path / "a")
+    train_sft(policy, train, SFTSettings(**BASE), tmp_path / "b")
+    a, b = (load_file(tmp_path / side / "model" / "model.safetensors") for side in "ab")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_gradient_checkpointing_changes_nothing(policy, tmp_path):
+    for name, on in (("plain", False), ("again", True)):
+        settings = SFTSettings(**BASE | {"epochs": 1}, gradient_checkpointing=on)
+        train_sft(policy, groups(), settings, tmp_path / name)
+    a, b = (load_file(tmp_path / side / "model" / "model.safetensors") for side in ("plain", "again"))
+    assert max((a[key] - b[key]).abs().max().item() for key in a) < 1e-5
+
+
+@pytest.mark.parametrize("idle", [{"patience": 2}, {"keep": "best"}, {"heldout_every": 3}])
+def test_choosing_steps_without_held_out_users_is_refused(idle):
+    with pytest.raises(ValidationError, match="heldout_users"):
+        SFTSettings(**idle)
