@@ -506,3 +506,18 @@ def test_equal_problems_are_one_line(tmp_path):
         row["output"] = ""
     text = render_check(check(write(tmp_path, "jsonl", rows)))
     assert "problems: 300" in text and "(299 more lines like it)" in text and len(text.splitlines()) < 12
+
+
+def test_what_follows_a_list_is_not_lost(tmp_path):
+    path = write(tmp_path, "pretty.json", rows_for())
+    path.write_text(path.read_text() + json.dumps(rows_for("c")[0]))
+    assert "the list ends before this" in complaint(path)
+    path = write(tmp_path, "jsonl", rows_for())
+    path.write_text('["a"]\n' + path.read_text())
+    assert [row.line for row in load(path, "skip").rejects] == [1] and load(path, "skip").report["records"] == 9
+
+
+def test_a_column_name_of_thousands_of_characters_is_cut(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text(f'user_id,input,"{"x" * 5000}\n{"y" * 5000}"\na,text,title\n')
+    assert len(complaint(path)) < 500

@@ -1,7 +1,7 @@
 """Dates as files write them, as one text that sorts: ISO 8601 in UTC."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 _DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}")
 _DIGITS = re.compile(r"(\d+)(\.\d*)?")
@@ -18,6 +18,9 @@ def iso_date(value: object) -> str:
     Accepts Y-M-D (padded or not), ISO date-times, 20240531, 202405311830(59) and Unix times in seconds to nanoseconds,
     whole or with a fraction.
     """
+    if isinstance(value, str) and len(value) == 10 and value[4] == value[7] == "-":
+        date.fromisoformat(value)  # most dates; raises ValueError
+        return value
     text = f"{value:f}" if isinstance(value, float) else str(value).strip()
     if number := _DIGITS.fullmatch(text):
         return _of_digits(number[1], number[2] or "")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tagpr.data.dates import iso_date
-from tagpr.data.values import absent
+from tagpr.data.values import absent, named
 from tagpr.tasks import Task
 
 NAMES: Mapping[str, tuple[str, ...]] = {
@@ -52,7 +52,9 @@ class Proposal:
         """`; did you mean --field user_id=who ...?`, or "" if no column looks like one."""
         if not self.fields:
             return ""
-        return f"; did you mean {' '.join(f'--field {ours}={theirs}' for ours, theirs in self.fields.items())}?"
+        return (
+            f"; did you mean {' '.join(f'--field {ours}={named([theirs])}' for ours, theirs in self.fields.items())}?"
+        )
 
 
 def propose_fields(rows: Sequence[Mapping[str, object]], task: Task, names: Mapping[str, str]) -> Proposal:

@@ -1,7 +1,7 @@
 """Values of a file as text: what counts as absent, how numbers are written, which label a value means."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 LONGEST_FIELD = 1_000_000
@@ -18,6 +18,8 @@ def absent(value: object) -> bool:
 
 def text_of(value: object) -> str:
     """A field's value as text: strings as they are, numbers printed, 4.0 as "4". Raises ValueError, TypeError."""
+    if isinstance(value, str) and value.isascii() and "\x00" not in value and len(value) <= LONGEST_FIELD:
+        return value  # most fields
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise TypeError(f"must be text or a number, not {_NAMES.get(type(value), type(value).__name__)}")
     if isinstance(value, float | Decimal):
@@ -26,6 +28,11 @@ def text_of(value: object) -> str:
     if len(text) > LONGEST_FIELD:
         raise ValueError(f"is {len(text):,} characters long; at most {LONGEST_FIELD:,} are taken")
     return plain_text(text)
+
+
+def named(names: Iterable[object]) -> str:
+    """The first few of a file's names for an error: on one line, however long and wherever broken they are."""
+    return ", ".join(plain_text(" ".join(str(name).split())[:40]) for name in list(names)[:8])
 
 
 def plain_text(text: str) -> str:

@@ -11,7 +11,7 @@ from tagpr.data.formats.jsonl import Row
 from tagpr.data.mapping import propose_fields
 from tagpr.data.rejects import Rejects
 from tagpr.data.split import Item
-from tagpr.data.values import absent, label_of, text_of
+from tagpr.data.values import absent, label_of, named, text_of
 from tagpr.errors import DataError
 from tagpr.tasks import Kind, Task
 
@@ -25,9 +25,8 @@ class _Missing(ValueError):
 
     def __init__(self, key: str, row: Mapping[str, object]) -> None:
         self.key = key
-        found = ", ".join(str(name) for name in list(row)[:8])
         super().__init__(
-            f"field {key!r} is missing (found: {found}); every line needs user_id, input and output "
+            f"field {key!r} is missing (found: {named(row)}); every line needs user_id, input and output "
             "(or map names by `fields`)"
         )
 
@@ -151,13 +150,12 @@ def _need_fields(path: Path, seen: _Seen, task: Task, names: Mapping[str, str]) 
         return
     for ours, theirs in names.items():
         if theirs not in seen.keys:
-            found = ", ".join(sorted(map(str, seen.keys))[:8])
+            found = named(sorted(map(str, seen.keys)))
             raise DataError(f"{path}: `fields` maps {ours} to {theirs[:40]!r}, which no line has (found: {found})")
     nowhere = [key for key, count in seen.missing.items() if count == seen.rows]
     if nowhere:
-        found = ", ".join(str(name) for name in list(seen.first[0])[:8])
         hint = propose_fields(seen.first, task, names).hint
-        raise DataError(f"{path}: no line has a field {nowhere[0]!r} (found: {found}){hint}")
+        raise DataError(f"{path}: no line has a field {nowhere[0]!r} (found: {named(seen.first[0])}){hint}")
 
 
 def _dated_alike(items: list[Item], path: Path, rejects: Rejects) -> list[Item]:

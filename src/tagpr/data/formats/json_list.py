@@ -59,6 +59,12 @@ class _Records:
                 return
         if self._at_end():
             self._refuse(f"the list is not closed; the file may be cut off; {REST}", record=False)
+            return
+        end = self.position
+        self.position = _skip(self.text, end + 1)
+        if not self._at_end():
+            self.line = self.text.count("\n", 0, self.position) + 1
+            self._refuse(f"the list ends before this; {REST}", record=False)
         elif empty:
             raise DataError(f"{self.path}: the list is empty; give one object per interaction")
 

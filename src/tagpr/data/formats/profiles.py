@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tagpr.data.rejects import Rejects
-from tagpr.data.values import absent, text_of
+from tagpr.data.values import absent, named, text_of
 from tagpr.tasks import Interaction
 
 MOST_ITEMS = 1_000_000
@@ -15,7 +15,7 @@ def record_text(record: Mapping[str, object], key: str) -> str:
     """A required text of a record. Raises ValueError."""
     value = record.get(key)
     if value is None:
-        raise ValueError(f"field {key!r} is missing (found: {', '.join(list(map(str, record))[:8])})")
+        raise ValueError(f"field {key!r} is missing (found: {named(record)})")
     if absent(value):
         raise ValueError(f"field {key!r} is empty{' (NaN)' if isinstance(value, float) else ''}")
     try:
@@ -59,8 +59,10 @@ def _profile(record: Mapping[str, object]) -> list[object]:
 def _problem(entry: object, needed: Sequence[str]) -> str:
     if not isinstance(entry, dict):
         return " must be an object"
-    missing = next((name for name in needed if entry.get(name) is None or _is_nan(entry[name])), None)
-    return "" if missing is None else f": field {missing!r} is missing"
+    for name in needed:
+        if _is_nan(entry.get(name)):
+            return f": field {name!r} is missing"
+    return ""
 
 
 def _is_nan(value: object) -> bool:
@@ -71,7 +73,11 @@ def history_item(entry: Mapping[str, object], position: int, id_key: str, date: 
     """One profile entry as an Interaction: its scalar fields as text. Raises ValueError."""
     fields: dict[str, str] = {}
     for key, value in entry.items():
-        if key in (id_key, "date") or isinstance(value, list | dict) or _is_nan(value):
+        if (
+            key == id_key
+            or key == "date"
+            or (not isinstance(value, str) and (isinstance(value, list | dict) or absent(value)))
+        ):
             continue
         try:
             fields[str(key)] = text_of(value)

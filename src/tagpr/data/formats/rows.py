@@ -38,6 +38,12 @@ def container_of(path: Path) -> Container:
         return Container.FOLDER
     if not path.is_file():
         raise DataError(f"{path}: no such file; check the path")
+    stat = path.stat()
+    return _of_file(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=8)
+def _of_file(path: Path, _changed: int, _size: int) -> Container:
     if head_of(path, 4) == b"PAR1":
         return Container.PARQUET
     ending = next((end for end in reversed(path.suffixes) if end.lower() != ".gz"), "").lower()
@@ -48,12 +54,12 @@ def container_of(path: Path) -> Container:
     with open_text(path) as stream:
         lines = (line for line in stream if line.strip())
         line, alone = next(lines, "").strip(), next(lines, None) is None
-    if line.startswith("["):
-        return Container.JSON
-    if line.startswith("{"):
-        by_line = ending in (".jsonl", ".ndjson") or (_is_json(line) and not alone)
-        return Container.JSONL if by_line else Container.JSON
-    looks_delimited = any(mark in line for mark in ",;\t|") and ending not in (".json", ".jsonl", ".ndjson")
+    named_lines = ending in (".jsonl", ".ndjson")
+    if line.startswith("{") and named_lines:
+        return Container.JSONL
+    if line.startswith(("[", "{")):  # a value that is followed by more lines is one of many, whatever the file's name
+        return Container.JSON if alone or not _is_json(line) else Container.JSONL
+    looks_delimited = any(mark in line for mark in ",;\t|") and ending != ".json" and not named_lines
     return Container.CSV if looks_delimited else Container.JSONL
 
 
