@@ -1,7 +1,7 @@
 """The case browser's data: every held-out question with history, reference and each system's chain, packed small.
 
 Cases are JSON, gzipped in chunks and base64-encoded, so that a page with 10,000 of them stays small and opens at once:
-the browser unpacks a chunk when one of its cases is looked at. No character of base64 could end a script element.
+the browser unpacks a chunk when one of its cases is opened. No character of base64 could end a script element.
 """
 
 import base64
@@ -9,7 +9,7 @@ import gzip
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Tag, Vocabulary
@@ -23,6 +23,46 @@ MAX_HISTORY = 40  # items kept of one history besides those that were shown
 MAX_TEXT = 4000  # characters kept of one text
 
 
+Step = tuple[str, str, list[tuple[str, bool]]]
+"""(tag, text, quotations); a quotation with whether it is in the history. The tag is "" for text outside any."""
+
+
+class Past(TypedDict):
+    """One item of a history, as the page's script reads it."""
+
+    shown: bool  # in the prompt
+    date: str
+    output: str  # which of the fields is the user's answer
+    fields: list[tuple[str, str]]
+
+
+class Answered(TypedDict):
+    """What one system made of a case, as the page's script reads it."""
+
+    answer: str
+    scores: dict[str, float]
+    steps: list[Step]
+    faults: list[str]
+    tokens: int
+    history: str  # whose was shown
+
+
+class Case(TypedDict):
+    """One question about one user, as the page's script reads it."""
+
+    id: str
+    user: str
+    task: str
+    outcome: str  # better, worse, same
+    change: float
+    question: str
+    target: str
+    history: list[Past]
+    more: int  # past items that are not listed
+    faults: list[str]
+    systems: dict[str, Answered]
+
+
 @dataclass(frozen=True)
 class PackedCases:
     """What goes into the page."""
@@ -34,7 +74,7 @@ class PackedCases:
     outcomes: dict[str, int]  # how many cases went better, worse, same
 
 
-def pack(value: Any) -> str:
+def pack(value: object) -> str:
     """JSON -> gzip -> base64, the same bytes for the same value."""
     raw = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     return base64.b64encode(gzip.compress(raw, 9, mtime=0)).decode("ascii")
@@ -86,7 +126,7 @@ def _case(
     vocabulary: Vocabulary,
     system: str,
     reference: str,
-) -> dict[str, Any]:
+) -> Case:
     change = 0.0
     if system in answered and reference in answered:
         change = answered[system].correctness - answered[reference].correctness
@@ -108,7 +148,7 @@ def _case(
     }
 
 
-def _history(task: Task | None, example: Example | None, answered: dict[str, Prediction]) -> list[dict[str, Any]]:
+def _history(task: Task | None, example: Example | None, answered: dict[str, Prediction]) -> list[Past]:
     """Items shown to the models first (in their order), then others, as [[field, text], ...]."""
     if example is None:
         return []
@@ -123,20 +163,20 @@ def _history(task: Task | None, example: Example | None, answered: dict[str, Pre
             "shown": item.id in shown,
             "date": item.date or "",
             "output": output or "",
-            "fields": [[k, v[:MAX_TEXT]] for k, v in item.fields.items() if not wanted or k in wanted],
+            "fields": [(k, v[:MAX_TEXT]) for k, v in item.fields.items() if not wanted or k in wanted],
         }
         for item in items
     ]
 
 
-def _answer(row: Prediction, vocabulary: Vocabulary, history: Sequence[str]) -> dict[str, Any]:
+def _answer(row: Prediction, vocabulary: Vocabulary, history: Sequence[str]) -> Answered:
     """One system's answer with its chain cut into [tag, text, quotes]; text outside tags has the tag ""."""
     response = parse_response(row.completion, vocabulary)
-    steps: list[list[Any]] = []
+    steps: list[Step] = []
     position = 0
     for segment in response.segments:
         _outside(steps, row.completion[position : segment.start])
-        steps.append([segment.tag, segment.text[:MAX_TEXT], _quotes(segment.text, history)])
+        steps.append((segment.tag, segment.text[:MAX_TEXT], _quotes(segment.text, history)))
         position = segment.end
     end = row.completion.rfind("</think>")
     _outside(steps, row.completion[position : end if end >= position else len(row.completion)], response.answer)
@@ -150,18 +190,18 @@ def _answer(row: Prediction, vocabulary: Vocabulary, history: Sequence[str]) -> 
     }
 
 
-def _outside(steps: list[list[Any]], text: str, answer: str = "") -> None:
+def _outside(steps: list[Step], text: str, answer: str = "") -> None:
     stripped = text.replace("<think>", "").replace("</think>", "").strip()
     if stripped and stripped != answer:
-        steps.append(["", stripped[:MAX_TEXT], []])
+        steps.append(("", stripped[:MAX_TEXT], []))
 
 
-def _quotes(text: str, history: Sequence[str]) -> list[list[Any]]:
+def _quotes(text: str, history: Sequence[str]) -> list[tuple[str, bool]]:
     """[quotation, is it in the history] of every quotation of a step."""
-    return [[quotation, is_found(quotation, history)] for quotation in quotations(text)]
+    return [(quotation, is_found(quotation, history)) for quotation in quotations(text)]
 
 
-def _search_text(case: dict[str, Any]) -> str:
+def _search_text(case: Case) -> str:
     parts = [case["id"], case["user"], case["question"], case["target"]]
     parts += [answer["answer"] for answer in case["systems"].values()]
     parts += [value for item in case["history"] for _, value in item["fields"] if item["shown"]]

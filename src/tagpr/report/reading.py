@@ -19,6 +19,8 @@ from tagpr.tasks.types import Example, Task
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+Json = dict[str, Any]
+"""One of our own JSON files, or one of its lines, as read."""
 D = TypeVar("D")
 
 STAGES = ("data", "chains", "sft", "prmu", "guided", "exploratory", "evaluate")
@@ -35,10 +37,10 @@ class RunData:
     heldout: dict[str, list[Example]]
     results: Results | None  # evaluate/results.json
     predictions: dict[str, dict[str, list[Prediction]]]  # by task, then by system
-    logs: dict[str, list[dict[str, Any]]]  # by stage
-    funnel: dict[str, Any]
-    diagnosis: dict[str, Any]
-    manifests: dict[str, dict[str, Any]]  # by stage
+    logs: dict[str, list[Json]]  # by stage
+    funnel: Json
+    diagnosis: Json
+    manifests: dict[str, Json]  # by stage
     vocabulary: list[tuple[str, str]]  # (name, definition)
     analyses: Analyses = field(default_factory=Analyses)
     zero_shot: frozenset[str] = frozenset()  # tasks that were never trained on
