@@ -444,6 +444,15 @@ def test_one_null_in_one_history_item_costs_that_item(tmp_path):
         assert [(row.line, row.record) for row in rejects.rows] == [(5, False)]
 
 
+def test_a_list_in_a_history_item_costs_that_item(tmp_path):
+    entry = {"description": "d", "overall": 5, "reviewText": "t", "summary": "s"}
+    record = {"reviewerId": "r", "input": "Write", "output": "g", "profile": [entry, {**entry, "summary": ["s"]}]}
+    path = write(tmp_path, "jsonl", [record])
+    rejects = Rejects(skip=True)
+    assert len(lamp_examples(path, load_task("longlamp-review"), rejects)[0].profile) == 1
+    assert "profile item 1: field 'summary' must be text" in rejects.rows[0].reason
+
+
 def test_nanoseconds_without_pandas(tmp_path):
     rows = rows_for()
     stamps = pa.array([1_714_521_600_000_000_000 + i * 86_400_000_000_001 for i in range(8)], pa.timestamp("ns"))

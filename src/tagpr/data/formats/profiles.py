@@ -60,8 +60,11 @@ def _problem(entry: object, needed: Sequence[str]) -> str:
     if not isinstance(entry, dict):
         return " must be an object"
     for name in needed:
-        if _is_nan(entry.get(name)):
+        value = entry.get(name)
+        if _is_nan(value):
             return f": field {name!r} is missing"
+        if isinstance(value, list | dict):
+            return f": field {name!r} must be text or a number"
     return ""
 
 
