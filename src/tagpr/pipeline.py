@@ -264,14 +264,9 @@ def _json(figures: Mapping[str, object]) -> Figures:
 
 def _data_files(run: Run) -> dict[str, str]:
     """The data, the cards and the code of one's own that the data stage reads."""
-    settings, found = run.recipe.data, dict[str, str]()
-    start = settings.folder or run.base
-    for source in settings.sources:
-        places = [start / path for path in (source.path, source.heldout_path) if path]
-        if source.task.endswith((".yaml", ".yml")):
-            places.append(run.base / source.task)
-        found |= {str(path): fingerprint(path) for path in places}
-    return {path: digest for path, digest in found.items() if digest}
+    from tagpr.data.inputs import data_fingerprints
+
+    return data_fingerprints(run.recipe.data, run.base)
 
 
 def _prompt_files(run: Run) -> dict[str, str]:
