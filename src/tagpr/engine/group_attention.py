@@ -1,9 +1,10 @@
 """Attention that knows which tokens share a prompt, plugged into any transformers decoder by name.
 
-`with group_attention(model): model(..., group_attention=layout)` sends every attention layer to `layout.attend`. Two
-layouts live elsewhere: one row of packed groups with gradient (`shared_prompt`) and cached decoding (`decoding`). This
-file holds what both need: the registration, grouped-query shapes, and a softmax over keys that lie in two places (the
-prompt's and a completion's own) so that the prompt's keys are never copied once per completion.
+`with group_attention(model): model(..., group_attention=layout)` sends every attention layer to `layout.attend`. The
+layouts live elsewhere: one row of packed groups with gradient (`shared_prompt`), padded rows of groups (`padded_rows`)
+and cached decoding (`decoding`). This file holds what they need: the registration, grouped-query shapes, and a softmax
+over keys that lie in two places (the prompt's and a completion's own) so that the prompt's keys are never copied once
+per completion.
 
 On CPUs the fused bf16 kernel is slower than its fp32 one, and than plain matrix products where many queries share their
 keys (measured in docs/engine.md), which is why causal attention is computed in fp32 there and the rest by products.
@@ -28,10 +29,10 @@ NAME = "tagpr_group"
 
 
 class Layout(Protocol):
-    """Where each token of a forward pass belongs. `attend` gets q (1, H, N, D) and k, v (1, Hkv, N, D)."""
+    """Where each token of a forward pass belongs. `attend` gets q (B, H, N, D), k and v (B, Hkv, N, D)."""
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None) -> Tensor:
-        """The attention output, (1, N, H, D)."""
+        """The attention output, (B, N, H, D)."""
         ...
 
 
@@ -69,6 +70,16 @@ ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, _mask)
 
 
 @contextlib.contextmanager
+def masks_left_to_layouts() -> Iterator[None]:
+    """No attention masks are built inside, for models whose attention implementation is NAME for good."""
+    token = _inside.set(True)
+    try:
+        yield
+    finally:
+        _inside.reset(token)
+
+
+@contextlib.contextmanager
 def group_attention(model: torch.nn.Module) -> Iterator[None]:
     """Route the attention of `model` (a decoder, wrapped or not) to the layout passed as `group_attention=`.
 
@@ -79,11 +90,10 @@ def group_attention(model: torch.nn.Module) -> Iterator[None]:
     before = {key: config._attn_implementation for key, config in configs.items()}
     for config in configs.values():
         config._attn_implementation_internal = NAME
-    token = _inside.set(True)
     try:
-        yield
+        with masks_left_to_layouts():
+            yield
     finally:
-        _inside.reset(token)
         if not (torch.is_grad_enabled() and checkpointed(model)):
             for key, config in configs.items():
                 config._attn_implementation_internal = before[key]

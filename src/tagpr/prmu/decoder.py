@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.modeling_outputs import BaseModelOutput
 
+from tagpr.engine.group_attention import Layout, masks_left_to_layouts
+
 
 class Decoder(nn.Module):
     """The parts of a Hugging Face decoder without its output layer (`LlamaModel`, `Qwen3Model`, ...) that are used.
@@ -31,9 +33,11 @@ def as_decoder(model: object) -> Decoder:
 
 
 def run_layers(
-    decoder: Decoder, first: int, last: int | None, embeddings: Tensor, mask: Tensor, positions: Tensor
+    decoder: Decoder, first: int, last: int | None, embeddings: Tensor, layout: Layout, positions: Tensor
 ) -> Tensor:
-    """Layers first..last of the decoder, [B, T, d] -> [B, T, d]; the final norm only after its very last layer."""
+    """Layers first..last of the decoder, [B, T, d] -> [B, T, d]; the final norm only after its very last layer.
+
+    The decoder's attention implementation is `group_attention.NAME`."""
     part = decoder
     if first or last is not None:
         part = copy.copy(decoder)
@@ -45,8 +49,9 @@ def run_layers(
         part.config.num_hidden_layers = len(part.layers)
     if not len(part.layers):
         return part.norm(embeddings)
-    output: BaseModelOutput = part(
-        inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False
-    )
+    with masks_left_to_layouts():
+        output: BaseModelOutput = part(
+            inputs_embeds=embeddings, position_ids=positions, use_cache=False, group_attention=layout
+        )
     assert output.last_hidden_state is not None
     return output.last_hidden_state

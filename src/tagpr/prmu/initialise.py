@@ -11,11 +11,12 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
+from tagpr.engine.group_attention import NAME
 from tagpr.engine.models import fast_dtype
+from tagpr.engine.padded_rows import PaddedLayout
 from tagpr.errors import ModelError
 from tagpr.prmu.decoder import Decoder, as_decoder, run_layers
 from tagpr.prmu.model import PRMUConfig, PRMUModel
-from tagpr.prmu.prefix_attention import NAME, prefix_mask
 from tagpr.prmu.settings import PRMUSettings
 
 
@@ -152,6 +153,6 @@ def _token_scale(model: PRMUModel) -> float:
     if model.settings.frozen_layers:
         segments, positions = torch.zeros_like(ids), torch.arange(ids.shape[1])[None]
         hidden = run_layers(
-            model.backbone, 0, model.settings.frozen_layers, hidden, prefix_mask(segments, positions), positions
+            model.backbone, 0, model.settings.frozen_layers, hidden, PaddedLayout(segments, positions), positions
         )
     return float(hidden.float().norm(dim=-1).median()) / hidden.shape[-1] ** 0.5

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from tagpr.engine.group_attention import NAME
+from tagpr.engine.padded_rows import PaddedLayout
 from tagpr.prmu.decoder import Decoder, as_decoder, run_layers
-from tagpr.prmu.prefix_attention import NAME, prefix_mask
 from tagpr.prmu.users import HistoryEncoder, UserEmbedding
 
 
@@ -36,7 +37,7 @@ class PRMUConfig:
 
 
 class PRMUModel(nn.Module):
-    """Backbone + users + head. All completions of a prompt may share a row (`tagpr.prmu.packing`)."""
+    """Backbone + users + head. All completions of a prompt may share a row (`tagpr.engine.padded_rows`)."""
 
     def __init__(self, config: PRMUConfig, backbone: Decoder, head: Tensor | None = None) -> None:
         super().__init__()
@@ -128,7 +129,7 @@ class PRMUModel(nn.Module):
         if frozen:
             with torch.no_grad():
                 embeddings = run_layers(
-                    self.backbone, 0, frozen, embeddings, prefix_mask(segments, positions), positions
+                    self.backbone, 0, frozen, embeddings, PaddedLayout(segments, positions), positions
                 )
         if m:
             assert users is not None
@@ -138,7 +139,7 @@ class PRMUModel(nn.Module):
             embeddings = torch.cat([embeddings[:, :1], vectors, embeddings[:, 1:]], dim=1)
             positions = torch.cat([positions[:, :1], places, positions[:, 1:]], dim=1)
             segments = torch.cat([segments[:, :1], torch.zeros_like(places), segments[:, 1:]], dim=1)
-        return run_layers(self.backbone, frozen, None, embeddings, prefix_mask(segments, positions), positions)
+        return run_layers(self.backbone, frozen, None, embeddings, PaddedLayout(segments, positions), positions)
 
 
 def empty_model(config: PRMUConfig) -> PRMUModel:

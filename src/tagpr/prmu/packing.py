@@ -1,20 +1,17 @@
-"""Packing one prompt and its completions into one row, so that the prompt is computed once.
+"""Groups of the reward model: a user's prompt with its completions and preferences, as tensors of `PRMUModel.forward`.
 
-    tokens     p0 p1 p2 | a0 a1 | b0 b1 b2 | pad
-    segment     0  0  0 |  1  1 |  2  2  2 | -1
-    position    0  1  2 |  3  4 |  3  4  5 |  0
-
-A token sees the prompt and its own completion up to itself, nothing else (`tagpr.prmu.model` turns segments and
-positions into the attention mask), so every completion gets the score it would get alone.
+Padding and attention of such rows are `tagpr.engine.padded_rows`'.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 
 import torch
 
+from tagpr.engine.padded_rows import pad_rows
+from tagpr.engine.shared_prompt import Group as SharedPrompt
 from tagpr.prmu.data import Pair
 
 
@@ -59,19 +56,6 @@ def group_pairs(pairs: Sequence[Pair]) -> list[Group]:
     return groups
 
 
-def batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
-    """Indices by falling length, in batches whose padded size stays under `token_budget` (at least one a batch)."""
-    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
-    batch: list[int] = []
-    for index in order:
-        if batch and lengths[batch[0]] * (len(batch) + 1) > token_budget:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
-
-
 def pack(
     groups: Sequence[Group], user_rows: Sequence[int], end_ids: Sequence[int], pad_id: int
 ) -> dict[str, torch.Tensor]:
@@ -81,21 +65,17 @@ def pack(
     user_rows [B]; where there are preferences, chosen and rejected [pairs] (indices into the N completions); where a
     group has a history, history [B, n, d] and history_mask [B, n].
     """
-    rows = [_row(group, end_ids) for group in groups]
-    width = max(len(ids) for ids, _, _, _ in rows)
-    ends, chosen, rejected = [], [], []
-    for row, (group, (_, _, _, row_ends)) in enumerate(zip(groups, rows, strict=True)):
-        chosen += [len(ends) + better for better, _ in group.preferences]
-        rejected += [len(ends) + worse for _, worse in group.preferences]
-        ends += [(row, end) for end in row_ends]
-    batch = {
-        "input_ids": torch.tensor([ids + [pad_id] * (width - len(ids)) for ids, _, _, _ in rows]),
-        "attention_mask": torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _, _, _ in rows]),
-        "segment_ids": torch.tensor([segments + [-1] * (width - len(segments)) for _, segments, _, _ in rows]),
-        "position_ids": torch.tensor([positions + [0] * (width - len(positions)) for _, _, positions, _ in rows]),
-        "ends": torch.tensor(ends),
-        "user_rows": torch.tensor(list(user_rows)),
-    }
+    rows = pad_rows(
+        [SharedPrompt(g.prompt_ids, [ended(completion, end_ids) for completion in g.completions]) for g in groups],
+        pad_id,
+    )
+    chosen, rejected, before = [], [], 0
+    for group in groups:
+        chosen += [before + better for better, _ in group.preferences]
+        rejected += [before + worse for _, worse in group.preferences]
+        before += len(group.completions)
+    batch = {field.name: getattr(rows, field.name) for field in fields(rows)}
+    batch["user_rows"] = torch.tensor(list(user_rows))
     if chosen:
         batch |= {"chosen": torch.tensor(chosen), "rejected": torch.tensor(rejected)}
     if any(group.history is not None for group in groups):
@@ -110,16 +90,3 @@ def pack(
                 mask[row, : len(item)] = True
         batch |= {"history": history, "history_mask": mask}
     return batch
-
-
-def _row(group: Group, end_ids: Sequence[int]) -> tuple[list[int], list[int], list[int], list[int]]:
-    start = len(group.prompt_ids)
-    ids, segments, positions = list(group.prompt_ids), [0] * start, list(range(start))
-    ends = []
-    for number, completion in enumerate(group.completions, start=1):
-        tokens = ended(completion, end_ids)
-        ids += tokens
-        segments += [number] * len(tokens)
-        positions += range(start, start + len(tokens))
-        ends.append(len(ids) - 1)
-    return ids, segments, positions, ends

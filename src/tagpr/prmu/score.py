@@ -21,11 +21,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tagpr.engine.models import fast_dtype
+from tagpr.engine.padded_rows import padded_batches
 from tagpr.errors import DataError, ModelError
 from tagpr.files import read_json, write_json
 from tagpr.prmu.fit_user import fit_row
 from tagpr.prmu.model import PRMUConfig, PRMUModel, empty_model
-from tagpr.prmu.packing import Group, batches, group_pairs, pack
+from tagpr.prmu.packing import Group, group_pairs, pack
 from tagpr.prmu.past_pairs import Past
 
 logger = logging.getLogger(__name__)
@@ -169,7 +170,7 @@ class PRMU:
         self.model.eval()
         results: list[Tensor] = [torch.empty(0)] * len(groups)
         rows = [self.row(group.user_id, group.history is not None) for group in groups]
-        for batch in batches([group.tokens for group in groups], self.token_budget):
+        for batch in padded_batches([group.tokens for group in groups], self.token_budget):
             packed = pack([groups[i] for i in batch], [rows[i] for i in batch], config.end_ids, config.pad_id)
             inputs = {key: value.to(device) for key, value in packed.items() if key not in ("chosen", "rejected")}
             values = self.model(**inputs).logits.float().cpu()

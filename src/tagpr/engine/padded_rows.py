@@ -1,0 +1,101 @@
+"""Batches of rows, each one prompt with all its completions, padded to one width; a prompt is computed once.
+
+    tokens     p0 p1 p2 | a0 a1 | b0 b1 b2 | pad
+    segment     0  0  0 |  1  1 |  2  2  2 | -1
+    position    0  1  2 |  3  4 |  3  4  5 |  0
+
+A token sees the prompt and its own completion up to itself, nothing else, so every completion is read as it would be
+alone. `shared_prompt` packs the same groups without padding, for log-probabilities; padded rows are for models that put
+something of each row's own (a user's vectors) among its tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tagpr.engine.shared_prompt import Group
+
+
+@dataclass(frozen=True)
+class PaddedRows:
+    """B groups with N completions in all, padded on the right to T tokens."""
+
+    input_ids: Tensor  # [B, T]
+    attention_mask: Tensor  # [B, T]
+    segment_ids: Tensor  # [B, T]
+    position_ids: Tensor  # [B, T]
+    ends: Tensor  # [N, 2]: (row, index of the completion's last token)
+
+
+def pad_rows(groups: Sequence[Group], pad_id: int) -> PaddedRows:
+    """The tensors of some groups. Completions may not be empty."""
+    rows = [_row(group) for group in groups]
+    width = max(len(ids) for ids, _, _, _ in rows)
+    return PaddedRows(
+        torch.tensor([ids + [pad_id] * (width - len(ids)) for ids, _, _, _ in rows]),
+        torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _, _, _ in rows]),
+        torch.tensor([segments + [-1] * (width - len(segments)) for _, segments, _, _ in rows]),
+        torch.tensor([positions + [0] * (width - len(positions)) for _, _, positions, _ in rows]),
+        torch.tensor([(row, end) for row, (_, _, _, ends) in enumerate(rows) for end in ends]),
+    )
+
+
+def _row(group: Group) -> tuple[list[int], list[int], list[int], list[int]]:
+    start = len(group.prompt)
+    ids, segments, positions = list(group.prompt), [0] * start, list(range(start))
+    ends = []
+    for number, completion in enumerate(group.completions, start=1):
+        ids += completion
+        segments += [number] * len(completion)
+        positions += range(start, start + len(completion))
+        ends.append(len(ids) - 1)
+    return ids, segments, positions, ends
+
+
+def padded_batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
+    """Indices by falling length, in batches whose padded size stays under `token_budget` (at least one per batch)."""
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    batch: list[int] = []
+    for index in order:
+        if batch and lengths[batch[0]] * (len(batch) + 1) > token_budget:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+class PaddedLayout:
+    """Attention of padded rows: causal and unmasked over what is prompt in every row, masked only for what follows.
+
+    A dense mask over a long prompt costs twice the causal kernel's work. Here the first S tokens of every row are known
+    to be prompt (S is the shortest prompt of the batch), so that only the remaining queries need a mask.
+    """
+
+    def __init__(self, segment_ids: Tensor, position_ids: Tensor) -> None:
+        """segment_ids, position_ids [B, T]; every row starts with its prompt, in order."""
+        start = int((segment_ids == 0).sum(-1).min())
+        asking, at = segment_ids[:, start:, None], position_ids[:, start:, None]  # [B, T - S, 1]
+        same = (segment_ids[:, None, :] == asking) | (segment_ids[:, None, :] == 0)
+        seen = same & (segment_ids[:, None, :] >= 0) & (position_ids[:, None, :] <= at)
+        self.start, self.mask = start, seen[:, None]  # [B, 1, T - S, T], True where query (dim 2) may see key (dim 3)
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None) -> Tensor:
+        """q [B, H, T, D], k and v [B, Hkv, T, D] -> [B, T, H, D]. Raises RuntimeError for a model that caps scores."""
+        if softcap is not None:
+            raise RuntimeError("padded rows have no attention softcap")
+        repeat = q.shape[1] // k.shape[1]
+        if repeat > 1:
+            k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
+        start, parts = self.start, []
+        if start:
+            head = (part[:, :, :start] for part in (q, k, v))
+            parts.append(F.scaled_dot_product_attention(*head, is_causal=True, scale=scale))
+        if start < q.shape[2]:
+            parts.append(F.scaled_dot_product_attention(q[:, :, start:], k, v, self.mask, scale=scale))
+        return torch.cat(parts, dim=2).transpose(1, 2).contiguous()
