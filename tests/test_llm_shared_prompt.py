@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from tagpr.engine.shared_prompt import Group, PackedLayout, common_opening, completion_logprobs, micro_batches
+from tagpr.engine.shared_prompt import (
+    Group,
+    PackedLayout,
+    common_opening,
+    completion_logprobs,
+    completion_logprobs_and_entropies,
+    micro_batches,
+)
 from tagpr.errors import ModelError
 from tiny_models import ARCHITECTURES, tiny_model
 
@@ -101,7 +108,7 @@ def test_equal_with_gradient_checkpointing():
 
 def test_entropy_and_temperature():
     model, groups = tiny_model("llama"), ragged_groups()
-    logps, entropies = completion_logprobs(model, groups, with_entropy=True, temperature=0.7)
+    logps, entropies = completion_logprobs_and_entropies(model, groups, temperature=0.7)
     p, c = list(groups[0].prompt), list(groups[0].completions[1])
     logits = model(input_ids=torch.tensor([p + c])).logits[0, len(p) - 1 : -1] / 0.7
     expected = torch.log_softmax(logits, -1)

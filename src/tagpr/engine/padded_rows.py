@@ -94,8 +94,12 @@ class PaddedLayout:
             k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
         start, parts = self.start, []
         if start:
-            head = (part[:, :, :start] for part in (q, k, v))
-            parts.append(F.scaled_dot_product_attention(*head, is_causal=True, scale=scale))
+            first = slice(0, start)
+            parts.append(
+                F.scaled_dot_product_attention(
+                    q[:, :, first], k[:, :, first], v[:, :, first], is_causal=True, scale=scale
+                )
+            )
         if start < q.shape[2]:
             parts.append(F.scaled_dot_product_attention(q[:, :, start:], k, v, self.mask, scale=scale))
         return torch.cat(parts, dim=2).transpose(1, 2).contiguous()

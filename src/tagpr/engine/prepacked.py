@@ -7,16 +7,19 @@ rows that costs as much as the product. The layout lives as long as the context;
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from tagpr.engine.models import embedding_weight
 
 
 @contextlib.contextmanager
-def prepacked_linears(model: nn.Module, rows: int) -> Iterator[None]:
+def prepacked_linears(model: PreTrainedModel, rows: int) -> Iterator[None]:
     """Run every plain bf16 `nn.Linear` of a CPU model with prepacked weights inside the context; else do nothing."""
-    weight = model.get_input_embeddings().weight
+    weight = embedding_weight(model)
     usable = (
         weight.device.type == "cpu"
         and weight.dtype == torch.bfloat16
@@ -29,15 +32,15 @@ def prepacked_linears(model: nn.Module, rows: int) -> Iterator[None]:
             for module in model.modules():
                 if type(module) is nn.Linear and "forward" not in vars(module):
                     packed = torch.ops.mkldnn._reorder_linear_weight(module.weight.detach(), rows)
-                    module.forward = _forward(packed, module.bias)
+                    vars(module)["forward"] = _forward(packed, module.bias)
                     changed.append(module)
         yield
     finally:
         for module in changed:
-            del module.forward
+            del vars(module)["forward"]
 
 
-def _forward(packed: Tensor, bias: Tensor | None):
+def _forward(packed: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
     def forward(x: Tensor) -> Tensor:
         return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
 

@@ -17,9 +17,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from tagpr.engine.group_attention import causal, group_attention, two_part_attention, why_not_shared
+from tagpr.engine.models import embedding_weight, inner_model, output_head
 from tagpr.engine.token_logprobs import token_logprobs
 from tagpr.errors import ModelError
 
@@ -45,7 +47,7 @@ def micro_batches(groups: Sequence[Group], budget: int) -> list[list[int]]:
     """
     order = sorted(range(len(groups)), key=lambda i: (tuple(groups[i].prompt[:_ALIKE]), -len(groups[i].prompt), i))
     batches: list[list[int]] = []
-    used = opening = 0
+    used = opening = shared = together = 0
     for i in order:
         tokens = groups[i].tokens
         if batches:
@@ -166,17 +168,20 @@ class PackedLayout:
         return picked.unflatten(1, index.shape).transpose(0, 1)
 
 
+_SOFTCAP = "final_logit_softcapping"
+
+
 @contextlib.contextmanager
 def _head_replaced(
-    model: torch.nn.Module, layout: PackedLayout, entropy: bool, temperature: float, fp32: bool
+    model: PreTrainedModel, layout: PackedLayout, entropy: bool, temperature: float, fp32: bool
 ) -> Iterator[None]:
     """The output head yields (1, K, 1 or 2) log-probs (and entropies) of the targets instead of logits.
 
     Inside the model's own forward, so that wrappers (DDP, FSDP) see an ordinary forward pass.
     """
-    head = model.get_output_embeddings()
-    softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    head = output_head(model)
     config = model.config.get_text_config()
+    softcap: float | None = getattr(config, _SOFTCAP, None)
 
     def forward(hidden: Tensor) -> Tensor:
         inputs, weight, bias = hidden[0], head.weight, head.bias
@@ -188,42 +193,60 @@ def _head_replaced(
             )
         return torch.stack([logps, entropies] if entropy else [logps], dim=-1).unsqueeze(0)
 
-    head.forward = forward
+    vars(head)["forward"] = forward
     if softcap is not None:
-        config.final_logit_softcapping = None
+        setattr(config, _SOFTCAP, None)
     try:
         yield
     finally:
-        del head.forward
+        del vars(head)["forward"]
         if softcap is not None:
-            config.final_logit_softcapping = softcap
+            setattr(config, _SOFTCAP, softcap)
 
 
 def completion_logprobs(
-    model: torch.nn.Module,
+    model: nn.Module,
     groups: Sequence[Group],
     *,
     temperature: float = 1.0,
-    with_entropy: bool = False,
-    forward: torch.nn.Module | None = None,
+    forward: nn.Module | None = None,
     fp32_head: bool = False,
-) -> list[Tensor] | tuple[list[Tensor], list[Tensor]]:
+) -> list[Tensor]:
     """log p(c_t | prompt, c_<t) of every completion, (C_i,) fp32 each, in the order of `groups`; with gradient.
 
-    One forward pass: split many groups with `micro_batches` first. `forward` is the wrapper to call (DDP) where it is
-    not `model` itself. With `with_entropy`, also the entropies of the same positions (no gradient). `fp32_head`: logits
-    in fp32 whatever the model computes in. Raises ModelError for a model whose attention cannot be shared (see
-    `why_not_shared`).
+    One forward pass: split many groups with `micro_batches` first. `forward` is the wrapper to call (DDP) if it is not
+    `model` itself. `fp32_head`: logits in fp32 whatever the model computes in. Raises ModelError for a model whose
+    attention cannot be shared (see `why_not_shared`).
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    columns, lengths = _packed_forward(model, groups, temperature, False, forward, fp32_head)
+    return list(columns[:, 0].split(lengths))
+
+
+def completion_logprobs_and_entropies(
+    model: nn.Module, groups: Sequence[Group], *, temperature: float = 1.0, forward: nn.Module | None = None
+) -> tuple[list[Tensor], list[Tensor]]:
+    """`completion_logprobs`, and the entropy of the distribution at each of their positions (no gradient)."""
+    columns, lengths = _packed_forward(model, groups, temperature, True, forward)
+    return list(columns[:, 0].split(lengths)), list(columns[:, 1].detach().split(lengths))
+
+
+def _packed_forward(
+    model: nn.Module,
+    groups: Sequence[Group],
+    temperature: float,
+    entropy: bool,
+    forward: nn.Module | None,
+    fp32_head: bool = False,
+) -> tuple[Tensor, list[int]]:
+    """(K, 1 or 2) log-probs (and entropies) of all K completion tokens, and the completions' lengths."""
+    base = inner_model(model)
     longest = max(len(group.prompt) + max(map(len, group.completions), default=0) for group in groups)
     if reason := why_not_shared(base, longest):
         raise ModelError(f"this model cannot share prompts: {reason}; train it with TRL's own trainer")
-    layout = PackedLayout(groups, base.get_input_embeddings().weight.device)
+    layout = PackedLayout(groups, embedding_weight(base).device)
     if not layout.targets.numel():
-        empty = [torch.zeros(0, device=layout.targets.device) for _ in layout.lengths]
-        return (empty, empty) if with_entropy else empty
-    with group_attention(base), _head_replaced(base, layout, with_entropy, temperature, fp32_head):
+        return torch.zeros(0, 2 if entropy else 1, device=layout.targets.device), layout.lengths
+    with group_attention(base), _head_replaced(base, layout, entropy, temperature, fp32_head):
         out = (forward or model)(
             input_ids=layout.input_ids,
             position_ids=layout.position_ids,
@@ -231,5 +254,4 @@ def completion_logprobs(
             logits_to_keep=layout.predict_from,
             group_attention=layout,
         ).logits[0]
-    logps = list(out[:, 0].split(layout.lengths))
-    return (logps, list(out[:, 1].detach().split(layout.lengths))) if with_entropy else logps
+    return out, layout.lengths

@@ -58,9 +58,9 @@ def build_tiny_model(folder: Path, seed: int = 0) -> Path:
         num_key_value_heads=2,
         max_position_embeddings=8192,
         tie_word_embeddings=True,
-        bos_token_id=wrapped.bos_token_id,
-        eos_token_id=wrapped.eos_token_id,
-        pad_token_id=wrapped.pad_token_id,
+        bos_token_id=tokenizer.token_to_id("<|im_start|>"),
+        eos_token_id=tokenizer.token_to_id("<|im_end|>"),
+        pad_token_id=tokenizer.token_to_id("<|endoftext|>"),
         initializer_range=0.1,
     )
     with torch.random.fork_rng(devices=[]):

@@ -74,7 +74,8 @@ class _TokenLogprobs(torch.autograd.Function):
         return logp, entropy
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        grad = grad_outputs[0]  # of the log-probs; the entropies have none
         hidden, weight, bias, targets = ctx.saved_tensors
         temperature, softcap, size = ctx.settings
         need_h, need_w, need_b = ctx.needs_input_grad[:3]

@@ -10,8 +10,8 @@ from tagpr.engine.text import chat_ids, decode, end_token_ids, think_opening
 from tagpr.engine.types import Completion, Continuation, Progress, Prompts, Sampling
 
 if TYPE_CHECKING:
-    from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    import torch
+    from transformers import PreTrainedTokenizerBase
 
 
 class TransformersModel:
@@ -19,7 +19,7 @@ class TransformersModel:
 
     def __init__(
         self,
-        model: PreTrainedModel | PeftModel,
+        model: torch.nn.Module,
         tokenizer: PreTrainedTokenizerBase,
         batch_size: int = 96,
     ) -> None:

@@ -26,7 +26,7 @@ from trl.trainer.utils import pad, split_tensor_dict
 
 from tagpr.engine.generation import generate
 from tagpr.engine.group_attention import why_not_shared
-from tagpr.engine.shared_prompt import Group, completion_logprobs, micro_batches
+from tagpr.engine.shared_prompt import Group, completion_logprobs_and_entropies, micro_batches
 from tagpr.engine.types import Sampling
 from tagpr.errors import RunError
 from tagpr.training.finite_rewards import refusing_nan
@@ -266,11 +266,10 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
         base = self.accelerator.unwrap_model(model)
         for batch in batches:
             with self.accelerator.autocast():
-                found, entropy = completion_logprobs(
+                found, entropy = completion_logprobs_and_entropies(
                     base,
                     [groups[i] for i in batch],
                     temperature=self.temperature,
-                    with_entropy=True,
                     forward=model if sharded or torch.is_grad_enabled() else None,
                 )
             rows = [row for i in batch for row in range(*spans[i])]
