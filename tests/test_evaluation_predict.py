@@ -117,18 +117,22 @@ def test_another_history_is_always_somebody_elses(examples):
 
 def test_the_stage_with_a_real_tiny_model(tmp_path):
     from tagpr.engine.tiny import build_tiny_model
-    from tagpr.evaluation import evaluate_systems
+    from tagpr.evaluation.evaluate import checkpoint_system, evaluate_systems
     from tagpr.profiles.settings import ProfileSettings
-    from tagpr.prompts.settings import PromptSettings
+    from tagpr.systems.context import Context, Decoding
 
     model = build_tiny_model(tmp_path / "model")
     rng = random.Random(0)
     data = {TASK.name: Splits(TASK, fake_examples(TASK, 5, 1, rng), fake_examples(TASK, 6, 1, rng))}
     settings = EvaluationSettings(max_new_tokens=8, resamples=200, chunk=4, rows=4)
 
+    decoding = Decoding(max_new_tokens=8, rows=4)
+    context = Context(model, {TASK.name: TASK}, tmp_path, VOCABULARY, ProfileSettings(k=3), decoding=decoding, seed=1)
+    kinds = [type(checkpoint_system(name, model, context)).__name__ for name in ("base", "sft", "guided", "final")]
+    assert kinds == ["RAGR", "WithoutRL", "WithoutExploratory", "TagPR"]
+
     def evaluate(out: Path):
-        models = {"base": model, "final": model}
-        return evaluate_systems(models, data, VOCABULARY, ProfileSettings(k=3), PromptSettings(), settings, out, seed=1)
+        return evaluate_systems({"base": model, "final": model}, data, context, settings, out)
 
     results = evaluate(tmp_path / "a")
     assert results == Results.read(tmp_path / "a" / "results.json")

@@ -88,20 +88,14 @@ def test_a_question_is_answered_once(runs, tmp_path, monkeypatch):
 
     shutil.copytree(runs / "runs" / "demo" / "data", tmp_path / "demo" / "data")
     run, models = Run.open(runs / "demo.yaml", runs=tmp_path), {"final": runs / "tiny"}
-    evaluate_systems(
-        models,
-        run.data,
-        run.vocabulary,
-        run.recipe.profile,
-        run.recipe.prompt,
-        run.recipe.evaluate.model_copy(update={"other_history": False}),
-        run.folder.stage("evaluate"),
-        run.seed,
-    )
+    settings = run.recipe.evaluate.model_copy(update={"other_history": False})
+    evaluate_systems(models, run.data, run.context(), settings, run.folder.stage("evaluate"))
     asked = []
     write = Backbone.write
     monkeypatch.setattr(
-        Backbone, "write", lambda self, prompts, longest: asked.extend(prompts) or write(self, prompts, longest)
+        Backbone,
+        "write",
+        lambda self, prompts, *how, **more: asked.extend(prompts) or write(self, prompts, *how, **more),
     )
 
     def swept(*lengths):

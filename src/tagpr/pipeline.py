@@ -224,24 +224,9 @@ def _rl(run: Run, stage: str, start: Path, prmu: "PersonalScore | None", context
 def _evaluate(run: Run, context: StageContext) -> Figures:
     from tagpr.evaluation.evaluate import evaluate_systems
 
-    recipe = run.recipe
-    checkpoints = {
-        "base": run.model,
-        "sft": run.folder.model("sft"),
-        "guided": run.folder.model("guided"),
-        "final": run.folder.model("exploratory"),
-    }
-    results = evaluate_systems(
-        {name: checkpoints[name] for name in recipe.evaluate.systems},
-        run.data,
-        run.vocabulary,
-        recipe.profile,
-        recipe.prompt,
-        recipe.evaluate,
-        context.out,
-        context.seed,
-        context.progress,
-    )
+    settings = run.recipe.evaluate
+    checkpoints = run.checkpoints(settings.systems)
+    results = evaluate_systems(checkpoints, run.data, run.context(), settings, context.out, context.progress)
     return _json(
         {
             name: {system: dict(scores.points) for system, scores in task.systems.items()}

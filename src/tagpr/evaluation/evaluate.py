@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
+from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.data.split import Splits
 from tagpr.evaluation.breakdown import write_users
 from tagpr.evaluation.heldout import Heldout, answer, answer_and_keep, token_count
@@ -17,10 +17,8 @@ from tagpr.evaluation.questions import OTHER_HISTORY, Question, with_other_histo
 from tagpr.evaluation.results import Results
 from tagpr.evaluation.scoring import SystemAnswers, score
 from tagpr.evaluation.settings import EvaluationSettings
-from tagpr.profiles.settings import ProfileSettings
 from tagpr.progress import Progress, silent
-from tagpr.prompts.settings import PromptSettings
-from tagpr.systems.context import Context, Decoding, Trained
+from tagpr.systems.context import Context, Trained
 from tagpr.systems.prompted import Prompted
 from tagpr.systems.protocol import NoOptions
 from tagpr.systems.registry import SANITY, load_system
@@ -40,45 +38,31 @@ class _Relay:
 
 
 def evaluate_systems(
-    models: Mapping[str, Path],
+    checkpoints: Mapping[str, Path],
     data: Mapping[str, Splits],
-    vocabulary: Vocabulary,
-    profile: ProfileSettings,
-    prompt: PromptSettings,
+    context: Context,
     settings: EvaluationSettings,
     out: Path,
-    seed: int = 0,
     progress: Progress = silent,
 ) -> Results:
     """Let the systems answer every held-out example, and score them with the trivial baselines.
 
-    models: checkpoint folder by row (`SYSTEMS`). data: the examples by task name. A rerun keeps the answers that are
-    there and does not load a model that has answered everything.
+    checkpoints: folder by row (`SYSTEMS`). data: the examples by task name. context: what systems are given, but for
+    their checkpoints. A rerun keeps the answers that are there and does not load a model that has answered everything.
     """
+    seed = context.seed
     own = {name: Heldout(splits.task, splits.heldout[: settings.limit]) for name, splits in data.items()}
     swap = list(data) if settings.other_history is True else [n for n in data if n in (settings.other_history or ())]
     swapped = {name: Heldout(own[name].task, *with_other_history(own[name].examples, seed)) for name in swap}
-    jobs: list[tuple[str, str, Mapping[str, Heldout]]] = [(name, name, own) for name in models]
-    if swapped and "final" in models:
+    jobs: list[tuple[str, str, Mapping[str, Heldout]]] = [(name, name, own) for name in checkpoints]
+    if swapped and "final" in checkpoints:
         jobs.append((OTHER_HISTORY, "final", swapped))
     relay, done = _Relay(), 0
     total = sum(len(heldout.examples) for _, _, asked in jobs for heldout in asked.values())
-    context = Context(
-        model=Path(),
-        tasks={name: splits.task for name, splits in data.items()},
-        folder=Path(),
-        vocabulary=vocabulary,
-        profile=profile,
-        prompt=prompt,
-        decoding=Decoding(
-            settings.max_new_tokens, settings.answer_tokens, settings.temperature, settings.rows, settings.engine
-        ),
-        seed=seed,
-        progress=relay,
-    )
+    context = replace(context, progress=relay)
     answered: list[SystemAnswers] = []
     for row, name, asked in jobs:
-        system = _checkpoint(name, models[name], context)
+        system = checkpoint_system(name, checkpoints[name], context)
         found = SystemAnswers(row, SYSTEMS[name], system.reasons)
         for task, heldout in asked.items():
 
@@ -86,7 +70,7 @@ def evaluate_systems(
                 progress(before + part, total, note)
 
             path = out / "predictions" / row / f"{task}.jsonl"
-            key = model_key(models[name], settings)
+            key = model_key(checkpoints[name], settings)
             found.predictions[task] = _answer(system, heldout, path, key, settings.chunk, relay, report)
             done += len(heldout.examples)
         answered.append(found)
@@ -94,14 +78,21 @@ def evaluate_systems(
     write_users(out / "users.csv", ((task, "own", _by_system(answered, task)) for task in data))
     answered += trivial_baselines({n: replace(splits, heldout=list(own[n].examples)) for n, splits in data.items()})
     examples = {name: heldout.examples for name, heldout in own.items()}
-    results = score(context.tasks, answered, stage_references(answered), settings, seed, examples)
+    results = score(
+        {name: splits.task for name, splits in data.items()},
+        answered,
+        stage_references(answered),
+        settings,
+        seed,
+        examples,
+    )
     results.write(out / "results.json")
     return results
 
 
-def _checkpoint(name: str, folder: Path, context: Context) -> Prompted[NoOptions]:
-    """The system of a row on its checkpoint."""
-    kind = load_system(SYSTEMS[name])
+def checkpoint_system(name: str, folder: Path, context: Context) -> Prompted[NoOptions]:
+    """The system of a row on its checkpoint; another row than the stage's answers as Base would."""
+    kind = load_system(SYSTEMS.get(name, "rag-r"))
     trained = dict.fromkeys(kind.variants, Trained(folder))
     system = kind(replace(context, model=folder, trained=trained))
     assert isinstance(system, Prompted)
@@ -112,7 +103,8 @@ def _checkpoint(name: str, folder: Path, context: Context) -> Prompted[NoOptions
 def _answer(
     system: Prompted[NoOptions], heldout: Heldout, path: Path, key: str, chunk: int, relay: _Relay, progress: Progress
 ) -> list[Prediction]:
-    questions = [Question(example, tuple(system.prompt_ids(example)), ()) for example in heldout.examples]
+    prompts = [tuple(system.prompt_ids(example)) for example in heldout.asked]
+    questions = [Question(example, ids, ()) for example, ids in zip(heldout.examples, prompts, strict=True)]
     count = token_count(system.context.tokenizer)
 
     def answer_chunk(picked: list[int], report: Progress) -> list[Prediction]:

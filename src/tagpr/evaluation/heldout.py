@@ -6,6 +6,7 @@ Targets are taken away before the system sees an example; its answers are scored
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,12 @@ class Heldout:
     examples: Sequence[Example]
     history: Mapping[str, str] = field(default_factory=dict)  # whose history is shown, by example id; own if absent
 
+    @cached_property
+    def asked(self) -> list[Example]:
+        """The examples without their targets, as systems see them; the same objects at every call, so that a prompt is
+        built once."""
+        return [replace(example, target=None) for example in self.examples]
+
 
 def answer(
     ask: Ask, heldout: Heldout, vocabulary: Vocabulary, count: Callable[[str], int], picked: Sequence[int] | None = None
@@ -40,8 +47,9 @@ def answer(
 
     count: tokens of a text. Raises RunError if there is not one answer per example.
     """
-    examples = [heldout.examples[i] for i in (range(len(heldout.examples)) if picked is None else picked)]
-    answers = ask([replace(example, target=None) for example in examples])
+    positions = range(len(heldout.examples)) if picked is None else picked
+    examples = [heldout.examples[i] for i in positions]
+    answers = ask([heldout.asked[i] for i in positions])
     if len(answers) != len(examples):
         raise RunError(f"predict returned {len(answers)} answers for {len(examples)} examples; it must return one each")
     return [
@@ -65,7 +73,7 @@ def answer_and_keep(
     """
     return in_chunks(
         [example.id for example in heldout.examples],
-        system.order(heldout.examples),
+        system.order(heldout.asked),
         chunk,
         answer_chunk,
         out,

@@ -1,10 +1,8 @@
 """The questions beyond the paper: does it over-use the profile, reason from this user, quote what exists; who loses?"""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tagpr.errors import RecipeError
 from tagpr.evaluation.analyses import Analyses, TaskAnalyses, exchange_labels, has_labels, profile_use
 from tagpr.evaluation.breakdown import by_history_length, by_seen_user, who_loses
 from tagpr.evaluation.evidence import evidence
@@ -12,30 +10,15 @@ from tagpr.evaluation.questions import Question, with_other_history, without_his
 from tagpr.experiments.interview import Interview
 from tagpr.report import write_report
 from tagpr.runs import Run
-from tagpr.runs.layout import StageName
 from tagpr.runs.stage import locked
-
-MODELS: dict[str, StageName] = {"sft": "sft", "guided": "guided", "final": "exploratory"}
-"""The stage that ends with each trained system's checkpoint."""
 
 
 def analyse(run: Run) -> Path:
     """Profile use, counterfactuals, quoted evidence, cold start, who loses. Returns the report's page."""
-    models = checkpoints(run, ("base", "final"))
+    checkpoints = run.checkpoints(("base", "final"))
     with locked(run.folder.path), run.show("practitioner") as progress:
-        found = practitioner(Interview(run, models, progress))
+        found = practitioner(Interview(run, checkpoints, progress))
         return publish(run, replace(known(run), practitioner=found))
-
-
-def checkpoints(run: Run, systems: Sequence[str]) -> dict[str, Path]:
-    """Checkpoint folders of these systems. Raises RecipeError for an unknown one, RunError if one is not trained."""
-    unknown = sorted(set(systems) - {"base", *MODELS})
-    if unknown:
-        raise RecipeError(f"unknown system '{unknown[0]}'; known: base, {', '.join(MODELS)}")
-    run.require("data")
-    trained: list[StageName] = [MODELS[name] for name in systems if name in MODELS]
-    run.require(*trained)
-    return {name: run.folder.model(MODELS[name]) if name in MODELS else run.model for name in systems}
 
 
 def known(run: Run) -> Analyses:
@@ -51,7 +34,7 @@ def publish(run: Run, analyses: Analyses) -> Path:
 
 def practitioner(interview: Interview) -> dict[str, TaskAnalyses]:
     """The questions beyond the paper, by task: profile use, counterfactual, evidence, cold start, losers."""
-    systems = [name for name in ("base", "final") if name in interview.models]
+    systems = [name for name in ("base", "final") if name in interview.checkpoints]
     per = {
         (system, name): interview.answers("practitioner", system, name, _conditions(interview, system, name))
         for system in systems

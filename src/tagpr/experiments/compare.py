@@ -29,7 +29,7 @@ from tagpr.report.tables.files import write_tables
 from tagpr.runs import Run
 from tagpr.runs.stage import locked
 from tagpr.settings import Settings
-from tagpr.systems.context import Chains, Context, Decoding
+from tagpr.systems.context import Chains
 from tagpr.systems.protocol import System
 from tagpr.systems.registry import load_system, read_options
 
@@ -75,7 +75,7 @@ def compare(run: Run) -> Comparison:
     with locked(out), run.show("compare") as progress:
         blocks = run.recipe.block(*type(run.recipe).model_fields)
         chunk = run.recipe.evaluate.chunk
-        runner = SystemRunner(out / "systems", _context(run), data, blocks, _common(run), chunk, progress)
+        runner = SystemRunner(out / "systems", run.context(), data, blocks, _common(run), chunk, progress)
         found: list[SystemAnswers] = []
         results, table = Results((), {}), ""
         for row in rows:
@@ -127,24 +127,6 @@ def _write(run: Run, data: Mapping[str, Splits], found: Sequence[SystemAnswers])
     return results, write_tables(results, run.folder.compare)
 
 
-def _context(run: Run) -> Context:
-    recipe, evaluate = run.recipe, run.recipe.evaluate
-    discovered = recipe.chains.vocabulary == "discover"
-    return Context(
-        model=run.model,
-        tasks=run.tasks,
-        folder=Path(),
-        vocabulary=run.vocabulary if discovered else run.named_vocabulary,
-        profile=recipe.profile,
-        prompt=recipe.prompt,
-        decoding=Decoding(
-            evaluate.max_new_tokens, evaluate.answer_tokens, evaluate.temperature, evaluate.rows, evaluate.engine
-        ),
-        sft=recipe.sft,
-        seed=recipe.seed,
-    )
-
-
 def _common(run: Run) -> dict[str, object]:
     """What every system's fit depends on."""
     manifest = run.manifest("data")
@@ -154,5 +136,5 @@ def _common(run: Run) -> dict[str, object]:
         "model": weights_key(run.model),
         "data": manifest.hash,
         **run.recipe.block("profile", "prompt", "seed"),
-        "vocabulary": [list(tag) for tag in ((tag.name, tag.definition) for tag in _context(run).vocabulary)],
+        "vocabulary": [[tag.name, tag.definition] for tag in run.context().vocabulary],
     }

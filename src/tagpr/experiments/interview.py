@@ -9,9 +9,11 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tagpr.data.split import Splits
 from tagpr.evaluation.breakdown import write_users
+from tagpr.evaluation.evaluate import checkpoint_system
 from tagpr.evaluation.heldout import token_count
 from tagpr.evaluation.predict import is_answered, model_key, predict
 from tagpr.evaluation.predictions import Prediction, judge, read_predictions
@@ -20,12 +22,8 @@ from tagpr.evaluation.results import Results
 from tagpr.evaluation.scoring import SystemAnswers, score
 from tagpr.profiles.settings import ProfileSettings
 from tagpr.progress import Progress, silent
-from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.runs import Run
-from tagpr.systems.backbone import Backbone
-from tagpr.systems.context import Context, Decoding
-from tagpr.systems.cost import Cost
-from tagpr.systems.protocol import Answer
+from tagpr.systems.prompted import Prompted
 from tagpr.tasks.types import Example, Task
 
 
@@ -42,12 +40,12 @@ class Interview:
     """
 
     def __init__(
-        self, run: Run, models: Mapping[str, Path], progress: Progress = silent, shard: tuple[int, int] = (0, 1)
+        self, run: Run, checkpoints: Mapping[str, Path], progress: Progress = silent, shard: tuple[int, int] = (0, 1)
     ) -> None:
-        """models: checkpoint folders by system name."""
-        self.run, self.models, self.progress, self.shard = run, models, progress, shard
-        self.settings, self.vocabulary, self.seed = run.recipe.evaluate, run.vocabulary, run.seed
-        self._backbones: dict[str, Backbone] = {}
+        """checkpoints: their folders by the system's name."""
+        self.run, self.checkpoints, self.progress, self.shard = run, checkpoints, progress, shard
+        self.settings, self.seed, self.context = run.recipe.evaluate, run.seed, run.context()
+        self._systems: dict[str, Prompted[Any]] = {}
 
     @property
     def data(self) -> Mapping[str, Splits]:
@@ -66,9 +64,8 @@ class Interview:
         history: Callable[[Example], str] = lambda example: "own",
     ) -> list[Question]:
         """The prompts that put `examples` to a system."""
-        recipe, tags = self.run.recipe, self.vocabulary.names
-        tokenizer = self._backbone(system).tokenizer
-        prompts = PromptBuilder(tokenizer, profile or recipe.profile, recipe.prompt, tags, self.seed)
+        context = self._system(system).context
+        prompts = context.prompts(True) if profile is None else replace(context, profile=profile).prompts(True)
         return ask(self.data[name].task, examples, prompts, history)
 
     def answers(
@@ -76,8 +73,8 @@ class Interview:
     ) -> dict[str, list[Prediction]]:
         """Answers of one system to questions of task `name`, by condition. What was answered before is not asked again:
         answers are kept in `out/answers` by example and prompt. Raises Unfinished (see `shard`)."""
-        backbone, task = self._backbone(system), self.data[name].task
-        key = model_key(self.models[system], self.settings)
+        asked_system, task = self._system(system), self.data[name].task
+        key = model_key(self.checkpoints[system], self.settings)
         folder = self.run.folder.analyses / "answers" / system
         known = self._answered(system, name, key)
         for path in sorted(folder.glob(f"{name}-{key}-*.jsonl")):
@@ -90,16 +87,12 @@ class Interview:
         if new:
             renamed = [replace(q, example=replace(q.example, id=kept)) for kept, q in new.items()]
             which = hashlib.sha256("\n".join(new).encode()).hexdigest()[:12]
-
-            def write(prompts: list[list[int]], _: Progress) -> list[Answer]:
-                return [own[0] for own in backbone.write(prompts, self.settings.max_new_tokens)]
-
             rows = predict(
-                write,
-                token_count(backbone.tokenizer),
+                asked_system.write,
+                token_count(asked_system.context.tokenizer),
                 task,
                 renamed,
-                self.vocabulary,
+                self.context.vocabulary,
                 folder / f"{name}-{key}-{which}.jsonl",
                 self.settings.chunk,
                 key,
@@ -123,18 +116,20 @@ class Interview:
             target=target,
             entries=question.entries,
             history=question.history,
-            **judge(task, kept.completion, target, self.vocabulary),
+            **judge(task, kept.completion, target, self.context.vocabulary),
         )
 
     def sweep(self, part: str, profiles: Mapping[str, ProfileSettings]) -> dict[str, Results]:
         """Results of every system under each of `profiles`, by the value's name."""
         if self.shard[1] > 1:  # all shares first: only then is it known whether the other processes' are there
-            for system in self.models:
+            for system in self.checkpoints:
                 for name in self.data:
                     with contextlib.suppress(Unfinished):
                         self._swept(part, system, name, profiles)
         rows = {
-            (system, name): self._swept(part, system, name, profiles) for system in self.models for name in self.data
+            (system, name): self._swept(part, system, name, profiles)
+            for system in self.checkpoints
+            for name in self.data
         }
         tasks = {name: splits.task for name, splits in self.data.items()}
         heldout = {name: self.heldout(name) for name in self.data}
@@ -142,11 +137,11 @@ class Interview:
         for value in profiles:
             systems = [
                 SystemAnswers(system, predictions={name: rows[system, name][value] for name in self.data})
-                for system in self.models
+                for system in self.checkpoints
             ]
             found[value] = score(tasks, systems, ("base",), self.settings, self.seed, heldout)
         for name in self.data:
-            answered += [(name, value, {s: rows[s, name][value] for s in self.models}) for value in profiles]
+            answered += [(name, value, {s: rows[s, name][value] for s in self.checkpoints}) for value in profiles]
         write_users(self.run.folder.analyses / part / "users.csv", answered)
         return found
 
@@ -157,16 +152,10 @@ class Interview:
         asked = {value: self.questions(system, name, heldout, profile) for value, profile in profiles.items()}
         return self.answers(part, system, name, asked)
 
-    def _backbone(self, system: str) -> Backbone:
-        if system not in self._backbones:  # one model in memory at a time
-            tasks = {name: splits.task for name, splits in self.data.items()}
-            settings = self.settings
-            decoding = Decoding(
-                settings.max_new_tokens, settings.answer_tokens, settings.temperature, settings.rows, settings.engine
-            )
-            context = Context(self.models[system], tasks, Path(), self.vocabulary, decoding=decoding, seed=self.seed)
-            self._backbones = {system: Backbone(context, Cost())}
-        return self._backbones[system]
+    def _system(self, name: str) -> Prompted[Any]:
+        if name not in self._systems:  # one model in memory at a time
+            self._systems = {name: checkpoint_system(name, self.checkpoints[name], self.context)}
+        return self._systems[name]
 
     def _answered(self, system: str, name: str, key: str) -> dict[str, Prediction]:
         """Answers of the evaluate stage, where model and settings were these."""

@@ -25,10 +25,10 @@ def evaluate_checkpoint(run: Run, model: str, shard: tuple[int, int] = (0, 1)) -
     from tagpr.engine.models import resolve_model
 
     run.require("data")
-    models = {"base": run.model, "checkpoint": resolve_model(model)}
+    checkpoints = {"base": run.model, "checkpoint": resolve_model(model)}
     with locked(run.folder.path) if shard[1] == 1 else nullcontext(), run.show("eval") as progress:
         try:
-            return Interview(run, models, progress, shard).sweep("as-trained", {"own": run.recipe.profile})["own"]
+            return Interview(run, checkpoints, progress, shard).sweep("as-trained", {"own": run.recipe.profile})["own"]
         except Unfinished:
             return None
 

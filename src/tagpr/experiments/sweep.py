@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tagpr.evaluation.results import Results
-from tagpr.experiments.analyse import checkpoints, known, publish
+from tagpr.experiments.analyse import known, publish
 from tagpr.experiments.interview import Interview
 from tagpr.experiments.variants import weighted
 from tagpr.pipeline import make, make_variant
@@ -40,9 +40,9 @@ def retriever(run: Run, retrievers: Sequence[str] = RETRIEVERS, systems: Sequenc
 
 
 def _swept(run: Run, part: str, profiles: dict[str, ProfileSettings], systems: Sequence[str]) -> dict[str, Results]:
-    models = checkpoints(run, systems)
+    checkpoints = run.checkpoints(systems)
     with locked(run.folder.path), run.show(part) as progress:
-        return Interview(run, models, progress).sweep(part, profiles)
+        return Interview(run, checkpoints, progress).sweep(part, profiles)
 
 
 def rewards(run: Run, weights: Sequence[tuple[float, float, float]] = REWARD_WEIGHTS, processes: int = 1) -> Path:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.data import Splits, read_examples
-from tagpr.errors import RunError
+from tagpr.errors import RecipeError, RunError
 from tagpr.files import read_json
 from tagpr.progress import Progress, silent
 from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.recipe import Recipe, load_recipe, recipe_folder
 from tagpr.runs.layout import RunFolder, StageName
 from tagpr.runs.manifest import Manifest, read_manifest
+from tagpr.systems.context import Context, Decoding
 from tagpr.systems.cost import Cost
 from tagpr.tasks.cards import read_task
 from tagpr.tasks.types import Example, Task
@@ -26,6 +27,8 @@ from tagpr.tasks.types import Example, Task
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+LAST_STAGE: dict[str, StageName] = {"sft": "sft", "guided": "guided", "final": "exploratory"}
+"""The stage that ends with each trained system's checkpoint."""
 Show = Callable[[str], AbstractContextManager[Progress]]
 """Shows the progress of a named piece of work while its context is open (`tagpr.cli.progress.terminal` is one)."""
 
@@ -116,6 +119,16 @@ class Run:
 
         return resolve_model(self.recipe.model)
 
+    def checkpoints(self, systems: Sequence[str]) -> dict[str, Path]:
+        """Checkpoint folders of the evaluate stage's systems. Raises RecipeError for an unknown one, RunError if one is
+        not trained."""
+        unknown = sorted(set(systems) - {"base", *LAST_STAGE})
+        if unknown:
+            raise RecipeError(f"unknown system '{unknown[0]}'; known: base, {', '.join(LAST_STAGE)}")
+        trained: list[StageName] = [LAST_STAGE[name] for name in systems if name in LAST_STAGE]
+        self.require("data", *trained)
+        return {name: self.folder.model(LAST_STAGE[name]) if name in LAST_STAGE else self.model for name in systems}
+
     @cached_property
     def tokenizer(self) -> "PreTrainedTokenizerBase":
         from tagpr.engine.models import load_tokenizer
@@ -154,6 +167,22 @@ class Run:
     def train(self) -> dict[str, list[Example]]:
         """Training examples of `tasks`."""
         return {name: splits.train for name, splits in self.data.items() if splits.train}
+
+    def context(self) -> Context:
+        """What systems are given of this run; `folder`, `progress` and checkpoints are filled in per system."""
+        recipe, e = self.recipe, self.recipe.evaluate
+        discovered = recipe.chains.vocabulary == "discover"
+        return Context(
+            model=self.model,
+            tasks={name: splits.task for name, splits in self.data.items()},
+            folder=Path(),
+            vocabulary=self.vocabulary if discovered else self.named_vocabulary,
+            profile=recipe.profile,
+            prompt=recipe.prompt,
+            decoding=Decoding(e.max_new_tokens, e.answer_tokens, e.temperature, e.rows, e.engine),
+            sft=recipe.sft,
+            seed=recipe.seed,
+        )
 
     @property
     def prompts(self) -> PromptBuilder:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tagpr.engine.loading import load_text_model
 from tagpr.engine.transformers_model import TransformersModel
 from tagpr.engine.types import Sampling, TextModel
+from tagpr.progress import Progress
 from tagpr.systems.context import Context
 from tagpr.systems.cost import Cost
 from tagpr.systems.protocol import Answer
@@ -53,17 +54,17 @@ class Backbone:
         max_new_tokens: int,
         num_samples: int = 1,
         temperature: float | None = None,
-        seed: int | None = None,
+        progress: Progress | None = None,
     ) -> list[list[Answer]]:
-        """`num_samples` answers to each prompt. temperature and seed: the run's if None."""
+        """`num_samples` answers to each prompt. temperature and progress: the context's if None."""
         decoding = self.context.decoding
         sampling = Sampling(
             max_new_tokens,
             num_samples,
             decoding.temperature if temperature is None else temperature,
-            seed=self.context.seed if seed is None else seed,
+            seed=self.context.seed,
         )
-        drawn = self.text_model.generate([list(ids) for ids in prompts], sampling, self.context.progress)
+        drawn = self.text_model.generate([list(ids) for ids in prompts], sampling, progress or self.context.progress)
         self.cost.prompt_tokens += sum(map(len, prompts))
         self.cost.completion_tokens += sum(len(one.token_ids) for samples in drawn for one in samples)
         return [[Answer(one.text, len(one.body), one.finished) for one in samples] for samples in drawn]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 
+from tagpr.progress import Progress
 from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.systems.backbone import Backbone
 from tagpr.systems.protocol import Answer, NoOptions, OptionsT, System
@@ -38,12 +39,16 @@ class Prompted(System[OptionsT]):
 
     def predict(self, examples: Sequence[Example]) -> list[Answer]:
         """Greedy completions (at the run's temperature), with the history items that their prompts hold."""
-        decoding = self.context.decoding
-        limit = decoding.max_new_tokens if self.reasons else decoding.answer_tokens
-        answers = [own[0] for own in self.backbone.write([self.prompt_ids(e) for e in examples], limit)]
+        answers = self.write([self.prompt_ids(example) for example in examples])
         return [
             replace(answer, entries=self.entries(example)) for example, answer in zip(examples, answers, strict=True)
         ]
+
+    def write(self, prompts: Sequence[Sequence[int]], progress: Progress | None = None) -> list[Answer]:
+        """One answer to each prompt in token ids, as long as the system's answers may be."""
+        decoding = self.context.decoding
+        limit = decoding.max_new_tokens if self.reasons else decoding.answer_tokens
+        return [own[0] for own in self.backbone.write(prompts, limit, progress=progress)]
 
     def entries(self, example: Example) -> tuple[str, ...]:
         """Ids of the history items in the example's prompt."""
