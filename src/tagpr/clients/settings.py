@@ -26,17 +26,17 @@ class GeneratorSettings(Settings):
     """Model name at the endpoint; for the local backends a hub id, a local path or `pypi:PACKAGE`."""
     engine: Literal["endpoint", "transformers", "vllm"] = "endpoint"
     """endpoint: any OpenAI-compatible HTTP endpoint; transformers: in this process; vllm: vLLM's offline engine."""
-    base_url: str = Field("https://api.openai.com/v1", pattern=r"^https?://[^\s/]")
+    base_url: str = Field(default="https://api.openai.com/v1", pattern=r"^https?://[^\s/]")
     """Endpoint to call, up to and with `/v1`; read by engine endpoint only."""
     key_env: str = "OPENAI_API_KEY"
     """Name of the environment variable that holds the API key; the key itself is never written anywhere."""
-    temperature: float | None = Field(1.0, ge=0)
+    temperature: float | None = Field(default=1.0, ge=0)
     """Sampling temperature; 0 is greedy; null sends none, for servers that refuse it (local engines take 1)."""
-    top_p: float | None = Field(1.0, gt=0, le=1)
+    top_p: float | None = Field(default=1.0, gt=0, le=1)
     """Nucleus sampling mass; null sends none (local engines take 1)."""
     seed: Literal["sample"] | None = "sample"
     """sample: a call's seed is its sample number, for servers that heed it; null sends none."""
-    max_tokens: int = Field(4096, ge=1)
+    max_tokens: int = Field(default=4096, ge=1)
     """Most tokens of one completion, reasoning included."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """The request field that carries `max_tokens`; newer servers want `max_completion_tokens`."""
@@ -52,22 +52,22 @@ class GeneratorSettings(Settings):
 class CallSettings(Settings):
     """How calls to endpoints are made: concurrency, patience and caps."""
 
-    concurrency: int = Field(64, ge=1, le=4096)
+    concurrency: int = Field(default=64, ge=1, le=4096)
     """Most calls in flight."""
-    timeout_s: float = Field(600.0, gt=0)
+    timeout_s: float = Field(default=600.0, gt=0)
     """Seconds after which one attempt is given up (and tried again)."""
-    attempts: int = Field(8, ge=1)
+    attempts: int = Field(default=8, ge=1)
     """Most attempts of one call."""
-    backoff_s: float = Field(0.5, ge=0)
+    backoff_s: float = Field(default=0.5, ge=0)
     """Wait before the second attempt; doubles with each further one, with jitter; a longer Retry-After wins, up to five
     minutes: who is asked to wait longer (a daily limit) is told so, and the run stops."""
-    backoff_max_s: float = Field(60.0, ge=0)
+    backoff_max_s: float = Field(default=60.0, ge=0)
     """Longest wait between attempts."""
-    requests_per_minute: int | None = Field(None, ge=1)
+    requests_per_minute: int | None = Field(default=None, ge=1)
     """Rate cap; None for no cap."""
-    max_requests: int | None = Field(None, ge=0)
+    max_requests: int | None = Field(default=None, ge=0)
     """Attempts this process may send before it stops cleanly; None for no cap. Cached answers are free."""
-    max_tokens: int | None = Field(None, ge=0)
+    max_tokens: int | None = Field(default=None, ge=0)
     """Prompt and completion tokens this process may spend before it stops cleanly."""
-    max_cost: float | None = Field(None, ge=0)
+    max_cost: float | None = Field(default=None, ge=0)
     """Money this process may spend before it stops cleanly, by the generator's `price`."""

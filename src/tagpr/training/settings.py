@@ -11,13 +11,13 @@ from tagpr.settings import ModelSpec, Settings
 class TrainingSettings(Settings):
     """What SFT and RL have in common."""
 
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """AdamW's weight decay."""
-    max_grad_norm: float = Field(1.0, gt=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradient clipping."""
-    tokens_per_forward: int = Field(4096, ge=64)
+    tokens_per_forward: int = Field(default=4096, ge=64)
     """Micro-batches are filled with whole groups (a prompt and all its completions) up to this many tokens."""
-    lora_rank: int | None = Field(None, ge=1)
+    lora_rank: int | None = Field(default=None, ge=1)
     """Train LoRA adapters of this rank (merged at the end) instead of all weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the model; the weights that the optimizer updates are fp32 in any case. auto: bf16 where fast."""
@@ -33,26 +33,26 @@ class SFTSettings(TrainingSettings):
     checkpoint: ModelSpec | None = None
     """A checkpoint that takes this stage's place (folder or hub id): no chains are made and nothing is fine-tuned, RL
     starts from what another task's run taught (table 7). Its tags must be `chains.vocabulary`."""
-    learning_rate: float = Field(1e-5, gt=0)
+    learning_rate: float = Field(default=1e-5, gt=0)
     """Peak learning rate of AdamW; linear warm-up, then linear decay to 0."""
-    warmup_ratio: float = Field(0.05, ge=0, le=1)
+    warmup_ratio: float = Field(default=0.05, ge=0, le=1)
     """Share of the steps spent warming up."""
-    epochs: float = Field(2.0, gt=0)
+    epochs: float = Field(default=2.0, gt=0)
     """Passes over the examples."""
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(default=16, ge=1)
     """Examples (prompts with all their kept chains) per optimizer step, over all processes."""
-    max_length: int = Field(4096, ge=16)
+    max_length: int = Field(default=4096, ge=16)
     """Longest prompt + completion in tokens; longer chains are left out and counted."""
-    save_steps: int = Field(50, ge=1)
+    save_steps: int = Field(default=50, ge=1)
     """Optimizer steps between checkpoints; a killed stage continues from the last one."""
-    mix: float = Field(0.0, ge=0, lt=1)
+    mix: float = Field(default=0.0, ge=0, lt=1)
     """Share of the training rows that ask for the bare answer (question and history to label, without a chain). Label
     rows and chain rows are shuffled together, because one after the other forgets; 0: chains only, as in the paper."""
-    heldout_users: int = Field(0, ge=0)
+    heldout_users: int = Field(default=0, ge=0)
     """Users of the training split that are kept out of training, to choose the number of steps by; 0: none."""
-    heldout_every: int | None = Field(None, ge=1)
+    heldout_every: int | None = Field(default=None, ge=1)
     """Optimizer steps between evaluations on the held-out users; None: once per epoch."""
-    patience: int = Field(0, ge=0)
+    patience: int = Field(default=0, ge=0)
     """Early stopping: end after this many evaluations without a better one; 0: train to the end."""
 
     @model_validator(mode="after")
@@ -71,64 +71,64 @@ class GSPOSettings(TrainingSettings):
 
     renamed: ClassVar[Mapping[str, str]] = {"decode_rows": "generation_batch_size"}
 
-    learning_rate: float = Field(1e-6, gt=0)
+    learning_rate: float = Field(default=1e-6, gt=0)
     """AdamW's peak learning rate."""
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
     """Rollout steps over which the learning rate rises linearly."""
     decay: Literal["none", "linear", "cosine"] = "none"
     """How the learning rate falls to 0 after the warm-up, over the stage's steps."""
-    epochs: float = Field(1.0, gt=0)
+    epochs: float = Field(default=1.0, gt=0)
     """Passes over the prompts; `steps` overrides it."""
-    steps: int | None = Field(None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
     """Rollout steps; None: as many as `epochs` asks for."""
-    prompts_per_step: int = Field(16, ge=1)
+    prompts_per_step: int = Field(default=16, ge=1)
     """Prompts of one rollout, over all processes."""
-    max_prompts: int | None = Field(None, ge=1)
+    max_prompts: int | None = Field(default=None, ge=1)
     """Train on this many of the prompts of every task, drawn by the seed (the paper: 1,024); None: on all."""
-    group_size: int = Field(5, ge=2)
+    group_size: int = Field(default=5, ge=2)
     """G, completions per prompt."""
     groups: Literal["all", "verifiable"] = "all"
     """Groups that are learned from: all, as in the paper, or only those whose completions differ in R_v. The others
     only tell apart format, tags and repetition."""
-    oversample: int = Field(1, ge=1)
+    oversample: int = Field(default=1, ge=1)
     """With `groups: verifiable`: rollouts per step at most, until `prompts_per_step` such groups are found."""
-    minibatches: int = Field(2, ge=1)
+    minibatches: int = Field(default=2, ge=1)
     """Updates a rollout is split into. With 1 the ratio is always 1 and clipping does nothing."""
-    epsilon_low: float = Field(3e-4, gt=0, lt=1)
+    epsilon_low: float = Field(default=3e-4, gt=0, lt=1)
     """Lower clip range of the sequence ratio."""
-    epsilon_high: float = Field(4e-4, gt=0)
+    epsilon_high: float = Field(default=4e-4, gt=0)
     """Upper clip range of the sequence ratio."""
     scale_rewards: Literal["group", "batch"] = "group"
     """Whose standard deviation advantages are over: the group's, as in the paper, or the whole rollout's, so that wrong
     answers are not told apart by hairs of R_rep as loudly as right from wrong (TRL's name and meaning)."""
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature, which log-probabilities are taken at too."""
-    top_p: float = Field(1.0, gt=0, le=1)
+    top_p: float = Field(default=1.0, gt=0, le=1)
     """Nucleus of the sampling."""
-    max_new_tokens: int = Field(512, ge=1)
+    max_new_tokens: int = Field(default=512, ge=1)
     """Longest completion; longer ones are cut off and counted (`truncated`)."""
     truncated: Literal["penalise", "mask"] = "penalise"
     """Cut-off completions: `penalise` leaves them the reward they earn (no answer earns none); `mask` keeps them out of
     the loss, as TRL's mask_truncated_completions does."""
-    generation_batch_size: int = Field(96, ge=1)
+    generation_batch_size: int = Field(default=96, ge=1)
     """Completions decoded side by side."""
     fp32_head: bool = False
     """Take log-probabilities from fp32 logits if the model computes in bf16, whose rounding exceeds the clip range."""
-    samples_per_step: int = Field(512, ge=0)
+    samples_per_step: int = Field(default=512, ge=0)
     """Completions of each step, in whole groups, that are kept in `samples.parquet` at most; 0: no such file."""
-    save_steps: int = Field(10, ge=1)
+    save_steps: int = Field(default=10, ge=1)
     """Rollout steps between checkpoints; a killed stage continues from the last one with bit-equal results on CPU."""
-    heldout_every: int = Field(0, ge=0)
+    heldout_every: int = Field(default=0, ge=0)
     """Rollout steps between looks at held-out prompts (greedy answers, KL to the SFT model); 0: never."""
-    heldout_prompts: int = Field(0, ge=0)
+    heldout_prompts: int = Field(default=0, ge=0)
     """At least this many training prompts, those of whole people, are kept out of RL to be looked at."""
-    plateau_looks: int = Field(0, ge=0)
+    plateau_looks: int = Field(default=0, ge=0)
     """End the stage when the best held-out reward of this many looks is no better than before; 0: at a fixed step."""
-    plateau_tolerance: float = Field(0.0, ge=0)
+    plateau_tolerance: float = Field(default=0.0, ge=0)
     """The best of the last `plateau_looks` looks must exceed the best before them by more than this to go on."""
-    tag_rate_floor: float = Field(0.0, ge=0, le=1)
+    tag_rate_floor: float = Field(default=0.0, ge=0, le=1)
     """Stop when the share of completions with valid tags stays below this for `tag_rate_steps` steps."""
-    tag_rate_steps: int = Field(5, ge=1)
+    tag_rate_steps: int = Field(default=5, ge=1)
     """See `tag_rate_floor`."""
     report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
     """Where every step's figures go besides `log.jsonl`; TensorBoard's files lie in `runs/NAME/trackers`."""
