@@ -62,7 +62,7 @@ def test_rows_are_in_the_order_of_the_questions(examples, tmp_path):
     assert all(row.scores == {"accuracy": 1.0} and row.format_ok for row in rows if "and then" not in row.completion)
     lengths = [len(prompt) for batch in parrot.batches for prompt in batch]
     assert lengths == sorted(lengths, reverse=True)
-    assert seen[-1] == (23, 23) and {path.name for path in tmp_path.iterdir()} == {"t.jsonl", ".t.made-from"}
+    assert seen[-1] == (23, 23) and {path.name for path in tmp_path.iterdir()} == {"t.jsonl", ".t.fingerprint"}
 
 
 def test_a_killed_run_keeps_its_chunks_and_ends_the_same(examples, tmp_path):

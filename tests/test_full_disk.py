@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tagpr import cli
-from tagpr.evaluation.systems import one_line
+from tagpr.evaluation.runner import one_line
 from tagpr.files import no_space
 
 FULL = OSError(errno.ENOSPC, "No space left on device")

@@ -21,19 +21,19 @@ def in_chunks(
     chunk: int,
     answer: Callable[[list[int], Progress], list[Prediction]],
     out: Path,
-    made_from: str,
+    fingerprint: str,
     shard: tuple[int, int] = (0, 1),
     progress: Progress | None = None,
 ) -> list[Prediction]:
-    """Answer the examples `ids` in the given order of positions; write `out` with one Prediction an example.
+    """Answer the examples `ids` in the given order of positions; write `out` with one Prediction per example.
 
-    answer: positions of one chunk and a progress callback -> their predictions. made_from: a digest of all that decides
-    the answers; parts made from something else are not used. shard: (i, n) answers every n-th chunk; with n > 1 the
+    answer: positions of one chunk and a progress callback -> their predictions. fingerprint: a digest of all that
+    decides the answers; parts with another one are not used. shard: (i, n) answers every n-th chunk; with n > 1 the
     list is empty until the last process has finished. Returns the predictions in the order of `ids`.
     """
-    if is_complete(out, made_from):
+    if is_complete(out, fingerprint):
         return read_predictions(out)
-    parts = out.with_name(f".{out.stem}-{made_from}.parts")
+    parts = out.with_name(f".{out.stem}-{fingerprint}.parts")
     chunks = [list(order[i : i + chunk]) for i in range(0, len(order), chunk)]
     mine = [number for number in range(len(chunks)) if number % shard[1] == shard[0]]
     done, total = 0, sum(len(chunks[number]) for number in mine)
@@ -53,17 +53,17 @@ def in_chunks(
     by_id = {row.id: row for number in range(len(chunks)) for row in read_predictions(parts / f"{number:05d}.jsonl")}
     rows = [by_id[name] for name in ids]
     write_predictions(out, rows)
-    write_text(_origin(out), made_from + "\n")
+    write_text(_kept_fingerprint(out), fingerprint + "\n")
     shutil.rmtree(parts, ignore_errors=True)
     return rows
 
 
-def is_complete(out: Path, made_from: str) -> bool:
+def is_complete(out: Path, fingerprint: str) -> bool:
     """Does `out` hold answers made from exactly this, so that no model has to be loaded?"""
-    origin = _origin(out)
-    return out.is_file() and origin.is_file() and origin.read_text() == made_from + "\n"
+    origin = _kept_fingerprint(out)
+    return out.is_file() and origin.is_file() and origin.read_text() == fingerprint + "\n"
 
 
-def _origin(out: Path) -> Path:
-    """Where the digest stands of what a predictions file was made from."""
-    return out.with_name(f".{out.stem}.made-from")
+def _kept_fingerprint(out: Path) -> Path:
+    """Where the fingerprint of a predictions file is kept."""
+    return out.with_name(f".{out.stem}.fingerprint")

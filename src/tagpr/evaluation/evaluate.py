@@ -111,8 +111,8 @@ def _answer(
         relay.to = report
         return answer(system.predict, heldout, system.context.vocabulary, count, picked)
 
-    made_from = fingerprint(heldout.task, questions, chunk, key)
-    return answer_and_keep(system, heldout, path, made_from, chunk, answer_chunk, progress)
+    made = fingerprint(heldout.task, questions, chunk, key)
+    return answer_and_keep(system, heldout, path, made, chunk, answer_chunk, progress)
 
 
 def _by_system(answered: Sequence[SystemAnswers], task: str) -> dict[str, Sequence[Prediction]]:

@@ -62,14 +62,14 @@ def answer_and_keep(
     system: System[Any],
     heldout: Heldout,
     out: Path,
-    made_from: str,
+    fingerprint: str,
     chunk: int,
     answer_chunk: Callable[[list[int], Progress], list[Prediction]],
     progress: Progress = silent,
 ) -> list[Prediction]:
     """Answer the examples in the system's own order, `chunk` at a time, each kept in `out`; those kept are not redone.
 
-    made_from: a digest of all that decides the answers. answer_chunk: positions of one chunk -> their predictions.
+    fingerprint: a digest of all that decides the answers. answer_chunk: positions of one chunk -> their predictions.
     """
     return in_chunks(
         [example.id for example in heldout.examples],
@@ -77,7 +77,7 @@ def answer_and_keep(
         chunk,
         answer_chunk,
         out,
-        made_from,
+        fingerprint,
         progress=progress,
     )
 

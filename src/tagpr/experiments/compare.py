@@ -1,7 +1,7 @@
 """Every system of the recipe's `systems:` list on the same held-out examples, and the paper's table of them.
 
 Writes `runs/NAME/compare/`: `results.json` (everything), `table.md`, `table.tex`, `table.csv`, a folder per system
-(`tagpr.evaluation.systems`) and `report/index.html`. What a system needs of the run (variants, chains) is made before
+(`tagpr.evaluation.runner`) and `report/index.html`. What a system needs of the run (variants, chains) is made before
 it runs. This file only brings the run and the systems together.
 """
 
@@ -19,8 +19,8 @@ from tagpr.errors import RecipeError
 from tagpr.evaluation.groups import table_order
 from tagpr.evaluation.predict import weights_key
 from tagpr.evaluation.results import Results
+from tagpr.evaluation.runner import SystemRunner
 from tagpr.evaluation.scoring import SystemAnswers, score
-from tagpr.evaluation.systems import SystemRunner
 from tagpr.experiments.variants import VARIANTS, trained
 from tagpr.memory import keep_freed_memory
 from tagpr.pipeline import make

@@ -1,6 +1,6 @@
 """Run one system: fit it, let it answer the held-out examples, keep everything; a failure becomes a row that says why.
 
-    FOLDER/made-from.json            what the system was fitted from; another content starts it anew
+    FOLDER/fingerprint.json          what the system was fitted from; another content starts it anew
     FOLDER/work/                     the system's own (models, features)
     FOLDER/fit.json                  the cost of fitting, once it is done
     FOLDER/predictions/TASK.jsonl    one row per example
@@ -33,6 +33,7 @@ from tagpr.files import no_space, read_json, write_json, write_text
 from tagpr.memory import give_back_memory
 from tagpr.plugins import source_digest
 from tagpr.progress import Progress
+from tagpr.settings import Settings
 from tagpr.systems.context import Chains, Context, Trained
 from tagpr.systems.cost import Cost
 from tagpr.systems.protocol import System
@@ -49,8 +50,8 @@ class SystemRunner:
         out: Path,
         context: Context,
         data: Mapping[str, Splits],
-        blocks: Mapping[str, Any],
-        common: Mapping[str, Any],
+        blocks: Mapping[str, object],
+        common: Mapping[str, object],
         chunk: int,
         progress: Progress,
     ) -> None:
@@ -66,7 +67,7 @@ class SystemRunner:
         name: str,
         spec: str,
         kind: type[System[Any]],
-        options: Any,
+        options: Settings,
         trained: Mapping[str, Trained] | None = None,
         chains: Chains | None = None,
     ) -> SystemAnswers:
@@ -76,12 +77,12 @@ class SystemRunner:
         """
         folder = self.out / _folder_name(name)
         depends = {block: self.blocks[block] for block in kind.depends}
-        made_from = {"common": self.common, "depends": depends, "system": spec, "source": source_digest(kind)}
-        made_from["options"] = options.model_dump(mode="json")
-        digest = _digest(made_from)
-        if folder.is_dir() and _read(folder / "made-from.json") != made_from:
+        fitted_from = {"common": self.common, "depends": depends, "system": spec, "source": source_digest(kind)}
+        fitted_from["options"] = options.model_dump(mode="json")
+        digest = _digest(fitted_from)
+        if folder.is_dir() and _read(folder / "fingerprint.json") != fitted_from:
             shutil.rmtree(folder)
-        write_json(folder / "made-from.json", made_from)
+        write_json(folder / "fingerprint.json", fitted_from)
         (folder / "failure.txt").unlink(missing_ok=True)
         context = replace(
             self.context,
@@ -94,7 +95,7 @@ class SystemRunner:
         found = SystemAnswers(name, spec, getattr(options, "reasons", kind.reasons))
         try:
             self._run(found, folder, kind, options, context, digest)
-        except Exception as error:  # whatever a system does, the others stand
+        except Exception as error:  # whatever a system does, the other rows are kept
             self.failed(found, error)
         give_back_memory()
         return found
@@ -109,9 +110,15 @@ class SystemRunner:
         return found
 
     def _run(
-        self, found: SystemAnswers, folder: Path, kind: type[System[Any]], options: Any, context: Context, digest: str
+        self,
+        found: SystemAnswers,
+        folder: Path,
+        kind: type[System[Any]],
+        options: Settings,
+        context: Context,
+        digest: str,
     ) -> None:
-        jobs = {name: (folder / "predictions" / f"{name}.jsonl", self._made_from(name, digest)) for name in self.data}
+        jobs = {name: (folder / "predictions" / f"{name}.jsonl", self._fingerprint(name, digest)) for name in self.data}
         for path in (context.folder, context.shared):
             path.mkdir(parents=True, exist_ok=True)
         system = kind(context, options)
@@ -120,13 +127,13 @@ class SystemRunner:
         if not fitted.is_file() or not all(is_complete(*job) for job in jobs.values()):
             self._fit(system, fitted)
         found.fit = Cost(**read_json(fitted))
-        for name, (path, made_from) in jobs.items():
+        for name, (path, fingerprint) in jobs.items():
             heldout = Heldout(self.data[name].task, self.data[name].heldout)
             rows = answer_and_keep(
                 system,
                 heldout,
                 path,
-                made_from,
+                fingerprint,
                 self.chunk,
                 lambda picked, report, heldout=heldout: self._answer(system, heldout, picked),
                 progress=lambda done, total, note, name=name: context.progress(done, total, name),
@@ -149,13 +156,13 @@ class SystemRunner:
         system.notes.clear()
         count = token_count(self.context.tokenizer)
         cost, rows = _timed(system, lambda: answer(system.predict, heldout, self.context.vocabulary, count, picked))
-        extra: dict[str, Any] = {"cost": asdict(cost)}
+        extra: dict[str, object] = {"cost": asdict(cost)}
         if system.notes:
             extra["notes"] = dict(system.notes)
         rows[0] = replace(rows[0], extra=extra)
         return rows
 
-    def _made_from(self, name: str, digest: str) -> str:
+    def _fingerprint(self, name: str, digest: str) -> str:
         task, heldout = self.data[name].task, self.data[name].heldout
         value = [digest, task.model_dump(mode="json"), asdict(self.context.decoding), self.chunk]
         return _digest([*value, *[[example.id, example.input, example.target] for example in heldout]])[:12]
@@ -185,11 +192,11 @@ def _folder_name(name: str) -> str:
     return safe if safe == name or name.startswith("w/o-") else f"{safe}-{_digest(name)[:6]}"
 
 
-def _digest(value: Any) -> str:
+def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> object:
     try:
         return read_json(path)
     except (OSError, ValueError):
