@@ -229,6 +229,8 @@ def test_max_prompts_caps_every_task():
     kept = capped(many, 4, seed=3)
     assert [sum(row["task"] == task for row in kept) for task in "ab"] == [4, 4]
     assert kept == sorted(kept, key=lambda row: row["prompt_ids"]) == capped(many, 4, seed=3) != capped(many, 4, seed=4)
+    named = capped(many, {"a": 3}, seed=3)
+    assert [sum(row["task"] == task for row in named) for task in "ab"] == [3, 10]
     assert capped(many, None, seed=3) == many == capped(many, 10, seed=3)
 
 

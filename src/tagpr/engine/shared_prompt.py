@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -202,6 +203,30 @@ def _head_replaced(
         del vars(head)["forward"]
         if softcap is not None:
             setattr(config, _SOFTCAP, softcap)
+
+
+@overload
+def completion_logprobs(
+    model: torch.nn.Module,
+    groups: Sequence[Group],
+    *,
+    temperature: float = 1.0,
+    with_entropy: Literal[False] = False,
+    forward: torch.nn.Module | None = None,
+    fp32_head: bool = False,
+) -> list[Tensor]: ...
+
+
+@overload
+def completion_logprobs(
+    model: torch.nn.Module,
+    groups: Sequence[Group],
+    *,
+    temperature: float = 1.0,
+    with_entropy: Literal[True],
+    forward: torch.nn.Module | None = None,
+    fp32_head: bool = False,
+) -> tuple[list[Tensor], list[Tensor]]: ...
 
 
 def completion_logprobs(

@@ -89,5 +89,7 @@ class MasterAdamW:
             moments = {key: tensors.get(f"{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
             if moments["exp_avg"] is not None:
                 # `step` stays where AdamW(fused) keeps it: on the parameter's device
-                self.optimizer.state[master] = {k: v.to(master.device).clone() for k, v in moments.items()}
+                self.optimizer.state[master] = {
+                    key: value.to(master.device).clone() for key, value in moments.items() if value is not None
+                }
         self.round()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from tagpr.engine.models import fast_dtype, quiet
 from tagpr.errors import ModelError
@@ -35,7 +36,7 @@ def lora_config(rank: int | None) -> Any:
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
-def checkpoint_layers(model: torch.nn.Module) -> None:
+def checkpoint_layers(model: PreTrainedModel) -> None:
     """Recompute every layer's activations in backward. Layers do so in training mode only, so dropout is taken out."""
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     for module in model.modules():

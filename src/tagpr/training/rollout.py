@@ -7,7 +7,7 @@ import math
 import random
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -74,15 +74,18 @@ def rows_of_step(step: int, rows: int, per_step: int, seed: int) -> list[int]:
     return chosen
 
 
-def capped(rows: Sequence[Row], most: int | None, seed: int) -> list[Row]:
-    """At most `most` rows of every task, drawn by `seed`, in their order; None: all."""
+def capped(rows: Sequence[Row], most: int | Mapping[str, int] | None, seed: int) -> list[Row]:
+    """At most `most` rows of every task (or as many as it says of each), drawn by `seed`, in order; None: all."""
     if most is None:
         return list(rows)
     places: dict[object, list[int]] = {}
     for i, row in enumerate(rows):
         places.setdefault(row.get("task"), []).append(i)
     draw = random.Random(seed)
-    chosen = {i for own in places.values() for i in (draw.sample(own, most) if len(own) > most else own)}
+    chosen: set[int] = set()
+    for task, own in places.items():
+        limit = most if isinstance(most, int) else most.get(str(task), len(own))
+        chosen.update(draw.sample(own, limit) if len(own) > limit else own)
     return [row for i, row in enumerate(rows) if i in chosen]
 
 
@@ -116,10 +119,11 @@ def score(
     columns = {key: [row[key] for row in rows for _ in range(repeat)] for key in rows[0]}
     prompts = columns.pop("prompt_ids")
     components: dict[str, list[float]] = {}
-    if hasattr(reward, "components"):
+    tell = getattr(reward, "components", None)
+    if tell is not None:
         known = {key: columns[key] for key in ("task", "target", "user_id", "example_id") if key in columns}
-        parts = reward.components(texts, **known, prompt_ids=prompts, completion_ids=ids)
-        tables = [asdict(part) if is_dataclass(part) else dict(part) for part in parts]
+        parts = tell(texts, **known, prompt_ids=prompts, completion_ids=ids)
+        tables = [dict(part) if isinstance(part, Mapping) else asdict(part) for part in parts]
         components = {key: [float(table[key]) for table in tables] for key in tables[0]}
         values = components.pop("reward")
     else:

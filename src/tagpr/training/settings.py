@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from tagpr.settings import ModelSpec, Settings
 
@@ -66,6 +66,25 @@ class SFTSettings(TrainingSettings):
         return self
 
 
+class ExpertSettings(Settings):
+    """One round of expert iteration (`tagpr.training.expert`): sample, keep what is right, SFT."""
+
+    samples: int = Field(default=8, ge=1)
+    """Completions per prompt."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature."""
+    max_new_tokens: int = Field(default=512, ge=1)
+    """Longest completion; cut-off ones are never kept."""
+    least: float = Field(default=1.0, ge=0)
+    """R_v from which a completion is right."""
+    keep_per_prompt: int = Field(default=2, ge=1)
+    """Different completions of a prompt that are learned from at most."""
+    generation_batch_size: int = Field(default=96, ge=1)
+    """Completions decoded side by side."""
+    sft: SFTSettings = SFTSettings()
+    """How the policy is fine-tuned on them."""
+
+
 class GSPOSettings(TrainingSettings):
     """Stages 2 and 3: group sequence policy optimisation. Defaults are the paper's where it prints them."""
 
@@ -83,8 +102,8 @@ class GSPOSettings(TrainingSettings):
     """Rollout steps; None: as many as `epochs` asks for."""
     prompts_per_step: int = Field(default=16, ge=1)
     """Prompts of one rollout, over all processes."""
-    max_prompts: int | None = Field(default=None, ge=1)
-    """Train on this many of the prompts of every task, drawn by the seed (the paper: 1,024); None: on all."""
+    max_prompts: PositiveInt | dict[str, PositiveInt] | None = None
+    """Train on so many prompts of every task, or of each named one, drawn by the seed; None: on all. SFT has all."""
     group_size: int = Field(default=5, ge=2)
     """G, completions per prompt."""
     groups: Literal["all", "verifiable"] = "all"

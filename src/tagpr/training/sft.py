@@ -8,13 +8,14 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
-from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
 from tagpr.engine.models import load_causal_lm, load_tokenizer
 from tagpr.engine.shared_prompt import Group, completion_logprobs, micro_batches
@@ -62,9 +63,10 @@ class SharedPromptSFTTrainer(SFTTrainer):
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """The held-out metric, as the Trainer keeps best checkpoints and stops by it."""
-        self.model.eval()
+        model = cast(PreTrainedModel, self.model)
+        model.eval()
         value = self.metric() if self.metric is not None else self._heldout_loss()
-        self.model.train()
+        model.train()
         metrics = {f"{metric_key_prefix}_heldout": value}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -75,7 +77,9 @@ class SharedPromptSFTTrainer(SFTTrainer):
         total = tokens = 0.0
         with torch.no_grad(), self.compute_loss_context_manager():
             for part in micro_batches(self.heldout, self.tokens_per_forward):
-                logps = torch.cat(completion_logprobs(self.model, [self.heldout[i] for i in part]))
+                logps = torch.cat(
+                    completion_logprobs(cast(PreTrainedModel, self.model), [self.heldout[i] for i in part])
+                )
                 total, tokens = total - logps.sum().item(), tokens + logps.numel()
         return total / tokens
 
@@ -167,7 +171,9 @@ def train_sft(
         "chains": sum(len(group.completion_ids) for group in kept),
         "too_long": too_long,
         "completion_tokens": sum(len(ids) for group in kept for ids in group.completion_ids),
-        "trained_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        "trained_parameters": sum(
+            p.numel() for p in cast(PreTrainedModel, trainer.model).parameters() if p.requires_grad
+        ),
         "trained_tokens": tokens_seen(kept, done * settings.batch_size),
         "steps": done,
         "kept_step": int(best.rpartition("-")[2]) if best else done,

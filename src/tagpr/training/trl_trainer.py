@@ -14,14 +14,15 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import DistributedType
 from accelerate.logging import get_logger
 from torch import Tensor, nn
-from trl import GRPOTrainer
-from trl.models import unwrap_model_for_generation
+from trl.models.utils import unwrap_model_for_generation
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import pad, split_tensor_dict
 
 from tagpr.engine.generation import generate
@@ -45,6 +46,10 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
         self._ready = False
         refuse_idle_settings(self)
 
+    @property
+    def _settings(self) -> GRPOConfig:
+        return cast(GRPOConfig, self.args)
+
     def _fallback(self, longest: int) -> bool:
         base = self.accelerator.unwrap_model(self.model)
         base = base.get_base_model() if hasattr(base, "get_base_model") else base
@@ -61,16 +66,18 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, *args: Any, **kwargs: Any
     ) -> Any:
-        longest = max(map(len, prompt_ids)) + self.max_completion_length
+        settings, limit = self._settings, self.max_completion_length or 1
+        longest = max(map(len, prompt_ids)) + limit
         plain = not (self.use_vllm or self.use_transformers_continuous_batching or multimodal_fields)
         # with weights sharded during generation, processes would have to decode in step, as TRL's own generation does
         kind = self.accelerator.distributed_type
         in_step = kind == DistributedType.FSDP or (
-            kind == DistributedType.DEEPSPEED and not self.args.ds3_gather_for_generation
+            kind == DistributedType.DEEPSPEED and not settings.ds3_gather_for_generation
         )
         plain = plain and not in_step
-        config = self.generation_config
-        plain = plain and not (config.top_k or config.min_p or (config.repetition_penalty or 1.0) != 1.0)
+        # vLLM has its own settings: TRL makes no generation_config for it
+        if plain and (config := self.generation_config):
+            plain = not (config.top_k or config.min_p or (config.repetition_penalty or 1.0) != 1.0)
         grouped = all(list(prompt_ids[i]) == list(prompt_ids[i - i % num_generations]) for i in range(len(prompt_ids)))
         if not plain or not grouped or len(prompt_ids) % num_generations or self._fallback(longest):
             return super()._generate_single_turn(
@@ -78,7 +85,7 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
             )
         with (
             unwrap_model_for_generation(
-                self.model_wrapped, self.accelerator, gather_deepspeed3_params=self.args.ds3_gather_for_generation
+                self.model_wrapped, self.accelerator, gather_deepspeed3_params=settings.ds3_gather_for_generation
             ) as model,
             self._dist.summon_full_params(self.model_wrapped, recurse=False),
             self.accelerator.autocast(),
@@ -87,12 +94,12 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
                 model,
                 [list(ids) for ids in prompt_ids[::num_generations]],
                 Sampling(
-                    *(self.max_completion_length, num_generations, self.temperature, self.args.top_p),
+                    *(limit, num_generations, self.temperature, settings.top_p),
                     # drawn from the process's generator, which TRL seeds per rank and the Trainer checkpoints
                     seed=int(torch.randint(2**62, ()).item()),
                 ),
                 end_ids=self.eos_token_ids,
-                pad_id=self._tokenizer.pad_token_id,
+                pad_id=cast(int, self._tokenizer.pad_token_id),
                 batch_size=max(len(prompt_ids), 1),
             )
         return [completion.token_ids for group in groups for completion in group], None
@@ -122,18 +129,19 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         if self._ready:
             return generation_batch
-        if not self.model.training:
+        if self.model is None or not self.model.training:
             return super()._prepare_inputs(generation_batch)
-        every = self.args.steps_per_generation * self.num_iterations
+        parts = self._settings.steps_per_generation or 1
+        every = parts * self.num_iterations
         if self._step % every == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch)
-            self._buffered_inputs = split_tensor_dict(self._shuffle_groups(batch), self.args.steps_per_generation)
-        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+            self._buffered_inputs = split_tensor_dict(self._shuffle_groups(batch), parts)
+        return self._buffered_inputs[self._step % parts]
 
     def _shuffle_groups(self, batch: dict[str, Any]) -> dict[str, Any]:
         """A random order of whole groups: TRL's shuffle of rows would part a prompt's completions."""
-        rows, size = len(batch["completion_ids"]), self.num_generations
-        if rows % size or (rows // self.args.steps_per_generation) % size:
+        rows, size = len(batch["completion_ids"]), self.num_generations or 1
+        if rows % size or (rows // (self._settings.steps_per_generation or 1)) % size:
             return batch
         order = (torch.randperm(rows // size)[:, None] * size + torch.arange(size)).flatten()
         return {k: v[order.to(v.device)] if isinstance(v, Tensor) and v.ndim else v for k, v in batch.items()}
@@ -275,9 +283,9 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
             rows = [row for i in batch for row in range(*spans[i])]
             for row, values, spread in zip(rows, found, entropy, strict=True):
                 logps[row], entropies[row] = values, spread
-        padded = pad(logps, padding_value=0.0, padding_side="right")
+        padded = pad(logps, padding_value=0, padding_side="right")
         padded = torch.nn.functional.pad(padded, (0, logits_to_keep - padded.shape[1]))
         if not compute_entropy:
             return padded, None, None
-        spread = pad(entropies, padding_value=0.0, padding_side="right")
+        spread = pad(entropies, padding_value=0, padding_side="right")
         return padded, torch.nn.functional.pad(spread, (0, logits_to_keep - spread.shape[1])), None

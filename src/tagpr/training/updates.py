@@ -115,6 +115,4 @@ class Updater:
 
     def _forward(self, model: PreTrainedModel, groups: Sequence[Group]) -> list[Tensor]:
         s = self.settings
-        logps = completion_logprobs(model, groups, temperature=s.temperature, fp32_head=s.fp32_head)
-        assert isinstance(logps, list)
-        return logps
+        return completion_logprobs(model, groups, temperature=s.temperature, fp32_head=s.fp32_head)

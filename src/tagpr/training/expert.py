@@ -1,0 +1,95 @@
+"""One round of expert iteration, a cheaper start than RL: sample, keep what is right and what is accepted, SFT on it.
+
+Completions are right when their R_v is at least `least`. Which of the right ones are good is the caller's matter
+(`accept`, e.g. whether a chain's evidence checks). Not here: clipped updates; see `tagpr.training.gspo`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tagpr.engine.models import load_causal_lm, load_tokenizer
+from tagpr.engine.transformers_model import TransformersModel
+from tagpr.engine.types import Progress, Sampling
+from tagpr.errors import RunError
+from tagpr.files import read_json, write_json, write_jsonl
+from tagpr.training.policy import device_name
+from tagpr.training.rollout import Row, derived_seed, score
+from tagpr.training.settings import ExpertSettings
+from tagpr.training.sft import train_sft
+from tagpr.training.sft_rows import ChainGroup
+
+Accept = Callable[[Row, str], bool]
+"""(row, completion) -> whether a right completion is learned from."""
+
+_CHUNK = 32  # prompts sampled between two files, so that a killed round goes on
+
+
+def expert_iteration(
+    policy: Path,
+    rows: Sequence[Row],
+    reward: Callable[..., Sequence[float]],
+    settings: ExpertSettings,
+    out: Path,
+    seed: int = 0,
+    progress: Progress | None = None,
+    accept: Accept | None = None,
+) -> dict[str, Any]:
+    """Sample from `policy` on `rows` (as `train_gspo` takes them) and fine-tune it on what is kept; writes `out/model`.
+
+    `out/kept.jsonl` has the kept completions. Returns SFT's figures, and how many completions were `sampled`, `right`
+    and `kept`. Raises RunError where nothing is kept or the reward does not tell R_v.
+    """
+    chunks = [rows[i : i + _CHUNK] for i in range(0, len(rows), _CHUNK)]
+    files = [out / "checkpoints" / "sampled" / f"{i:05d}.json" for i in range(len(chunks))]
+    if missing := [i for i, path in enumerate(files) if not path.is_file()]:
+        model = load_causal_lm(policy, device=device_name())
+        generator = TransformersModel(model, load_tokenizer(policy), settings.generation_batch_size)
+        for i in missing:
+            draw = derived_seed(seed, 4, i)
+            write_json(files[i], _right(generator, chunks[i], reward, settings, draw))
+            if progress is not None:
+                progress(i + 1, len(chunks), "sampling")
+    counts = {"sampled": len(rows) * settings.samples, "right": 0, "kept": 0}
+    groups, lines = [], []
+    for chunk, path in zip(chunks, files, strict=True):
+        for row, right in zip(chunk, read_json(path), strict=True):
+            counts["right"] += len(right)
+            distinct = {text: ids for text, ids in right if accept is None or accept(row, text)}
+            kept = list(distinct.items())[: settings.keep_per_prompt]
+            counts["kept"] += len(kept)
+            if kept:
+                groups.append(ChainGroup(row["prompt_ids"], [ids for _, ids in kept], str(row.get("user_id", ""))))
+                about = {key: row.get(key) for key in ("task", "example_id", "user_id")}
+                lines += [about | {"completion": text} for text, _ in kept]
+    if not groups:
+        raise RunError(
+            f"expert iteration: none of {counts['sampled']} completions was kept ({counts['right']} were right); raise "
+            "samples, or fine-tune on chains first"
+        )
+    write_jsonl(out / "kept.jsonl", lines)
+    return train_sft(policy, groups, settings.sft, out, seed, progress) | counts
+
+
+def _right(
+    model: TransformersModel,
+    rows: Sequence[Row],
+    reward: Callable[..., Sequence[float]],
+    settings: ExpertSettings,
+    seed: int,
+) -> list[list[tuple[str, list[int]]]]:
+    """For every row its finished completions with R_v of at least `least`: (text, token ids)."""
+    sampling = Sampling(settings.max_new_tokens, settings.samples, settings.temperature, seed=seed)
+    drawn = model.generate([row["prompt_ids"] for row in rows], sampling)
+    flat = [completion for group in drawn for completion in group]
+    _, parts = score(reward, rows, [c.text for c in flat], [c.token_ids for c in flat])
+    if "verifiable" not in parts:
+        raise RunError("expert iteration: the reward does not tell its part 'verifiable' (components)")
+    values = iter(parts["verifiable"])
+    scored = [[(completion, next(values)) for completion in group] for group in drawn]
+    return [
+        [(c.text, list(c.token_ids)) for c, value in group if c.finished and value >= settings.least]
+        for group in scored
+    ]
