@@ -12,6 +12,7 @@ from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.data.split import Splits
 from tagpr.errors import DataError
 from tagpr.evaluation.predict import predict
+from tagpr.evaluation.predictions import read_predictions
 from tagpr.evaluation.questions import Question, with_other_history
 from tagpr.evaluation.results import Results
 from tagpr.evaluation.settings import EvaluationSettings
@@ -142,6 +143,10 @@ def test_the_stage_with_a_real_tiny_model(tmp_path):
     assert task.difference("final", "base") == Interval(0.0, 0.0, 0.0)
     (by_length,) = task.systems["final"].by_history_length[-1:]
     assert by_length.difference.mean == 0 and by_length.score == by_length.reference
+    rows = read_predictions(tmp_path / "a" / "predictions" / "final-other-history" / f"{TASK.name}.jsonl")
+    heldout = data[TASK.name].heldout[: len(rows)]
+    _, donors = with_other_history(heldout, 1)
+    assert [row.history for row in rows] == [f"other:{donors[example.id]}" for example in heldout]
     users = (tmp_path / "a" / "users.csv").read_text().splitlines()
     assert users[0] == "task,setting,user_id,questions,system,score" and len(users) == 1 + 6 * 3
     (tmp_path / "a" / "predictions" / "final" / f"{TASK.name}.jsonl").unlink()

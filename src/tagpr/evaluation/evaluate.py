@@ -53,7 +53,7 @@ def evaluate_systems(
     seed = context.seed
     own = {name: Heldout(splits.task, splits.heldout[: settings.limit]) for name, splits in data.items()}
     swap = list(data) if settings.other_history is True else [n for n in data if n in (settings.other_history or ())]
-    swapped = {name: Heldout(own[name].task, *with_other_history(own[name].examples, seed)) for name in swap}
+    swapped = {name: with_others(own[name], seed) for name in swap}
     jobs: list[tuple[str, str, Mapping[str, Heldout]]] = [(name, name, own) for name in checkpoints]
     if swapped and "final" in checkpoints:
         jobs.append((OTHER_HISTORY, "final", swapped))
@@ -88,6 +88,12 @@ def evaluate_systems(
     )
     results.write(out / "results.json")
     return results
+
+
+def with_others(heldout: Heldout, seed: int) -> Heldout:
+    """The same questions, each with another user's history."""
+    examples, donors = with_other_history(heldout.examples, seed)
+    return Heldout(heldout.task, examples, {name: f"other:{donor}" for name, donor in donors.items()})
 
 
 def checkpoint_system(name: str, folder: Path, context: Context) -> Prompted[NoOptions]:

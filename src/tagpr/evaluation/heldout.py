@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.errors import RunError
-from tagpr.evaluation.chunks import in_chunks
+from tagpr.evaluation.chunks import in_chunks, is_complete
 from tagpr.evaluation.predictions import Prediction, make_prediction
 from tagpr.progress import Progress, silent
 from tagpr.systems.protocol import Answer, System
@@ -71,9 +71,10 @@ def answer_and_keep(
 
     fingerprint: a digest of all that decides the answers. answer_chunk: positions of one chunk -> their predictions.
     """
+    complete = is_complete(out, fingerprint)  # then no prompt has to be built
     return in_chunks(
         [example.id for example in heldout.examples],
-        system.order(heldout.asked),
+        range(len(heldout.examples)) if complete else system.order(heldout.asked),
         chunk,
         answer_chunk,
         out,
