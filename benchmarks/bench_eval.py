@@ -43,7 +43,7 @@ def predict_figures(model_spec: str, examples: int, dtype: str, device: str | No
     import torch
 
     folder = resolve_model(model_spec)
-    settings = EvaluationSettings(max_new_tokens=NEW_TOKENS, rows=BATCH, chunk=8 * BATCH)
+    settings = EvaluationSettings(max_new_tokens=NEW_TOKENS, generation_batch_size=BATCH, chunk=8 * BATCH)
     tokenizer = load_tokenizer(folder)
     model = load_causal_lm(folder, dtype=dtype, device=device)
     text_model = TransformersModel(model, tokenizer, BATCH)

@@ -66,7 +66,7 @@ def _trained(backbone: Path, out: Path, world: World, option: str, epochs: float
         epochs=epochs,
         batch_size=32,
         micro_batch_size=32,
-        save_every=100_000,
+        save_steps=100_000,
     )
     train_prmu(backbone, world.pairs, settings, out, seed, histories=world.histories)
     return PRMU.from_pretrained(out / "model", dtype="float32")

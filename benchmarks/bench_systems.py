@@ -134,7 +134,7 @@ def recipe_of(name: str, model: str, sizes: dict[str, Any], systems: list[str], 
         },
         "guided": rl | {"steps": guided},
         "exploratory": rl | {"steps": exploratory},
-        "evaluate": {"max_new_tokens": 160, "answer_tokens": 24, "rows": 60, "chunk": 60},
+        "evaluate": {"max_new_tokens": 160, "answer_tokens": 24, "generation_batch_size": 60, "chunk": 60},
         "systems": [{"system": system, **OPTIONS.get(system, {})} for system in systems],
     }  # fmt: skip
     path = folder / f"systems-{name}.yaml"

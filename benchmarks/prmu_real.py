@@ -207,7 +207,7 @@ def measure(args: argparse.Namespace) -> None:
                 learning_rate=args.learning_rate,
                 user_learning_rate=args.user_learning_rate,
                 near_duplicate=1.0,
-                save_every=10_000,
+                save_steps=10_000,
             )
             start = time.time()
             with tempfile.TemporaryDirectory() as folder:

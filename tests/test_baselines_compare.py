@@ -167,7 +167,7 @@ def test_other_decoding_asks_anew_and_fits_anew_only_what_learns_from_written_te
     before = fitted()
     assert len(before) == 2
     longest = max(row.tokens for row in read_predictions(folder / "rag" / "predictions" / "package-section.jsonl"))
-    assert fitted("evaluate.resamples=300", "evaluate.rows=3") == before
+    assert fitted("evaluate.resamples=300", "evaluate.generation_batch_size=3") == before
     after = fitted("evaluate.answer_tokens=9")
     assert {name for name in before if after[name] != before[name]} == {name for name in before if "Writer" in name}
     assert any("Writer" in name for name in before)

@@ -159,7 +159,7 @@ def test_faults_of_the_server_do_not_change_the_dataset(tmp_path, tagging: str):
                 teacher=model, judge=model, tagger=model, tagging=tagging, samples=8,
                 min_segments=1 if tagging == "inline" else 3,
                 vocabulary="discover" if tagging == "ranges" else "paper",
-                discovery={"embedder": "tfidf", "k": 3}, cache=tmp_path / f"{name}.sqlite",
+                discovery={"encoder": "tfidf", "k": 3}, cache=tmp_path / f"{name}.sqlite",
                 calls={"attempts": 40, "timeout_s": 0.7, "backoff_s": 0.01, "backoff_max_s": 0.05},
             )  # fmt: skip
             return build_chains(settings, tasks, train, shown, tmp_path / name, 1)

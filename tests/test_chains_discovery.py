@@ -56,7 +56,7 @@ def test_planted_groups_come_back(k):
 
 
 def test_tfidf_needs_no_model_and_is_deterministic():
-    settings = VocabularySettings(k=len(PLANTED), embedder="tfidf", min_share=0.0)
+    settings = VocabularySettings(k=len(PLANTED), encoder="tfidf", min_share=0.0)
     found = discover(uses(), settings, seed=0)
     assert rand_index(found, PLANTED) >= 0.7
     assert found == discover(sorted(uses()), settings, seed=0)
@@ -64,20 +64,20 @@ def test_tfidf_needs_no_model_and_is_deterministic():
 
 def test_frequency_floor_drops_rare_clusters():
     names = ["compare_options"] * 60 + ["make_decision"] * 60 + ["sing_song"]
-    settings = VocabularySettings(k=3, embedder="tfidf", min_share=0.01)
+    settings = VocabularySettings(k=3, encoder="tfidf", min_share=0.01)
     assert set(discover(names, settings, 0).names) == {"compare_options", "make_decision"}
     assert "sing_song" in discover(names, settings.model_copy(update={"min_share": 0.0}), 0)
 
 
 def test_seeding_from_the_paper():
-    settings = VocabularySettings(k=9, embedder="tfidf", min_share=0.0, seed_with_paper=True)
+    settings = VocabularySettings(k=9, encoder="tfidf", min_share=0.0, seed_with_paper=True)
     found = discover([*load_vocabulary().names] * 3 + uses(), settings, 0)
     assert {"analyze_input", "make_decision"} <= set(found.names)
 
 
 def test_names_that_cannot_be_tags_are_left_out():
     found = discover(["Think", "analyze input", "AnalyzeInput", "decide!", "123", "", "compare"], VocabularySettings(
-        k=3, embedder="tfidf", min_share=0.0), 0)  # fmt: skip
+        k=3, encoder="tfidf", min_share=0.0), 0)  # fmt: skip
     assert {m for tag in found for m in tag.members} == {"analyze_input", "decide", "compare"}
     with pytest.raises(RunError, match="too few to cluster"):
         discover(["one"], VocabularySettings(), 0)

@@ -125,9 +125,9 @@ def test_the_stage_with_a_real_tiny_model(tmp_path):
     model = build_tiny_model(tmp_path / "model")
     rng = random.Random(0)
     data = {TASK.name: Splits(TASK, fake_examples(TASK, 5, 1, rng), fake_examples(TASK, 6, 1, rng))}
-    settings = EvaluationSettings(max_new_tokens=8, resamples=200, chunk=4, rows=4)
+    settings = EvaluationSettings(max_new_tokens=8, resamples=200, chunk=4, generation_batch_size=4)
 
-    decoding = Decoding(max_new_tokens=8, rows=4)
+    decoding = Decoding(max_new_tokens=8, generation_batch_size=4)
     context = Context(model, {TASK.name: TASK}, tmp_path, VOCABULARY, ProfileSettings(k=3), decoding=decoding, seed=1)
     kinds = [type(checkpoint_system(name, model, context)).__name__ for name in ("base", "sft", "guided", "final")]
     assert kinds == ["RAGR", "WithoutRL", "WithoutExploratory", "TagPR"]

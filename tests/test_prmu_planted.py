@@ -25,7 +25,7 @@ SETTINGS = PRMUSettings(
     user_learning_rate=3e-2,
     batch_size=32,
     micro_batch_size=32,
-    save_every=10_000,
+    save_steps=10_000,
 )
 
 

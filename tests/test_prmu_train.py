@@ -30,7 +30,7 @@ def make_pairs(count: int = 24, users: int = 6) -> list[Pair]:
     return [Pair("PQP", splits[i % 4], f"e{i}", f"u{i % users}", "t", ids(12), ids(6), ids(7)) for i in range(count)]
 
 
-SETTINGS = PRMUSettings(epochs=2, batch_size=4, micro_batch_size=2, save_every=2, learning_rate=1e-3)
+SETTINGS = PRMUSettings(epochs=2, batch_size=4, micro_batch_size=2, save_steps=2, learning_rate=1e-3)
 
 
 def test_killed_training_ends_with_the_same_bytes(backbone, tmp_path) -> None:
@@ -95,7 +95,7 @@ def test_lora_is_merged_when_saved(backbone, tmp_path) -> None:
 
 def test_nan_stops_names_the_batch_and_keeps_the_checkpoint(backbone, tmp_path) -> None:
     settings = SETTINGS.model_copy(update={"learning_rate": 1e30, "head_learning_rate": 1e30})
-    settings = settings.model_copy(update={"save_every": 1})
+    settings = settings.model_copy(update={"save_steps": 1})
     with pytest.raises(RunError, match=r"loss became \S+ at step \d+ \(batch: e\d+ of u\d"):
         training.train_prmu(backbone, make_pairs(), settings, tmp_path, seed=0)
     assert training.last_checkpoint(tmp_path / "checkpoints") is not None

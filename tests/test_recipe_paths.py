@@ -112,3 +112,17 @@ def test_both_caches_are_in_one_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("TAGPR_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", os.fspath(tmp_path / "xdg"))
     assert default_cache().parent == cache_folder() == tmp_path / "xdg" / "tagpr"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("prmu.save_every=3", "save_steps"),
+        ("evaluate.rows=3", "generation_batch_size"),
+        ("chains.discovery={embedder: tfidf}", "encoder"),
+        ("guided.decode_rows=3", "generation_batch_size"),
+    ],
+)
+def test_an_old_key_is_refused_with_its_new_name(old, new):
+    with pytest.raises(RecipeError, match=f"is called '{new}' now; write {new}"):
+        load_recipe("smoke", [old])

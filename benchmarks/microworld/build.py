@@ -72,11 +72,11 @@ RECIPE: dict[str, dict[str, Any]] = {
         "learning_rate": 3.0e-4,
         "batch_size": 16,
         "micro_batch_size": 16,
-        "save_every": 1000,
+        "save_steps": 1000,
     },
     "guided": {"steps": 64, **RL},
     "exploratory": {"steps": 24, **RL},
-    "evaluate": {"max_new_tokens": 40, "rows": 256, "chunk": 512, "resamples": 1000},
+    "evaluate": {"max_new_tokens": 40, "generation_batch_size": 256, "chunk": 512, "resamples": 1000},
 }
 
 

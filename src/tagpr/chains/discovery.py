@@ -35,7 +35,7 @@ def discover(
     if len(known) < 2:
         raise RunError(f"vocabulary: {len(known)} free tag names are too few to cluster; use `vocabulary: paper`")
     seeds = list(load_vocabulary().names) if settings.seed_with_paper else []
-    vectors_NE = embed([*known, *seeds], settings.embedder)  # together: TF-IDF has no space of its own
+    vectors_NE = embed([*known, *seeds], settings.encoder)  # together: TF-IDF has no space of its own
     seeds_KE, vectors_NE = vectors_NE[len(known) :], vectors_NE[: len(known)]
     counts_N = np.array([uses[name] for name in known], dtype=float)
     label_N = cluster(vectors_NE, counts_N, settings, seed, seeds_KE if seeds else None)
@@ -143,7 +143,7 @@ def _sentence_encoder(embedder: str) -> Callable[[list[str]], np.ndarray] | None
     except Exception as error:  # the hub's and the loader's errors have no common base
         if embedder == "minilm":
             return None
-        raise ModelError(f"chains.discovery.embedder: {embedder!r} cannot be loaded ({type(error).__name__})") from None
+        raise ModelError(f"chains.discovery.encoder: {embedder!r} cannot be loaded ({type(error).__name__})") from None
     return lambda texts: np.asarray(model.encode(texts, show_progress_bar=False))
 
 

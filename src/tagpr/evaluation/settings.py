@@ -1,6 +1,7 @@
 """The `evaluate` block of a recipe."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,6 +12,8 @@ System = Literal["base", "sft", "guided", "final"]
 
 class EvaluationSettings(Settings):
     """Which systems are compared on the held-out examples, and how answers are drawn and compared."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"rows": "generation_batch_size"}
 
     systems: tuple[System, ...] = ("base", "sft", "guided", "final")
     """Systems that answer every held-out example; `base` is the untrained model with the same prompt (RAG-R)."""
@@ -27,10 +30,10 @@ class EvaluationSettings(Settings):
     """0 is greedy, which the reported figures use."""
     engine: Literal["transformers", "vllm"] = "transformers"
     """What decodes: this package's loop over the transformers model, or vLLM if that is installed (a GPU)."""
-    rows: int = Field(default=64, ge=1)
+    generation_batch_size: int = Field(default=64, ge=1)
     """Completions decoded side by side."""
     chunk: int = Field(default=192, ge=1)
-    """Examples answered between two saves, a few times `rows`; a killed run loses at most one chunk."""
+    """Examples answered between two saves; a killed run loses at most one chunk."""
     resamples: int = Field(default=10_000, ge=100)
     """Bootstrap resamples of users behind every interval."""
     level: float = Field(default=0.95, gt=0, lt=1)

@@ -1,6 +1,7 @@
 """Settings of the personalization reward model. Light: no torch here."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -9,6 +10,8 @@ from tagpr.settings import ModelSpec, Settings
 
 class PRMUSettings(Settings):
     """How preference pairs are made, how user information enters the reward model, and how it is trained."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"save_every": "save_steps"}
 
     backbone: ModelSpec | None = None
     """Backbone as a model spec (causal or sequence classification); none: the model the policy starts from."""
@@ -49,8 +52,8 @@ class PRMUSettings(Settings):
     """Keep only the backbone's first layers; none: all. Fewer layers score and train proportionally faster."""
     frozen_layers: int = Field(default=0, ge=0)
     """The lowest layers stay as they are and run without gradient; user tokens then enter above them."""
-    lora_rank: int = Field(default=0, ge=0)
-    """Rank of LoRA on the trained layers' linear maps (merged when saved); 0 trains the weights themselves."""
+    lora_rank: int | None = Field(default=None, ge=1)
+    """Rank of LoRA on the trained layers' linear maps (merged when saved); null trains the weights themselves."""
     learning_rate: float = Field(default=2e-5, gt=0)
     """Peak learning rate of the backbone (or its LoRA)."""
     head_learning_rate: float = Field(default=1e-3, gt=0)
@@ -65,7 +68,7 @@ class PRMUSettings(Settings):
     """Prompts in one forward pass; divides batch_size."""
     max_length: int = Field(default=4096, ge=16)
     """Pairs whose prompt plus longer completion exceeds this many tokens are dropped and counted."""
-    save_every: int = Field(default=10, ge=1)
+    save_steps: int = Field(default=10, ge=1)
     """Optimizer steps between checkpoints; a killed training continues from the last one."""
 
     @model_validator(mode="after")

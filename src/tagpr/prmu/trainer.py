@@ -232,7 +232,7 @@ def _trainer(
         remove_unused_columns=False,
         logging_steps=1,
         save_strategy="steps",
-        save_steps=settings.save_every,
+        save_steps=settings.save_steps,
         save_total_limit=2,
         seed=seed,
         data_seed=seed,

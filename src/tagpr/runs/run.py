@@ -179,7 +179,7 @@ class Run:
             vocabulary=self.vocabulary if discovered else self.named_vocabulary,
             profile=recipe.profile,
             prompt=recipe.prompt,
-            decoding=Decoding(e.max_new_tokens, e.answer_tokens, e.temperature, e.rows, e.engine),
+            decoding=Decoding(e.max_new_tokens, e.answer_tokens, e.temperature, e.generation_batch_size, e.engine),
             sft=recipe.sft,
             seed=recipe.seed,
         )

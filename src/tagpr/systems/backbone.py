@@ -45,7 +45,7 @@ class Backbone:
         """The checkpoint in the engine that `context.decoding` names. Raises ModelError if that is not installed."""
         decoding = self.context.decoding
         if decoding.engine == "transformers":
-            return TransformersModel(self.model, self.tokenizer, decoding.rows)
+            return TransformersModel(self.model, self.tokenizer, decoding.generation_batch_size)
         return load_text_model(self.folder, decoding.engine)
 
     def write(

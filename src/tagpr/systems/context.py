@@ -33,7 +33,7 @@ class Decoding:
     """Longest completion of a system that answers directly."""
     temperature: float = 0.0
     """0 is greedy."""
-    rows: int = 64
+    generation_batch_size: int = 64
     """Completions decoded side by side."""
     engine: LocalEngine = "transformers"
     """What runs a checkpoint that answers from prompts."""

@@ -98,7 +98,7 @@ class PPlug(System[PPlugOptions]):
         tokenizer = self.context.tokenizer
         eos = end_token_ids(tokenizer, self.backbone.model)
         order = sorted(range(len(items)), key=lambda i: (-len(items[i].prompt_ids), i))
-        size = max(1, self.context.decoding.rows // self.options.beams)
+        size = max(1, self.context.decoding.generation_batch_size // self.options.beams)
         answers = [Answer("")] * len(items)
         for start in range(0, len(order), size):
             part = order[start : start + size]

@@ -123,7 +123,7 @@ class R2P(System[R2POptions]):
                 Sampling(most, temperature=options.temperature, seed=derived_seed(context.seed, rounds)),
                 end_ids=ends,
                 pad_id=pad,
-                batch_size=context.decoding.rows,
+                batch_size=context.decoding.generation_batch_size,
                 progress=context.progress,
             )
             rounds += 1
