@@ -59,6 +59,12 @@ def parse(text):
         (GOOD.replace("make_decision", "guess"), 1, -1),
         (GOOD.replace("<make_decision>games</make_decision>", "so games"), 1, -1),
         (GOOD.replace("<make_decision>games</make_decision>", ""), 1, -1),
+        ("Sure! " + GOOD, 0, -1),
+        ("\n" + GOOD, 1, 0),
+        ("<think></think>games", 0, -1),
+        ("<think>\n \n</think>\ngames", 0, -1),
+        ("<think><analyze_input> </analyze_input></think>games", 0, -1),
+        ("<think>it is a game</think>games", 1, -1),
         ("games", 0, -1),
         ("", 0, -1),
     ],
@@ -66,6 +72,11 @@ def parse(text):
 def test_form_and_tags_are_judged_apart(text, form, tag):
     response = parse(text)
     assert (format_reward(response), tag_reward(response)) == (form, tag)
+
+
+def test_a_prefilled_think_needs_a_chain_too():
+    for text, form in ((GOOD.removeprefix("<think>"), 1), ("</think>games", 0), ("Sure. " + GOOD, 0), (GOOD, 1)):
+        assert format_reward(parse_response(text, VOCABULARY, think_prefilled=True)) == form
 
 
 def test_verifiable_reward_by_kind():
