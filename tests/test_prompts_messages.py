@@ -71,7 +71,9 @@ def test_budget_is_kept_and_outputs_are_never_cut():
     assert len(full.entries) == 6
     for budget in (400, 200, 120, 90, 70):
         prompt = build_prompt(task, example(), example().profile, PromptSettings(max_tokens=budget), count, TAGS)
-        assert sum(count(message["content"]) for message in prompt.messages) <= budget
+        bare = build_prompt(task, example(), example().profile, PromptSettings(max_tokens=budget), count, ())
+        assert sum(count(message["content"]) for message in bare.messages) <= budget
+        assert (prompt.entries, prompt.messages[1]) == (bare.entries, bare.messages[1])  # equal with and without tags
         assert prompt.entries == example().profile[: len(prompt.entries)]
         for entry in prompt.entries:
             assert f"-> {entry.fields['synopsis']}" in prompt.messages[1]["content"]

@@ -53,7 +53,8 @@ def build_prompt(
         return Prompt([{"role": "user", "content": f"{summary}\n{text}" if summary else text}], tuple(entries))
     system_source, user_source = prompt_templates(settings.templates)
     system = render(system_source, {"task": task, "tags": list(tags)}).strip()
-    room = settings.max_tokens - count_tokens(system)
+    # The tags' instruction is not counted: with and without tags a prompt shows the same history.
+    room = settings.max_tokens - count_tokens(render(system_source, {"task": task, "tags": []}).strip())
     kept = list(entries)
     fields = [dict(entry.fields) for entry in kept]
     question = {**example.fields, "input": example.input}
