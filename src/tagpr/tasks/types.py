@@ -68,7 +68,7 @@ class Task(Settings):
     """Jinja template of what retrieval compares with the history, where the example brings no query of its own."""
     retrieval_fields: tuple[str, ...] = ()
     """Fields of an interaction that retrieval compares with the query, joined by a space; empty: `input_fields`."""
-    bm25: BM25Form = BM25Form.OKAPI
+    bm25: BM25Form = BM25Form.LUCENE
     """okapi (rank_bm25's, as published LaMP figures) or lucene (any script, histories of any length)."""
     input_pattern: str | None = None
     """Regular expression that takes an official input text apart into named fields (LaMP files)."""
