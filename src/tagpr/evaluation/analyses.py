@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from tagpr.evaluation.breakdown import Loser, Subset, paired
 from tagpr.evaluation.evidence import Evidence
+from tagpr.evaluation.interventions import ChainTests
 from tagpr.evaluation.predictions import Prediction
 from tagpr.evaluation.results import HistoryBin, Results, read_typed
 from tagpr.files import write_json
@@ -36,6 +37,7 @@ class TaskAnalyses:
 
     profile_use: Mapping[str, Mapping[str, ProfileUse]]  # [system][other, none or exchanged]
     evidence: Mapping[str, Evidence]  # by system
+    chain: Mapping[str, ChainTests] = field(default_factory=dict)  # by system
     by_history_length: tuple[HistoryBin, ...] = ()
     by_seen_user: Mapping[str, Subset] = field(default_factory=dict)  # seen, unseen
     who_loses: tuple[Loser, ...] = ()

@@ -1,11 +1,16 @@
 """The questions beyond the paper: does it over-use the profile, reason from this user, quote what exists; who loses?"""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tagpr.chains.evidence import Shown
+from tagpr.chains.grammar import parse_response
 from tagpr.evaluation.analyses import Analyses, TaskAnalyses, exchange_labels, has_labels, profile_use
 from tagpr.evaluation.breakdown import by_history_length, by_seen_user, who_loses
 from tagpr.evaluation.evidence import evidence
+from tagpr.evaluation.interventions import ChainTests, chain_test, interventions, precision
+from tagpr.evaluation.predictions import Prediction
 from tagpr.evaluation.questions import Question, with_other_history, without_history
 from tagpr.experiments.interview import Interview
 from tagpr.report import write_report
@@ -54,6 +59,7 @@ def practitioner(interview: Interview) -> dict[str, TaskAnalyses]:
                 for system in systems
             },
             evidence={system: evidence(own[system], heldout) for system in systems},
+            chain={"final": chain_tests(interview, "final", name, own["final"])} if "final" in systems else {},
         )
         if len(systems) == 2:
             final, base = own["final"], own["base"]
@@ -65,6 +71,30 @@ def practitioner(interview: Interview) -> dict[str, TaskAnalyses]:
             )
         found[name] = block
     return found
+
+
+def chain_tests(interview: Interview, system: str, name: str, own: Sequence[Prediction]) -> ChainTests:
+    """Causal tests of a system's chains (`tagpr.evaluation.interventions`). own: its answers to held-out questions."""
+    task, heldout = interview.data[name].task, interview.heldout(name)
+    questions = {question.example.id: question for question in interview.questions(system, name, heldout)}
+    inputs = {example.id: example.input for example in heldout}
+    forced = interventions(task, own, interview.context.vocabulary, inputs, interview.seed)
+    asked = {
+        kind: [interview.go_on(system, questions[item.id], item.text) for item in items]
+        for kind, items in forced.items()
+    }
+    answers = interview.answers("chain tests", system, name, asked) if asked else {}
+    by_id = {row.id: row for row in own}
+    responses = [parse_response(row.completion, interview.context.vocabulary) for row in own]
+    shown = []
+    for example, row in zip(heldout, own, strict=True):
+        profile = {entry.id: entry for entry in example.profile}
+        shown.append(Shown.of(task, example, tuple(profile[entry] for entry in row.entries if entry in profile)))
+    return ChainTests(
+        {kind: chain_test(task, by_id, items, answers[kind], seed=interview.seed) for kind, items in forced.items()},
+        precision(responses, shown),
+        precision(responses, [*shown[1:], *shown[:1]]),
+    )
 
 
 def _conditions(interview: Interview, system: str, name: str) -> dict[str, list[Question]]:

@@ -68,6 +68,11 @@ class Interview:
         prompts = context.prompts(True) if profile is None else replace(context, profile=profile).prompts(True)
         return ask(self.data[name].task, examples, prompts, history)
 
+    def go_on(self, system: str, question: Question, text: str) -> Question:
+        """The question with the beginning of its completion given: the system goes on from there."""
+        ids = self._system(system).context.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return replace(question, prompt_ids=(*question.prompt_ids, *ids))
+
     def answers(
         self, part: str, system: str, name: str, asked: Mapping[str, Sequence[Question]]
     ) -> dict[str, list[Prediction]]:

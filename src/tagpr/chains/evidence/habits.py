@@ -92,6 +92,22 @@ def applied_claim(response: Response, shown: Shown) -> Claim | None:
     return Claim(ClaimKind.ANSWER, response.answer, start, start + len(response.answer), true)
 
 
+def other_habits(response: Response, neutral: str) -> tuple[Segment, str] | None:
+    """The deciding step with another first letter and another plain ending, and the answer that follows from it.
+
+    None where the chain decides neither.
+    """
+    exchange = {"letter capital": "small", "letter small": "capital", "end stop": "none", "end none": "stop"}
+    for segment in response.segments:
+        if segment.tag not in DECIDING:
+            continue
+        text = _DECISION.sub(lambda found: f"{found['habit']} {exchange.get(found[0], found['value'])}", segment.text)
+        if text != segment.text:
+            decided = {found["habit"]: _value(found["habit"], found["value"]) for found in _DECISION.finditer(text)}
+            return Segment(segment.tag, text, segment.start, segment.end), render(neutral, decided)
+    return None
+
+
 def _value(habit: str, name: str) -> str:
     """The inverse of `habit_name`."""
     if habit == "end" and name in ("stop", "none"):
