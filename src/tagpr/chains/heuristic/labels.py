@@ -1,90 +1,144 @@
-"""What words and the shown history say about a label: leave-one-out naive Bayes, similarity, and their calibrated mix.
+"""What words and the shown history say about a label, each in points, for tasks with a fixed list of answers.
 
-Used by the heuristic teacher for tasks with a fixed list of answers (labels, ratings). Every count learnt from training
-items can be taken back for one item, so that evidence about a training item never holds that item's own label.
-This file knows nothing of tags or wording.
+The text is judged by complement naive Bayes over words and character n-grams (scikit-learn), the history by how often
+and how near it has each label; three weights mix them. Whatever is learnt from labels is learnt out of fold: what is
+said of a training item comes from models and weights that saw no item of its fold. Knows nothing of tags or wording.
 """
 
-import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Literal
 
 import numpy as np
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.naive_bayes import ComplementNB
+from sklearn.pipeline import FeatureUnion
 
 from tagpr.chains.evidence.text import WordStatistics, content_words, entry_output, entry_text, question_text
 from tagpr.tasks.types import Example, Interaction, Task
+
+Reason = Literal["sum", "words", "history"]
+Vector = np.ndarray[tuple[int], np.dtype[np.float64]]
+"""Shape (labels,)."""
 
 
 @dataclass(frozen=True)
 class Evidence:
     """What is known about one example before choosing. Arrays are indexed by label."""
 
-    counts_L: np.ndarray  # how often the shown history has each label
-    text_L: np.ndarray  # log-likelihood of the words given each label, centred
-    posterior_L: np.ndarray  # the calibrated mix, sums to 1
+    counts_L: Vector  # how often the shown history has each label
+    words_L: Vector  # what the text adds to each label's log-probability, centred
+    history_L: Vector  # what the shown history adds to it, centred
+    posterior_L: Vector  # sums to 1
     nearest: tuple[tuple[float, Interaction], ...]  # shown entries with a shared word, most similar first
     clues: tuple[tuple[str, ...], ...]  # for each label, the words of the text that speak for it, strongest first
 
 
-class _Counts:
-    """How often words occur with labels, over some items; takes one item back on request."""
+@dataclass(frozen=True)
+class Points:
+    """What speaks for one candidate, in whole points of one unit of log-probability."""
 
-    def __init__(self, items: Sequence[tuple[str, list[str], int]], labels: int) -> None:
-        self.items = {name: (tokens, label) for name, tokens, label in items}
-        self.labels_L = np.zeros(labels)
-        self.words: dict[str, np.ndarray] = {}
-        for _, tokens, label in items:
-            self.labels_L[label] += 1
-            for word in tokens:
-                self.words.setdefault(word, np.zeros(labels))[label] += 1
+    words: int
+    history: int
 
-    def log_odds(self, text: Sequence[str], left_out: str | None) -> tuple[np.ndarray, np.ndarray]:
-        """log P(word | label) / P(word), shape (words, labels), and the log prior, without item `left_out`."""
-        own_words, own = self.items.get(left_out or "", ([], None))
-        totals_L = self.labels_L.copy()
-        if own is not None:
-            totals_L[own] -= 1
-        rows = []
-        for word in text:
-            counts_L = self.words.get(word, np.zeros(len(totals_L)))
-            if own is not None and word in own_words:
-                counts_L = counts_L.copy()
-                counts_L[own] -= 1
-            overall = (counts_L.sum() + 0.5) / (totals_L.sum() + 1)
-            # smoothed towards the word's overall rate: a word never seen says nothing
-            rows.append(np.log((counts_L + 3 * overall) / (totals_L + 3)) - math.log(overall))
-        prior_L = np.log((totals_L + 0.5) / (totals_L.sum() + 0.5 * len(totals_L)))
-        return np.array(rows).reshape(len(text), len(totals_L)), prior_L
+    @property
+    def total(self) -> int:
+        return self.words + self.history
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much the text, the counts of the history and its similar items weigh."""
+
+    text: float
+    history: float
+    near: float
+
+
+@dataclass(frozen=True)
+class _TextModel:
+    """Complement naive Bayes of labels, and how common each label is, from some rows of the training items."""
+
+    weights_LV: np.ndarray[tuple[int, int], np.dtype[np.float64]]
+    prior_L: Vector
+
+    @classmethod
+    def fit(cls, rows_NV: csr_matrix, target_N: np.ndarray, labels: int) -> "_TextModel":
+        """`target_N`: label indices."""
+        counts_L = np.bincount(target_N, minlength=labels).astype(float)
+        model = ComplementNB(alpha=1.0)
+        model.partial_fit(rows_NV, target_N, classes=np.arange(labels))
+        return cls(np.asarray(model.feature_log_prob_), np.log((counts_L + 0.5) / (counts_L.sum() + 0.5 * labels)))
 
 
 class LabelEvidence:
-    """Learns from training items; `of(example, entries)` weighs one example without its own label.
+    """Learns from training items; `of(example, entries)` weighs one example without its own label."""
 
-    Word counts leave the item itself out; the three weights of the mix are chosen without the item's whole fold.
-    """
-
-    GRID_TEXT = (0.12, 0.18, 0.25, 0.4, 0.6, 0.8, 1.0)
-    GRID_HISTORY = (0.0, 0.5, 1.0, 1.5)
-    GRID_NEAR = (0.0, 3.0, 8.0, 20.0)
-    FOLDS = 3
+    FOLDS = 5
+    GRID = tuple(
+        Weights(*point) for point in product((1.0, 2.0, 3.0, 5.0), (0.0, 0.3, 0.6, 1.0), (0.0, 3.0, 8.0, 20.0))
+    )
 
     def __init__(self, task: Task, train: Sequence[Example], labels: Sequence[str], shown: int = 8) -> None:
         self.task = task
         self.labels = tuple(labels)
         self.index = {label: number for number, label in enumerate(self.labels)}
-        items = [example for example in train if example.target is not None and example.target.strip() in self.index]
-        self.statistics = WordStatistics([question_text(example) for example in items])
-        rows = [(e.id, content_words(question_text(e)), self.index[(e.target or "").strip()]) for e in items]
-        self.counts = _Counts(rows, len(self.labels))
-        self.grid = [(t, h, n) for t in self.GRID_TEXT for h in self.GRID_HISTORY for n in self.GRID_NEAR]
-        history = {example.id: self._history(example, example.profile[-shown:])[:2] for example in items}
-        self.weights = [
-            self._fit([row for row in rows if _fold(row[0], self.FOLDS) != fold], history)
-            for fold in range(self.FOLDS + 1)
-        ]
+        self.items = [e for e in train if e.target is not None and e.target.strip() in self.index]
+        self.folds = {example.id: _fold(example.id, self.FOLDS) for example in self.items}
+        texts = [question_text(example) for example in self.items]
+        self.statistics = WordStatistics(texts)
+        self.vectorizer = FeatureUnion(
+            [
+                ("words", TfidfVectorizer(analyzer=content_words, sublinear_tf=True)),
+                ("characters", TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True)),
+            ]
+        )
+        self.rows_NV = csr_matrix(self.vectorizer.fit_transform(texts)) if any(map(content_words, texts)) else None
+        self.target_N = np.array([self.index[(e.target or "").strip()] for e in self.items], dtype=int)
+        self.fold_N = np.array([self.folds[example.id] for example in self.items], dtype=int)
+        self.shown = shown
+        self._models: dict[frozenset[int], _TextModel] = {}
+        self._weights: dict[int, Weights] = {}
 
-    def _history(self, example: Example, entries: Sequence[Interaction]) -> tuple[np.ndarray, np.ndarray, list]:
+    def of(self, example: Example, entries: Sequence[Interaction]) -> Evidence:
+        """Weigh one example given the entries shown with it. Never reads `example.target`."""
+        counts_L, near_L, nearest = self._history(example, entries)
+        own = self.folds.get(example.id, -1)  # -1: no training item, nothing to leave out
+        weights = self._weights_without(own)
+        model = self._model_without(frozenset({own} - {-1}))
+        text = question_text(example)
+        jll_L, clues = np.zeros(len(self.labels)), ((),) * len(self.labels)
+        if model is not None and self.rows_NV is not None:
+            row_V = csr_matrix(self.vectorizer.transform([text]))
+            jll_L = np.asarray(row_V @ model.weights_LV.T).ravel()
+            clues = self._clues(text, row_V, model)
+        prior_L = model.prior_L if model is not None else np.zeros(len(self.labels))
+        words_L, history_L = _parts(weights, jll_L, counts_L, near_L)
+        words_L = words_L + (1 - min(weights.history, 1.0)) * prior_L  # how common the label is counts with the words
+        scores_L = words_L + history_L
+        posterior_L = np.exp(scores_L - scores_L.max())
+        words_L, history_L = words_L - words_L.mean(), history_L - history_L.mean()
+        return Evidence(counts_L, words_L, history_L, posterior_L / posterior_L.sum(), nearest, clues)
+
+    def _clues(self, text: str, row_V: csr_matrix, model: _TextModel) -> tuple[tuple[str, ...], ...]:
+        """For each label the words of the text that speak for it more than for the mean label."""
+        vocabulary: Mapping[str, int] = self.vectorizer.transformer_list[0][1].vocabulary_
+        known = [word for word in content_words(text) if word in vocabulary]
+        columns = [vocabulary[word] for word in known]
+        value_W = row_V[:, columns].toarray().ravel() if columns else np.zeros(0)
+        lean_LW = (model.weights_LV[:, columns] - model.weights_LV[:, columns].mean(0)) * value_W
+        return tuple(
+            tuple(known[i] for i in sorted(range(len(known)), key=lambda i, lean=lean: (-lean[i], i)) if lean[i] > 0.05)
+            for lean in lean_LW
+        )
+
+    def _history(
+        self, example: Example, entries: Sequence[Interaction]
+    ) -> tuple[Vector, Vector, tuple[tuple[float, Interaction], ...]]:
         """Counts per label, similarity mass per label, entries by similarity."""
         text = content_words(question_text(example))
         counts_L, near_L = np.zeros(len(self.labels)), np.zeros(len(self.labels))
@@ -99,50 +153,75 @@ class LabelEvidence:
             if similarity > 0:
                 nearest.append((similarity, position, entry))
         nearest.sort(key=lambda item: (-item[0], item[1]))
-        return counts_L, near_L, [(similarity, entry) for similarity, _, entry in nearest]
+        return counts_L, near_L, tuple((similarity, entry) for similarity, _, entry in nearest)
 
-    @staticmethod
-    def _scores(weights: tuple, text_L: np.ndarray, prior_L: np.ndarray, counts_L: np.ndarray, near_L: np.ndarray):
-        """Unnormalised log posterior; works on rows of many examples too."""
-        text, history, near = weights
-        share_L = (counts_L + near * near_L + 0.3) / (counts_L + near * near_L + 0.3).sum(-1, keepdims=True)
-        return text * text_L + history * np.log(share_L) + (1 - min(history, 1.0)) * prior_L
+    @cached_property
+    def _histories(self) -> tuple[np.ndarray, np.ndarray]:
+        """Counts and similarity mass of every training item's latest entries, (items, labels) each."""
+        rows = [self._history(example, example.profile[-self.shown :])[:2] for example in self.items]
+        return np.stack([counts for counts, _ in rows]), np.stack([near for _, near in rows])
 
-    def _fit(
-        self, rows: Sequence[tuple[str, list[str], int]], history: Mapping[str, tuple[np.ndarray, np.ndarray]]
-    ) -> tuple[float, float, float]:
-        """The grid point with the least leave-one-out log loss over `rows`."""
-        if not rows:
-            return (0.6, 1.0, 3.0)
-        counts = _Counts(rows, len(self.labels))
-        columns = []
-        for name, tokens, _ in rows:
-            log_odds, prior_L = counts.log_odds(tokens, name)
-            columns.append((log_odds.sum(0), prior_L, *history[name]))
-        text_NL, prior_NL, counts_NL, near_NL = (np.stack(column) for column in zip(*columns, strict=True))
-        target_N = np.array([label for _, _, label in rows])
+    def _model_without(self, folds: frozenset[int]) -> _TextModel | None:
+        """The text model that saw no item of these folds; None where no item is left."""
+        if folds not in self._models:
+            kept_N = ~np.isin(self.fold_N, list(folds))
+            if self.rows_NV is None or not kept_N.any():
+                return None
+            self._models[folds] = _TextModel.fit(self.rows_NV[kept_N], self.target_N[kept_N], len(self.labels))
+        return self._models[folds]
+
+    def _weights_without(self, own: int) -> Weights:
+        """The grid point of least log loss over the items outside fold `own`, each judged out of its own fold too."""
+        if own not in self._weights:
+            self._weights[own] = self._fit_weights(own)
+        return self._weights[own]
+
+    def _fit_weights(self, own: int) -> Weights:
+        parts = []
+        for fold in set(self.fold_N.tolist()) - {own}:
+            model = self._model_without(frozenset({own, fold} - {-1}))
+            rows_N = np.flatnonzero(self.fold_N == fold)
+            if model is not None and self.rows_NV is not None:
+                parts.append((rows_N, np.asarray(self.rows_NV[rows_N] @ model.weights_LV.T), model.prior_L))
+        if not parts:
+            return Weights(2.0, 0.6, 3.0)
+        rows_N = np.concatenate([rows for rows, _, _ in parts])
+        jll_NL = np.concatenate([jll for _, jll, _ in parts])
+        prior_NL = np.concatenate([np.tile(prior, (len(rows), 1)) for rows, _, prior in parts])
+        counts_NL, near_NL = (whole[rows_N] for whole in self._histories)
+        target_N = self.target_N[rows_N]
         losses = []
-        for weights in self.grid:
-            scores_NL = self._scores(weights, text_NL, prior_NL, counts_NL, near_NL)
+        for weights in self.GRID:
+            words_NL, history_NL = _parts(weights, jll_NL, counts_NL, near_NL)
+            scores_NL = words_NL + history_NL + (1 - min(weights.history, 1.0)) * prior_NL
             scores_NL -= scores_NL.max(-1, keepdims=True)
-            losses.append((np.log(np.exp(scores_NL).sum(-1)) - scores_NL[np.arange(len(rows)), target_N]).sum())
-        return self.grid[int(np.argmin(losses))]
+            losses.append((np.log(np.exp(scores_NL).sum(-1)) - scores_NL[np.arange(len(rows_N)), target_N]).sum())
+        return self.GRID[int(np.argmin(losses))]
 
-    def of(self, example: Example, entries: Sequence[Interaction]) -> Evidence:
-        """Weigh one example given the entries shown with it. Never reads `example.target`."""
-        text = content_words(question_text(example))
-        log_odds, prior_L = self.counts.log_odds(text, example.id)
-        counts_L, near_L, nearest = self._history(example, entries)
-        text_L = log_odds.sum(0)
-        weights = self.weights[_fold(example.id, self.FOLDS) if example.id in self.counts.items else self.FOLDS]
-        scores_L = self._scores(weights, text_L, prior_L, counts_L, near_L)
-        posterior_L = np.exp(scores_L - scores_L.max())
-        clues = []
-        for label in range(len(self.labels)):
-            lean = log_odds[:, label] - log_odds.mean(1) if len(text) else np.zeros(0)
-            order = sorted(range(len(text)), key=lambda row: (-lean[row], row))
-            clues.append(tuple(text[row] for row in order if lean[row] > 0.3))
-        return Evidence(counts_L, text_L - text_L.mean(), posterior_L / posterior_L.sum(), tuple(nearest), tuple(clues))
+
+def points(evidence: Evidence, label: int) -> Points:
+    """The points of a label, each within -9 and 9."""
+    words, history = np.clip([evidence.words_L[label], evidence.history_L[label]], -9, 9)
+    return Points(round(float(words)), round(float(history)))
+
+
+def compared(evidence: Evidence, pick: int, rival: int) -> tuple[Points, Points, Reason | None]:
+    """Points of both labels, and what prefers `pick`: the sum, else words or history alone; None if nothing does."""
+    one, other = points(evidence, pick), points(evidence, rival)
+    if evidence.posterior_L[pick] >= evidence.posterior_L[rival]:
+        # rounding must not turn the order
+        one = Points(max(one.words, other.total - one.history), one.history)
+    if one.total >= other.total:
+        return one, other, "sum"
+    return one, other, "words" if one.words > other.words else "history" if one.history > other.history else None
+
+
+def _parts(
+    weights: Weights, jll_NL: np.ndarray, counts_NL: np.ndarray, near_NL: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What text and history add to the log-probability of each label; of one example or of rows of them."""
+    mass_NL = counts_NL + weights.near * near_NL + 0.3
+    return weights.text * jll_NL, weights.history * np.log(mass_NL / mass_NL.sum(-1, keepdims=True))
 
 
 def _fold(example_id: str, folds: int) -> int:

@@ -16,7 +16,7 @@ from tagpr.chains.grammar import write_completion
 from tagpr.chains.heuristic import wording
 from tagpr.chains.heuristic.choice import ChoiceEvidence
 from tagpr.chains.heuristic.habits import HabitEvidence, written
-from tagpr.chains.heuristic.labels import Evidence, LabelEvidence
+from tagpr.chains.heuristic.labels import Evidence, LabelEvidence, compared, points
 from tagpr.chains.heuristic.phrases import PhraseEvidence
 from tagpr.tasks.types import Example, Interaction, Kind, Task
 
@@ -28,6 +28,8 @@ class HeuristicTeacher:
     output. The same seed gives the same chains for an example, whatever was sampled before.
     """
 
+    NEAR = 0.15
+    """Least similarity of a past item that is worth citing."""
     TEMPERATURE = 1.3  # above 1: sixteen chains should try more than the likeliest answer
 
     def __init__(self, task: Task, train: Sequence[Example], seed: int = 0) -> None:
@@ -61,41 +63,48 @@ class HeuristicTeacher:
     def _label(self, rng: random.Random, example: Example, entries: Sequence[Interaction], n: int) -> list[str]:
         evidence = self.labels.of(example, entries)
         best = _middle(evidence.posterior_L) if self.task.kind is Kind.RATING else int(evidence.posterior_L.argmax())
-        picks = [best, *_draw(rng, evidence.posterior_L ** (1 / self.TEMPERATURE), n - 1)]
-        return [self._label_chain(rng, evidence, entries, pick) for pick in picks]
+        belief_L = evidence.posterior_L ** (1 / self.TEMPERATURE)
+        chains = []
+        for sample, pick in enumerate([best, *_draw(rng, belief_L, n - 1)]):
+            others_L = np.where(np.arange(len(belief_L)) == pick, 0.0, belief_L + 1e-9)
+            rival = int(others_L.argmax()) if not sample else _draw(rng, others_L, 1)[0]
+            chains.append(self._label_chain(rng, evidence, pick, rival) or chains[0])
+        return chains
 
-    def _label_chain(self, rng: random.Random, evidence: Evidence, entries: Sequence[Interaction], pick: int) -> str:
-        """Visible evidence for `pick`: what the history has, what the words say, and which of the two decides."""
+    def _label_chain(self, rng: random.Random, evidence: Evidence, pick: int, rival: int) -> str:
+        """What is near, what the history has, what the words say, two candidates in points, the choice between them.
+
+        "" if neither the words, nor the history, nor both together prefer `pick` to `rival`.
+        """
         names = self.labels.labels
-        label = names[pick]
-        order = sorted(range(len(names)), key=lambda i: (-evidence.counts_L[i], i))
-        counts = [(names[i], int(evidence.counts_L[i])) for i in order if evidence.counts_L[i]]
-        near = evidence.nearest[0] if evidence.nearest else None
-        near_label = entry_output(self.task, near[1]) if near else None
+        own, others, reason = compared(evidence, pick, rival)
+        between = self.task.kind is Kind.RATING and reason != "sum" and 0 < pick < len(names) - 1
+        if reason is None and not between:
+            return ""
         steps: list[wording.Step] = []
-        says_near = near is not None and near[0] > 0.15 and (near_label == label or rng.random() < 0.15)
-        says_counts = bool(counts) and (not says_near or rng.random() < 0.4)
-        if says_counts:
-            steps.append(wording.history_step(rng, self.noun, counts))
-        if near is not None and says_near:
-            steps.append(wording.nearest_step(rng, wording.plain(entry_text(self.task, near[1]), 6), near_label or ""))
+        near = [entry for similarity, entry in evidence.nearest if similarity > self.NEAR][: rng.choice((1, 1, 2))]
+        if near:
+            quotes = [(wording.plain(entry_text(self.task, e), 6), entry_output(self.task, e)) for e in near]
+            steps.append(wording.nearest_step(quotes))
+        commonest = sorted(range(len(names)), key=lambda i: (-evidence.counts_L[i], i))
+        counts = [(names[i], int(evidence.counts_L[i])) for i in commonest if evidence.counts_L[i]]
+        if counts and (not near or rng.random() < 0.3):
+            steps.append(wording.history_step(counts))
         if not steps:
             steps.append(wording.no_history_step())
-        near_agrees = says_near and near_label == label
-        counts_agree = says_counts and label in dict(counts[: wording.TALLIED])
-        clues = evidence.clues[pick][: rng.choice((1, 2, 2, 3))]
-        favourite = int(evidence.text_L.argmax())
-        if clues:
-            steps.append(wording.words_step(rng, clues, label))
-            reason = "both" if near_agrees or counts_agree else "words"
+        order = rng.sample((pick, rival), 2)  # nothing in a chain's form tells who wins
+        clues = [(evidence.clues[i][: rng.choice((1, 2, 2, 3))], names[i]) for i in order]
+        steps.append(wording.words_step([(words, label) for words, label in clues if words]))
+        if between:
+            below = max(range(pick), key=lambda i: evidence.posterior_L[i])
+            above = max(range(pick + 1, len(names)), key=lambda i: evidence.posterior_L[i])
+            steps.append(wording.compare_step([(names[i], points(evidence, i)) for i in (below, above)]))
+            steps.append(wording.between_step(names[pick], names[below], names[above]))
         else:
-            reason = "near" if near_agrees else "history" if counts_agree else "guess"
-            if evidence.clues[favourite]:
-                steps.append(wording.words_step(rng, evidence.clues[favourite][:2], names[favourite]))
-            else:
-                steps.append(wording.vague_step(rng))
-        steps.append(wording.decision_step(rng, label, reason))
-        return write_completion(steps, label)
+            of = {pick: own, rival: others}
+            steps.append(wording.compare_step([(names[i], of[i]) for i in order]))
+            steps.append(wording.decision_step(names[pick], names[rival], reason or "sum"))
+        return write_completion(steps, names[pick])
 
     def _choice(self, rng: random.Random, example: Example, entries: Sequence[Interaction], n: int) -> list[str]:
         choice = self.choices.of(example, entries)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from tagpr.chains.evidence.habits import habit_name, write_listing
 from tagpr.chains.heuristic.habits import HabitCount
+from tagpr.chains.heuristic.labels import Points, Reason
 
 TALLIED = 3
 """How many of the commonest past outputs a step names."""
@@ -37,17 +38,14 @@ def listing(tokens: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(tokens[:-1]), tokens[-1]])) if tokens else ""
 
 
-def history_step(rng: random.Random, noun: str, counts: Sequence[tuple[str, int]]) -> Step:
+def nearest_step(items: Sequence[tuple[str, str]]) -> Step:
+    """The most similar past items with their outputs."""
+    return "examine_examples", "; ".join(f'"{quote}" is {output}' for quote, output in items) + "."
+
+
+def history_step(counts: Sequence[tuple[str, int]]) -> Step:
     """The commonest past outputs, commonest first, with how often each occurs."""
-    tally = ", ".join(f"{label} x{count}" for label, count in counts[:TALLIED])
-    tag = rng.choice(("examine_examples", "identify_patterns"))
-    return tag, rng.choice((f"Past {plural(noun)}: {tally}.", f"The history has {tally}."))
-
-
-def nearest_step(rng: random.Random, quote: str, label: str) -> Step:
-    """The most similar past item and its output."""
-    tag = rng.choice(("examine_examples", "compare_entities"))
-    return tag, rng.choice((f'Closest: "{quote}" is {label}.', f'Most alike is "{quote}", under {label}.'))
+    return "identify_patterns", ", ".join(f"{label} x{count}" for label, count in counts[:TALLIED]) + "."
 
 
 def no_history_step() -> Step:
@@ -55,36 +53,36 @@ def no_history_step() -> Step:
     return "examine_examples", "There is no history."
 
 
-def words_step(rng: random.Random, clues: Sequence[str], label: str) -> Step:
-    """Words of the text that speak for a label."""
-    names = listing(clues)
-    verb = "suggest" if len(clues) > 1 else "suggests"
-    return "analyze_input", rng.choice((f"{names} {verb} {label}.", f"The text says {names}: {label}."))
+def words_step(clues: Sequence[tuple[Sequence[str], str]]) -> Step:
+    """Words of the text that speak for a label, by label; said too when no word does."""
+    if not clues:
+        return "analyze_input", "No word is telling."
+    said = [f"{', '.join(words)} {'suggest' if len(words) > 1 else 'suggests'} {label}" for words, label in clues]
+    return "analyze_input", "; ".join(said) + "."
 
 
-def vague_step(rng: random.Random) -> Step:
-    """Said when no word of the text speaks for any label."""
-    return "analyze_input", rng.choice(("The text gives no clear sign.", "The words decide little."))
+def compare_step(candidates: Sequence[tuple[str, Points]]) -> Step:
+    """Candidates with the points of their words and of the history, added up."""
+    said = [f"{label} {own.words} + {own.history} = {own.total}" for label, own in candidates]
+    return "compare_entities", ", ".join(said) + "."
 
 
-def decision_step(rng: random.Random, label: str, reason: str) -> Step:
-    """The choice. `reason`: both, words, history or near."""
-    said = {
-        "both": (f"Words and history agree: {label}.", f"Both point to {label}."),
-        "words": (f"The words decide: {label}.", f"By its words it is {label}."),
-        "history": (f"The history decides: {label}.", f"By habit it is {label}."),
-        "near": (f"Like the closest item: {label}.", f"It goes with the closest: {label}."),
-        "guess": (f"Nothing decides; try {label}.",),
-    }[reason]
-    return rng.choice(("make_decision", "make_decision", "synthesize_findings")), rng.choice(said)
+def decision_step(label: str, rival: str, reason: Reason) -> Step:
+    """The choice, by the sum or by the words or the history alone."""
+    return "make_decision", f"{'' if reason == 'sum' else f'by {reason} '}{label} over {rival}."
+
+
+def between_step(label: str, below: str, above: str) -> Step:
+    """The choice of a rating that lies between the two best ones."""
+    return "make_decision", f"{label} lies between {below} and {above}."
 
 
 def option_step(rng: random.Random, label: str, history: Sequence[str], question: Sequence[str]) -> Step:
     """What one printed option shares with the history and with the question."""
-    if question and (not history or rng.random() < 0.5):
-        return "compare_entities", f"{label} shares {listing(question)} with the question."
-    if history:
-        return "examine_examples", f"{label} shares {listing(history)} with the history."
+    where = "question" if question and (not history or rng.random() < 0.5) else "history"
+    shared = question if where == "question" else history
+    if shared:
+        return "compare_entities", f"{label} shares {listing(shared)} with the {where}."
     return "compare_entities", f"{label} shares nothing with the history."
 
 
@@ -100,19 +98,17 @@ def key_words_step(rng: random.Random, keys: Sequence[str]) -> Step:
 
 def style_step(rng: random.Random, noun: str, length: int, lower: bool, article: bool, sample: str) -> Step:
     """What the past outputs look like, with the start of one of them."""
-    tag = rng.choice(("examine_examples", "identify_patterns"))
     traits = f"about {length} words, {'lower case' if lower else 'capital'}, {'with' if article else 'no'} article"
     if sample and rng.random() < 0.5:
-        return tag, f'Past {plural(noun)}: about {length} words, like "{sample}".'
-    return tag, f"Past {plural(noun)}: {traits}."
+        return "identify_patterns", f'Past {plural(noun)}: about {length} words, like "{sample}".'
+    return "identify_patterns", f"Past {plural(noun)}: {traits}."
 
 
 def cut_step(rng: random.Random, first: str, last: str) -> Step:
     """Which stretch of the text becomes the answer."""
-    tag = rng.choice(("make_decision", "formulate_conclusion"))
     if first == last:
-        return tag, f"Keep only {first}."
-    return tag, rng.choice((f"Keep from {first} to {last}.", f"Start at {first}, stop at {last}."))
+        return "make_decision", f"Keep only {first}."
+    return "make_decision", rng.choice((f"Keep from {first} to {last}.", f"Start at {first}, stop at {last}."))
 
 
 def listed_step(counts: Sequence[HabitCount]) -> Step:
