@@ -1,6 +1,6 @@
 """Does RL help a real model? Hundreds of GSPO steps from an SFT checkpoint of SmolLM2-135M, with a held-out curve.
 
-    python benchmarks/rl_long.py prepare work     # data, chains and SFT of the quickstart's recipe; about 7 minutes
+    python benchmarks/rl_long.py prepare work     # data, chains and SFT of the recipe packages; about 7 minutes
     python benchmarks/rl_long.py run work         # hours on two cores; stop it at any moment, call it again to continue
     python benchmarks/rl_long.py rivals work      # `tagpr compare` of RIVALS on the same data; half an hour on one core
     python benchmarks/rl_long.py collect work     # -> benchmarks/results/rl-long.json, of whatever has been reached
@@ -65,7 +65,7 @@ def prepare(work: Path) -> None:
     from tagpr.pipeline import make
     from tagpr.runs import Run
 
-    run = Run.open("quickstart", RECIPE, work / "runs")
+    run = Run.open("packages", RECIPE, work / "runs")
     make(run, "data", "chains", "sft")
     prompts = run.prompts
     for name, splits in run.data.items():
@@ -180,8 +180,8 @@ def rivals(work: Path) -> None:
     from tagpr.runs import Run
 
     asked = ["evaluate.limit=null", "evaluate.max_new_tokens=96"]
-    compare(Run.open("quickstart", [*RECIPE, *asked, f"systems={json.dumps(RIVALS)}"], work / "runs"))
-    compare(Run.open("quickstart", [*RECIPE, *asked, *FEW_LABELS], work / "runs"))
+    compare(Run.open("packages", [*RECIPE, *asked, f"systems={json.dumps(RIVALS)}"], work / "runs"))
+    compare(Run.open("packages", [*RECIPE, *asked, *FEW_LABELS], work / "runs"))
 
 
 def rival_figures(work: Path) -> dict:
