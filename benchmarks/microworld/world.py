@@ -29,6 +29,8 @@ class Person:
 
     id: str
     usual: Dish
+    rate: float = USUAL
+    """How often a word of an order is the usual one."""
 
     def judge(self, dish: Dish) -> str:
         """The verdict on a dish."""
@@ -36,7 +38,7 @@ class Person:
 
     def order(self, random: Random) -> Dish:
         """A dish that this person might have ordered."""
-        return _dish(random, self.usual, [random.random() < USUAL for _ in ASPECTS])
+        return _dish(random, self.usual, [random.random() < self.rate for _ in ASPECTS])
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,10 @@ def _dish(random: Random, usual: Dish, keep: Sequence[bool]) -> Dish:
     return flavour, colour, base
 
 
-def new_person(random: Random, name: str) -> Person:
+def new_person(random: Random, name: str, rate: float = USUAL) -> Person:
     """A person by lot."""
     flavour, colour, base = (random.choice(words) for words in ASPECTS)
-    return Person(name, (flavour, colour, base))
+    return Person(name, (flavour, colour, base), rate)
 
 
 def new_question(random: Random, name: str, person: Person, items: int) -> Question:

@@ -1,0 +1,194 @@
+"""The three worlds: how far the history's parts go in each, teachers that are often wrong, fair cells, the summary."""
+
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+
+import bench_method
+from microworld.base import BaseSizes
+from microworld.cells import STARTS, Cell, Settings, build_base, run_cell
+from microworld.summary import interval, summarise
+from microworld.world import VERDICTS
+from microworld.worlds import WORLDS, Counting, OneStep, Serial, moods, right_chains
+from tagpr.chains.grammar import parse_response
+from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.engine.models import load_tokenizer
+from tagpr.files import read_json
+
+TINY = Settings(
+    pretraining=BaseSizes(hidden=64, layers=2, steps=8, batch=8),
+    per_user=4,
+    test=8,
+    sft_steps=4,
+    sft_evaluations=2,
+    rl_steps=2,
+    rl_prompts=4,
+    rl_group=4,
+    rl_evaluations=2,
+    max_new_tokens=24,
+)
+
+
+def questions(world, users=400, per_user=2, seed=0):
+    random = Random(seed)
+    return [q for i in range(users) for q in world.questions(random, str(i), per_user)]
+
+
+def share(answers, asked):
+    return sum(answer == question.answer for answer, question in zip(answers, asked, strict=True)) / len(asked)
+
+
+@pytest.mark.parametrize("world", WORLDS.values(), ids=list(WORLDS))
+def test_answers_are_about_equally_common_and_the_dish_alone_tells_nothing(world):
+    asked = questions(world)
+    counts = Counter(question.answer for question in asked)
+    assert all(0.15 < counts[verdict] / len(asked) < 0.35 for verdict in VERDICTS)
+    by_dish = {}
+    for question in asked:
+        by_dish.setdefault(question.dish, Counter())[question.answer] += 1
+    fresh = questions(world, seed=1)
+    guesses = [by_dish.get(q.dish, counts).most_common(1)[0][0] for q in fresh]
+    assert share(guesses, fresh) < 0.35
+
+
+@pytest.mark.parametrize("world", WORLDS.values(), ids=list(WORLDS))
+def test_the_teacher_is_often_wrong_and_writes_three_tagged_steps(world):
+    asked, random, answers = questions(world), Random(7), []
+    for question in asked:
+        text, answer = world.chain(random, question)
+        response = parse_response(text, load_vocabulary())
+        assert response.well_formed and len(response.segments) == 3 and response.answer == answer
+        answers.append(answer)
+    assert 0.6 < share(answers, asked) < 0.9
+
+
+def test_the_teacher_goes_by_what_is_shown_and_not_by_the_reference():
+    for world in WORLDS.values():
+        for question in questions(world, users=20):
+            lie = type(question)(question.user_id, question.past, question.dish, "no verdict")
+            assert world.chain(Random(3), question) == world.chain(Random(3), lie)
+            assert right_chains(world, Random(3), lie, 4, 2) == []
+            kept = right_chains(world, Random(3), question, 16, 2)
+            assert len(kept) == len(set(kept)) <= 2
+            assert all(text.endswith(f"\n{question.answer}") for text in kept)
+
+
+def test_one_step_reads_the_one_order_that_its_dial_names():
+    for back in (1, 3):
+        for question in questions(OneStep(back=back), users=50):
+            same = sum(a == b for a, b in zip(question.dish, question.past[-back], strict=True))
+            assert question.answer == VERDICTS[same]
+
+
+def test_counting_gets_easier_with_its_dial():
+    def right(usual):
+        asked = questions(Counting(usual=usual))
+        return share([VERDICTS[sum(sum(w in d for d in q.past) >= 3 for w in q.dish)] for q in asked], asked)
+
+    assert right(1.0) == 1.0
+    assert right(0.4) < 0.7 < 0.88 < right(0.7) < 1.0
+
+
+def test_serial_needs_every_order():
+    assert moods([("sour", "red", "rice"), ("sweet", "red", "rice"), ("sour", "red", "rice")]) == ["bad", "bad", "good"]
+    asked = questions(Serial())
+    for question in asked:
+        good = sum(dish[0] == "sour" for dish in question.past) % 2 == 0
+        same = question.past[-1][2] == question.dish[2]
+        assert question.answer == VERDICTS[2 * good + same]
+    for hidden in range(8):  # without any one order, one half of the question stays open
+        said = []
+        for question in asked:
+            rest = question.past[:hidden] + question.past[hidden + 1 :]
+            said.append(VERDICTS[2 * (moods(rest)[-1] == "good") + (question.past[-1][2] == question.dish[2])])
+        assert share(said, asked) < 0.7
+    turns = [sum(d[0] == "sour" for d in q.past) for q in questions(Serial(sour=0.1))]
+    assert sum(turns) / len(turns) == pytest.approx(0.8, abs=0.15)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return build_base(tmp_path_factory.mktemp("method") / "base", TINY.pretraining)
+
+
+def test_the_base_knows_every_word_and_no_world_gives_it_a_chain(model):
+    tokenizer = load_tokenizer(model)
+    for world in WORLDS.values():
+        for question in questions(world, users=50):
+            text, _ = world.chain(Random(0), question)
+            assert tokenizer.unk_token_id not in tokenizer(text)["input_ids"]
+            assert tokenizer.decode(tokenizer(text)["input_ids"]).split() == re.findall(r"</?\w+>|\w+", text)
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_cell_trains_evaluates_and_tidies_up(model, tmp_path, start):
+    cell = Cell("serial", 32, start, 0)
+    found = run_cell(cell, model, tmp_path / "work", TINY)
+    assert found["trained_users"] == 6 and found["heldout_users"] == 2
+    assert ("accuracy_without_chain" in found["with_rl"]) == (start == "mixed")
+    for key in ("without_rl", "with_rl"):
+        assert found[key]["accuracy"] * TINY.test == int(found[key]["accuracy"] * TINY.test)
+    assert found["sft_kept_step"] in (2, 4) and found["rl_kept_step"] in (0, 1, 2)
+    assert not (tmp_path / "work").exists()
+
+
+def test_the_benchmark_goes_on_where_it_was_stopped(tmp_path, monkeypatch, capsys):
+    ran = []
+
+    def run(cell, model, work, settings):
+        if len(ran) == 4:
+            raise KeyboardInterrupt
+        ran.append(cell)
+        accuracy = {"accuracy": 0.5 + 0.1 * (cell.start == "chain")}
+        return {
+            "without_rl": accuracy,
+            "with_rl": accuracy,
+            "sft_kept_step": 1,
+            "rl_kept_step": 0,
+            "cpu_seconds": {"all": 1},
+        }
+
+    monkeypatch.setattr(bench_method, "run_cell", run)
+    monkeypatch.setattr(bench_method, "build_base", lambda *_: tmp_path / "base")
+    monkeypatch.setattr("results_file.RESULTS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["bench_method.py", "--folder", str(tmp_path / "runs"), "--seeds", "0"])
+    with pytest.raises(KeyboardInterrupt):
+        bench_method.main()
+    assert read_json(tmp_path / "method.json")["figures"]["cells"] == 4
+    first, ran[:] = list(ran), []
+    with pytest.raises(KeyboardInterrupt):
+        bench_method.main()
+    assert len({cell.name for cell in first + ran}) == 8
+    assert [cell.labels for cell in first + ran] == [320] * 8
+
+
+def test_the_summary_pairs_seeds_and_says_how_many():
+    def cell(seed, start, plain, rl):
+        row = {"world": "serial", "labels": 320, "start": start, "seed": seed, "cpu_seconds": {"all": 2}}
+        return row | {
+            "without_rl": {"accuracy": plain},
+            "with_rl": {"accuracy": rl},
+            "sft_kept_step": 4,
+            "rl_kept_step": 0,
+        }
+
+    cells = [cell(0, "label", 0.4, 0.5), cell(1, "label", 0.6, 0.5), cell(0, "chain", 0.7, 0.8)]
+    cells += [cell(1, "chain", 0.9, 1.0), cell(2, "chain", 0.9, 0.9)]
+    place = summarise(cells)["table"]["serial"]["320"]
+    assert place["accuracy"]["chain"]["seeds"] == 3
+    difference = place["differences"]["chain+RL - label"]
+    assert difference["values"] == [0.4, 0.4] and difference["seeds"] == 2 and difference["mean"] == 0.4
+    assert "mixed+RL - label" not in place["differences"]
+    # t of one degree of freedom at .975 is 12.706; the standard error of .4 and .6 is .1
+    found = interval([0.4, 0.6])
+    assert (found["low"], found["high"]) == (
+        pytest.approx(0.5 - 1.2706, abs=1e-3),
+        pytest.approx(0.5 + 1.2706, abs=1e-3),
+    )
+    assert "low" not in interval([0.4])
