@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from filelock import FileLock, Timeout
 
 from microworld.cells import STARTS, Cell, Settings, build_base, run_cell
-from microworld.summary import summarise
+from microworld.summary import markdown, summarise
 from microworld.worlds import WORLDS
 from results_file import write_results
 from tagpr.files import read_json, write_json
@@ -49,7 +49,8 @@ def main() -> None:
             model = build_base(folder / "base", settings.pretraining, _tell)
         for cell in cells:
             _run(cell, folder, model, settings)
-    print(write_table(folder, settings))
+    path = write_table(folder, settings)
+    print(markdown(read_json(path)["figures"]["table"]), path, sep="\n\n")
 
 
 def _run(cell: Cell, folder: Path, model: Path, settings: Settings) -> None:

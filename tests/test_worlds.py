@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import bench_method
 from microworld.base import BaseSizes
 from microworld.cells import STARTS, Cell, Settings, build_base, run_cell
-from microworld.summary import interval, summarise
+from microworld.summary import interval, markdown, summarise
 from microworld.world import VERDICTS
 from microworld.worlds import WORLDS, Counting, OneStep, Serial, moods, right_chains
 from tagpr.chains.grammar import parse_response
@@ -161,6 +161,10 @@ def test_the_benchmark_goes_on_where_it_was_stopped(tmp_path, monkeypatch, capsy
     with pytest.raises(KeyboardInterrupt):
         bench_method.main()
     assert read_json(tmp_path / "method.json")["figures"]["cells"] == 4
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--table-only"])
+    bench_method.main()
+    assert "| label | 0.500 (1) |" in capsys.readouterr().out
+    sys.argv.pop()
     first, ran[:] = list(ran), []
     with pytest.raises(KeyboardInterrupt):
         bench_method.main()
@@ -180,7 +184,9 @@ def test_the_summary_pairs_seeds_and_says_how_many():
 
     cells = [cell(0, "label", 0.4, 0.5), cell(1, "label", 0.6, 0.5), cell(0, "chain", 0.7, 0.8)]
     cells += [cell(1, "chain", 0.9, 1.0), cell(2, "chain", 0.9, 0.9)]
-    place = summarise(cells)["table"]["serial"]["320"]
+    table = summarise(cells)["table"]
+    assert "| chain+RL - label | +0.400 [+0.400, +0.400] (2) |" in markdown(table)
+    place = table["serial"]["320"]
     assert place["accuracy"]["chain"]["seeds"] == 3
     difference = place["differences"]["chain+RL - label"]
     assert difference["values"] == [0.4, 0.4] and difference["seeds"] == 2 and difference["mean"] == 0.4

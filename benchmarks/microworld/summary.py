@@ -55,3 +55,25 @@ def summarise(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         },
         "cpu_seconds": round(sum(c["cpu_seconds"]["all"] for c in cells)),
     }
+
+
+def markdown(table: Mapping[str, Any]) -> str:
+    """One table per world: rows by numbers of labels, each `mean [interval] (seeds)`; differences below."""
+    lines = []
+    for world, by_labels in table.items():
+        sizes = sorted(by_labels, key=int)
+        lines += [f"\n{world}\n", "| | " + " | ".join(f"{size} labels" for size in sizes) + " |"]
+        lines.append("|---" * (len(sizes) + 1) + "|")
+        for part, sign in (("accuracy", ""), ("differences", "+")):
+            rows = sorted({row for size in sizes for row in by_labels[size][part]})
+            for row in rows:
+                cells = [_cell(by_labels[size][part].get(row), sign) for size in sizes]
+                lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(found: Mapping[str, Any] | None, sign: str) -> str:
+    if found is None:
+        return ""
+    between = f" [{found['low']:{sign}.3f}, {found['high']:{sign}.3f}]" if "low" in found else ""
+    return f"{found['mean']:{sign}.3f}{between} ({found['seeds']})"
