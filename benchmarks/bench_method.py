@@ -1,4 +1,4 @@
-"""`python benchmarks/bench_method.py`: the table for a sceptic, on three worlds.
+"""`make bench-method`: the table for a sceptic, on three worlds.
 
 {label, chain, mixed} SFT x {without, with RL} x labels x worlds x seeds, every cell with the same labels, optimizer
 steps and rule of stopping (`microworld/cells.py`). Cells stand in `--folder`, each written when it is done: killed, the
@@ -72,9 +72,7 @@ def _run(cell: Cell, folder: Path, model: Path, settings: Settings) -> None:
 def write_table(folder: Path, settings: Settings) -> Path:
     """`results/method.json` of the cells that are done."""
     cells = [read_json(path) for path in sorted((folder / "cells").glob("*.json"))]
-    return write_results(
-        "method", "python benchmarks/bench_method.py", summarise(cells) | {"settings": asdict(settings)}
-    )
+    return write_results("method", "make bench-method", summarise(cells) | {"settings": asdict(settings)})
 
 
 def _tell(done: int, total: int, note: str) -> None:

@@ -1,4 +1,4 @@
-"""A world small enough that the whole paper runs on it in minutes: people with rule-governed tastes in dishes.
+"""Worlds small enough that the whole paper runs on them in minutes: users with rule-governed tastes in dishes.
 
     world.py     people, dishes, questions; LaMP-like files of them
     teacher.py   written chains: an imperfect rule over the shown history, never the reference
@@ -7,5 +7,9 @@
     build.py     `build_microworld(folder, seed)`: a folder with data, rollouts, model and recipe
     table.py     the ablation table: every variant through tagpr's own stages, several processes, resumable
 
-Run all of it with `make bench-microworld`.
+Run all of it with `make bench-microworld`. Without the pipeline, with `make bench-method`:
+
+    worlds.py    one-step, counting, serial: three worlds behind one protocol, each with a dial and a teacher
+    cells.py     one cell: SFT on labels, chains or both, then RL, on equal labels and steps
+    summary.py   from cells to the table
 """
