@@ -62,7 +62,8 @@ def load_own(spec: str, kind: Kind, folder: Path = Path()) -> object:
 
 def source_digest(own: object) -> str:
     """SHA-256 of the file that defines a class, function or instance; "" for what comes with this package, whose
-    version counts, and for what has no file."""
+    version counts, and for what has no file.
+    """
     defined = own if inspect.isclass(own) or inspect.isroutine(own) else type(own)
     if defined.__module__.partition(".")[0] == "tagpr":
         return ""

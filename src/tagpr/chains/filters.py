@@ -58,7 +58,8 @@ def evidence_filter(
     rows: Sequence[Row], vocabulary: Vocabulary, least: float, shown: Callable[[str, str], Shown]
 ) -> tuple[list[Row], dict[str, int]]:
     """Rows of whose checkable claims at least the share `least` is true. `shown(task, example id)`: what the prompt
-    shows."""
+    shows.
+    """
     kept, notes = [], Counter[str]()
     for row in rows:
         report = check_evidence(parse_response(row["completion"], vocabulary), shown(row["task"], row["example_id"]))

@@ -76,6 +76,7 @@ def write_review(folder: Path, size: int = 60, seed: int = 0) -> Path:
 
 
 def decisions_path(folder: Path) -> Path:
+    """Where the reviewer's decisions about a folder's chains are kept."""
     return folder / "review.jsonl"
 
 
@@ -156,6 +157,7 @@ class ReviewServer:
         self._server.serve_forever(poll_interval=0.1)
 
     def close(self) -> None:
+        """Stop serving and free the port."""
         self._server.shutdown()
         self._server.server_close()
 

@@ -35,6 +35,7 @@ class StepCount:
 
     @property
     def total(self) -> int:
+        """The count over all tasks."""
         return sum(self.tasks.values())
 
 
@@ -45,6 +46,7 @@ class Funnel:
     steps: tuple[StepCount, ...]
 
     def write(self, path: Path) -> None:
+        """Write the funnel as JSON."""
         rows = []
         for step in self.steps:
             row: dict[str, Any] = {"step": step.step, "unit": step.unit, "total": step.total, "tasks": step.tasks}

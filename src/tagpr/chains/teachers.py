@@ -24,9 +24,14 @@ class ShownPrompt(Protocol):
     """What stage 0 needs of a prompt (`tagpr.prompts.Prompt` is one)."""
 
     @property
-    def messages(self) -> Sequence[Mapping[str, str]]: ...
+    def messages(self) -> Sequence[Mapping[str, str]]:
+        """The chat messages."""
+        ...
+
     @property
-    def entries(self) -> Sequence[Interaction]: ...
+    def entries(self) -> Sequence[Interaction]:
+        """The profile entries that the messages show."""
+        ...
 
 
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)

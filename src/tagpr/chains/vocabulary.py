@@ -52,6 +52,7 @@ class Vocabulary:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
+        """The tags' names, in the vocabulary's order."""
         return tuple(tag.name for tag in self.tags)
 
     @cached_property

@@ -24,6 +24,7 @@ class StageGroup(TyperGroup):
     """A stage's verb that has subcommands too: `tagpr chains RECIPE` means `tagpr chains run RECIPE`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # Any: click's context, or that of typer's copy of it
+        """Read `RECIPE` as `run RECIPE`."""
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = ["run", *args]
         return super().parse_args(ctx, args)
@@ -33,6 +34,7 @@ class ReportGroup(StageGroup):
     """`tagpr report RUN...` takes run folders as well as a recipe."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read a folder as `folders FOLDER`."""
         if args and Path(args[0]).is_dir():
             args = ["folders", *args]
         return super().parse_args(ctx, args)

@@ -113,7 +113,8 @@ class ReplyCache:
 
     def put(self, key: bytes, reply: Reply) -> Reply:
         """Store one reply and return the one that is stored: the first, where two processes asked at once, so that
-        both go on with the same."""
+        both go on with the same.
+        """
         with self._named():
             done = self.connection.execute(
                 "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?)",
@@ -133,7 +134,8 @@ def request_body(
     settings: GeneratorSettings, messages: Sequence[Mapping[str, str]], sample: int | None = None
 ) -> dict[str, object]:
     """The JSON body of a chat completion request. When sampling, the sample number is the seed, for servers that heed
-    it: rollouts of one prompt differ even where a server repeats itself."""
+    it: rollouts of one prompt differ even where a server repeats itself.
+    """
     sampled = settings.seed is not None and settings.temperature != 0
     fields: dict[str, object] = {
         "model": settings.model,

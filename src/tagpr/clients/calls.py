@@ -37,7 +37,8 @@ EMPTY = 3
 
 class CallEngine:
     """Answers requests from the cache or the endpoint. `spend` counts over the engine's life, or of all the engines
-    that are given the same one."""
+    that are given the same one.
+    """
 
     def __init__(
         self, generator: GeneratorSettings, calls: CallSettings, cache_path: Path, spend: Spend | None = None

@@ -56,7 +56,8 @@ class PassingError(Exception):
 
     def __init__(self, reason: str, wait: float = 0.0, hopeless_first: str = "") -> None:
         """wait: seconds the server asks for. hopeless_first: the fix to name where no call has worked before, since
-        then no later one will."""
+        then no later one will.
+        """
         super().__init__(reason)
         self.wait, self.hopeless_first = wait, hopeless_first
 

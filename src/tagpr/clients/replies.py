@@ -73,7 +73,7 @@ async def assembled(chunks: AsyncIterator[object]) -> Chat:
 
 
 def clean_text(text: str) -> str:
-    """Without what files and tokenizers refuse: lone surrogates (from \\ud800 escapes) and NUL."""
+    r"""Without what files and tokenizers refuse: lone surrogates (from \ud800 escapes) and NUL."""
     if "\0" in text:
         text = text.replace("\0", "")
     try:

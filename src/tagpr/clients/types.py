@@ -66,7 +66,9 @@ class Spend:
 class Generator(Protocol):
     """Answers requests in order. Raises RunError or ModelError where it cannot go on; nothing paid for is lost."""
 
-    def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Reply | Refusal]: ...
+    def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Reply | Refusal]:
+        """A reply or a refusal to each request, in order; `progress` hears of each that is done."""
+        ...
 
 
 def split_reasoning(content: str, field: str = "") -> tuple[str, str]:

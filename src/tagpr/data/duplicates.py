@@ -50,7 +50,8 @@ def without_leaks(
     task: Task, train: Sequence[Example], heldout: Sequence[Example]
 ) -> tuple[list[Example], list[Example], Leaks]:
     """(train, heldout, what was taken out): no answer to a held-out question stands in any history or training target
-    of that user, and no example's own answer in its history."""
+    of that user, and no example's own answer in its history.
+    """
     seen = {_key(example) for example in heldout}
     kept = [example for example in train if _key(example) not in seen]
     asked: dict[str, dict[str, list[Example]]] = {}
@@ -89,7 +90,8 @@ def _of_answer(answer: str, example: Example, held: Mapping[str, Sequence[Exampl
 
 def _asks(task: Task, item: Interaction, example: Example) -> bool:
     """Whether the item's question is the example's. Official input texts wrap it in words; where a history item has no
-    question (tweets), a free text that equals the answer is the same item."""
+    question (tweets), a free text that equals the answer is the same item.
+    """
     question = item.fields.get(task.input_name, "").strip()
     if not question:
         return task.kind is Kind.TEXT

@@ -17,13 +17,15 @@ from tagpr.tasks import load_task
 
 def data_files(settings: DataSettings, folder: Path) -> list[Path]:
     """Every file the data stage reads, in the recipe's order: data, the outputs beside LaMP's questions, cards, and the
-    user's own readers and metrics. Hub datasets and what comes with the package are not files of the user's."""
+    user's own readers and metrics. Hub datasets and what comes with the package are not files of the user's.
+    """
     return list(dict.fromkeys(path for source in placed(settings) for path in _files(source, folder)))
 
 
 def data_fingerprints(settings: DataSettings, folder: Path) -> dict[str, str]:
     """Digest of everything the data stage reads, by its path relative to `folder` (a moved project is no other one), or
-    by name for a reader of an installed module. Equal exactly if all contents are equal."""
+    by name for a reader of an installed module. Equal exactly if all contents are equal.
+    """
     found = {os.path.relpath(path, folder): fingerprint(path) for path in data_files(settings, folder)}
     for source in settings.sources:
         if source.format not in ("auto", *FORMATS) and ".py:" not in source.format:

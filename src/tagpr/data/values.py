@@ -36,7 +36,7 @@ def named(names: Iterable[object]) -> str:
 
 
 def plain_text(text: str) -> str:
-    """Without what files and tokenizers refuse: lone surrogates (from \\ud800 escapes) and NUL, C's end of text."""
+    r"""Without what files and tokenizers refuse: lone surrogates (from \ud800 escapes) and NUL, C's end of text."""
     if text.isascii():
         return text if "\x00" not in text else text.replace("\x00", "\ufffd")
     return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\ufffd")

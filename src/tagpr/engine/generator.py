@@ -10,7 +10,8 @@ def make_generator(
     settings: GeneratorSettings, calls: CallSettings, cache: Path, spend: Spend | None = None
 ) -> Generator:
     """The generator a recipe asks for, answering through the cache file. Generators given the same `spend` share the
-    caps of `calls`."""
+    caps of `calls`.
+    """
     if settings.engine == "endpoint":
         from tagpr.clients.calls import CallEngine
 

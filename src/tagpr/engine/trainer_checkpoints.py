@@ -14,6 +14,7 @@ class MarkComplete(TrainerCallback):
     """Marks a checkpoint once every process has written its files of it."""
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Mark the checkpoint complete once every process has written its part."""
         if torch.distributed.is_initialized():
             torch.distributed.barrier()
         if state.is_world_process_zero:

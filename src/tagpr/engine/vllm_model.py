@@ -42,7 +42,8 @@ class VLLMModel:
         self, prompts: Prompts, sampling: Sampling, progress: Progress | None = None
     ) -> list[list[Completion]]:
         """`sampling.num_samples` completions of each prompt. Raises ModelError for log-probs at a temperature that is
-        neither 0 nor 1: vLLM gives those of the unscaled distribution."""
+        neither 0 nor 1: vLLM gives those of the unscaled distribution.
+        """
         from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
 
         if sampling.logprobs and sampling.temperature not in (0, 1):

@@ -36,7 +36,8 @@ class Heldout:
     @cached_property
     def asked(self) -> list[Example]:
         """The examples without their targets, as systems see them; the same objects at every call, so that a prompt is
-        built once."""
+        built once.
+        """
         return [replace(example, target=None) for example in self.examples]
 
 

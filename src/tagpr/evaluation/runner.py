@@ -56,7 +56,8 @@ class SystemRunner:
         progress: Progress,
     ) -> None:
         """context: a template whose `folder` and `progress` are filled in per system. data: the examples by task.
-        blocks: the recipe's, JSON-able, by name; common: what every fit depends on."""
+        blocks: the recipe's, JSON-able, by name; common: what every fit depends on.
+        """
         self.out, self.context, self.data = out, context, data
         how = context.decoding  # rows side by side change no text, so they are left out
         self.blocks = {**blocks, "decoding": [how.max_new_tokens, how.answer_tokens, how.temperature]}

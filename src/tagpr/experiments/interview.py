@@ -49,6 +49,7 @@ class Interview:
 
     @property
     def data(self) -> Mapping[str, Splits]:
+        """The run's examples by task."""
         return self.run.data
 
     def heldout(self, name: str) -> list[Example]:
@@ -77,7 +78,8 @@ class Interview:
         self, part: str, system: str, name: str, asked: Mapping[str, Sequence[Question]]
     ) -> dict[str, list[Prediction]]:
         """Answers of one system to questions of task `name`, by condition. What was answered before is not asked again:
-        answers are kept in `out/answers` by example and prompt. Raises Unfinished (see `shard`)."""
+        answers are kept in `out/answers` by example and prompt. Raises Unfinished (see `shard`).
+        """
         asked_system, task = self._system(system), self.data[name].task
         key = model_key(self.checkpoints[system], self.settings)
         folder = self.run.folder.analyses / "answers" / system

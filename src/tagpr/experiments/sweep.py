@@ -1,5 +1,6 @@
 """The paper's sweeps: over profile length and retriever (figures 4, 7, 8) a run is asked again, over reward weights
-(table 6) it is trained again, one variant per setting."""
+(table 6) it is trained again, one variant per setting.
+"""
 
 import multiprocessing
 from collections.abc import Sequence

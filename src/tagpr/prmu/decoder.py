@@ -37,7 +37,8 @@ def run_layers(
 ) -> Tensor:
     """Layers first..last of the decoder, [B, T, d] -> [B, T, d]; the final norm only after its very last layer.
 
-    The decoder's attention implementation is `group_attention.NAME`."""
+    The decoder's attention implementation is `group_attention.NAME`.
+    """
     part = decoder
     if first or last is not None:
         part = copy.copy(decoder)

@@ -1,5 +1,6 @@
 """Charts of `analyses/analyses.json`: the sweeps (figures 4, 7, 8), reward settings (table 6), and what lies beyond
-the paper: use of the profile, quoted evidence, cold start, who loses. Each group answers one question."""
+the paper: use of the profile, quoted evidence, cold start, who loses. Each group answers one question.
+"""
 
 from collections.abc import Iterator, Mapping
 

@@ -5,7 +5,7 @@ Every chart carries a title and a description for screen readers; its numbers ar
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -40,6 +40,7 @@ def svg(width: float, height: float, title: str, description: str, body: str) ->
 
 
 def text(x: float, y: float, content: str, anchor: str = "start", fill: str = MUTED, extra: str = "") -> str:
+    """A `<text>` element; `content` is escaped, `extra` (more attributes) is not."""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{fill}"{extra}>{escape(content)}</text>'
 
 
@@ -152,23 +153,30 @@ def line_chart(
             upper = [f"{px(x):.1f} {py(y):.1f}" for x, y in zip(line.x, line.high, strict=True)]
             lower = [f"{px(x):.1f} {py(y):.1f}" for x, y in zip(line.x, line.low, strict=True)]
             body.append(f'<path d="M{"L".join(upper + lower[::-1])}Z" fill="{line.stroke}" fill-opacity=".13"/>')
-        points = "L".join(f"{px(x):.1f} {py(y):.1f}" for x, y in zip(line.x, line.y, strict=True))
-        fade = smooth and len(line.y) > 8
-        body.append(
-            f'<path d="M{points}" fill="none" stroke="{line.stroke}" stroke-width="{1 if fade else 2}" '
-            f'stroke-opacity="{0.35 if fade else 1}" stroke-linejoin="round"/>'
-        )
-        if fade:
-            averaged = _smooth(line.y, max(5, len(line.y) // 10) | 1)
-            points = "L".join(f"{px(x):.1f} {py(y):.1f}" for x, y in zip(line.x, averaged, strict=True))
-            body.append(f'<path d="M{points}" fill="none" stroke="{line.stroke}" stroke-width="2"/>')
-        elif len(line.y) <= 12:
-            body += [
-                f'<circle cx="{px(x):.1f}" cy="{py(y):.1f}" r="2.6" fill="{line.stroke}"/>'
-                for x, y in zip(line.x, line.y, strict=True)
-            ]
+        body += _marks(line, px, py, fade=smooth and len(line.y) > 8)
         described.append(f"{line.name} from {number(line.y[0])} to {number(line.y[-1])}")
     return svg(width, height, title, "; ".join(described) + ".", "".join(body))
+
+
+def _marks(line: Line, px: Callable[[float], float], py: Callable[[float], float], fade: bool) -> list[str]:
+    """A line, with its points if they are few, or (`fade`) faded under its moving average."""
+
+    def path(values: Sequence[float]) -> str:
+        return "L".join(f"{px(x):.1f} {py(y):.1f}" for x, y in zip(line.x, values, strict=True))
+
+    drawn = [
+        f'<path d="M{path(line.y)}" fill="none" stroke="{line.stroke}" stroke-width="{1 if fade else 2}" '
+        f'stroke-opacity="{0.35 if fade else 1}" stroke-linejoin="round"/>'
+    ]
+    if fade:
+        averaged = _smooth(line.y, max(5, len(line.y) // 10) | 1)
+        drawn.append(f'<path d="M{path(averaged)}" fill="none" stroke="{line.stroke}" stroke-width="2"/>')
+    elif len(line.y) <= 12:
+        drawn += [
+            f'<circle cx="{px(x):.1f}" cy="{py(y):.1f}" r="2.6" fill="{line.stroke}"/>'
+            for x, y in zip(line.x, line.y, strict=True)
+        ]
+    return drawn
 
 
 def bar_chart(

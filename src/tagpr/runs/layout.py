@@ -22,6 +22,7 @@ class RunFolder:
 
     @property
     def name(self) -> str:
+        """The run's name: that of its folder."""
         return self.path.name
 
     def stage(self, name: StageName) -> Path:

@@ -89,10 +89,12 @@ class Run:
 
     @property
     def name(self) -> str:
+        """The recipe's name."""
         return self.recipe.name
 
     @property
     def seed(self) -> int:
+        """The recipe's seed."""
         return self.recipe.seed
 
     @property
@@ -121,7 +123,8 @@ class Run:
 
     def checkpoints(self, systems: Sequence[str]) -> dict[str, Path]:
         """Checkpoint folders of the evaluate stage's systems. Raises RecipeError for an unknown one, RunError if one is
-        not trained."""
+        not trained.
+        """
         unknown = sorted(set(systems) - {"base", *LAST_STAGE})
         if unknown:
             raise RecipeError(f"unknown system '{unknown[0]}'; known: base, {', '.join(LAST_STAGE)}")
@@ -131,6 +134,7 @@ class Run:
 
     @cached_property
     def tokenizer(self) -> "PreTrainedTokenizerBase":
+        """The backbone's tokenizer."""
         from tagpr.engine.models import load_tokenizer
 
         return load_tokenizer(self.model)

@@ -29,6 +29,7 @@ class Backbone:
 
     @property
     def tokenizer(self) -> "PreTrainedTokenizerBase":
+        """The backbone's tokenizer."""
         return self.context.tokenizer
 
     @property

@@ -97,6 +97,7 @@ class SFTInd(SFT):
     """One model a task."""
 
     def parts(self) -> list[list[str]]:
+        """One model per task."""
         return [[name] for name in sorted(self.context.tasks)]
 
 

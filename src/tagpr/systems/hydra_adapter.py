@@ -51,6 +51,7 @@ class HydraAdapter(System[HydraOptions]):
 
     @cached_property
     def backbone(self) -> Backbone:
+        """The frozen model that draws candidates."""
         return Backbone(self.context, self.cost)
 
     def candidates(self, examples: Sequence[Example]) -> list[list[str]]:

@@ -38,10 +38,12 @@ class PPlug(System[PPlugOptions]):
 
     @cached_property
     def backbone(self) -> Backbone:
+        """The frozen model that answers."""
         return Backbone(self.context, self.cost)
 
     @cached_property
     def encoder(self) -> Any:
+        """The frozen encoder of past entries."""
         from tagpr.systems.encoders import TextEncoder
 
         options = self.options

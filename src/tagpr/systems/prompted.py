@@ -22,10 +22,12 @@ class Prompted(System[OptionsT]):
 
     @cached_property
     def backbone(self) -> Backbone:
+        """The model that answers."""
         return Backbone(self.context, self.cost)
 
     @cached_property
     def prompts(self) -> PromptBuilder:
+        """Builds the prompts."""
         return self.context.prompts(self.reasons)
 
     def prompt_ids(self, example: Example) -> list[int]:

@@ -93,7 +93,8 @@ class System(ABC, Generic[OptionsT]):
 
     def fit(self, train: Sequence[Example]) -> None:
         """Learn from the training examples of all tasks. Called in every process before `predict`, also when an
-        earlier, killed one had finished it: keep what is expensive with `once`."""
+        earlier, killed one had finished it: keep what is expensive with `once`.
+        """
 
     def order(self, examples: Sequence[Example]) -> list[int]:
         """Positions of `examples` (of one task) in the order in which they are best answered; chunks follow it."""

@@ -63,6 +63,7 @@ class R2P(System[R2POptions]):
 
     @cached_property
     def backbone(self) -> Backbone:
+        """The model that answers."""
         return Backbone(self.context, self.cost)
 
     @cached_property

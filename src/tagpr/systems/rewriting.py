@@ -19,9 +19,11 @@ class NeutralCopy(System[NoOptions]):
     """The neutral text itself."""
 
     def covers(self, task: Task) -> bool:
+        """Tasks that rewrite a given text."""
         return rewrites(task)
 
     def predict(self, examples: Sequence[Example]) -> list[Answer]:
+        """The given text as it is."""
         return [Answer(example.input) for example in examples]
 
 
@@ -37,6 +39,7 @@ class CommonHabits(NeutralCopy):
         }
 
     def predict(self, examples: Sequence[Example]) -> list[Answer]:
+        """The given text written with the habits of `history`; those of the training examples if it shows none."""
         return [
             Answer(written(example.input, self.habits[example.task].of(example, self.history(example))))
             for example in examples
@@ -51,4 +54,5 @@ class OwnHabits(CommonHabits):
     """How the person writes; what the person's notes do not show, as most people."""
 
     def history(self, example: Example) -> Sequence[Interaction]:
+        """The latest entries only, newest first."""
         return example.profile[: -LATEST - 1 : -1]

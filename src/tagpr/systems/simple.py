@@ -25,6 +25,7 @@ class Majority(System[NoOptions]):
     """The commonest target of the training examples (the first label where there are none)."""
 
     def covers(self, task: Task) -> bool:
+        """Tasks with labels."""
         return task.kind is not Kind.TEXT
 
     def fit(self, train: Sequence[Example]) -> None:
@@ -35,6 +36,7 @@ class Majority(System[NoOptions]):
             self.answers[name] = commonest(targets) or (task.labels[0] if task.labels else "")
 
     def predict(self, examples: Sequence[Example]) -> list[Answer]:
+        """The task's commonest target."""
         return [Answer(self.answers[example.task]) for example in examples]
 
 
@@ -42,9 +44,11 @@ class FromHistory(Majority):
     """Copies an output of the user's own history; the training majority where the history has none."""
 
     def covers(self, task: Task) -> bool:
+        """Tasks with labels whose profile entries tell theirs."""
         return task.kind is not Kind.TEXT and task.output_field is not None
 
     def predict(self, examples: Sequence[Example]) -> list[Answer]:
+        """The output copied from the history; the task's commonest target if there is none."""
         return [Answer(self.copy(self.context.tasks[e.task], e) or self.answers[e.task]) for e in examples]
 
     @abstractmethod
@@ -56,6 +60,7 @@ class UserMajority(FromHistory):
     """The commonest output of the user's whole history."""
 
     def copy(self, task: Task, example: Example) -> str:
+        """The commonest output of the history."""
         field = task.output_field or ""
         return commonest([item.fields.get(field, "") for item in example.profile])
 
@@ -64,6 +69,7 @@ class LastLabel(FromHistory):
     """The output of the user's latest past item."""
 
     def copy(self, task: Task, example: Example) -> str:
+        """The latest output of the history."""
         order = recency_order(example.profile)
         return example.profile[order[0]].fields.get(task.output_field or "", "") if order else ""
 
@@ -72,9 +78,11 @@ class NearestNeighbour(FromHistory):
     """The output of the past item closest to the question; of a choice, the option closest to any past item."""
 
     def covers(self, task: Task) -> bool:
+        """Choices, and tasks whose profile entries tell their labels."""
         return task.kind is Kind.CHOICE or task.output_field is not None
 
     def copy(self, task: Task, example: Example) -> str:
+        """The option closest to the history (BM25); of other tasks, the output of the entry closest to the question."""
         if not example.profile:
             return ""
         index = index_of(keys_of(task, example.profile), task.bm25)
@@ -90,9 +98,11 @@ class LeadSentence(System[NoOptions]):
     """The first sentence of the longest input field (of the question itself where the example has no fields)."""
 
     def covers(self, task: Task) -> bool:
+        """Tasks that ask for a text, except those that rewrite a given one."""
         return task.kind is Kind.TEXT and not rewrites(task)
 
     def predict(self, examples: Sequence[Example]) -> list[Answer]:
+        """The first sentence of the input."""
         return [Answer(lead_sentence(self.context.tasks[example.task], example)) for example in examples]
 
 

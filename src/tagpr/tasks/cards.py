@@ -115,12 +115,7 @@ def _with_own_metrics(task: Task, origin: str, folder: Path) -> Task:
     return task.model_copy(update=found | {"own_metrics": tuple(places.values())}) if places else task
 
 
-def _check(task: Task, origin: str) -> None:
-    import re
-
-    from jinja2 import TemplateSyntaxError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
+def _check_labels(task: Task, origin: str) -> None:
     if task.kind is not Kind.TEXT and len(task.labels) < 2:
         raise RecipeError(f"task card {origin}, key labels: kind {task.kind} needs at least two labels")
     if task.kind is Kind.RATING:
@@ -132,6 +127,23 @@ def _check(task: Task, origin: str) -> None:
             raise RecipeError(f"task card {origin}, key labels: a rating's labels must rise")
     if len(set(task.labels)) != len(task.labels):
         raise RecipeError(f"task card {origin}, key labels: a label occurs twice")
+
+
+def _check_templates(task: Task, origin: str) -> None:
+    from jinja2 import TemplateSyntaxError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    for key in ("question", "entry", "query"):
+        try:
+            ImmutableSandboxedEnvironment().parse(getattr(task, key))
+        except TemplateSyntaxError as error:
+            raise RecipeError(f"task card {origin}, key {key}, line {error.lineno}: {error.message}") from None
+
+
+def _check(task: Task, origin: str) -> None:
+    import re
+
+    _check_labels(task, origin)
     known = [name for name, metric in METRICS.items() if task.kind in metric.kinds]
     wrong = [name for name in task.metrics if name not in known]
     if wrong or not task.metrics:
@@ -150,11 +162,7 @@ def _check(task: Task, origin: str) -> None:
             f"task card {origin}, key rouge_tokens: words needs the package jieba; "
             "pip install 'tagpr[metrics]', or write characters"
         )
-    for key in ("question", "entry", "query"):
-        try:
-            ImmutableSandboxedEnvironment().parse(getattr(task, key))
-        except TemplateSyntaxError as error:
-            raise RecipeError(f"task card {origin}, key {key}, line {error.lineno}: {error.message}") from None
+    _check_templates(task, origin)
     if task.input_pattern is not None:
         try:
             re.compile(task.input_pattern)

@@ -27,7 +27,8 @@ def deleted_share(texts: Iterable[str], tokens: RougeTokens) -> float:
 
 def tokens_for(texts: Iterable[str]) -> RougeTokens:
     """The way to cut texts of this script: `latin` if that deletes at most a tenth of the letters, else `characters`
-    if most letters are of scripts without spaces, else `unicode`."""
+    if most letters are of scripts without spaces, else `unicode`.
+    """
     sample = list(islice(texts, _SAMPLE))
     if deleted_share(sample, RougeTokens.LATIN) <= _DELETED:
         return RougeTokens.LATIN

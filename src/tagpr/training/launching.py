@@ -14,7 +14,8 @@ from tagpr.errors import RecipeError
 
 def asked_processes() -> int | None:
     """How many processes the launcher was asked for: TAGPR_PROCESSES, or --num_processes of an `accelerate launch` that
-    started this process (Linux); None where nobody says."""
+    started this process (Linux); None where nobody says.
+    """
     if said := os.environ.get("TAGPR_PROCESSES"):
         return int(said)
     try:

@@ -1,5 +1,6 @@
 """What is logged at every step, the end on a plateau, and the alarms: tags dying out, reward rising while held-out
-answers get worse."""
+answers get worse.
+"""
 
 from __future__ import annotations
 

@@ -52,6 +52,7 @@ class WordStatistics:
             self.frequency.update(content_words(text))
 
     def idf(self, word: str) -> float:
+        """Inverse document frequency of a word; above 0 also for words that every text has."""
         return math.log((self.documents + 1) / (self.frequency[word] + 1)) + 0.1
 
     def similarity(self, one: Sequence[str], other: Sequence[str]) -> float:

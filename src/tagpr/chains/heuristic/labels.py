@@ -47,6 +47,7 @@ class Points:
 
     @property
     def total(self) -> int:
+        """All that speaks for the candidate."""
         return self.words + self.history
 
 

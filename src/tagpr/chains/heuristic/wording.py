@@ -34,7 +34,7 @@ def plural(noun: str) -> str:
 
 
 def listing(tokens: Sequence[str]) -> str:
-    """ "a", "a and b", "a, b and c"."""
+    """Join as prose: "a", "a and b", "a, b and c"."""
     return " and ".join(filter(None, [", ".join(tokens[:-1]), tokens[-1]])) if tokens else ""
 
 

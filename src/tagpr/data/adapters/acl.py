@@ -47,7 +47,8 @@ def title_rows(raw: Path) -> list[dict[str, Any]]:
 
 def write_citations(raw: Path, out: Path, seed: int = 0) -> dict[str, Any]:
     """Official LaMP-1 files: the first author's papers of earlier years are the profile, a random cited paper the other
-    choice; each author's last year of citing is held out (dev), and held-out papers leave every training profile."""
+    choice; each author's last year of citing is held out (dev), and held-out papers leave every training profile.
+    """
     by_id = papers(raw)
     by_author: dict[str, list[str]] = {}
     for name, paper in sorted(by_id.items()):

@@ -95,7 +95,8 @@ def _item(line: int, row: Mapping[str, object], task: Task, names: Mapping[str, 
 
 def _question(task: Task, row: Mapping[str, object], text: str) -> dict[str, str]:
     """What the question template sees: the text under its field's name, other input fields of the row, and what the
-    card's `input_pattern` takes out of an official input text."""
+    card's `input_pattern` takes out of an official input text.
+    """
     fields = {task.input_name: text}
     for name in task.input_fields:
         value = row.get(name)

@@ -1,5 +1,6 @@
 """Rows of a JSON file that is one list (LaMP, PGraphRAG, pandas' records) or pretty-printed objects one after another:
-each with the line where it starts, so errors name it."""
+each with the line where it starts, so errors name it.
+"""
 
 import json
 from collections.abc import Iterator, Mapping

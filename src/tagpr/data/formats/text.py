@@ -49,7 +49,8 @@ def head_of(path: Path, size: int = 4096) -> bytes:
 @contextmanager
 def open_text(path: Path) -> Iterator[TextIOWrapper]:
     """The file as text, line ends as they are. Raises DataError for what it is instead of text, and for what goes wrong
-    while it is read."""
+    while it is read.
+    """
     with reading(path), _open_bytes(path) as stream:
         head = stream.read(4096)
         stream.seek(0)

@@ -1,4 +1,4 @@
-"""A table as a LaTeX `tabular` for booktabs and amssymb (\\checkmark)."""
+r"""A table as a LaTeX `tabular` for booktabs and amssymb (\checkmark)."""
 
 from tagpr.report.tables.table import Row, Table
 
