@@ -2,7 +2,7 @@
 
     python examples/shared_prompt_grpo.py
 
-The trainer takes the same arguments as TRL's GRPOTrainer. The reward here asks for many different letters.
+The trainer takes the same arguments as TRL's GRPOTrainer. The reward here is the number of different letters.
 """
 
 import tempfile
