@@ -157,7 +157,7 @@ def test_vocabulary_round_trip(tmp_path):
     ("text", "says"),
     [
         ("- {name: think, definition: x}", "cannot be a tag name"),
-        ("- {name: a, definition: x}\n- {name: a, definition: y}", "listed twice"),
+        ("- {name: a, definition: x}\n- {name: a, definition: y}", "duplicate tag 'a'"),
         ("a: b", "must be a list"),
         ("- {name: a, defn: x}", "unknown key 'defn'"),
         ("- [", "not valid YAML"),

@@ -192,7 +192,7 @@ def test_two_columns_of_one_name_are_refused(tmp_path, ending):
 def test_two_keys_or_parquet_columns_of_one_name_are_refused(tmp_path):
     path = tmp_path / "mine.jsonl"
     path.write_text('{"user_id": "a", "input": "x", "output": "y", "input": "z"}\n')
-    assert "mine.jsonl:1: key 'input' stands twice" in complaint(path)
+    assert "mine.jsonl:1: duplicate key 'input'" in complaint(path)
     column = pa.array(["a", "b"])
     table = pa.Table.from_arrays([column] * 4, names=["user_id", "input", "input", "output"])
     pq.write_table(table, tmp_path / "mine.parquet")

@@ -97,7 +97,7 @@ GOOD = {"user_id": "ann", "input": "some text", "output": "a title"}
         ([json.dumps({**GOOD, "output": ["a"]})], "mine.jsonl:1: field 'output' must be text"),
         ([json.dumps({**GOOD, "date": "yesterday"})], "mine.jsonl:1: field 'date': 'yesterday' is no date"),
         ([json.dumps({**GOOD, "date": "2024-01-01"}), json.dumps(GOOD)], "mine.jsonl:2: some lines have a date"),
-        ([json.dumps({**GOOD, "id": "1"}), json.dumps({**GOOD, "id": "1"})], "mine.jsonl:2: id '1' stands twice"),
+        ([json.dumps({**GOOD, "id": "1"}), json.dumps({**GOOD, "id": "1"})], "mine.jsonl:2: duplicate id '1'"),
         ([json.dumps(GOOD)], "has one item and so no history"),
         ([""], "mine.jsonl: the file is empty"),
     ],
@@ -127,6 +127,6 @@ def test_a_label_outside_the_card_is_named(tmp_path):
 def test_missing_file_and_unbundled_task_are_one_line(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         load_splits(synopsis_settings(), 0, tmp_path)
-    with pytest.raises(TagPRError, match="stands twice"):
+    with pytest.raises(TagPRError, match="duplicate task"):
         load_splits(DataSettings(sources=(SourceSettings(task="package-section"),) * 2), 0, tmp_path)
     assert load_task("package-section").output_field == "section"

@@ -178,9 +178,9 @@ def test_fewer_processes_than_asked_for_are_refused(monkeypatch):
 
 @pytest.mark.slow
 def test_accelerate_launch_on_cpu_is_found_out(tmp_path):
-    """The real launcher: it starts one process although two were asked for."""
+    """The real launcher: it starts one process although two were requested."""
     script = tmp_path / "train.py"
     script.write_text("from tagpr.training.launching import refuse_fewer_processes\nrefuse_fewer_processes(1)\n")
     command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "2"]
     done = subprocess.run([*command, str(script)], capture_output=True, text=True, timeout=120)
-    assert done.returncode != 0 and "2 processes were asked for but 1 run" in done.stderr
+    assert done.returncode != 0 and "2 processes were requested but 1 run" in done.stderr

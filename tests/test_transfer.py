@@ -58,7 +58,7 @@ def test_zero_shot_sources_are_all_held_out(tmp_path):
 
 def test_one_card_twice_needs_names(tmp_path):
     source = {"task": "package-section", "max_train": 5, "max_heldout": 5}
-    with pytest.raises(RecipeError, match="stands twice"):
+    with pytest.raises(RecipeError, match="duplicate task"):
         load_splits(DataSettings(sources=(source, source)), 0, tmp_path)
     assert list(load_splits(DataSettings(sources=(source, {**source, "name": "again"})), 0, tmp_path)) == [
         "package-section",

@@ -1,6 +1,6 @@
 """Stage 0: `build_chains` runs sample -> rollouts -> accuracy -> judge -> tagging -> format (-> evidence) -> keep.
 
-Writes `chains.parquet` (one chain a row), `funnel.json`, `vocabulary.yaml`, a dataset card and `steps/*.parquet`.
+Writes `chains.parquet` (one chain per row), `funnel.json`, `vocabulary.yaml`, a dataset card and `steps/*.parquet`.
 Every step is resumable (`tagpr.chains.steps`) and every call to a language model is cached (`tagpr.clients.calls`), so
 a kill loses at most the calls in flight. This file only orders the steps; each is a file of its own.
 """
@@ -35,7 +35,7 @@ ROLLOUTS = pa.schema(
     [
         *EXAMPLES,
         ("sample", pa.int32()),
-        ("chain", pa.string()),  # the raw chain; "" where the teacher tags its chains itself
+        ("chain", pa.string()),  # the raw chain; "" if the teacher tags its chains itself
         ("answer", pa.string()),
         ("completion", pa.string()),  # tagged; "" until tagging
     ]
@@ -65,7 +65,7 @@ def build_chains(
     """Build the dataset of tagged chains in folder `out` and return its funnel.
 
     `train`: training examples by task name. `prompt(task, example)`: the prompt the policy will see, with the history
-    entries it shows. Raises RunError where not one chain survives, RecipeError where a tagger is missing.
+    entries it shows. Raises RunError if not one chain survives, RecipeError if a tagger is missing.
     """
     if isinstance(settings.teacher, GeneratorSettings) and settings.tagger is None:
         raise RecipeError("chains.tagger: missing; raw chains of a teacher model need a `tagger` block with a `model`")

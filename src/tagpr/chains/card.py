@@ -1,4 +1,4 @@
-"""The dataset card of a folder of chains: what it holds, how it came about, and where `datasets` finds it."""
+"""The dataset card of a folder of chains: what it holds, how it came about, and its path for `datasets`."""
 
 from pathlib import Path
 

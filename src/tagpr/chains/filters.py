@@ -38,7 +38,7 @@ def accuracy_filter(
 def format_filter(rows: Sequence[Row], vocabulary: Vocabulary, min_segments: int) -> tuple[list[Row], dict[str, int]]:
     """Rows whose completion is well formed, has enough tagged steps, and answers what the rollout answered.
 
-    That the text inside the tags is still the raw chain is checked where tags are put (`tagpr.chains.tagging`).
+    That the text inside the tags is still the raw chain is checked when tags are put (`tagpr.chains.tagging`).
     """
     kept, notes = [], Counter[str]()
     for row in rows:

@@ -8,7 +8,7 @@ from tagpr.engine.generator import make_generator
 
 
 class Generators:
-    """Generators by their settings block. Teacher, judge and tagger share one `Spend`, which the caps look at."""
+    """Generators by their settings block. Teacher, judge and tagger share one `Spend`, which the caps count."""
 
     def __init__(self, settings: ChainSettings) -> None:
         self._settings = settings

@@ -59,7 +59,7 @@ class _Faults:
 
 
 def write_completion(steps: Sequence[tuple[str, str]], answer: str) -> str:
-    """The completion of tagged steps (tag, text), one a line, and an answer: what `parse_response` reads back."""
+    """The completion of tagged steps (tag, text), one per line, and an answer: what `parse_response` reads back."""
     lines = [f"<{tag}> {text} </{tag}>" for tag, text in steps]
     return "\n".join(["<think>", *lines, "</think>", answer])
 

@@ -15,7 +15,7 @@ DIMENSIONS = ("coherence", "accuracy", "completeness", "relevance")
 
 
 def read_scores(text: str) -> dict[str, int] | None:
-    """Scores of the four dimensions from whatever a judge wrote, None where one is missing or outside 1 to 5.
+    """Scores of the four dimensions from whatever a judge wrote, None if one is missing or outside 1 to 5.
 
     Reads the last JSON object that has them: in code fences, after prose, with scores as numbers, digits in strings,
     objects with `score`, or "4/5". A stated total is ignored: totals are recomputed from the parts.

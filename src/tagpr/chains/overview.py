@@ -17,7 +17,7 @@ LENGTH_BIN = 5
 
 
 def chain_stats(folder: Path) -> dict[str, Any]:
-    """Figures of the chains in `folder`. Raises DataError where it holds none."""
+    """Statistics of the chains in `folder`. Raises DataError if it holds none."""
     funnel = Funnel.read(folder / "funnel.json")
     chains = read_chains(folder)
     vocabulary = load_vocabulary(folder / "vocabulary.yaml")
@@ -57,7 +57,7 @@ def chain_stats(folder: Path) -> dict[str, Any]:
 
 
 def stats_text(stats: dict[str, Any]) -> str:
-    """The figures as plain text tables."""
+    """The statistics as plain text tables."""
     lines = ["Step                   unit               rows  by task"]
     for step in stats["funnel"]:
         by_task = step["skipped"] or ", ".join(f"{name} {count}" for name, count in step["tasks"].items())
@@ -79,7 +79,7 @@ def stats_text(stats: dict[str, Any]) -> str:
 def plot_stats(stats: dict[str, Any], path: Path) -> None:
     """Funnel, tag frequencies, lengths and yield per task as one SVG. Needs matplotlib.
 
-    Raises RunError where the file cannot be written.
+    Raises RunError if the file cannot be written.
     """
     import matplotlib
 

@@ -51,7 +51,7 @@ def stratified_sample(chains: Sequence[Chain], size: int, seed: int) -> list[Cha
 
 
 def review_page(folder: Path, size: int = 60, seed: int = 0, token: str = "") -> str:
-    """The HTML of a review of the chains in `folder`. Raises DataError where there are none."""
+    """The HTML of a review of the chains in `folder`. Raises DataError if there are none."""
     sample = stratified_sample(read_chains(folder), size, seed)
     vocabulary = load_vocabulary(folder / "vocabulary.yaml")
     if not sample:
@@ -64,7 +64,7 @@ def review_page(folder: Path, size: int = 60, seed: int = 0, token: str = "") ->
         "items": [_item(chain, vocabulary, questions.get((chain.task, chain.example_id), {})) for chain in sample],
     }
     page = (resources.files("tagpr.chains") / "review.html").read_text(encoding="utf-8")
-    # no "<" may survive inside the script element: texts are other people's
+    # no "<" may survive inside the script element: the texts are users'
     return page.replace("/*DATA*/null", json.dumps(value, ensure_ascii=True).replace("<", "\\u003c"))
 
 
@@ -97,7 +97,7 @@ def read_decisions(path: Path) -> dict[str, dict[str, str]]:
 
 
 class ReviewServer:
-    """Serves the page of `folder` on 127.0.0.1 and appends decisions to `review.jsonl`. `url` is where to look."""
+    """Serves the page of `folder` on 127.0.0.1 and appends decisions to `review.jsonl`. `url` is the page's address."""
 
     def __init__(self, folder: Path, size: int = 60, seed: int = 0, port: int = 0) -> None:
         self.folder = folder
@@ -141,7 +141,7 @@ class ReviewServer:
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
 
     def save(self, body: bytes) -> bool:
-        """Append one decision; False where it is none."""
+        """Append one decision; False if it is none."""
         try:
             row = _decision(json.loads(body))
         except ValueError:
@@ -163,7 +163,7 @@ class ReviewServer:
 
 
 def _decision(value: Any) -> dict[str, str] | None:
-    """Key, verdict and comment, None where `value` is no decision."""
+    """Key, verdict and comment, None if `value` is no decision."""
     if not isinstance(value, dict):
         return None
     row = {name: part for name in ("key", "verdict", "comment") if isinstance(part := value.get(name), str)}
@@ -190,7 +190,7 @@ def _item(chain: Chain, vocabulary: Vocabulary, question: Mapping[str, object]) 
 
 
 def _questions(folder: Path, tasks: set[str]) -> dict[tuple[str, str], dict[str, object]]:
-    """Question, reference and history of the examples, where the run folder that holds `folder` has them."""
+    """Question, reference and history of the examples, if the run folder that holds `folder` has them."""
     found: dict[tuple[str, str], dict[str, object]] = {}
     for task in sorted(tasks):
         path = folder.parent / "data" / task / "train.jsonl"

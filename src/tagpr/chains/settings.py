@@ -19,7 +19,7 @@ class VocabularySettings(Settings):
     k: int | None = Field(default=None, ge=2)
     """Number of clusters; None chooses the k in `k_range` with the best silhouette."""
     k_range: tuple[int, int] = (4, 16)
-    """Cluster numbers tried where `k` is None."""
+    """Cluster numbers tried if `k` is None."""
     min_share: float = Field(default=0.01, ge=0, lt=1)
     """Frequency floor: a cluster with less than this share of all tag uses is no primary tag."""
     encoder: ModelSpec = "minilm"
@@ -40,10 +40,10 @@ class ChainSettings(Settings):
     renamed: ClassVar[Mapping[str, str]] = {"rouge_threshold": "correct_from"}
 
     teacher: Literal["heuristic", "written"] | GeneratorSettings = "heuristic"
-    """`heuristic`; `written`, rollouts that stand in a file; or a generator block (`model`, `base_url`, ...) that
+    """`heuristic`; `written`, rollouts from a file; or a generator block (`model`, `base_url`, ...) that
     reasons freely and is tagged afterwards."""
     written: RecipePath | None = None
-    """Read where `teacher` is `written`: JSONL of tagged completions, one a row: task, example_id, completion."""
+    """Read if `teacher` is `written`: JSONL of tagged completions, one per row: task, example_id, completion."""
     examples_per_task: int | None = Field(default=None, ge=1)
     """Training examples drawn per task (the paper: 1,000); None for all."""
     samples: int = Field(default=16, ge=1)
@@ -55,16 +55,16 @@ class ChainSettings(Settings):
     judge_above: int = Field(default=15, ge=0, le=20)
     """A chain is kept when the judge's total of four dimensions (4 to 20) is above this."""
     tagger: GeneratorSettings | None = None
-    """The LLM that tags raw chains; needed where the teacher is a model (other teachers' chains are tagged)."""
+    """The LLM that tags raw chains; needed if the teacher is a model (other teachers' chains are tagged)."""
     tagging: Literal["ranges", "inline"] = "ranges"
     """ranges: the tagger names which sentences belong together; inline (the paper's): it writes the chain again."""
     vocabulary: Literal["paper", "discover"] | RecipePath = "paper"
     """paper: the nine tags; discover: exploratory tagging and clustering of a teacher model's raw chains; or a path
     to a vocabulary.yaml. The heuristic teacher's tags are renamed to one's own by the `members` of each entry."""
     discovery: VocabularySettings = VocabularySettings()
-    """Read where `vocabulary` is `discover`."""
+    """Read if `vocabulary` is `discover`."""
     min_segments: int = Field(default=3, ge=1)
-    """Format filter: fewest tagged steps of a chain (R_tag asks for 3)."""
+    """Format filter: fewest tagged steps of a chain (R_tag's is 3)."""
     min_evidence: float = Field(default=0.0, ge=0, le=1)
     """Evidence filter: least share of a chain's checkable claims that are true; 0 skips it. A chain that claims nothing
     checkable passes only if it is skipped."""
@@ -99,5 +99,5 @@ class ChainSettings(Settings):
             block = getattr(self, role)
             paid = isinstance(block, GeneratorSettings) and block.engine == "endpoint"
             if self.calls.max_cost is not None and paid and "price" not in block.model_fields_set:
-                raise ValueError(f"calls.max_cost needs {role}.price, e.g. {{input: 0.7, output: 8.4}} (0 where free)")
+                raise ValueError(f"calls.max_cost needs {role}.price, e.g. {{input: 0.7, output: 8.4}} (0 if free)")
         return self

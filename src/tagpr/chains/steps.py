@@ -30,7 +30,7 @@ class StepCount:
     step: str
     unit: str  # examples or chains
     tasks: dict[str, int]
-    skipped: str = ""  # why the step let everything through, "" where it ran
+    skipped: str = ""  # why the step let everything through, "" if it ran
     notes: dict[str, int] = field(default_factory=dict)  # why rows were dropped
 
     @property
@@ -55,7 +55,7 @@ class Funnel:
 
     @classmethod
     def read(cls, path: Path) -> "Funnel":
-        """Raises DataError naming the file where it is no funnel."""
+        """Raises DataError naming the file if it is no funnel."""
         try:
             rows = json.loads(path.read_text(encoding="utf-8"))["steps"]
             return cls(
@@ -115,7 +115,7 @@ class StepStore:
         unit: str = "chains",
         skipped: str = "",
     ) -> list[Row]:
-        """Rows of step `name`: from its file where it matches, else from `make`, which gives rows and drop counts.
+        """Rows of step `name`: from its file if it matches, else from `make`, which gives rows and drop counts.
 
         A step in which a model refused requests is made again: what it answered is cached, and a refusal may be over.
         """

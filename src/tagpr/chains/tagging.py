@@ -122,7 +122,7 @@ def normalise_name(name: str) -> str:
 
 
 def explore(tagger: Generator, limit: int, rows: Sequence[Row], report: Report) -> tuple[list[Row], dict[str, int]]:
-    """Free tag names of the first `limit` chains: one row a group. Chains are taken round-robin over tasks."""
+    """Free tag names of the first `limit` chains: one row per group. Chains are taken round-robin over tasks."""
     chosen = _round_robin(rows, limit)
     sentences = [split_sentences(row["chain"]) for row in chosen]
     requests = [ask(fill("explore", sentences=numbered(parts))) for parts in sentences]

@@ -46,7 +46,7 @@ def teacher_rollouts(
     prompt: Callable[[Task, Example], ShownPrompt],
     report: Callable[[int, int, str], None],
 ) -> tuple[list[Row], dict[str, int]]:
-    """`samples` rows an example with the raw chain and its answer; refusals and cut chains are counted."""
+    """`samples` rows per example with the raw chain and its answer; refusals and cut chains are counted."""
     requests: list[Request] = []
     for row in drawn:
         task = tasks[row["task"]]
@@ -88,7 +88,7 @@ def written_rollouts(
 ) -> tuple[list[Row], dict[str, int]]:
     """The first `samples` tagged completions that the file has for each drawn example, in its order.
 
-    `vocabulary`: the tags they were written with. Raises DataError naming file and row where a row is no completion.
+    `vocabulary`: the tags they were written with. Raises DataError naming file and row if a row is no completion.
     """
     try:
         written = read_jsonl(path)

@@ -28,7 +28,7 @@ class Response:
 
     text: str  # the whole completion
     segments: tuple[Segment, ...]  # the chain c
-    answer: str  # y, stripped; "" where there is none
+    answer: str  # y, stripped; "" if there is none
     faults: tuple[Fault, ...]
 
     @property

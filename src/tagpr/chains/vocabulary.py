@@ -28,12 +28,12 @@ class Tag:
     name: str
     definition: str
     count: int = 0  # how often its members were seen; 0 for a given vocabulary
-    members: tuple[str, ...] = ()  # the free names it stands for
+    members: tuple[str, ...] = ()  # the free names it unites
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """An ordered set of tags. `"make_decision" in vocabulary` asks by name."""
+    """An ordered set of tags. `"make_decision" in vocabulary` tests a name."""
 
     tags: tuple[Tag, ...]
 
@@ -45,7 +45,7 @@ class Vocabulary:
                     f"vocabulary: {tag.name!r} cannot be a tag name; use lower-case letters, digits and _, not 'think'"
                 )
             if tag.name in seen:
-                raise RecipeError(f"vocabulary: the tag {tag.name!r} is listed twice; remove one")
+                raise RecipeError(f"vocabulary: duplicate tag {tag.name!r}; remove one")
             seen.add(tag.name)
         if not self.tags:
             raise RecipeError("vocabulary: no tags; list at least one with `name` and `definition`")
@@ -74,7 +74,7 @@ class Vocabulary:
         return cls(tuple(Tag(name, name.replace("_", " ").capitalize() + ".") for name in names))
 
     def write(self, path: Path) -> None:
-        """Write as YAML, readable by `load_vocabulary`; `count` and `members` are left out where empty."""
+        """Write as YAML, readable by `load_vocabulary`; `count` and `members` are left out if empty."""
         rows: list[dict[str, Any]] = []
         for tag in self.tags:
             row: dict[str, Any] = {"name": tag.name, "definition": tag.definition}
@@ -125,6 +125,6 @@ def renaming(source: Vocabulary, wanted: Vocabulary, where: str) -> dict[str, st
     if missing:
         raise RecipeError(
             f"chains.vocabulary {where}: has no tag for {', '.join(missing)} of the heuristic teacher; "
-            "list them in the `members` of the entries that stand for them"
+            "list them in the `members` of the entries that replace them"
         )
     return {name: places[name] for name in source.names}

@@ -52,8 +52,8 @@ class CallEngine:
     def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Reply | Refusal]:
         """Replies in the order of `requests`.
 
-        Raises ModelError where no call can work, RunError at a cap, at a wait of hours, or at the end where calls kept
-        failing; what was answered stays in the cache, so a rerun asks only for the rest. Refusals are not kept.
+        Raises ModelError if no call can work, RunError at a cap, at a wait of hours, or at the end if calls kept
+        failing; what was answered stays in the cache, so a rerun sends only the rest. Refusals are not kept.
         """
         with ReplyCache(self.cache_path) as cache:
             keys = request_keys(self.generator, requests)
@@ -89,14 +89,14 @@ class CallEngine:
             raise RunError(f"{run.stopped}; {left} calls are left: raise the cap and rerun, what is answered is kept")
         if run.failed:
             tried = f"{len(run.failed)} of {len(open_calls)} calls failed {self.calls.attempts} times"
-            raise RunError(f"{where}: {tried} (last: {run.failed[-1]}); rerun to ask for these alone")
+            raise RunError(f"{where}: {tried} (last: {run.failed[-1]}); rerun to send these alone")
         if run.refused:
             words, count = str(run.refused[0]), len(run.refused)
             logger.warning("%s: %d of %d requests were refused (first: %s)", where, count, len(open_calls), words)
 
     async def _worker(self, queue: Iterator[tuple[bytes, Request]], run: _Run) -> None:
         for key, request in queue:
-            reply: Reply | Refusal | None = run.cache.get(key)  # another process may have asked meanwhile
+            reply: Reply | Refusal | None = run.cache.get(key)  # another process may have sent it meanwhile
             if reply is None:
                 try:
                     reply = await self._attempts(request, run)
@@ -125,7 +125,7 @@ class CallEngine:
             )
 
     async def _attempts(self, request: Request, run: _Run) -> Reply | Refusal | None:
-        """One call, tried until it is answered; None where a cap says stop. Raises the last PassingError."""
+        """One call, tried until it is answered; None if a cap says stop. Raises the last PassingError."""
         body = request_body(self.generator, request.messages, request.sample)
         empty = 0
         for attempt in range(1, self.calls.attempts + 1):

@@ -46,7 +46,7 @@ class Endpoint:
     async def complete(self, body: Mapping[str, object]) -> Reply | Refusal:
         """The reply to one chat completion request.
 
-        Raises PassingError where another attempt may do, ModelError where no call will.
+        Raises PassingError if another attempt may do, ModelError if no call will.
         """
         import openai
 
@@ -101,13 +101,13 @@ class Endpoint:
 def api_key(settings: GeneratorSettings) -> str:
     """The key in the environment, without white space around it; a placeholder for servers on this machine.
 
-    Raises ModelError where there is none, or one that no header can carry.
+    Raises ModelError if there is none, or one that no header can carry.
     """
     key = os.environ.get(settings.key_env, "").strip()
     if any(not 32 < ord(letter) < 127 for letter in key):
         raise ModelError(
             f"{settings.base_url}: the key in ${settings.key_env} holds a line break, a space or another character "
-            "that no key has; set it anew"
+            "that no key has; set it again"
         )
     if key:
         return key

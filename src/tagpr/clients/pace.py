@@ -11,7 +11,7 @@ from collections import deque
 
 
 class Pace:
-    """Hands out starts in the order they were asked for. Belongs to the running event loop."""
+    """Hands out starts in the order of the requests. Belongs to the running event loop."""
 
     def __init__(self, per_minute: int | None) -> None:
         """`per_minute`: the rate cap, None for no cap."""

@@ -13,7 +13,7 @@ Chat = Mapping[str, object]
 def read_chat(answer: object) -> Reply | Refusal:
     """A chat completion as a Reply; a Refusal where a filter cut it or the model declined.
 
-    Raises PassingError where the JSON has another shape, or nothing was written.
+    Raises PassingError if the JSON has another shape, or nothing was written.
     """
     try:
         choice = _first(_mapping(answer)["choices"])
@@ -47,7 +47,7 @@ class EmptyReply(PassingError):
 
 
 async def assembled(chunks: AsyncIterator[object]) -> Chat:
-    """The chat completion that a stream's chunks make up. Raises PassingError where it ends before its end."""
+    """The chat completion that a stream's chunks make up. Raises PassingError if it ends before its end."""
     texts: dict[str, list[str]] = {"content": [], "reasoning_content": [], "refusal": []}
     finish: object = None
     usage: object = None

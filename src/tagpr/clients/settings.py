@@ -60,7 +60,7 @@ class CallSettings(Settings):
     """Most attempts of one call."""
     backoff_s: float = Field(default=0.5, ge=0)
     """Wait before the second attempt; doubles with each further one, with jitter; a longer Retry-After wins, up to five
-    minutes: who is asked to wait longer (a daily limit) is told so, and the run stops."""
+    minutes: a longer wait (a daily limit) is reported, and the run stops."""
     backoff_max_s: float = Field(default=60.0, ge=0)
     """Longest wait between attempts."""
     requests_per_minute: int | None = Field(default=None, ge=1)

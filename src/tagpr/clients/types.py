@@ -14,7 +14,7 @@ from tagpr.progress import Progress
 
 @dataclass(frozen=True)
 class Request:
-    """One completion asked for. Equal requests are answered once; `sample` tells rollouts of one prompt apart."""
+    """A request for one completion. Equal requests are answered once; `sample` tells rollouts of one prompt apart."""
 
     messages: tuple[Mapping[str, str], ...]
     sample: int = 0
@@ -25,8 +25,8 @@ class Reply:
     """One completion."""
 
     content: str  # the answer, without reasoning
-    reasoning: str  # what was thought before it, "" where the model shows none
-    finished: bool  # False where the token limit cut it
+    reasoning: str  # what was thought before it, "" if the model shows none
+    finished: bool  # False if the token limit cut it
     prompt_tokens: int
     completion_tokens: int
 
@@ -38,7 +38,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A request that the model will not answer: too long, filtered, always empty. Never cached: a rerun asks again."""
+    """A request that the model will not answer: too long, filtered, always empty. Never cached: a rerun repeats it."""
 
     reason: str
     said: str = ""
@@ -64,7 +64,7 @@ class Spend:
 
 
 class Generator(Protocol):
-    """Answers requests in order. Raises RunError or ModelError where it cannot go on; nothing paid for is lost."""
+    """Answers requests in order. Raises RunError or ModelError if it cannot go on; nothing paid for is lost."""
 
     def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Reply | Refusal]:
         """A reply or a refusal to each request, in order; `progress` hears of each that is done."""

@@ -1,6 +1,6 @@
 """Readers of histories, splits without leakage, and the bundled sample.
 
-Names are imported when first asked for: reading a recipe needs only the settings.
+Names are imported when first used: reading a recipe needs only the settings.
 """
 
 from importlib import import_module

@@ -20,7 +20,7 @@ def write_examples(path: Path, examples: Iterable[Example]) -> None:
 
 
 def read_examples(path: Path) -> list[Example]:
-    """Read what `write_examples` wrote. Raises DataError where the file is missing or damaged."""
+    """Read what `write_examples` wrote. Raises DataError if the file is missing or damaged."""
     try:
         rows = _read_parquet(path) if path.suffix == ".parquet" else read_jsonl(path)
         return [_example(row) for row in rows]

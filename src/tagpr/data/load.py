@@ -34,14 +34,14 @@ HELDOUT_SHARE = 0.1  # of the users, if records bring their profiles and no held
 def load_splits(settings: DataSettings, seed: int, folder: Path) -> dict[str, Splits]:
     """Train and held-out examples of every source, by task name, in the recipe's order.
 
-    `folder` is where relative paths of the recipe start. Records skipped under `on_error: skip` are in `rejects`, their
+    `folder` is the start of the recipe's relative paths. Records skipped under `on_error: skip` are in `rejects`, their
     number in `report`. Raises DataError (one line, file and line named) and RecipeError (a task card or setting).
     """
     splits: dict[str, Splits] = {}
     for source in placed(settings):
         one = load_source(source, seed, folder, Rejects(skip=settings.on_error == "skip"))
         if one.task.name in splits:
-            raise RecipeError(f"data.sources: task {one.task.name} stands twice; give one source a task")
+            raise RecipeError(f"data.sources: duplicate task {one.task.name}; give one source per task")
         splits[one.task.name] = one
     return splits
 

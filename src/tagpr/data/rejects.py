@@ -38,7 +38,7 @@ class Rejects:
         return sum(row.record for row in self.rows)
 
     def add(self, path: Path | str, line: int, reason: str, raw: object = "", *, record: bool = True) -> None:
-        """Raise DataError `path:line: reason`, or note it where bad records are skipped.
+        """Raise DataError `path:line: reason`, or note it if bad records are skipped.
 
         `raw`: the record as far as it was read (bytes, text or parsed).
         """

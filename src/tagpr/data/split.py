@@ -1,6 +1,6 @@
 """From dated or undated items of users to examples: who is held out, and what each profile may hold.
 
-The one place where leakage is decided: a profile never holds its own query, a held-out item, nor (if dates are
+The one place that decides about leakage: a profile never holds its own query, a held-out item, nor (if dates are
 known) anything later than the query. Not here: reading files (`formats/`) and choosing p_u (`tagpr.profiles`).
 """
 

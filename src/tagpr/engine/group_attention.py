@@ -6,7 +6,7 @@ and cached decoding (`decoding`). This file holds what they need: the registrati
 over keys that lie in two places (the prompt's and a completion's own) so that the prompt's keys are never copied once
 per completion.
 
-On CPUs the fused bf16 kernel is slower than its fp32 one, and than plain matrix products where many queries share their
+On CPUs the fused bf16 kernel is slower than its fp32 one, and than plain matrix products if many queries share their
 keys (measured in docs/engine.md), which is why causal attention is computed in fp32 there and the rest by products.
 """
 
@@ -105,7 +105,7 @@ def checkpointed(model: torch.nn.Module) -> bool:
 
 
 def why_not_shared(model: PreTrainedModel, longest: int) -> str | None:
-    """Why prompts cannot be shared in `model` for sequences of up to `longest` tokens; None where they can."""
+    """Why prompts cannot be shared in `model` for sequences of up to `longest` tokens; None if they can."""
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if kinds - {"full_attention", "sliding_attention"}:

@@ -26,7 +26,7 @@ class LocalGenerator:
         self._model: TransformersModel | VLLMModel | None = None
 
     def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Reply | Refusal]:
-        """Replies in the order of `requests`. Raises ModelError where the model or its library is missing."""
+        """Replies in the order of `requests`. Raises ModelError if the model or its library is missing."""
         with ReplyCache(self.cache_path) as cache:
             keys = request_keys(self.settings, requests)
             found: dict[bytes, Reply | Refusal] = dict(cache.get_many(list(dict.fromkeys(keys))))

@@ -163,7 +163,7 @@ def load_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
 
 
 def _embedding_rows(folder: Path) -> int | None:
-    """Rows of the checkpoint's embedding by its config; None where that does not say."""
+    """Rows of the checkpoint's embedding by its config; None if that does not say."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -175,7 +175,7 @@ def _embedding_rows(folder: Path) -> int | None:
 def load_causal_lm(path: Path | str, dtype: str | torch.dtype = "auto", device: str | None = None) -> PreTrainedModel:
     """A causal language model in eval mode on `device` (the GPU if there is one).
 
-    `dtype` "auto" is bfloat16 where the hardware multiplies it natively (see `fast_dtype`), else float32. A folder
+    `dtype` "auto" is bfloat16 if the hardware multiplies it natively (see `fast_dtype`), else float32. A folder
     with a LoRA adapter is loaded on its base model.
     """
     import torch

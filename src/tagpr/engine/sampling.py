@@ -1,7 +1,7 @@
 """Drawing the next token so that a sample depends on its prompt, its number and the seed alone, not on the batch.
 
-Each (prompt, sample) has its own stream of uniform numbers, one a step, and the token is where that number falls in the
-cumulative distribution: one random number a step instead of one per vocabulary entry.
+Each (prompt, sample) has its own stream of uniform numbers, one per step. The number, found in the cumulative
+distribution, is the token: one random number per step instead of one per vocabulary entry.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def end_token_ids(
 
 
 def _single(token_id: object) -> tuple[int, ...]:
-    """(id,), or () where a tokenizer or a checkpoint names none."""
+    """(id,), or () if a tokenizer or a checkpoint names none."""
     return (token_id,) if isinstance(token_id, int) else ()
 
 
@@ -84,7 +84,7 @@ _OPENINGS: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, tuple[str, ThinkOp
 
 
 def think_opening(tokenizer: PreTrainedTokenizerBase) -> ThinkOpening | None:
-    """The `<think>` that the tokenizer's chat template ends a prompt with; None where it leaves that to the model.
+    """The `<think>` that the tokenizer's chat template ends a prompt with; None if it leaves that to the model.
 
     Found once per template (Qwen3-Thinking and DeepSeek-R1 are such) and kept.
     """

@@ -27,7 +27,7 @@ def token_logprobs(
 ) -> tuple[Tensor, Tensor]:
     """(log p(targets), entropy), each (K,) fp32, of softmax(hidden @ weight.T + bias) at `temperature`.
 
-    hidden (K, H), weight (V, H), bias (V,) or None, targets (K,). Entropy is zeros unless asked for; no gradient.
+    hidden (K, H), weight (V, H), bias (V,) or None, targets (K,). Entropy is zeros unless requested; no gradient.
     """
     device = hidden.device.type
     if torch.is_autocast_enabled(device):

@@ -31,7 +31,7 @@ class TransformersModel:
 
     @classmethod
     def load(cls, folder: Path, batch_size: int = 96) -> TransformersModel:
-        """The checkpoint in `folder`. Raises ModelError where it does not load."""
+        """The checkpoint in `folder`. Raises ModelError if it does not load."""
         from tagpr.engine.models import load_causal_lm, load_tokenizer
 
         return cls(load_causal_lm(folder), load_tokenizer(folder), batch_size)

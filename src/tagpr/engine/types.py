@@ -35,11 +35,11 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Continuation:
-    """One sampled continuation in token ids, its end-of-sequence token included where there is one."""
+    """One sampled continuation in token ids, its end-of-sequence token included if there is one."""
 
     token_ids: list[int]
     logprobs: list[float] | None
-    """log p of each token under the sampling distribution before top-p; None unless asked for."""
+    """log p of each token under the sampling distribution before top-p; None unless requested."""
     finished: bool
     """Ended with an end token, not cut off by `max_new_tokens`."""
 
@@ -53,8 +53,8 @@ class Continuation:
 class Completion(Continuation):
     """A continuation and its text: the assistant's whole turn.
 
-    The text has no end or padding token; `<think>` is kept whatever kind of token it is, and stands at the start where
-    the chat template had written it into the prompt. Training, rewards and evaluation all read this text.
+    The text has no end or padding token; `<think>` is kept whatever kind of token it is, and is at the start if the
+    chat template had written it into the prompt. Training, rewards and evaluation all read this text.
     """
 
     text: str = ""
@@ -70,6 +70,6 @@ class TextModel(Protocol):
     ) -> list[list[Completion]]:
         """`sampling.num_samples` completions of each prompt, in the prompts' order.
 
-        Raises ModelError where the model or its library is missing, RunError where it cannot go on.
+        Raises ModelError if the model or its library is missing, RunError if it cannot go on.
         """
         ...

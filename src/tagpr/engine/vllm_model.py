@@ -30,7 +30,7 @@ class VLLMModel:
 
     @classmethod
     def load(cls, folder: Path) -> VLLMModel:
-        """The checkpoint in `folder`. Raises ModelError where vLLM is not installed."""
+        """The checkpoint in `folder`. Raises ModelError if vLLM is not installed."""
         tokenizer = load_tokenizer(folder)
         try:
             from vllm import LLM  # pyright: ignore[reportMissingImports]  # optional, and for GPUs

@@ -86,7 +86,7 @@ def card_text(card: dict[str, Any]) -> str:
         "",
         "Made from the policy's own rollouts. PRP: the answer made with the profile is preferred to one made without.",
         "PQP: of two answers made with the profile, the more correct (or higher-ROUGE) one is preferred. `seen` are",
-        "held-out questions of training users, the latest where dates are known; `unseen` are users held out whole.",
+        "held-out questions of training users, the latest if dates are known; `unseen` are users held out whole.",
         "Pairs are balanced so that length alone cannot win: a judge that always takes the longer answer is at 50%.",
         "",
         "| split | kind | pairs | users | questions | tokens preferred | tokens rejected | length-only judge |",

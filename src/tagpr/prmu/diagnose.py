@@ -1,7 +1,7 @@
 """Does the user embedding do anything? Held-out pair accuracy with the right, a shuffled and the generic user.
 
 If the three agree the embedding carries nothing, and the diagnosis says so in words. PRP can be won without knowing the
-user; only PQP can show that the model reads the person.
+user; only PQP can show that the model reads the user.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def _calibration(margins: np.ndarray, bins: int = 5) -> dict[str, Any]:
 def _length_correlation(pairs: Sequence[Pair], chosen: np.ndarray, rejected: np.ndarray) -> float:
     """Pearson correlation of reward and length within prompts (both centred on their prompt's mean); 0 if undefined.
 
-    chosen, rejected: f of both sides of each pair, [pairs]. A completion that stands in several pairs counts once.
+    chosen, rejected: f of both sides of each pair, [pairs]. A completion of several pairs counts once.
     """
     by_prompt: dict[tuple[str, tuple[int, ...]], dict[tuple[int, ...], float]] = defaultdict(dict)
     for pair, better, worse in zip(pairs, chosen, rejected, strict=True):
@@ -197,7 +197,7 @@ def _length_correlation(pairs: Sequence[Pair], chosen: np.ndarray, rejected: np.
 
 
 def words(figures: Mapping[str, Any], user_option: str) -> str:
-    """What the figures say about the user embedding, in one or two sentences."""
+    """What the metrics say about the user embedding, in one or two sentences."""
     if user_option == "none":
         return "This model has no user embedding."
     block = figures["seen"] or figures["unseen"]

@@ -1,4 +1,4 @@
-"""Fitting one new user's row of E on a few pairs, everything else frozen: for people who come after training.
+"""Fitting one new user's row of E on a few pairs, everything else frozen: for users who come after training.
 
 With eight pairs there is little to fit on, so the rows already learned serve as the prior: the search starts from the
 existing row (or the generic user) that explains the pairs best, and moves on from there by a few small steps.

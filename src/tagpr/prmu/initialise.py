@@ -74,7 +74,7 @@ def build_model(
     """A fresh PRMU on the backbone in `folder` (causal, sequence classification or base), in `dtype`.
 
     A sequence-classification backbone keeps its trained linear head. Raises ModelError for a backbone whose layers do
-    not all attend fully, or with fewer layers than asked for.
+    not all attend fully, or with fewer layers than requested.
     """
     # A causal checkpoint has an output layer that is not needed here; no report of it, and no bar.
     bars, verbosity = hf_logging.is_progress_bar_enabled(), hf_logging.get_verbosity()
@@ -118,7 +118,7 @@ def keep_layers(backbone: Decoder, layers: int | None, frozen_layers: int, folde
     wanted = have if layers is None else layers
     if wanted > have or frozen_layers > wanted:
         raise ModelError(
-            f"prmu backbone {str(folder)!r}: has {have} layers, the settings ask for layers={layers} and "
+            f"prmu backbone {str(folder)!r}: has {have} layers, the settings say layers={layers} and "
             f"frozen_layers={frozen_layers}; lower them"
         )
     backbone.layers = backbone.layers[:wanted]
@@ -146,7 +146,7 @@ def merge_lora(model: PRMUModel) -> None:
 
 @torch.no_grad()
 def _token_scale(model: PRMUModel) -> float:
-    """Factor that brings a vector of unit-scale entries to the typical norm of what the user's vectors stand among."""
+    """Factor that brings a vector of unit-scale entries to the typical norm of the user's vectors' neighbours."""
     table = model.backbone.get_input_embeddings().weight
     ids = torch.arange(0, len(table), max(1, len(table) // 64))[None, :64]
     hidden = model.backbone.get_input_embeddings()(ids)

@@ -1,6 +1,6 @@
 """f_PRMU(id_u, q, p_u, c, y) of eqs. 2-3: a language-model backbone, the user embedding, and a head giving one logit.
 
-The user's m vectors stand right after the prompt's first token (the attention sink keeps its place), scaled to the norm
+The user's m vectors come right after the prompt's first token (the attention sink keeps its place), scaled to the norm
 of what flows there: token embeddings, or hidden states when the lowest layers are frozen and the vectors enter above
 them. A fresh one is made by `tagpr.prmu.initialise`; loading, users' names and scoring are in `tagpr.prmu.score`.
 """
@@ -61,7 +61,7 @@ class PRMUModel(nn.Module):
 
     @property
     def tokens_per_user(self) -> int:
-        """How many vectors stand in the input for a user."""
+        """How many vectors a user has in the input."""
         return self.settings.user_tokens if self.settings.user_option in ("soft-token", "profile-encoded") else 0
 
     def user_vectors(

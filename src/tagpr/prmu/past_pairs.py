@@ -3,7 +3,7 @@
     past = past_of(task, "ann", interactions, prompts, seed=0)
     prmu.fit_user("ann", past)
 
-At each past question the person's own answer is preferred to another one: another label or rating of the card, or the
+At each past question the user's own answer is preferred to another one: another label or rating of the card, or the
 question's own opening words, as many as the answer has. These are answers without reasoning. Where the policy is at
 hand, pairs of its rollouts on the user's past questions (`make_rollouts`, `build_pairs`) are nearer to what the model
 will judge: `Past(tuple(build_pairs(...).pairs))`.
@@ -43,7 +43,7 @@ def past_of(
 ) -> Past:
     """Pairs from the latest `most` of a user's interactions (oldest first), and all items in tokens.
 
-    The question at an interaction shows the items before it; undated items show all others. Raises DataError where no
+    The question at an interaction shows the items before it; undated items show all others. Raises DataError if no
     interaction has both a question and an answer of the card (LaMP-1's histories have none).
     """
     pairs = []
@@ -78,7 +78,7 @@ def _ids(prompts: PromptBuilder, text: str) -> list[int]:
 
 
 def _another_answer(task: Task, question: str, own: str, random: Random) -> str:
-    """What someone else might answer; empty where there is nothing to choose from."""
+    """What someone else might answer; empty if there is nothing to choose from."""
     if task.kind is not Kind.TEXT:
         return random.choice([label for label in task.labels if label != own])
     spaced = question.split()

@@ -60,7 +60,7 @@ class PRMU:
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, device: str | None = None, dtype: str | torch.dtype = "auto") -> PRMU:
-        """Load what `save` wrote. dtype auto: bfloat16 where the hardware has it (`fast_dtype`), else float32.
+        """Load what `save` wrote. dtype auto: bfloat16 if the hardware has it (`fast_dtype`), else float32.
 
         Raises ModelError when a file is missing or the files do not fit together.
         """
@@ -179,7 +179,7 @@ class PRMU:
         return results
 
     def row(self, user_id: str, has_history: bool = False) -> int:
-        """The user's row of E; -1 (generic, o_u = 0) for an unknown user where that is allowed."""
+        """The user's row of E; -1 (generic, o_u = 0) for an unknown user if that is allowed."""
         row = self.users.get(user_id)
         if row is not None:
             return row
@@ -231,7 +231,7 @@ class PRMU:
     ) -> float:
         """Fit only this user's row (added if new) on the pairs of the user's own past; returns the loss reached.
 
-        `history`: `past_of(...)`, or `Past(pairs)` around pairs of rollouts. Raises DataError where there is no pair.
+        `history`: `past_of(...)`, or `Past(pairs)` around pairs of rollouts. Raises DataError if there is no pair.
         """
         if not history.pairs:
             raise DataError(f"prmu: no pair to fit user {user_id!r} on; make at least one from the user's past")

@@ -46,7 +46,7 @@ class PRMUSettings(Settings):
     heldout_users: float = Field(default=0.1, ge=0, lt=1)
     """Share of users all of whose pairs are held out (the diagnosis' unseen users)."""
     heldout_share: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the other users' prompts held out, the latest ones where dates are known (the seen users)."""
+    """Share of the other users' prompts held out, the latest ones if dates are known (the seen users)."""
 
     layers: int | None = Field(default=None, ge=1)
     """Keep only the backbone's first layers; none: all. Fewer layers score and train proportionally faster."""

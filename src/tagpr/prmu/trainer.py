@@ -1,7 +1,7 @@
 """Training a PRMU: Bradley-Terry (eq. 2) over backbone, head and E jointly, on transformers' Trainer.
 
 One row of a batch is one prompt with all its completions (`tagpr.engine.padded_rows`); the loss is
-`bradley_terry_loss`, a line of `tagpr.prmu.loss`. What is trained is held in float32 even where the forward pass runs
+`bradley_terry_loss`, a line of `tagpr.prmu.loss`. What is trained is held in float32 even if the forward pass runs
 in bfloat16: at these learning rates bfloat16 weights would swallow most updates. A killed training goes on from its
 last checkpoint and, on CPU, ends with the same bytes.
 """

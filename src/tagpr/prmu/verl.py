@@ -6,7 +6,7 @@
     +reward.custom_reward_function.reward_kwargs.tokenizer=runs/NAME/sft/model
 
 Each row's `extra_info` brings `user_id` and the prompt that the policy read, as `prompt` (chat messages) or
-`prompt_ids` (token ids). One sample a call computes the prompt anew for each of its completions; where lists can be
+`prompt_ids` (token ids). One sample per call computes the prompt again for each of its completions; if lists can be
 had, `PRMU.score` computes it once.
 """
 
@@ -31,7 +31,7 @@ def compute_score(
     """{"score": R_PRMU} of one decoded completion, in (0, 1) (eq. 3). `ground_truth` plays no part.
 
     model: folder of a trained PRMU; tokenizer: the policy's. Both are loaded once a process. The completion is cut into
-    tokens anew from its text, which can differ from the tokens sampled. Raises DataError where `extra_info` lacks the
+    tokens again from its text, which can differ from the tokens sampled. Raises DataError if `extra_info` lacks the
     user or the prompt.
     """
     info = extra_info or {}

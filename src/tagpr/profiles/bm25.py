@@ -1,6 +1,6 @@
 """BM25 over one profile, in two forms (k1 1.5, b .75); a task's card chooses with `bm25:`.
 
-- `okapi`: BM25Okapi as `rank_bm25` computes it, to the last bit, and what published LaMP figures use: whitespace split,
+- `okapi`: BM25Okapi as `rank_bm25` computes it, to the last bit, and what published LaMP results use: whitespace split,
   case kept, idf ln((N - n + .5) / (n + .5)), a negative one raised to .25 of the mean idf. A text without spaces is one
   word there, and in a history of two or three items a word that occurs in half of them or more tells the wrong way.
 - `lucene`: words of any script in lower case (`tagpr.tasks.tokens.unicode_tokens`), and Lucene's idf
@@ -60,7 +60,7 @@ class BM25:
         return math.log1p((self.size - documents + 0.5) / (documents + 0.5))
 
     def scores(self, query: str) -> np.ndarray:
-        """Score of every document, shape (documents,). A word that occurs twice in the query counts twice."""
+        """Score of every document, shape (documents,). A word's duplicates in the query count too."""
         total = np.zeros(self.size)
         for word in self._cut(query):
             number = self.words.get(word)

@@ -1,4 +1,4 @@
-"""Past items as questions: what somebody was asked, what stood before it as history, and the answer they gave."""
+"""Past items as questions: the question, the history before it, and the user's answer."""
 
 from collections.abc import Sequence
 

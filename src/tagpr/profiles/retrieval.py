@@ -1,6 +1,6 @@
 """`choose`: the sub-profile p_u that a prompt shows, by recency, BM25, dense similarity or seeded chance.
 
-What is chosen stands in the order most relevant (or latest) first; `tagpr.prompts` may drop from the end when the token
+What is chosen is in the order most relevant (or latest) first; `tagpr.prompts` may drop from the end when the token
 budget is tight. No retriever sees the target.
 """
 

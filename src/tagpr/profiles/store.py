@@ -61,7 +61,7 @@ class ProfileStore:
             self._segments.append((index, rows))
 
     def get(self, user_id: str) -> tuple[Interaction, ...]:
-        """The user's interactions, oldest segment first, each in the order it was appended; empty where unknown."""
+        """The user's interactions, oldest segment first, each in the order it was appended; empty if unknown."""
         found: list[Interaction] = []
         key = np.uint64(hash_of(user_id))
         for position, (index, rows) in enumerate(self._segments):

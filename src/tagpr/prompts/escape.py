@@ -4,7 +4,7 @@ A backslash goes behind the first character of whatever could be read as control
 `<\|im_start|>`, `</think>` becomes `<\/think>`, `[INST]` becomes `[\INST]`. Every `<` before a letter, a slash, a bar
 or the end of the text counts, whether or not a model knows the token: which tokens are control tokens depends on the
 model, and text outlives models. `restore` takes exactly these backslashes out again. For models with control tokens of
-another form, `guard` does the same for the tokenizer's own list (called where ids are made).
+another form, `guard` does the same for the tokenizer's own list (called when ids are made).
 """
 
 import re

@@ -13,7 +13,7 @@ def prompt_ids(prompt: Prompt, tokenizer: Any) -> list[int]:
     A template that knows no system turn (Gemma's) gets the system text at the start of the user's turn.
     """
     tokens = _control_tokens(tokenizer)
-    # The system message is ours and the card's; people's text stands in the others.
+    # The system message is ours and the card's; users' text is in the others.
     messages = [
         message if message["role"] == "system" else {**message, "content": guard(message["content"], tokens)}
         for message in prompt.messages

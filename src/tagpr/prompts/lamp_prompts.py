@@ -68,7 +68,7 @@ def _filled(pattern: str, entry: Mapping[str, str]) -> str:
 
 
 def fitting_prefix(text: str, room: int, count_tokens: Callable[[str], int]) -> str:
-    """The longest prefix of `text` with at most `room` tokens (by bisection), cut at a word where one is near."""
+    """The longest prefix of `text` with at most `room` tokens (by bisection), cut at a word if one is near."""
     if room <= 0:
         return ""
     if count_tokens(text) <= room:

@@ -43,8 +43,8 @@ def build_prompt(
     """The prompt of `example` with the history `entries` (best first).
 
     `count_tokens` counts the tokens of a text without special tokens; `tags` are the names of the vocabulary: without
-    any, the prompt asks for the answer alone. `summary` (of the history, already inert) stands before it. Raises
-    RecipeError where a template fails or the budget cannot even hold the instruction.
+    any, the prompt is for the answer alone. `summary` (of the history, already escaped) comes before it. Raises
+    RecipeError if a template fails or the budget cannot even hold the instruction.
     """
     if settings.style == "official":
         shown = [_inert(entry.fields) for entry in entries]
@@ -89,7 +89,7 @@ def _inert(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def _shorten_history(task: Task, fields: list[dict[str, str]], surplus: int) -> bool:
-    """Cut the longest input field of the history towards the others' length; False where none is long enough."""
+    """Cut the longest input field of the history towards the others' length; False if none is long enough."""
     places = [
         (len(values[name]), i, name) for i, values in enumerate(fields) for name in task.input_fields if name in values
     ]
@@ -112,7 +112,7 @@ def _shorten_question(question: dict[str, str], surplus: int) -> bool:
 
 
 def _cut(text: str, length: int) -> str:
-    """At most `length` characters, at a space where one is near, always shorter than before."""
+    """At most `length` characters, at a space if one is near, always shorter than before."""
     short = text[:length]
     head, space, _ = short.rpartition(" ")
     return head if space and len(head) > length // 2 else short

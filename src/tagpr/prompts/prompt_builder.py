@@ -19,7 +19,7 @@ class PromptBuilder:
     ) -> None:
         self.tokenizer, self.profile, self.prompt, self.tags, self.seed = tokenizer, profile, prompt, tags, seed
         self.summary: Callable[[Task, Example], str] = lambda task, example: ""
-        """A summary of an example's history, shown before it where there is one."""
+        """A summary of an example's history, shown before it if there is one."""
         self._built: dict[tuple[str, str, bool], tuple[Example, Prompt]] = {}
 
     def count_tokens(self, text: str) -> int:

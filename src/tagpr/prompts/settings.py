@@ -11,7 +11,7 @@ class PromptSettings(Settings):
     """How a prompt is written and how long it may be."""
 
     style: Literal["tagged", "official"] = "tagged"
-    """tagged: our chat prompt that asks for tagged thinking; official: LaMP's own prompt, byte for byte."""
+    """tagged: our chat prompt for tagged thinking; official: LaMP's own prompt, byte for byte."""
     max_tokens: int = Field(default=1024, ge=64)
     """Budget of the messages in the model's tokens, without the chat template's and the instruction about tags (so that
     prompts with and without tags show the same history); longest fields are cut first."""

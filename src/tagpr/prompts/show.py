@@ -17,7 +17,7 @@ _SAMPLE = {
 
 
 def task_lines() -> list[str]:
-    """One line a bundled card: name, kind, main metric, what it asks."""
+    """One line per bundled card: name, kind, main metric, description."""
     tasks = [load_task(name) for name in list_tasks()]
     width = max(len(task.name) for task in tasks)
     return [f"{t.name:<{width}}  {t.kind.value:<6}  {t.metrics[0]:<8}  {t.description}" for t in tasks]

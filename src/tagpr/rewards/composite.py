@@ -39,7 +39,7 @@ Completion = str | Sequence[Mapping[str, "str | Sequence[Part] | None"]]
 
 @dataclass(frozen=True)
 class Components:
-    """The signals of one completion and their sum. `prmu` and `evidence` are 0 where they are not used."""
+    """The signals of one completion and their sum. `prmu` and `evidence` are 0 if they are not used."""
 
     reward: float
     verifiable: float
@@ -79,7 +79,7 @@ class CompositeReward:
         reward(prompts, completions, completion_ids, task=[...], target=[...], user_id=[...], prompt_ids=[...])
 
     returns one float a completion; `components(...)` returns the parts. The columns `task`, `target`, `user_id` (and
-    `prompt_ids` with a PRMU) come from the data set, one value a completion, as TRL hands them over.
+    `prompt_ids` with a PRMU) come from the data set, one value per completion, as TRL hands them over.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class CompositeReward:
         """shown: by task and example id, what each prompt shows; needed with `delta_evidence`.
 
         decode: `tagpr.engine.text.turn_decoder(tokenizer)`, for TRL, which leaves special tokens out of the texts it
-        hands over: where `<think>` is one, completions are read from their token ids instead.
+        hands over: if `<think>` is one, completions are read from their token ids instead.
         verifiable: R_v, if it is another than `settings` name (`find_verifiable` loads one of your own).
         """
         if stage not in ("guided", "exploratory"):
@@ -151,7 +151,7 @@ class CompositeReward:
         return rows
 
     def _refuse(self, number: int, task: str, target: object, example_id: str) -> None:
-        """Raise RunError on a row without R_v (no task, no target) or, if it is asked for, without R_evidence."""
+        """Raise RunError on a row without R_v (no task, no target) or, if it is used, without R_evidence."""
         if task not in self.tasks:
             raise RunError(f"reward of completion {number}: unknown task {task!r}; known: {', '.join(self.tasks)}")
         if not isinstance(target, str):

@@ -1,4 +1,4 @@
-"""R_f, the format reward (eq. 7): is there one chain and one answer, whatever the tags in the chain look like?"""
+"""R_f, the format reward (eq. 7): is there one chain and one answer, whatever the tags in the chain are?"""
 
 import re
 

@@ -8,7 +8,7 @@ from tagpr.settings import Settings
 
 
 class RewardSettings(Settings):
-    """Weights and constants of eqs. 5-9. The defaults are the paper's, where it prints them."""
+    """Weights and constants of eqs. 5-9. The defaults are the paper's, if it prints them."""
 
     alpha: float = Field(default=0.8, ge=0)
     """Weight of (R_v + R_rep) R_f in the guided stage."""

@@ -16,7 +16,7 @@ Verifiable = Callable[[Task, str, str], float]
 
 
 def verifiable_reward(task: Task, answer: str, target: str, settings: RewardSettings | None = None) -> float:
-    """Eq. 6: R_v(y, y*) in [0, 1], by `tagpr.tasks.metrics.correctness`; `settings.rating` may ask for exact ratings.
+    """Eq. 6: R_v(y, y*) in [0, 1], by `tagpr.tasks.metrics.correctness`; `settings.rating` may choose exact ratings.
 
     The paper says accuracy for classification, its ratings among them, and ROUGE for texts, not which ROUGE.
     """

@@ -1,4 +1,4 @@
-"""What is asked: `Task`, `Interaction`, `Example`, the YAML cards and the metrics."""
+"""Tasks: `Task`, `Interaction`, `Example`, the YAML cards and the metrics."""
 
 from tagpr.tasks.cards import list_tasks, load_task
 from tagpr.tasks.types import Example, Interaction, Kind, Task

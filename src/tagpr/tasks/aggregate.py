@@ -27,7 +27,7 @@ class Aggregate:
 
 
 def _label_counts(_: Floats, task: Task, answers: Sequence[str], targets: Sequence[str]) -> Floats:
-    """(n, 2 labels): is it a hit of the label (0, 1); how often the label is predicted or asked (0, 1, 2)."""
+    """(n, 2 labels): is it a hit of the label (0, 1); how often the label is predicted or the target (0, 1, 2)."""
     labels_L = np.array([normalise_answer(task, label) for label in task.labels], dtype=object)
     answered_NL = np.array([normalise_answer(task, answer) for answer in answers], dtype=object)[:, None] == labels_L
     asked_NL = np.array([normalise_answer(task, target) for target in targets], dtype=object)[:, None] == labels_L
@@ -35,7 +35,7 @@ def _label_counts(_: Floats, task: Task, answers: Sequence[str], targets: Sequen
 
 
 def _label_f1(sums: Floats) -> Floats:
-    """(…, 2L) sums -> (…, L) F1 of each label, 0 for one that is neither predicted nor asked (as `zero_division=0`)."""
+    """(…, 2L) sums -> (…, L) F1 of each label, 0 for one that is neither predicted nor right (as `zero_division=0`)."""
     hits, either = np.split(sums, 2, axis=-1)
     return np.divide(2 * hits, either, out=np.zeros_like(hits), where=either > 0)
 

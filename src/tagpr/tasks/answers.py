@@ -33,7 +33,7 @@ def label_set(task: Task) -> frozenset[str]:
 def parse_rating(task: Task, answer: str, target: float) -> float:
     """`answer` as a number; what is no finite number counts as the end of the scale farther from `target`.
 
-    The upper end where both are equally far, and no clipping: LaMP's official evaluator.
+    The upper end if both are equally far, and no clipping: LaMP's official evaluator.
     """
     value = _number(answer)
     if math.isfinite(value) and abs(value) <= _LARGEST_RATING:

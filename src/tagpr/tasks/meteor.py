@@ -1,7 +1,7 @@
 """METEOR with exact and Porter-stem matches (nltk's default weights: alpha .9, beta 3, gamma .5).
 
 Equal to `nltk.translate.meteor_score.meteor_score` given a WordNet without entries: WordNet's synonyms need a data file
-that this package does not carry, so figures are slightly below those of a METEOR with synonyms. Say so beside them.
+that this package does not carry, so scores are slightly below those of a METEOR with synonyms. Say so beside them.
 """
 
 from functools import lru_cache

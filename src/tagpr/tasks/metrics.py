@@ -1,6 +1,6 @@
 """`Metric`: one way to score answers, registered once; `correctness`: the one answer to "how good is this answer?".
 
-Everything that asks how good an answer is asks `correctness`: the filter of chains, R_v (eq. 6), the order of PQP
+Whatever needs to know how good an answer is calls `correctness`: the filter of chains, R_v (eq. 6), the order of PQP
 pairs, scores per user, HYDRA's labels, PrLM's reward. A card chooses it (`correctness:`), else it is the kind's own:
 
 - choice, label: `accuracy`, 1 iff the answer is the target; an answer outside the label list is wrong;
@@ -134,7 +134,7 @@ _KIND_CORRECTNESS = {Kind.CHOICE: "accuracy", Kind.LABEL: "accuracy", Kind.RATIN
 
 
 def register(metric: Metric) -> Metric:
-    """Make a user's metric known under its name. Raises RecipeError where the name is another metric's."""
+    """Make a user's metric known under its name. Raises RecipeError if the name is another metric's."""
     known = METRICS.setdefault(metric.name, metric)
     if known != metric and (known.score is None or known.score.__module__.startswith("tagpr.")):
         raise RecipeError(f"metrics: the name '{metric.name}' is taken by a metric of this package; choose another")
@@ -182,7 +182,7 @@ def correctness_metric(task: Task) -> Metric:
 
 
 def correctness(task: Task, answer: str, target: str) -> float:
-    """How good an answer is, in [0, 1]; 0 for an empty one. Raises RecipeError where a user's metric leaves [0, 1]."""
+    """How good an answer is, in [0, 1]; 0 for an empty one. Raises RecipeError if a user's metric leaves [0, 1]."""
     if not answer.strip():
         return 0.0
     metric = correctness_metric(task)

@@ -1,6 +1,6 @@
 """Rendering of the Jinja templates that cards and prompts hold: sandboxed, strict about unknown names.
 
-One filter of our own: `lead(n)`, the first n words of a text (n characters where a script has no spaces).
+One filter of our own: `lead(n)`, the first n words of a text (n characters if the script has no spaces).
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from tagpr.errors import RecipeError
 
 
 def lead(text: str, words: int) -> str:
-    """The first `words` words, ` ...` where something was cut; of text without spaces twice as many characters."""
+    """The first `words` words, ` ...` if something was cut; of text without spaces twice as many characters."""
     cut = text.split()
     if len(cut) > words:
         return " ".join(cut[:words]) + " ..."

@@ -1,7 +1,7 @@
 """How texts become the tokens that ROUGE and METEOR count. Which way fits a task's targets is `scripts.py`'s.
 
 `latin` is rouge-score's own: lower case, `[a-z0-9]+`; it deletes every other script, and is the only one comparable
-with published English figures. The others keep every letter, digit and emoji of every script:
+with published English scores. The others keep every letter, digit and emoji of every script:
 
 - `characters`: Latin words whole, every other character a token: Chinese, Japanese, Thai;
 - `unicode`: words of every script that puts spaces between them, else characters: Russian, Arabic, Hindi, Vietnamese;
@@ -91,7 +91,7 @@ def _jieba() -> _Jieba:
         raise RecipeError(
             "rouge_tokens: words needs the package jieba; pip install 'tagpr[metrics]', or write `characters`"
         ) from None
-    jieba.setLogLevel("WARNING")  # its dictionary's loading time is nobody's news
+    jieba.setLogLevel("WARNING")  # its dictionary's loading time concerns no user
     return jieba
 
 

@@ -1,4 +1,4 @@
-"""The nouns of a personal task: `Task` (what is asked), `Interaction` (one past item), `Example` (one question)."""
+"""The nouns of a personal task: `Task` (the model's job), `Interaction` (one past item), `Example` (one question)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,12 +23,12 @@ class Kind(StrEnum):
 class BM25Form(StrEnum):
     """Which BM25 ranks a history; see `tagpr.profiles.bm25`."""
 
-    OKAPI = "okapi"  # rank_bm25's, as LaMP's published figures
+    OKAPI = "okapi"  # rank_bm25's, as LaMP's published results
     LUCENE = "lucene"  # words of any script, no negative weights
 
 
 class Task(Settings):
-    """What is asked of the model about one person. Read from a YAML card (`tagpr/tasks/cards/*.yaml` or a user's)."""
+    """What the model is to do about one user. Read from a YAML card (`tagpr/tasks/cards/*.yaml` or a user's)."""
 
     renamed: ClassVar[Mapping[str, str]] = {"rouge_threshold": "correct_from"}
 
@@ -39,7 +39,7 @@ class Task(Settings):
     description: str
     """One line for `tagpr tasks`."""
     instruction: str
-    """What the model is asked to do, in one or two sentences; precedes the history in the prompt."""
+    """What the model is to do, in one or two sentences; precedes the history in the prompt."""
     question: str = "{{ input }}"
     """Jinja template of the question; sees the example's `input` and its fields."""
     entry: str
@@ -47,7 +47,7 @@ class Task(Settings):
     input_fields: tuple[str, ...]
     """Fields of an interaction that play x_i (shown, shortened when the token budget is tight)."""
     output_field: str | None = None
-    """Field of an interaction that plays y_i (never cut); None where history has no outputs."""
+    """Field of an interaction that plays y_i (never cut); None if history has no outputs."""
     labels: tuple[str, ...] = ()
     """The fixed label list (kind label), the options (choice) or the scale (rating), in the official order."""
     metrics: tuple[str, ...]
@@ -65,15 +65,15 @@ class Task(Settings):
     answer_rules: tuple[Literal["unquote", "final_stop", "casefold"], ...] = ()
     """How an answer is tidied before it is compared; empty is the official evaluator's (strip only)."""
     query: str = "{{ input }}"
-    """Jinja template of what retrieval compares with the history, where the example brings no query of its own."""
+    """Jinja template of what retrieval compares with the history, if the example brings no query of its own."""
     retrieval_fields: tuple[str, ...] = ()
     """Fields of an interaction that retrieval compares with the query, joined by a space; empty: `input_fields`."""
     bm25: BM25Form = BM25Form.LUCENE
-    """okapi (rank_bm25's, as published LaMP figures) or lucene (any script, histories of any length)."""
+    """okapi (rank_bm25's, as published LaMP results) or lucene (any script, histories of any length)."""
     input_pattern: str | None = None
     """Regular expression that takes an official input text apart into named fields (LaMP files)."""
     columns: dict[Literal["input", "output"], str] = Field(default_factory=dict)
-    """What rows call the question's text and the answer, where that is neither `input` and `output` nor the first input
+    """What rows call the question's text and the answer, if that is neither `input` and `output` nor the first input
     field and the output field."""
     source: str = ""
     """Where the data comes from and under which terms, in one line."""
@@ -106,8 +106,8 @@ class Example:
     user_id: str
     task: str  # Task.name
     input: str  # the question's text, already in the task's words
-    target: str | None  # y*, None where withheld
-    profile: tuple[Interaction, ...] = ()  # P_u, oldest first where dates are known; never holds the target's item
+    target: str | None  # y*, None if withheld
+    profile: tuple[Interaction, ...] = ()  # P_u, oldest first if dates are known; never holds the target's item
     date: str | None = None
-    query: str = ""  # what retrieval compares with the history; the input where empty
+    query: str = ""  # what retrieval compares with the history; the input if empty
     fields: Mapping[str, str] = field(default_factory=dict)

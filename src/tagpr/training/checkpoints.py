@@ -70,7 +70,7 @@ def load_best(folder: Path, step: int) -> dict[str, Tensor]:
 def load_checkpoint(
     folder: Path, made_with: dict[str, Any]
 ) -> tuple[int, dict[str, Tensor], list[dict[str, float]]] | None:
-    """(steps done, tensors, log) of the newest checkpoint, or None. Raises RunError where it was made otherwise."""
+    """(steps done, tensors, log) of the newest checkpoint, or None. Raises RunError if its settings were others."""
     found = sorted(folder.glob("step-*"), key=lambda p: int(p.name.split("-")[1])) if folder.is_dir() else []
     if not found:
         return None
@@ -78,5 +78,5 @@ def load_checkpoint(
 
     kept = read_json(found[-1] / "about.json")
     if kept | {"step": 0} != made_with | {"step": 0}:
-        raise RunError(f"{found[-1]}: made with other settings or another seed; delete it to start this stage anew")
+        raise RunError(f"{found[-1]}: made with other settings or another seed; delete it to start this stage again")
     return int(kept["step"]), load_file(found[-1] / "state.safetensors"), read_jsonl(found[-1] / "log.jsonl")

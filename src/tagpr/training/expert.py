@@ -39,8 +39,8 @@ def expert_iteration(
 ) -> dict[str, Any]:
     """Sample from `policy` on `rows` (as `train_gspo` takes them) and fine-tune it on what is kept; writes `out/model`.
 
-    `out/kept.jsonl` has the kept completions. Returns SFT's figures, and how many completions were `sampled`, `right`
-    and `kept`. Raises RunError where nothing is kept or the reward does not tell R_v.
+    `out/kept.jsonl` has the kept completions. Returns SFT's metrics, and how many completions were `sampled`, `right`
+    and `kept`. Raises RunError if nothing is kept or the reward does not tell R_v.
     """
     chunks = [rows[i : i + _CHUNK] for i in range(0, len(rows), _CHUNK)]
     files = [out / "checkpoints" / "sampled" / f"{i:05d}.json" for i in range(len(chunks))]

@@ -18,7 +18,7 @@ Rewards = Sequence[float | None]
 def refusing_nan(
     function: Callable[..., Rewards | Awaitable[Rewards]], name: str
 ) -> Callable[..., Rewards | Awaitable[Rewards]]:
-    """`function`, sync or async as before, which raises RunError where it returns NaN; None stays None."""
+    """`function`, sync or async as before, which raises RunError if it returns NaN; None stays None."""
 
     def checked(rewards: Rewards) -> Rewards:
         for number, reward in enumerate(rewards):

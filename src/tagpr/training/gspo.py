@@ -62,7 +62,7 @@ def train_gspo(
     more steps without writing a model (for runs in instalments). `heldout` rows are evaluated every `heldout_every`
     steps, and with them the KL divergence to the model in `reference` (the SFT model; `policy` if not given).
     `objective`: another clipped loss than GSPO's (`grpo_loss`). `trackers`: folder for what `report_to` writes to files
-    (`out/trackers` if not given). Returns figures of the first and last steps. Raises RunError when there is nothing
+    (`out/trackers` if not given). Returns metrics of the first and last steps. Raises RunError when there is nothing
     to train on, a number is not finite (the batch is saved beside the checkpoints) or tags die out.
     """
     if not rows:
@@ -255,7 +255,7 @@ class _Trainer:
                 "rewards": rollout.rewards,
             },
         )
-        raise RunError(f"step {step + 1}: {what}; the batch is in {path}; lower learning_rate or look at its rewards")
+        raise RunError(f"step {step + 1}: {what}; the batch is in {path}; lower learning_rate or check its rewards")
 
     def _keep(self, step: int) -> None:
         if not self.rank:

@@ -13,11 +13,11 @@ from tagpr.training.rollout import Row, score
 from tagpr.training.settings import GSPOSettings
 
 METRIC = "heldout/verifiable"
-"""The task's own metric among the figures of an evaluation, if the reward tells its components."""
+"""The task's own metric among the metrics of an evaluation, if the reward tells its components."""
 
 
 def metric_of(figures: Mapping[str, float]) -> float | None:
-    """The held-out metric of one row of the log: R_v, else the reward; None where nothing was evaluated."""
+    """The held-out metric of one row of the log: R_v, else the reward; None if nothing was evaluated."""
     return figures.get(METRIC, figures.get("heldout/reward"))
 
 

@@ -1,6 +1,6 @@
 """AdamW on fp32 master weights for a model that computes in bf16.
 
-bf16 has 8 bits of mantissa: an update of 1e-6 to a weight of 0.1 is lost in it, and RL would stand still. The optimizer
+bf16 has 8 bits of mantissa: an update of 1e-6 to a weight of 0.1 is lost in it, and RL would not move. The optimizer
 therefore updates fp32 copies, gradients of micro-batches are summed in fp32, and the model gets rounded copies.
 For an fp32 model the masters are its own weights and nothing is copied.
 """

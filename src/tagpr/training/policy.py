@@ -14,7 +14,7 @@ from tagpr.training.settings import TrainingSettings
 
 
 def device_name() -> str:
-    """This process's device: its GPU where there is one, else the CPU."""
+    """This process's device: its GPU if there is one, else the CPU."""
     return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
 
 
@@ -26,7 +26,7 @@ def computes_in_bf16(settings: TrainingSettings) -> bool:
 
 
 def lora_config(rank: int | None) -> Any:
-    """peft's LoraConfig for adapters on every linear layer, or None. Raises ModelError where peft is missing."""
+    """peft's LoraConfig for adapters on every linear layer, or None. Raises ModelError if peft is missing."""
     if rank is None:
         return None
     try:

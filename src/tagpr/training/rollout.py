@@ -29,7 +29,7 @@ class Rollout:
     completions: list[list[Completion]]
     texts: list[list[str]]
     rewards: list[list[float]]
-    components: dict[str, list[float]] = field(default_factory=dict)  # flat, one value a completion
+    components: dict[str, list[float]] = field(default_factory=dict)  # flat, one value per completion
 
     def group(self, index: int) -> Group:
         """The token ids of one group."""
@@ -38,7 +38,7 @@ class Rollout:
     def differs(self, component: str) -> list[bool]:
         """For every group, whether its completions differ in a component of the reward.
 
-        Raises RunError where the reward does not tell that component.
+        Raises RunError if the reward does not tell that component.
         """
         if component not in self.components:
             raise RunError(
@@ -96,7 +96,7 @@ def roll_out(
     settings: GSPOSettings,
     seed: int,
 ) -> Rollout:
-    """Sample and score. Raises RunError where a reward is not finite."""
+    """Sample and score. Raises RunError if a reward is not finite."""
     sampling = Sampling(settings.max_new_tokens, settings.group_size, settings.temperature, settings.top_p, seed)
     completions = model.generate([row["prompt_ids"] for row in rows], sampling)
     flat_texts = [c.text for group in completions for c in group]
@@ -114,7 +114,7 @@ def roll_out(
 def score(
     reward: Callable[..., Sequence[float]], rows: Sequence[Row], texts: list[str], ids: list[list[int]]
 ) -> tuple[list[float], dict[str, list[float]]]:
-    """Rewards of `texts` (len(rows) groups of equal size) and, where the reward tells, its components by name."""
+    """Rewards of `texts` (len(rows) groups of equal size) and, if the reward tells, its components by name."""
     repeat = len(texts) // len(rows)
     columns = {key: [row[key] for row in rows for _ in range(repeat)] for key in rows[0]}
     prompts = columns.pop("prompt_ids")

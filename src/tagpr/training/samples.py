@@ -17,7 +17,7 @@ from torch import Tensor
 from tagpr.training.rollout import Rollout
 
 PARTS = {"verifiable": "r_v", "repetition": "r_rep", "format": "r_f", "tag": "r_tag", "prmu": "r_prmu"}
-"""The composite reward's parts (eq. 5) and their columns; null where the reward does not tell them."""
+"""The composite reward's parts (eq. 5) and their columns; null if the reward does not tell them."""
 
 _COLUMNS = [
     ("step", arrow.int32()),

@@ -20,7 +20,7 @@ class TrainingSettings(Settings):
     lora_rank: int | None = Field(default=None, ge=1)
     """Train LoRA adapters of this rank (merged at the end) instead of all weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the model; the weights that the optimizer updates are fp32 in any case. auto: bf16 where fast."""
+    """Arithmetic of the model; the weights that the optimizer updates are fp32 in any case. auto: bf16 if fast."""
     gradient_checkpointing: bool = False
     """Compute each layer's activations again in backward instead of keeping them: a third more time, less memory."""
     keep: Literal["best", "last"] = "last"
@@ -46,7 +46,7 @@ class SFTSettings(TrainingSettings):
     save_steps: int = Field(default=50, ge=1)
     """Optimizer steps between checkpoints; a killed stage continues from the last one."""
     mix: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the training rows that ask for the bare answer (question and history to label, without a chain). Label
+    """Share of the training rows with the bare answer (question and history to label, without a chain). Label
     rows and chain rows are shuffled together, because one after the other forgets; 0: chains only, as in the paper."""
     heldout_users: int = Field(default=0, ge=0)
     """Users of the training split that are kept out of training, to choose the number of steps by; 0: none."""
@@ -86,7 +86,7 @@ class ExpertSettings(Settings):
 
 
 class GSPOSettings(TrainingSettings):
-    """Stages 2 and 3: group sequence policy optimisation. Defaults are the paper's where it prints them."""
+    """Stages 2 and 3: group sequence policy optimisation. Defaults are the paper's if it prints them."""
 
     renamed: ClassVar[Mapping[str, str]] = {"decode_rows": "generation_batch_size"}
 
@@ -99,7 +99,7 @@ class GSPOSettings(TrainingSettings):
     epochs: float = Field(default=1.0, gt=0)
     """Passes over the prompts; `steps` overrides it."""
     steps: int | None = Field(default=None, ge=1)
-    """Rollout steps; None: as many as `epochs` asks for."""
+    """Rollout steps; None: as many as `epochs` makes."""
     prompts_per_step: int = Field(default=16, ge=1)
     """Prompts of one rollout, over all processes."""
     max_prompts: PositiveInt | dict[str, PositiveInt] | None = None
@@ -138,19 +138,19 @@ class GSPOSettings(TrainingSettings):
     save_steps: int = Field(default=10, ge=1)
     """Rollout steps between checkpoints; a killed stage continues from the last one with bit-equal results on CPU."""
     heldout_every: int = Field(default=0, ge=0)
-    """Rollout steps between looks at held-out prompts (greedy answers, KL to the SFT model); 0: never."""
+    """Rollout steps between evaluations on held-out prompts (greedy answers, KL to the SFT model); 0: never."""
     heldout_prompts: int = Field(default=0, ge=0)
-    """At least this many training prompts, those of whole people, are kept out of RL to be looked at."""
+    """At least this many training prompts, those of whole users, are kept out of RL for evaluation."""
     plateau_looks: int = Field(default=0, ge=0)
-    """End the stage when the best held-out reward of this many looks is no better than before; 0: at a fixed step."""
+    """End when the best held-out reward of this many evaluations is no better than before; 0: at a fixed step."""
     plateau_tolerance: float = Field(default=0.0, ge=0)
-    """The best of the last `plateau_looks` looks must exceed the best before them by more than this to go on."""
+    """The best of the last `plateau_looks` evaluations must exceed the best before them by more than this to go on."""
     tag_rate_floor: float = Field(default=0.0, ge=0, le=1)
     """Stop when the share of completions with valid tags stays below this for `tag_rate_steps` steps."""
     tag_rate_steps: int = Field(default=5, ge=1)
     """See `tag_rate_floor`."""
     report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
-    """Where every step's figures go besides `log.jsonl`; TensorBoard's files lie in `runs/NAME/trackers`."""
+    """Where every step's metrics go besides `log.jsonl`; TensorBoard's files lie in `runs/NAME/trackers`."""
 
     @model_validator(mode="after")
     def _nothing_idle(self) -> "GSPOSettings":
@@ -169,7 +169,7 @@ class GSPOSettings(TrainingSettings):
         if self.heldout_prompts and not self.heldout_every:
             raise ValueError("heldout_prompts does nothing with heldout_every=0; set both")
         if self.plateau_looks and not self.heldout_every:
-            raise ValueError("plateau_looks needs looks at held-out prompts; set heldout_every")
+            raise ValueError("plateau_looks needs evaluations on held-out prompts; set heldout_every")
         if self.plateau_tolerance and not self.plateau_looks:
             raise ValueError("plateau_tolerance does nothing with plateau_looks=0; set both")
         return self

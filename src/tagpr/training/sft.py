@@ -118,9 +118,9 @@ def train_sft(
 
     Checkpoints are kept in `out/checkpoints`; with some there, training continues from the last one, and the result is
     the one of an undisturbed run. With `heldout_users` the rows of some users are not learned from but evaluated: by
-    `metric` (the model as it stands -> higher is better), else by their loss; `out/heldout.jsonl` has the values, and
-    `patience` and `keep` go by them. Returns figures: examples, chains, tokens, too_long (left out), steps, final loss,
-    kept_step. Raises RunError where no chain is left or the loss is not finite.
+    `metric` (the current model -> higher is better), else by their loss; `out/heldout.jsonl` has the values, and
+    `patience` and `keep` go by them. Returns metrics: examples, chains, tokens, too_long (left out), steps, final loss,
+    kept_step. Raises RunError if no chain is left or the loss is not finite.
     """
     kept, too_long = within(groups, settings.max_length)
     if not kept:

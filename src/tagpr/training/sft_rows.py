@@ -26,14 +26,14 @@ def mixed(chains: Sequence[ChainGroup], labels: Sequence[ChainGroup], share: flo
     if not count:
         return list(chains)
     if not labels:
-        raise RunError("sft.mix asks for label rows, but no training example has a target; set sft.mix to 0")
+        raise RunError("sft.mix needs label rows, but no training example has a target; set sft.mix to 0")
     order = list(labels)
     random.Random(seed).shuffle(order)
     return [*chains, *(order[i % len(order)] for i in range(count))]
 
 
 def hold_out(groups: Sequence[ChainGroup], users: int, seed: int) -> tuple[list[ChainGroup], list[ChainGroup]]:
-    """(rows to train on, rows of `users` users drawn by `seed`). Raises RunError where nobody would be left."""
+    """(rows to train on, rows of `users` users drawn by `seed`). Raises RunError if no user would be left."""
     everyone = sorted({group.user_id for group in groups})
     if users >= len(everyone):
         raise RunError(

@@ -1,4 +1,4 @@
-"""`report_to`: a stage's figures to TensorBoard, Trackio or Weights & Biases, through accelerate's trackers."""
+"""`report_to`: a stage's metrics to TensorBoard, Trackio or Weights & Biases, through accelerate's trackers."""
 
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,10 @@ from tagpr.errors import RecipeError
 
 
 class Trackers:
-    """Opened trackers; `log` one step's figures, `close` at the end. With no names it does nothing."""
+    """Opened trackers; `log` one step's metrics, `close` at the end. With no names it does nothing."""
 
     def __init__(self, names: Sequence[str], run: str, folder: Path) -> None:
-        """`run` names the run, in the project "tagpr" where there are projects; TensorBoard's files go to `folder/RUN`.
+        """`run` names the run, in the project "tagpr" if there are projects; TensorBoard's files go to `folder/RUN`.
 
         Raises RecipeError for a tracker that is not installed.
         """
@@ -33,7 +33,7 @@ class Trackers:
             self.trackers.append(tracker)
 
     def log(self, figures: Mapping[str, float]) -> None:
-        """Send one step's figures."""
+        """Send one step's metrics."""
         for tracker in self.trackers:
             tracker.log({key: value for key, value in figures.items() if key != "step"}, step=int(figures["step"]))
 

@@ -30,7 +30,7 @@ def refuse_idle_settings(trainer: GRPOTrainer) -> None:
         DistributedType.FSDP,
     ):
         raise RecipeError(
-            f"FSDP was asked for but accelerate runs {accelerator.distributed_type.value}; FSDP needs GPUs, "
+            f"FSDP was requested but accelerate runs {accelerator.distributed_type.value}; FSDP needs GPUs, "
             "use torchrun (DDP) on CPUs"
         )
     if args.use_vllm and args.vllm_importance_sampling_correction and "sequence" in args.vllm_importance_sampling_mode:

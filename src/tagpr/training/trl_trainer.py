@@ -120,7 +120,7 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
             row = int(bad.nonzero()[0])
             raise RunError(
                 f"step {self.state.global_step}: the rewards of completion {row} are {rewards[row].tolist()}; a reward "
-                "function must return a finite number (or None where another one scores the completion)"
+                "function must return a finite number (or None if another one scores the completion)"
             )
         return rewards
 

@@ -65,7 +65,7 @@ class Updater:
     ) -> Update:
         """One step at learning rate `rate` on the groups `part`; the loss is the mean over all `count` completions.
 
-        old: log-probabilities under the policy that sampled; None where that is the model as it stands. advantages
+        old: log-probabilities under the policy that sampled; None if that is the model as it is. advantages
         (groups, G). Raises NotFiniteError.
         """
         s = self.settings

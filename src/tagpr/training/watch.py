@@ -74,7 +74,7 @@ def step_figures(
 
 
 def _examples(rollout: Rollout, count: int) -> list[dict[str, Any]]:
-    """The best paid completions, one a prompt before a second of any, with what they earned and for which parts."""
+    """The completions of highest reward, one per prompt before a second of any, with the reward's parts."""
     size = len(rollout.rewards[0])
     order = [sorted(range(size), key=lambda i: -group[i]) for group in rollout.rewards]
     ranked = sorted((place, -rollout.rewards[g][i], g, i) for g, row in enumerate(order) for place, i in enumerate(row))
@@ -139,7 +139,7 @@ class Watch:
         return round(-max(seen)[1])
 
     def _suspect(self, rollout: Rollout) -> None:
-        """Warn where sampled reward rose and the held-out metric fell, both over the last two looks."""
+        """Warn if sampled reward rose and the held-out metric fell, both over the last two evaluations."""
         places = [i for i, row in enumerate(self.log) if METRIC in row or "heldout/reward" in row]
         key = METRIC if METRIC in self.log[places[-1]] else "heldout/reward"
         if len(places) < 3:
@@ -166,7 +166,7 @@ class Watch:
         )
 
     def on_plateau(self) -> bool:
-        """Whether the last `plateau_looks` looks brought held-out reward no more than the tolerance above its best."""
+        """Whether the last `plateau_looks` evaluations raised held-out reward by no more than the tolerance."""
         window = self.settings.plateau_looks
         looks = [row["heldout/reward"] for row in self.log if "heldout/reward" in row]
         if not window or len(looks) <= window:

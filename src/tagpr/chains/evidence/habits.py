@@ -1,4 +1,4 @@
-"""Claims about a person's habits, written and read back: listed note by note, counted, decided, applied.
+"""Claims about a user's habits, written and read back: listed note by note, counted, decided, applied.
 
 letter: capital capital small; end: stop none stop           LISTING, in the order shown; "not shown" of none
 letter: 2 of 3 capital; end: 2 of 3 stop                     COUNT
@@ -26,7 +26,7 @@ _DECISION = re.compile(rf"\b{_HABIT} (?P<value>{_VALUE})(?=,|$)")
 
 
 def rewrites(task: Task) -> bool:
-    """Whether the task asks for a neutral text in a person's wording, and the history holds such answers."""
+    """Whether the task is a neutral text in a user's wording, and the history holds such answers."""
     return task.kind is Kind.TEXT and task.output_field is None and task.output_name in task.input_fields
 
 
@@ -78,7 +78,7 @@ def habit_claims(segment: Segment, offset: int, shown: Shown) -> Iterator[Claim]
 
 
 def applied_claim(response: Response, shown: Shown) -> Claim | None:
-    """Whether the answer is the neutral text in the decided habits; None where the chain decides none."""
+    """Whether the answer is the neutral text in the decided habits; None if the chain decides none."""
     decided = {
         found["habit"]: _value(found["habit"], found["value"])
         for segment in response.segments
@@ -95,7 +95,7 @@ def applied_claim(response: Response, shown: Shown) -> Claim | None:
 def other_habits(response: Response, neutral: str) -> tuple[Segment, str] | None:
     """The deciding step with another first letter and another plain ending, and the answer that follows from it.
 
-    None where the chain decides neither.
+    None if the chain decides neither.
     """
     exchange = {"letter capital": "small", "letter small": "capital", "end stop": "none", "end none": "stop"}
     for segment in response.segments:

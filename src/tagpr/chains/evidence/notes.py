@@ -3,8 +3,8 @@
     "d/control: Added Vcs fields. (Closes: #123456)"
     -> "debian/control: add Vcs fields [bug 123456]", {path: d/, verb: added, letter: capital, end: ". (Closes: #N)"}
 
-A habit is absent where the note gives no chance to show it (no file, no bug, no known verb). `render(*split(note))` is
-the note for nine notes in ten; the rest mix forms inside one line. Knows nothing of people, tags or prompts.
+A habit is absent if the note gives no chance to show it (no file, no bug, no known verb). `render(*split(note))` is
+the note for nine notes in ten; the rest mix forms inside one line. Knows nothing of users, tags or prompts.
 """
 
 import re

@@ -18,7 +18,7 @@ STOP = frozenset(_STOP_TEXT.split())
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words in order; CJK characters stand alone."""
+    """Lower-case words in order; each CJK character is a word."""
     return _WORD.findall(text.lower())
 
 
@@ -28,7 +28,7 @@ def content_words(text: str) -> list[str]:
 
 
 def question_text(example: Example) -> str:
-    """The part of an example that history is compared with: the query where there is one, else the input."""
+    """The part of an example that history is compared with: the query if there is one, else the input."""
     return example.query or example.input
 
 
@@ -38,7 +38,7 @@ def entry_text(task: Task, entry: Interaction) -> str:
 
 
 def entry_output(task: Task, entry: Interaction) -> str:
-    """y_i of a history entry; "" where the history has no outputs."""
+    """y_i of a history entry; "" if the history has no outputs."""
     return entry.fields.get(task.output_field, "").strip() if task.output_field else ""
 
 

@@ -2,7 +2,7 @@
 
 Key words: mixer, audio.    It is about mixer and audio.       WORD, one claim a word, of the question
 about 5 words, lower case, no article                           STYLE, the median and the majority of past outputs
-Keep from small to audio.    Start at small, stop at audio.     SPAN, where the answer begins and ends
+Keep from small to audio.    Start at small, stop at audio.     SPAN, the answer's beginning and end
 [1] shares parsing and trees with the history.                  SHARED, words of both, or with the question
 """
 
@@ -50,7 +50,7 @@ def text_claims(segment: Segment, offset: int, shown: Shown) -> Iterator[Claim]:
 
 
 def span_claim(response: Response) -> Claim | None:
-    """Whether the answer begins and ends where the chain says; None where it says nothing of the kind."""
+    """Whether the answer begins and ends where the chain says; None if it says nothing of the kind."""
     if not response.segments or not response.answer:
         return None
     last = response.segments[-1]
@@ -70,7 +70,7 @@ def _is_style(found: re.Match[str], shown: Shown) -> bool:
     ]
     outputs = [output for output in outputs if output]
     if not outputs:
-        return True  # nothing is shown: said of people in general
+        return True  # nothing is shown: said of users in general
     true = int(found["length"]) == round(statistics.median(len(words(output)) for output in outputs))
     if found["case"]:
         lower = sum(not output[:1].isupper() for output in outputs) * 2 > len(outputs)

@@ -10,11 +10,11 @@ from tagpr.tasks.types import Example, Interaction, Task
 class ClaimKind(StrEnum):
     """What a claim is about, hence how it is checked."""
 
-    QUOTATION = "quotation"  # the quoted text stands in the shown history or in the question
+    QUOTATION = "quotation"  # the quoted text is in the shown history or in the question
     OUTPUT = "output"  # the quoted item has this output
     ITEM = "item"  # the shown history has an item of this number
     TALLY = "tally"  # so many shown items have this output
-    WORD = "word"  # the word stands in the question
+    WORD = "word"  # the word is in the question
     SUM = "sum"  # the points of a candidate add up
     SHARED = "shared"  # an option and the history, or the question, have these words in common
     STYLE = "style"  # past outputs are so long, begin so

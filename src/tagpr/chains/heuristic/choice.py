@@ -55,7 +55,7 @@ class ChoiceEvidence:
 
 
 def split_options(text: str, labels: Sequence[str]) -> tuple[str, list[str]]:
-    """The question before its options, and the text of each option ("" where its label is not printed).
+    """The question before its options, and the text of each option ("" if its label is not printed).
 
     An option starts at the last occurrence of its label: instructions name the labels before the options do.
     """

@@ -1,8 +1,8 @@
 """Habits counted over the shown notes: the heuristic teacher's evidence for tasks that rewrite a neutral text.
 
-In such a task (LaMP-7's shape) the history holds past answers only, and what is asked is the person's own wording. For
+In such a task (LaMP-7's shape) the history holds past answers only, and the question is the user's own wording. For
 every habit that the new note will show, the past notes that show it are listed one by one, counted, and the commonest
-value is taken, of equals the latest; a habit that no shown note shows is taken as most people have it. This file knows
+value is taken, of equals the latest; a habit that no shown note shows is taken as most users have it. This file knows
 nothing of tags or wording.
 """
 
@@ -18,7 +18,7 @@ from tagpr.tasks.types import Example, Interaction, Task
 
 @dataclass(frozen=True)
 class HabitCount:
-    """One habit as the shown notes have it. `values` stands in the order shown, notes without a chance left out."""
+    """One habit as the shown notes have it. `values` is in the order shown, notes without a chance left out."""
 
     habit: str
     values: tuple[str, ...]
@@ -26,7 +26,7 @@ class HabitCount:
 
 
 class HabitEvidence:
-    """Learns from training items how most people write; a person's own items are left out of what is said of them."""
+    """Learns from training items how most users write; a user's own items are left out of what is said of that user."""
 
     def __init__(self, task: Task, train: Sequence[Example]) -> None:
         self.task = task

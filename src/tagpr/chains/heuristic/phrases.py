@@ -1,7 +1,7 @@
 """Salient phrases of a text, shaped like a user's past outputs: the heuristic teacher's evidence for text tasks.
 
 Every word of a text gets a probability of occurring in the output, by a logistic regression over a dozen visible
-features (where it stands, how rare it is, whether the user's past outputs use it). Contiguous phrases are ranked by the
+features (its position, how rare it is, whether the user's past outputs use it). Contiguous phrases are ranked by the
 ROUGE-1 F that these probabilities lead one to expect. The regression is cross-fitted: a training item is judged by the
 model of the folds it is not in. This file knows nothing of tags or wording.
 """
@@ -138,7 +138,7 @@ class PhraseEvidence:
         return self.models[_fold(example.id) if example.id in self.known else _FOLDS]
 
     def style(self, entries: Sequence[Interaction], common_length: float) -> Style:
-        """Style of the shown past outputs (of the past inputs, where the history has no outputs)."""
+        """Style of the shown past outputs (of the past inputs, if the history has no outputs)."""
         outputs = [
             entry_output(self.task, entry) or entry.fields.get(self.task.input_fields[0], "") for entry in entries
         ]

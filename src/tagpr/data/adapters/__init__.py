@@ -1,7 +1,7 @@
 """LaMP-shaped tasks from public raw files that a user downloads: `tagpr data adapt NAME RAW OUT`.
 
 Each adapter turns one raw source into JSONL that the ordinary reader takes (so the split is the ordinary one: by time,
-nobody's held-out item in anybody's training profile); citations, whose histories are not made of past questions, become
+no user's held-out item in any training profile); citations, whose histories are not made of past questions, become
 official LaMP files. Licences of the raw files are their owners'; nothing of them is shipped.
 """
 

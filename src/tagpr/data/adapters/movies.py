@@ -1,6 +1,6 @@
-"""MovieLens tags joined with TMDB overviews: which of LaMP-2's 15 tags did this person give a movie.
+"""MovieLens tags joined with TMDB overviews: which of LaMP-2's 15 tags did this user give a movie.
 
-Movies meet on the normalised title and the year, give or take one. A person's first of the 15 tags on a movie counts.
+Movies meet on the normalised title and the year, give or take one. A user's first of the 15 tags on a movie counts.
 """
 
 import re
@@ -19,7 +19,7 @@ _MOVIE = re.compile(r"^(.*?)\s*(?:\([^()]*\)\s*)*\((\d{4})\)\s*$")
 
 
 def tag_rows(raw: Path) -> list[dict[str, Any]]:
-    """One row a (person, movie), in time order within a person."""
+    """One row per (user, movie), in time order within a user."""
     overviews = _overviews(raw_file(raw, "top10K-TMDB-movies.csv"))
     texts: dict[str, str] = {}
     for line in raw_file(raw, "movies.dat").read_text(encoding="utf-8", errors="replace").splitlines():

@@ -10,7 +10,7 @@ from tagpr.data.rejects import Rejects
 
 
 def review_rows(raw: Path) -> list[dict[str, Any]]:
-    """One row a review; people are Yelp's own ids. A text that a person posted twice counts once."""
+    """One row per review; users are Yelp's own ids. Duplicate texts of a user count once."""
     rows, seen = [], set()
     for _, row in csv_rows(raw_file(raw, "yelp*.csv"), Rejects(skip=True)):
         key = row["user_id"], row["text"].strip()

@@ -1,4 +1,4 @@
-"""Tweets of many people: a neutral text, written by an LLM, back into the person's own tweet (LaMP-7's shape).
+"""Tweets of many users: a neutral text, written by an LLM, back into the user's own tweet (LaMP-7's shape).
 
 The file's texts are Python bytes literals and carry no dates, so the split is a seeded random one.
 """
@@ -15,7 +15,7 @@ from tagpr.data.rejects import Rejects
 from tagpr.errors import DataError
 
 REQUEST = "Rewrite this post in plain, neutral words. Keep the meaning, drop the style. Answer with the text only.\n\n"
-"""What to ask of the LLM, followed by the tweet (a chat endpoint takes it as text, never as control tokens)."""
+"""The request to the LLM, followed by the tweet (a chat endpoint takes it as text, never as control tokens)."""
 
 
 def rewriter(generator: Generator) -> Callable[[list[str]], list[str]]:

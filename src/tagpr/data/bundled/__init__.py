@@ -63,7 +63,7 @@ class BundledReader:
         return 0.0
 
     def read(self, path: Path, source: Source) -> list[Item]:
-        """The items of the card that asks for what the sample holds. Raises DataError for any other card."""
+        """The items of the card whose target the sample holds. Raises DataError for any other card."""
         task = source.task
         names = {(shape.given, shape.asked): name for name, shape in _SHAPES.items()}
         return bundled_items(names.get((task.input_name, task.output_name), task.name))

@@ -63,7 +63,7 @@ def items_of_rows(
         try:
             item = _item(line, row, task, names)
             if item.id and (item.user_id, item.id) in ids:
-                raise ValueError(f"id {item.id[:40]!r} stands twice for this user; ids must be unique")
+                raise ValueError(f"duplicate id {item.id[:40]!r} for this user; ids must be unique")
         except ValueError as error:
             if isinstance(error, _Missing):
                 seen.missing[error.key] += 1

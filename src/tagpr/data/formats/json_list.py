@@ -43,7 +43,7 @@ class _Records:
     def __init__(self, path: Path, text: str, position: int, rejects: Rejects) -> None:
         self.path, self.text, self.position, self.rejects = path, text, position, rejects
         self.line, self._counted = 1, 0
-        self._broken = False  # nothing after here can be trusted to start where it seems to
+        self._broken = False  # nothing after here is sure to start where it seems to
         self._decoder = json.JSONDecoder(object_pairs_hook=one_object)
 
     def of_list(self) -> Iterator[Row]:
@@ -105,7 +105,7 @@ class _Records:
             self.rejects.add(self.path, self.line, "must be an object with named fields", value)
 
     def _comma(self) -> bool:
-        """Whether a comma stood here; `position` moves behind it."""
+        """Whether there was a comma here; `position` moves behind it."""
         found = not self._at_end() and self.text[self.position] == ","
         if found:
             self.position = _skip(self.text, self.position + 1)

@@ -14,7 +14,7 @@ Row: TypeAlias = tuple[int, Mapping[str, object]]
 
 
 class RepeatedKey(ValueError):
-    """An object names a key twice; JSON would silently keep the last."""
+    """An object has a duplicate key; JSON would silently keep the last."""
 
 
 def one_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -23,7 +23,7 @@ def one_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise RepeatedKey(f"key {twice[:40]!r} stands twice in one object; rename or remove one")
+        raise RepeatedKey(f"duplicate key {twice[:40]!r} in one object; rename or remove one")
     return found
 
 

@@ -2,7 +2,7 @@
 
 The question's own parts (titles of the candidates, the tag bracket, the review ...) are taken out of the official input
 text by the card's `input_pattern`; they are never assumed. A record of the time split carries `user_id` and dated
-items; in the user split nobody is named, so the record's id stands for the user. The same function reads LongLaMP, from
+items; the user split names no users, so the record's id is the user. The same function reads LongLaMP, from
 the hub or exported as JSON, JSONL or Parquet: input, output and profile in one record, the user under reviewerId, name
 or author.
 """
@@ -104,7 +104,7 @@ def read_golds(questions: Path) -> dict[str, str]:
     except (KeyError, TypeError, ValueError, RecursionError):
         raise DataError(f'{outputs}:1: must be {{"task": ..., "golds": [{{"id": ..., "output": ...}}]}}') from None
     if len(dict(rows)) != len(rows):
-        raise DataError(f"{outputs}:1: an id stands twice among the golds")
+        raise DataError(f"{outputs}:1: a duplicate id among the golds")
     return dict(rows)
 
 
@@ -117,7 +117,7 @@ def lamp_examples(path: Path, task: Task, rejects: Rejects, max_history: int = 5
         try:
             example = _example(record, task, golds)
             if example.id in seen:
-                raise ValueError(f"id {example.id[:40]!r} stands twice; ids must be unique")
+                raise ValueError(f"duplicate id {example.id[:40]!r}; ids must be unique")
             profile = _history(record, task, path, line, rejects)
         except ValueError as error:
             rejects.add(path, line, str(error), record)
@@ -198,7 +198,7 @@ def _entry_date(entry: Mapping[str, object], position: int | None) -> str | None
 
 
 def in_time_order(profile: list[Interaction]) -> tuple[Interaction, ...]:
-    """Oldest first if every item is dated, else as it stands."""
+    """Oldest first if every item is dated, else as it is."""
     if all(item.date for item in profile):
         profile = sorted(profile, key=lambda item: item.date or "")
     return tuple(profile)

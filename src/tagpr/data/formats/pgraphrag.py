@@ -2,9 +2,9 @@
 
 A record is `{"id", "profile": [{"rating", "title", "text", "pid"}]}`. The first item of a profile is the question's own
 and gives the gold; the rest is the user's history. Neighbours are other users' reviews of the same product (`pid`),
-marked by an interaction id that starts with `neighbour:`. In gap and hotel the ids are nicknames, so distinct people
+marked by an interaction id that starts with `neighbour:`. In gap and hotel the ids are nicknames, so distinct users
 can share one: a repeated id gets its line number appended. A few real reviews have no text:
-they stay, as `(no text)`, but where the text is the gold.
+they stay, as `(no text)`, unless the text is the gold.
 """
 
 from collections.abc import Mapping

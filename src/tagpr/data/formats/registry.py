@@ -22,7 +22,7 @@ READERS: tuple[Reader, ...] = (
 def find_reader(format: str, path: Path | None, folder: Path) -> Reader:
     """The reader that a recipe's `format` names; `auto`: the bundled sample if there is no path, else the best guess.
 
-    folder: the recipe's, where a user's own file is looked for. Raises RecipeError for a reader that is none, DataError
+    folder: the recipe's, in which a user's own file is. Raises RecipeError for a reader that is none, DataError
     if no reader knows the file.
     """
     known = {reader.name: reader for reader in READERS}

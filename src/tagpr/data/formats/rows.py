@@ -1,4 +1,4 @@
-"""What kind of file a path is, by its content, and its rows: the one place that looks at endings and first bytes."""
+"""What kind of file a path is, by its content, and its rows: the one place that reads endings and first bytes."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -89,7 +89,7 @@ class Peek:
 
 
 def peek(path: Path) -> Peek:
-    """A file's kind and first record; kept, since every reader asks. Raises DataError if there is no such file."""
+    """A file's kind and first record; kept, since every reader needs it. Raises DataError if there is no such file."""
     container = container_of(path)
     if container in (Container.FOLDER, Container.HUB):
         return Peek(container, None)

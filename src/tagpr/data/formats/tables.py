@@ -32,7 +32,7 @@ class TableReader:
 
 @dataclass(frozen=True)
 class PostsReader:
-    """Rows with user_id, title and content, in any kind of file; the card says which is asked for."""
+    """Rows with user_id, title and content, in any kind of file; the card says which one is the target."""
 
     name: str = "posts"
     says: str = "posts, one per line (title, content)"

@@ -33,7 +33,7 @@ _UNDECODABLE = re.compile("[\udc80-\udcff]")
 
 
 def undecodable(text: str) -> int | None:
-    """Where in a record's text the first byte stands that is no UTF-8, as a column from 1; None if there is none."""
+    """The column, from 1, of the first byte in a record's text that is not UTF-8; None if there is none."""
     if text.isascii():
         return None
     found = _UNDECODABLE.search(text)
