@@ -217,7 +217,7 @@ def test_official_files_read_back_as_golds(tmp_path):
 def test_mistakes_in_the_list_are_one_line_and_stop_before_anything_runs(tmp_path):
     for systems, message in (
         ([], "systems: the recipe lists none"),
-        (["rag-r", "rag-r"], "'rag-r' is listed twice"),
+        (["rag-r", "rag-r"], "duplicate 'rag-r'"),
         (["rag-q"], "no system 'rag-q'"),
         ([{"system": "pag", "entris": 3}], "pag: unknown option 'entris'; known: writer"),
         ([{"system": "api:gpt", "base_urk": "x"}], "unknown option 'base_urk'"),

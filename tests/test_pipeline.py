@@ -202,7 +202,7 @@ def test_overrides_and_bundled_names(tmp_path):
         load_recipe("quikstart")
     path = tmp_path / "twice.yaml"
     path.write_text("name: a\nname: b\n")
-    with pytest.raises(RecipeError, match=r"twice\.yaml:2: key 'name' is written twice"):
+    with pytest.raises(RecipeError, match=r"twice\.yaml:2: duplicate key 'name'"):
         load_recipe(str(path))
 
 

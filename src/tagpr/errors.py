@@ -1,4 +1,4 @@
-"""Exceptions that users meet. Every message is one line: where (file, line or key), what is wrong, and the fix."""
+"""Exceptions that users meet. Every message is one line: the place (file, line or key), what is wrong, and the fix."""
 
 
 class TagPRError(Exception):
@@ -14,7 +14,7 @@ class DataError(TagPRError):
 
 
 class ModelError(TagPRError):
-    """A model cannot be found or loaded, or cannot do what the recipe asks of it."""
+    """A model cannot be found or loaded, or cannot do what the recipe needs."""
 
 
 class RunError(TagPRError):

@@ -27,7 +27,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON object a line, atomically."""
+    """Write one JSON object per line, atomically."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
@@ -50,7 +50,7 @@ def cache_folder() -> Path:
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """A copy of a folder whose files are hard links (copies where the file system has none), renamed when complete."""
+    """A copy of a folder whose files are hard links (copies if the file system has none), renamed when complete."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
 
@@ -86,9 +86,9 @@ def not_permitted(error: OSError) -> bool:
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 of what a file holds, or of names and contents of everything in a folder; "" where there is nothing.
+    """SHA-256 of what a file holds, or of names and contents of everything in a folder; "" if there is nothing.
 
-    Says whether a stage's input changed, so it looks at content and never at dates. A file that cannot be read counts
+    Says whether a stage's input changed, so it reads content and never dates. A file that cannot be read counts
     as absent: the stage that reads it says why.
     """
     digest = hashlib.sha256()

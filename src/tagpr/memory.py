@@ -6,7 +6,7 @@ The price is a resident size that stays at its peak, until `give_back_memory` is
 
 oneDNN, which multiplies matrices in bf16, compiles a kernel for every shape. It keeps the last 1,024, and PyTorch keeps
 the last 1,024 of its own objects around them, a megabyte or more each. Packed rows of texts hardly ever have the
-same length twice, so that little of an earlier step is used again and the process grows by gigabytes
+same length again, so that little of an earlier step is used again and the process grows by gigabytes
 (`benchmarks/results/memory.json`). Within one step the layers do share shapes; 64 kernels are enough for that.
 """
 
@@ -34,7 +34,7 @@ def bound_kernel_caches() -> None:
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc's malloc to serve all sizes from its heap and not to trim it. False where there is no glibc."""
+    """Tell glibc's malloc to serve all sizes from its heap and not to trim it. False if there is no glibc."""
     if sys.platform != "linux":
         return False
     try:

@@ -39,7 +39,7 @@ def make(run: Run, *names: StageName) -> dict[StageName, Manifest]:
     manifests: dict[StageName, Manifest] = {}
     folder = run.folder.path
     works = [_work(run, stage) for stage in stages(run) if not names or stage.name in names]
-    idle = all(is_made(folder, work) for work in works)  # then nobody has to wait: variants share a run side by side
+    idle = all(is_made(folder, work) for work in works)  # then no process waits: variants share a run side by side
     with nullcontext() if idle else locked(folder):
         for work in works:
             with run.show(work.stage) as progress:
@@ -130,7 +130,7 @@ def chain_groups(run: Run) -> "list[ChainGroup]":
 
 
 def label_groups(run: Run) -> "list[ChainGroup]":
-    """Every training example with its target, under the prompt that asks for the bare answer, for `sft.mix`."""
+    """Every training example with its target, under the prompt for the bare answer, for `sft.mix`."""
     from tagpr.engine.text import learned_ids
     from tagpr.prompts.prompt_builder import PromptBuilder
     from tagpr.training.sft_rows import ChainGroup
@@ -243,7 +243,7 @@ def _report(run: Run, context: StageContext) -> Figures:
 
 
 def _json(figures: Mapping[str, object]) -> Figures:
-    """A room's figures as JSON values, which they are."""
+    """A room's metrics as JSON values, which they are."""
     return cast(Figures, figures)
 
 

@@ -1,4 +1,4 @@
-"""What long work is given: where it writes, its seed, and where it says how far it is.
+"""What long work is given: the folder it writes to, its seed, and a callback for its progress.
 
 Showing progress is the command line's (`tagpr.cli.progress`).
 """

@@ -77,7 +77,7 @@ def bundled_recipes() -> list[str]:
 
 
 def find_recipe(name_or_path: str) -> Path:
-    """A recipe file by path, or by the name of a bundled one. Raises RecipeError where there is neither."""
+    """A recipe file by path, or by the name of a bundled one. Raises RecipeError if there is neither."""
     path = Path(name_or_path)
     if path.is_file():
         return path
@@ -126,13 +126,13 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _key_lines(node: yaml.Node, path: Path, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
-    """(key path, 1-based line) of every key; a key written twice is an error, since YAML would keep only the last."""
+    """(key path, 1-based line) of every key; a duplicate key is an error, since YAML would keep only the last."""
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
             name, line = str(key.value), key.start_mark.line + 1
             if name in seen:
-                raise RecipeError(f"{path}:{line}: key '{name}' is written twice; keep one")
+                raise RecipeError(f"{path}:{line}: duplicate key '{name}'; keep one")
             seen.add(name)
             yield (*prefix, name), line
             yield from _key_lines(value, path, (*prefix, name))
@@ -181,7 +181,7 @@ def _first_problem(error: ValidationError, path: Path, lines: dict[tuple[str, ..
 
 
 def _names_at(keys: tuple[str, ...]) -> list[str]:
-    """Field names of the settings block at a key path (empty where the path leaves our models)."""
+    """Field names of the settings block at a key path (empty if the path leaves our models)."""
     model: Any = Recipe
     for key in keys:
         field = getattr(model, "model_fields", {}).get(key)

@@ -56,7 +56,7 @@ def compare(
         typer.echo(f"{found.table}\ntable: {run.folder.compare / 'table.md'}\nreport: {found.page}")
     systems = found.results.systems
     failed = [row.name for row in systems if row.failure]
-    if failed:  # the others' rows stand; a script has to learn it all the same
+    if failed:  # the other rows are complete; a script has to learn it all the same
         typer.echo(f"error: {len(failed)} of {len(systems)} systems failed: {', '.join(failed)}", err=True)
         raise typer.Exit(1)
 
@@ -118,7 +118,7 @@ ChainsFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The chains
 @chains.command("review")
 def chains_review(
     folder: ChainsFolder,
-    size: Annotated[int, typer.Option("--size", min=1, help="Chains to look at.")] = 60,
+    size: Annotated[int, typer.Option("--size", min=1, help="Chains to review.")] = 60,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
     page_only: Annotated[bool, typer.Option("--page-only", help="Write review.html and do not serve it.")] = False,
 ) -> None:
@@ -223,7 +223,7 @@ def rescore(
 def analyse(
     recipe: RecipeArgument, overrides: Overrides = None, runs: RunsOption = Path("runs"), quiet: Quiet = False
 ) -> None:
-    """Does it over-use the profile, reason from this person, quote what exists; cold start; who loses."""
+    """Use of the profile, reasoning about this user, quoted evidence; cold start; which users lose."""
     from tagpr.experiments.analyse import analyse
 
     with opened(recipe, overrides, runs, quiet) as run:

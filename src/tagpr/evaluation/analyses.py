@@ -45,7 +45,7 @@ class TaskAnalyses:
 
 @dataclass(frozen=True)
 class Analyses:
-    """`analyses/analyses.json` of a run: what was asked of its systems after the evaluation."""
+    """`analyses/analyses.json` of a run: what its systems were given after the evaluation."""
 
     practitioner: Mapping[str, TaskAnalyses] = field(default_factory=dict)  # by task
     profile_length: Mapping[str, Results] = field(default_factory=dict)  # by number of history items shown (fig. 4)

@@ -27,7 +27,7 @@ Ask = Callable[[Sequence[Example]], Sequence[Answer]]
 
 @dataclass(frozen=True)
 class Heldout:
-    """What is asked of a system about one task."""
+    """What a system has to answer of one task."""
 
     task: Task
     examples: Sequence[Example]

@@ -7,7 +7,7 @@
     false conclusion            the own steps, another label (another habit) decided     the answer is free
 
 An answer that follows the changed chain was decided by it; one that stays was decided before. Here only the texts to go
-on from and the counting; asking the model is `tagpr.experiments.analyse`'. No model is loaded here.
+on from and the counting; running the model is `tagpr.experiments.analyse`'. No model is loaded here.
 """
 
 import random

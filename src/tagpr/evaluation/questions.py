@@ -13,7 +13,7 @@ from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.tasks.types import Example, Task
 
 OTHER_HISTORY = "final-other-history"
-"""The final model asked with another user's history: does it read the user?"""
+"""The final model given another user's history: does it read the user?"""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def with_other_history(examples: Sequence[Example], seed: int) -> tuple[list[Exa
     """The same questions, each with the whole profile of another user of the list.
 
     Returns the examples and, by example id, the donor's user id. Seeded: a random order of the users, each of whom gets
-    the profile of the next. Raises DataError where all examples are one user's.
+    the profile of the next. Raises DataError if all examples are one user's.
     """
     profiles = {example.user_id: example.profile for example in examples}
     users = sorted(profiles)

@@ -1,6 +1,6 @@
 """Run one system: fit it, let it answer the held-out examples, keep everything; a failure becomes a row that says why.
 
-    FOLDER/fingerprint.json          what the system was fitted from; another content starts it anew
+    FOLDER/fingerprint.json          what the system was fitted from; with another content it is fitted again
     FOLDER/work/                     the system's own (models, features)
     FOLDER/fit.json                  the cost of fitting, once it is done
     FOLDER/predictions/TASK.jsonl    one row per example
@@ -72,7 +72,7 @@ class SystemRunner:
         trained: Mapping[str, Trained] | None = None,
         chains: Chains | None = None,
     ) -> SystemAnswers:
-        """Fit and ask one system, as far as that is not done. Never raises for what goes wrong inside the system.
+        """Fit and run one system, as far as that is not done. Never raises for what goes wrong inside the system.
 
         trained, chains: what the system needs of the run (`System.variants`, `System.learns_chains`).
         """

@@ -61,7 +61,7 @@ def score(
     seed: int = 0,
     heldout: Mapping[str, Sequence[Example]] | None = None,
 ) -> Results:
-    """The results of `systems` on `tasks`, rows and tasks in the order given; tasks that nobody answered are left out.
+    """The results of `systems` on `tasks`, rows and tasks in the order given, without tasks that no system answered.
 
     references: rows that every other system is compared with, as far as they are there. heldout: the examples, for the
     breakdown by history length against the first reference. Raises RunError if two systems answered other examples.

@@ -27,7 +27,7 @@ class EvaluationSettings(Settings):
     answer_tokens: int = Field(default=64, ge=1)
     """Longest completion of a compared system that answers without reasoning."""
     temperature: float = Field(default=0.0, ge=0)
-    """0 is greedy, which the reported figures use."""
+    """0 is greedy, which the reported metrics use."""
     engine: Literal["transformers", "vllm"] = "transformers"
     """What decodes: this package's loop over the transformers model, or vLLM if that is installed (a GPU)."""
     generation_batch_size: int = Field(default=64, ge=1)

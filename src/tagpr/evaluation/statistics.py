@@ -22,12 +22,12 @@ class Statistic:
 
 
 def mean(values: Sequence[float] | Floats) -> Statistic:
-    """The plain mean of one number an example."""
+    """The plain mean of one number per example."""
     return Statistic(np.asarray(values, dtype=np.float64)[:, None], lambda sums, count: sums[..., 0] / count)
 
 
 def share(parts: Sequence[float], wholes: Sequence[float]) -> Statistic:
-    """The sum of the parts over the sum of the wholes; 0 where a resample has none."""
+    """The sum of the parts over the sum of the wholes; 0 if a resample has none."""
     columns = np.column_stack([np.asarray(parts, np.float64), np.asarray(wholes, np.float64)])
     return Statistic(columns, lambda sums, count: sums[..., 0] / np.maximum(sums[..., 1], 1))
 

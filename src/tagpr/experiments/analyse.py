@@ -98,7 +98,7 @@ def chain_tests(interview: Interview, system: str, name: str, own: Sequence[Pred
 
 
 def _conditions(interview: Interview, system: str, name: str) -> dict[str, list[Question]]:
-    """The held-out questions with the own history, another person's, none, and the own with its labels exchanged."""
+    """The held-out questions with the own history, another user's, none, and the own with its labels exchanged."""
     task, heldout = interview.data[name].task, interview.heldout(name)
     other, donors = with_other_history(heldout, interview.seed)
     asked = {

@@ -92,7 +92,7 @@ def read_rows(run: Run) -> list[Row]:
         raise RecipeError("systems: the recipe lists none; add e.g. systems: [rag-r, tagpr]")
     twice = next((name for name, count in Counter(entry.name for entry in systems).items() if count > 1), None)
     if twice:
-        raise RecipeError(f"systems: '{twice}' is listed twice; give one of them a label of its own")
+        raise RecipeError(f"systems: duplicate '{twice}'; give one of them its own label")
     rows = []
     for entry in systems:
         kind = load_system(entry.system, run.base)
@@ -106,7 +106,7 @@ def _run(runner: SystemRunner, run: Run, row: Row) -> SystemAnswers:
     try:
         made = {name: trained(run, VARIANTS[name]) for name in row.kind.variants}
         chains = _kept_chains(run) if row.kind.learns_chains else None
-    except Exception as error:  # the other rows stand
+    except Exception as error:  # the other rows are complete
         return runner.failed(SystemAnswers(row.name, row.system, row.kind.reasons), error)
     return runner.run(row.name, row.system, row.kind, row.options, made, chains)
 

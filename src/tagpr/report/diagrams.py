@@ -65,7 +65,7 @@ def tag_moves(chains: Sequence[Sequence[str]]) -> Counter[tuple[str, str]]:
 
 
 def _in_order(chains: Sequence[Sequence[str]]) -> list[str]:
-    """Nodes by how far into a chain they stand on average."""
+    """Nodes by their average place in a chain."""
     places: dict[str, list[float]] = {}
     for tags in chains:
         for i, tag in enumerate(tags):
@@ -110,7 +110,7 @@ def _em(character: str) -> float:
 def _free_spot(
     placed: Sequence[tuple[float, float, float, float]], wide: float, tall: float, width: float, height: float
 ) -> tuple[float, float] | None:
-    """The first top-left corner on a spiral where a box fits below the title and overlaps nothing, if there is one."""
+    """The first top-left corner on a spiral at which a box fits below the title and overlaps nothing, if any."""
     for step in range(600):
         angle, radius = 0.35 * step, 0.28 * step
         x = width / 2 - wide / 2 + 1.7 * radius * math.cos(angle)

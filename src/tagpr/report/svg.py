@@ -1,6 +1,6 @@
 """Small SVG charts, drawn by hand: lines, bars, intervals. No plotting library, so the report opens and builds fast.
 
-Colours are CSS variables with a fallback, so a chart follows the page's light or dark theme and still stands alone.
+Colours are CSS variables with a fallback, so a chart follows the page's light or dark theme and also works alone.
 Every chart carries a title and a description for screen readers; its numbers are in the table the caller writes.
 """
 
@@ -45,7 +45,7 @@ def text(x: float, y: float, content: str, anchor: str = "start", fill: str = MU
 
 
 def heading(title: str, width: float) -> str:
-    """A chart's title, set smaller where it would not fit."""
+    """A chart's title, set smaller if it would not fit."""
     size = min(12.0, (width - 10) / (0.58 * max(1, len(title))))
     return text(4, 14, title, fill=INK, extra=f' font-weight="600" font-size="{size:.1f}"')
 

@@ -1,4 +1,4 @@
-"""`Run`: a recipe with its folder. What several stages need of it is loaded once, when first asked for.
+"""`Run`: a recipe with its folder. What several stages need of it is loaded once, when first used.
 
 A run knows where its files are, what has been made, what that cost, its seed and where progress is shown, so that none
 of these travels by itself. Making stages is `tagpr.pipeline`'s.
@@ -51,7 +51,7 @@ def cost_of(manifests: Iterable[Manifest]) -> Cost:
 
 @contextmanager
 def show_nothing(name: str) -> Iterator[Progress]:
-    """Progress of work that nobody watches."""
+    """Progress of work that is not shown."""
     yield silent
 
 

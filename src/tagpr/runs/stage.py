@@ -41,7 +41,7 @@ class Stage(Generic[RunT]):
     blocks: tuple[str, ...]
     """The keys of the recipe that it depends on."""
     make: Callable[[RunT, StageContext], Figures]
-    """Writes the stage's files and returns figures for the manifest."""
+    """Writes the stage's files and returns metrics for the manifest."""
     reads: Callable[[RunT], Mapping[str, str]] = lambda run: {}
     """Fingerprints, by name, of what it reads from outside the run; another content makes the stage again."""
 
@@ -135,7 +135,7 @@ def _publish(run: Path, stage: str, folder: Path) -> None:
         os.replace(final, replaced)
     os.replace(folder, final)
     for leftover in (run / ".work").glob(f"{stage}-*"):
-        shutil.rmtree(leftover, ignore_errors=True)  # work under settings that are no longer asked for
+        shutil.rmtree(leftover, ignore_errors=True)  # work under settings that are no longer the recipe's
     shutil.rmtree(replaced, ignore_errors=True)
 
 

@@ -23,7 +23,7 @@ class Variant:
     name: str
     """Also the end of its run's name: `w/o-tag` of run `mine` is made in `runs/mine-wo-tag`."""
     overrides: tuple[str, ...] = ()
-    """What is changed; `{model}` stands for the recipe's model."""
+    """What is changed; `{model}` is the recipe's model."""
     shared: tuple[StageName, ...] = ()
     """Stages taken from the run, by hard links; the others are the variant's own."""
     last: StageName = "exploratory"
@@ -53,7 +53,7 @@ class Variant:
     def open(self, run: Run) -> Run:
         """The variant's run, its shared stages linked from `run`, which must have them (RunError).
 
-        A link to what `run` had before (its manifest has another hash) is made anew.
+        A link to what `run` had before (its manifest has another hash) is made again.
         """
         if not self.overrides:
             return run

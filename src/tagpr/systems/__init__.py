@@ -2,7 +2,7 @@
 
     from tagpr.systems import Answer, System
 
-One file a system; `registry` knows their names, `protocol` says what a system is given and what it gives. Running and
+One file per system; `registry` knows their names, `protocol` says what a system is given and what it gives. Running and
 scoring them is `tagpr.evaluation`'s (`tagpr compare`).
 """
 

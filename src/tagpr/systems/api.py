@@ -1,7 +1,7 @@
-"""`api:MODEL`: any model behind an OpenAI-compatible endpoint, asked with the same prompt as every other system.
+"""`api:MODEL`: any model behind an OpenAI-compatible endpoint, given the same prompt as every other system.
 
-Calls are cached, retried and capped by `tagpr.clients.calls`, so a killed comparison pays for nothing twice. The prompt
-budget is counted with the backbone's tokenizer, so that every system sees the same text.
+Calls are cached, retried and capped by `tagpr.clients.calls`, so a killed comparison never pays again for the same
+call. The prompt budget is counted with the backbone's tokenizer, so that every system sees the same text.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from tagpr.tasks.types import Example
 
 
 class APIOptions(Settings):
-    """Where the model is and what it may cost; its name stands behind `api:`."""
+    """Where the model is and what it may cost; its name follows `api:`."""
 
     base_url: str = "https://api.openai.com/v1"
     """Endpoint, up to and with `/v1`."""

@@ -1,4 +1,4 @@
-"""TagPR itself and its ablations: checkpoints that the run has trained, asked like every other system.
+"""TagPR itself and its ablations: checkpoints that the run has trained, evaluated like every other system.
 
 w/o RL stops after SFT; w/o Exploratory after guided RL; w/o SFT starts RL from the untrained model; w/o Tag trains
 without the tag reward (beta 0), w/o Reward without PRMU (gamma 0), all with the run's chains, steps and seed.

@@ -91,6 +91,6 @@ class Context:
         return load_tokenizer(self.model)
 
     def prompts(self, reasons: bool) -> PromptBuilder:
-        """Builds prompts with the run's settings: asking for tagged thinking (`reasons`) or for the answer only."""
+        """Builds prompts with the run's settings: for tagged thinking (`reasons`) or for the answer only."""
         tags = self.vocabulary.names if reasons else ()
         return PromptBuilder(self.tokenizer, self.profile, self.prompt, tags, self.seed)

@@ -58,7 +58,7 @@ class TextEncoder(nn.Module):
             padding=True,
             truncation=True,
             max_length=self.max_tokens,
-            split_special_tokens=True,  # a "[SEP]" in somebody's text is text
+            split_special_tokens=True,  # a "[SEP]" in a user's text is text
             return_tensors="pt",
         )
         return {name: value.to(self.model.device) for name, value in batch.items()}

@@ -1,7 +1,7 @@
-"""SFT(-R) and SFT-Ind(-R): the backbone fine-tuned to answer, one model for all tasks or one a task.
+"""SFT(-R) and SFT-Ind(-R): the backbone fine-tuned to answer, one model for all tasks or one per task.
 
 Without -R the model learns question and history -> target. With -R it learns the kept chains of stage 0 (tagged
-reasoning, then the answer) under the prompt that asks for them; SFT-R is therefore TagPR w/o RL (the paper prints the
+reasoning, then the answer) under the prompt for them; SFT-R is therefore TagPR w/o RL (the paper prints the
 same twelve numbers for both), and its model the run's own SFT stage. Settings are the recipe's `sft` block for all of
 them. In a run with one task SFT-Ind is SFT: what is equal is trained once and counted for each row.
 """
@@ -94,7 +94,7 @@ class SFTR(SFT):
 
 
 class SFTInd(SFT):
-    """One model a task."""
+    """One model per task."""
 
     def parts(self) -> list[list[str]]:
         """One model per task."""
@@ -102,4 +102,4 @@ class SFTInd(SFT):
 
 
 class SFTIndR(SFTInd, SFTR):
-    """One model a task, trained on the chains of stage 0."""
+    """One model per task, trained on the chains of stage 0."""

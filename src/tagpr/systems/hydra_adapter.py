@@ -1,15 +1,15 @@
 """HYDRA-Adapter (Zhuang et al., NeurIPS 2024), the adapter half of HYDRA: choose among a black box's candidates.
 
 As the source has it: 8 candidates a question at temperature 1 from the unchanged language model, with the history in
-the prompt; a scorer (Longformer-base by default) with a shared base and one head a user; label 1 iff the candidate is
+the prompt; a scorer (Longformer-base by default) with a shared base and one head per user; label 1 iff the candidate is
 right, for texts iff its score is above the candidates' mean; cross-entropy, learning rate 2e-5, batch 64, 2 epochs; for
 a user not seen in training a new head on candidates for their own past questions, the base frozen; answer = argmax.
 
 Left open there, chosen here:
-- Heads have a learning rate of their own: one sees a few candidates where the base sees everybody's.
+- Heads have a learning rate of their own: one sees a few candidates while the base sees every user's.
 - A new head starts as the mean of the trained ones. Past items are made into questions as far as they hold an answer
-  (`past_questions`); where they do not (LaMP-1, LaMP-7), and for users without history, the mean head scores.
-- A rating is right when it is exactly the person's. Equal candidates are judged once.
+  (`past_questions`); if they do not (LaMP-1, LaMP-7), and for users without history, the mean head scores.
+- A rating is right if it is exactly the user's. Equal candidates are judged once.
 - The reranker half of HYDRA is left out as in the paper's table, so that every system reads the same history.
 """
 
@@ -129,9 +129,9 @@ class HydraAdapter(System[HydraOptions]):
         load_trained(self.scorer, folder / "trained.safetensors")
 
     def heads(self, examples: Sequence[Example]) -> list[Any]:
-        """The head for each example: its user's own where training met them, else one fitted on the example's past.
+        """The head for each example: its user's own if training met the user, else one fitted on the example's past.
 
-        Examples with the same past share a head, so that it makes no difference which are asked about together.
+        Examples with the same past share a head, so that it makes no difference which are scored together.
         """
         from tagpr.systems.hydra_scorer import fit_head
 

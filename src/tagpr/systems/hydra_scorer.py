@@ -1,10 +1,10 @@
-"""HYDRA-Adapter's scorer: a shared base and one head a user over (question, candidate); fitting a new user's head.
+"""HYDRA-Adapter's scorer: a shared base and one head per user over (question, candidate); fitting a new user's head.
 
     z   = CLS(encoder(question, candidate))              shared base
     l_u = W2_u tanh(W1_u z + b1_u) + b2_u  in R^2        head of user u (dense-tanh-out)
     loss: cross-entropy of l_u with 1 iff the candidate is right;  score: l_u[1] - l_u[0]
 
-All heads start from the same weights, lie in one matrix (a row a user) and only rows used in a step move, so that heads
+All heads start from the same weights, lie in one matrix (a row per user) and only rows used in a step move, so heads
 are independent of each other. A user without a row is scored by the mean of the heads until one is fitted.
 """
 
@@ -38,7 +38,7 @@ class HydraScorer(nn.Module):
         self.base, self.judged = encoder, judged
         self.rows = {user: row for row, user in enumerate(sorted(set(users)))}
         for name, parameter in self.base.named_parameters():
-            parameter.requires_grad_("pooler" not in name)  # the head stands in the pooler's place
+            parameter.requires_grad_("pooler" not in name)  # the head is in the pooler's place
         width = encoder.width
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -77,13 +77,13 @@ class HydraScorer(nn.Module):
         return torch.stack(rows) if rows else torch.empty(0, self.base.width, device=self.heads.device)
 
     def head(self, user_id: str) -> Tensor:
-        """The head of a user, (size,): a copy of their own, or the mean of all for somebody without one."""
+        """The head of a user, (size,): a copy of their own, or the mean of all for a user without one."""
         row = self.rows.get(user_id)
         return (self.heads.mean(0) if row is None else self.heads[row]).detach().clone()
 
     @torch.no_grad()
     def scores(self, head: Tensor, states: Tensor) -> Tensor:
-        """How much more right than wrong each candidate looks, (N,)."""
+        """How much more right than wrong each candidate is, (N,)."""
         logits = self.logits(states, head.expand(len(states), -1))
         return logits[:, 1] - logits[:, 0]
 

@@ -33,7 +33,7 @@ REQUESTS = {
 }
 """What the summary is about, by kind of task."""
 STYLE = "Describe this person's style in one or two sentences: tone, wording, punctuation, length."
-"""The request where the history has texts but no outputs."""
+"""The request if the history has texts but no outputs."""
 
 
 class PAGOptions(Settings):
@@ -66,12 +66,12 @@ class PAG(Prompted[PAGOptions]):
         return super().predict(examples)
 
     def summaries(self, examples: Sequence[Example]) -> list[str]:
-        """One summary an example, "" where there is no history. Equal histories are summarised once."""
+        """One summary per example, "" if there is no history. Equal histories are summarised once."""
         options = self.options
         writer = options.writer or GeneratorSettings(model=str(self.context.model), engine="transformers")
         changes = {"max_tokens": options.max_tokens, "temperature": options.temperature}
         settings = writer.model_copy(update=changes)
-        # its own file for each writer's settings: replies of a local writer depend on what is asked together
+        # its own file for each writer's settings: replies of a local writer depend on what is sent together
         key = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:12]
         generator = make_generator(settings, options.calls, self.context.shared / f"summaries-{key}.sqlite")
         asked = [example for example in examples if example.profile]
@@ -92,7 +92,7 @@ class PAG(Prompted[PAGOptions]):
         return [written.get(example.id, "") for example in examples]
 
     def request(self, task: Task, example: Example) -> Request:
-        """The writer's prompt: past items, oldest first, then what is asked about them."""
+        """The writer's prompt: past items, oldest first, then the request."""
         shown = [example.profile[i] for i in recency_order(example.profile)[: self.options.entries]]
         lines = []
         for item in reversed(shown):

@@ -65,7 +65,7 @@ class PersonaPlug(nn.Module):
         super().__init__()
         table = embeddings(llm)
         size = table.weight.shape[1]
-        object.__setattr__(self, "llm", llm)  # not a submodule: frozen, and nobody's to save
+        object.__setattr__(self, "llm", llm)  # not a submodule: frozen, and not to be saved
         self.items, self.history_dropout = items, history_dropout
         # Soft tokens as long as real ones: what is longer or shorter than any word is no input the model knows.
         self.norm = mean_length(table)
@@ -142,7 +142,7 @@ class PersonaPlug(nn.Module):
     def write(
         self, items: Sequence[PlugItem], max_new_tokens: int, beams: int, eos: Sequence[int], pad: int
     ) -> list[list[int]]:
-        """Token ids of the best answer of each item by beam search, end token included where there is one."""
+        """Token ids of the best answer of each item by beam search, end token included if there is one."""
         self.eval()
         rows = self.inputs(items)
         longest = max(map(len, rows))

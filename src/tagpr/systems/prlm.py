@@ -2,9 +2,9 @@
 
 As the source has it: the reward model (BERT, its pooler to one number) reads question and answer without the profile
 and is taught to prefer answers made with the profile to zero-shot ones; then GRPO from the untrained model with
-R = (ROUGE-1 + ROUGE-2 + ROUGE-L) + 0.1 format + 0.1 sigma(reward model), 500 prompts, 4 completions a prompt, learning
-rate 1e-6, 5 epochs, temperature 0.7. Rewards are in `prlm_reward`; the loop is the stages' own (`train_gspo`) with
-token ratios instead of sequence ratios.
+R = (ROUGE-1 + ROUGE-2 + ROUGE-L) + 0.1 format + 0.1 sigma(reward model), 500 prompts, 4 completions per prompt,
+learning rate 1e-6, 5 epochs, temperature 0.7. Rewards are in `prlm_reward`; the loop is the stages' own (`train_gspo`)
+with token ratios instead of sequence ratios.
 
 Left open there, chosen here:
 - The pairs are direct answers of the untrained model, with and without history; a pair of equal answers says nothing

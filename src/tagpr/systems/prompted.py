@@ -1,6 +1,6 @@
 """Zero-shot(-R) and RAG(-R): the untrained model with the question alone, or with the retrieved history.
 
-RAG-R is the paper's Base: the same model, prompt and history as TagPR, untrained. Without -R the prompt asks for the
+RAG-R is the paper's Base: the same model, prompt and history as TagPR, untrained. Without -R the prompt is for the
 answer only; with -R for tagged thinking first, in the words that TagPR's own prompt uses.
 """
 

@@ -45,7 +45,7 @@ class Answer:
     tokens: int | None = None
     """Tokens written, the end token not counted; None: counted with the backbone's tokenizer."""
     finished: bool | None = None
-    """Whether the model ended by itself; None where the system does not tell."""
+    """Whether the model ended by itself; None if the system does not tell."""
     entries: tuple[str, ...] = ()
     """Ids of the history items that were shown."""
 
@@ -62,7 +62,7 @@ OptionsT = TypeVar("OptionsT", bound=Settings, default=NoOptions)
 
 
 class System(ABC, Generic[OptionsT]):
-    """One row of the table. Subclass it, implement `predict`, and `fit` where there is something to learn.
+    """One row of the table. Subclass it, implement `predict`, and `fit` if there is something to learn.
 
     Raise a `tagpr.errors` error (or any exception) when the system cannot go on: the others go on without it.
     A system with options: `class Mine(System[MyOptions])` with `Options = MyOptions`.
@@ -71,8 +71,8 @@ class System(ABC, Generic[OptionsT]):
     reasons: bool = False
     """Writes a reasoning step before the answer (the table's column R)."""
     depends: ClassVar[tuple[str, ...]] = ()
-    """Blocks of the recipe, besides model, data, profile, prompt and seed, whose change makes `fit` run anew: `sft`
-    where it trains by `context.sft`. `decoding` where it learns from texts written by `context.decoding`."""
+    """Blocks of the recipe, besides model, data, profile, prompt and seed, whose change makes `fit` run again: `sft`
+    if it trains by `context.sft`. `decoding` if it learns from texts written by `context.decoding`."""
     variants: ClassVar[tuple[str, ...]] = ()
     """Variants of the run (`tagpr.experiments.variants`) whose checkpoints it needs: `self.trained(NAME)`."""
     learns_chains: ClassVar[bool] = False
@@ -117,7 +117,7 @@ class System(ABC, Generic[OptionsT]):
 
         `make(folder)` gets a folder under another name, renamed when it returns; killed, it gets the same one again
         with what was left there (`train_sft` and `train_gspo` then go on from their checkpoints). What it added to
-        `self.cost`, and the time it took, is remembered with it. shared: other systems of the run that ask for the same
+        `self.cost`, and the time it took, is remembered with it. shared: other systems of the run that need the same
         name get the same folder (each with the whole cost).
         """
         folder = self.context.shared if shared else self.context.folder

@@ -1,7 +1,7 @@
 """R2P-style reasoning (Luo et al., arXiv 2505.17571), training-free: template, intervention, cross-referencing.
 
-As the source has it: a hierarchical template (requirements, user profile, response) that the model is asked to think
-by; its stream is cut and led back where it leaves the template (`r2p_stream`); several answers are cross-referenced
+As the source has it: a hierarchical template (requirements, user profile, response) by which the model is told to think
+by; its stream is cut and led back if it leaves the template (`r2p_stream`); several answers are cross-referenced
 into one. Its prompts are not public, so this is "R2P-style": the wording is ours (`r2p_templates`).
 
 Left open there, chosen here:
@@ -73,7 +73,7 @@ class R2P(System[R2POptions]):
         return replace(self.context, prompt=settings).prompts(False)
 
     def predict(self, examples: Sequence[Example]) -> list[Answer]:
-        """One completion an example: thinking by the template and the answer on which the drafts agree."""
+        """One completion per example: thinking by the template and the answer on which the drafts agree."""
         tasks, count = self.context.tasks, self.options.answers
         ids = [self.prompts.ids(tasks[example.task], example) for example in examples]
         streams = self.streams([own for own in ids for _ in range(count)])

@@ -1,4 +1,4 @@
-"""R2P's intervention: watch a stream of text, cut it where it leaves the template, put the missing header, go on.
+"""R2P's intervention: watch a stream of text, cut it if it leaves the template, put the missing header, go on.
 
     <think>
     ## Requirements
@@ -63,7 +63,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How far a text follows the template, and where it leaves it."""
+    """How far a text follows the template, and the point that leaves it."""
 
     parts: tuple[tuple[int, int], ...]  # (begin, end) in characters of the text of each part opened so far
     cut: int | None = None  # where the text leaves the template; None while it has not

@@ -1,6 +1,6 @@
 """Systems by name: the ones of this folder, `api:MODEL`, and a user's own (`tagpr.plugins`).
 
-Names only; a system's module is imported when it is asked for.
+Names only; a system's module is imported when it is used.
 """
 
 import difflib

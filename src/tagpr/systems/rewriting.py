@@ -1,6 +1,6 @@
-"""Rows without a model for tasks that rewrite a neutral text in a person's wording (`package-changelog`).
+"""Rows without a model for tasks that rewrite a neutral text in a user's wording (`package-changelog`).
 
-`neutral-copy`: the neutral text as it is. `common-habits`: the neutral text in the habits of most people of the
+`neutral-copy`: the neutral text as it is. `common-habits`: the neutral text in the habits of most users of the
 training examples. `own-habits`: in the habits counted over the own latest notes, of which the commonest value is taken.
 """
 
@@ -28,7 +28,7 @@ class NeutralCopy(System[NoOptions]):
 
 
 class CommonHabits(NeutralCopy):
-    """How most people write."""
+    """How most users write."""
 
     def fit(self, train: Sequence[Example]) -> None:
         """Count habits per task."""
@@ -51,7 +51,7 @@ class CommonHabits(NeutralCopy):
 
 
 class OwnHabits(CommonHabits):
-    """How the person writes; what the person's notes do not show, as most people."""
+    """How the user writes; what the user's notes do not show, as most users do."""
 
     def history(self, example: Example) -> Sequence[Interaction]:
         """The latest entries only, newest first."""

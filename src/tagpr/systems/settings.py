@@ -13,7 +13,7 @@ class SystemSettings(Settings):
     system: str
     """A name (`rag-r`, `tagpr`, ...), `api:MODEL`, or a system of one's own: `module:Class` or `file.py:Class`."""
     label: str = ""
-    """What the row is called; the system's name where empty. Two rows of one system need labels."""
+    """What the row is called; the system's name if empty. Two rows of one system need labels."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The system's own options; they are checked before anything runs."""
 

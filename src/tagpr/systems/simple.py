@@ -3,8 +3,8 @@
 `majority`: the commonest target of the training examples. `user-majority`, `last-label`, `nearest-neighbour`: the
 commonest, the latest, and the closest output (BM25 between question and history) of the user's own history; of a
 choice, the option closest to the history. `lead-sentence`: the first sentence of the text in question
-(where it is not to be rewritten: `tagpr.systems.rewriting`).
-A row has no cell where it has nothing to go by (labels of free texts, outputs of histories that have none).
+(if it is not to be rewritten: `tagpr.systems.rewriting`).
+A row has no cell if it has nothing to go by (labels of free texts, outputs of histories that have none).
 """
 
 import re
@@ -22,7 +22,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?。！？])(?:\s+|(?<=[。！？]))|\n{2,}"
 
 
 class Majority(System[NoOptions]):
-    """The commonest target of the training examples (the first label where there are none)."""
+    """The commonest target of the training examples (the first label if there are none)."""
 
     def covers(self, task: Task) -> bool:
         """Tasks with labels."""
@@ -41,7 +41,7 @@ class Majority(System[NoOptions]):
 
 
 class FromHistory(Majority):
-    """Copies an output of the user's own history; the training majority where the history has none."""
+    """Copies an output of the user's own history; the training majority if the history has none."""
 
     def covers(self, task: Task) -> bool:
         """Tasks with labels whose profile entries tell theirs."""
@@ -53,7 +53,7 @@ class FromHistory(Majority):
 
     @abstractmethod
     def copy(self, task: Task, example: Example) -> str:
-        """The output to copy, "" where there is none."""
+        """The output to copy, "" if there is none."""
 
 
 class UserMajority(FromHistory):
@@ -95,7 +95,7 @@ class NearestNeighbour(FromHistory):
 
 
 class LeadSentence(System[NoOptions]):
-    """The first sentence of the longest input field (of the question itself where the example has no fields)."""
+    """The first sentence of the longest input field (of the question itself if the example has no fields)."""
 
     def covers(self, task: Task) -> bool:
         """Tasks that ask for a text, except those that rewrite a given one."""

@@ -12,7 +12,7 @@ from tagpr.statistics import Interval
 from tagpr.tasks.types import Task
 
 LAST = ("final", "guided", "sft", "base")
-"""The system that stands for a run: the first of these that it has."""
+"""The system that represents a run: the first of these that it has."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class RunOnTask:
 
     @property
     def last(self) -> str:
-        """The system that stands for the run."""
+        """The system that represents the run."""
         return next((system for system in LAST if system in self.results.systems), next(iter(self.results.systems)))
 
     @property

@@ -10,8 +10,8 @@ class Cell:
     text: str = ""
     value: float | None = None  # in full, for CSV
     rank: int = 0  # 1 best, 2 second, 0 neither or not ranked
-    bounds: str = ""  # the interval of the value, where the page shows it below
-    change: str = ""  # the difference to the reference, where the page shows it below
+    bounds: str = ""  # the interval of the value, if the page shows it below
+    change: str = ""  # the difference to the reference, if the page shows it below
     better: bool | None = None  # what the interval of the difference says
 
 
@@ -23,7 +23,7 @@ class Row:
     cells: tuple[Cell, ...]
     system: str = ""  # the system it is of, "" if of none
     group: str = ""  # heading under which it is listed
-    reasons: bool | None = None  # the paper's column R; None where a table has no such column
+    reasons: bool | None = None  # the paper's column R; None if a table has no such column
     published: bool = False  # printed in the paper, not run here
     failure: str = ""
 
