@@ -44,7 +44,7 @@ bench-%: $(VENV)/.ready-test
 # The documentation site, with the API reference from the docstrings: build/site/index.html
 docs: $(VENV)/.ready-test
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
-	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: $(VENV)/.ready-test
 	$(BIN)/ruff check --fix .

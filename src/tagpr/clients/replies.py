@@ -11,7 +11,7 @@ Chat = Mapping[str, object]
 
 
 def read_chat(answer: object) -> Reply | Refusal:
-    """A chat completion as a Reply; a Refusal where a filter cut it or the model declined.
+    """A chat completion as a Reply; a Refusal if a filter cut it or the model declined.
 
     Raises PassingError if the JSON has another shape, or nothing was written.
     """

@@ -1,4 +1,4 @@
-"""Settings of text generators: which model, where, how it samples, and what calls may cost. Light: imports nothing."""
+"""Settings of text generators: model, address, sampling, and what calls may cost. Light: imports nothing."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal

@@ -21,7 +21,7 @@ from tagpr.progress import Progress, silent
 from tagpr.systems.context import Context, Trained
 from tagpr.systems.prompted import Prompted
 from tagpr.systems.protocol import NoOptions
-from tagpr.systems.registry import SANITY, load_system
+from tagpr.systems.registry import TRIVIAL, load_system
 
 SYSTEMS = {"base": "rag-r", "sft": "w/o-rl", "guided": "w/o-exploratory", "final": "tagpr"}
 """The stage's rows, and which system of the registry each is."""
@@ -135,7 +135,7 @@ def trivial_baselines(data: Mapping[str, Splits]) -> list[SystemAnswers]:
     vocabulary = load_vocabulary()
     context = Context(Path(), {name: splits.task for name, splits in data.items()}, Path(), vocabulary)
     found = []
-    for name in SANITY:
+    for name in TRIVIAL:
         rows = {}
         for task, splits in data.items():
             system = load_system(name)(context)

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from tagpr.systems.registry import SANITY, SYSTEMS
+from tagpr.systems.registry import SYSTEMS, TRIVIAL
 
 
 class Group(StrEnum):
@@ -21,7 +21,7 @@ STAGES = ("base", "sft", "guided", "final", "final-other-history")
 
 def group_of(system: str) -> Group:
     """The part of the table that a system (its name in the registry, `api:MODEL`, `file.py:Class`) belongs to."""
-    if system in SANITY:
+    if system in TRIVIAL:
         return Group.TRIVIAL
     if system in (*STAGES, "tagpr") or system.startswith("w/o-"):
         return Group.TAGPR

@@ -90,9 +90,9 @@ def read_rows(run: Run) -> list[Row]:
     systems = run.recipe.systems
     if not systems:
         raise RecipeError("systems: the recipe lists none; add e.g. systems: [rag-r, tagpr]")
-    twice = next((name for name, count in Counter(entry.name for entry in systems).items() if count > 1), None)
-    if twice:
-        raise RecipeError(f"systems: duplicate '{twice}'; give one of them its own label")
+    duplicate = next((name for name, count in Counter(entry.name for entry in systems).items() if count > 1), None)
+    if duplicate:
+        raise RecipeError(f"systems: duplicate '{duplicate}'; give one of them its own label")
     rows = []
     for entry in systems:
         kind = load_system(entry.system, run.base)

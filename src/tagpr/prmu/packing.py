@@ -62,7 +62,7 @@ def pack(
     """Tensors of `PRMUModel.forward` for B groups with N completions in all, padded on the right to T tokens.
 
     Returns input_ids, attention_mask, segment_ids, position_ids [B, T]; ends [N, 2] (row, index of the last token);
-    user_rows [B]; if there are preferences, chosen and rejected [pairs] (indices into the N completions); where a
+    user_rows [B]; if there are preferences, chosen and rejected [pairs] (indices into the N completions); if a
     group has a history, history [B, n, d] and history_mask [B, n].
     """
     rows = pad_rows(

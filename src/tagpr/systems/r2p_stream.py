@@ -66,12 +66,12 @@ class Verdict:
     """How far a text follows the template, and the point that leaves it."""
 
     parts: tuple[tuple[int, int], ...]  # (begin, end) in characters of the text of each part opened so far
-    cut: int | None = None  # where the text leaves the template; None while it has not
+    cut: int | None = None  # position at which the text leaves the template; None while it has not
     reason: str = ""
 
 
 def inspect(text: str, ended: bool) -> Verdict:
-    """Follow `text` through the template up to its end or to where it leaves it. `ended`: nothing more will come."""
+    """Follow `text` through the template to its end or to the point that leaves it. `ended`: nothing more will come."""
     think = _THINK.match(text)
     assert think is not None
     begin = think.end()

@@ -16,7 +16,7 @@ from tagpr.plugins import is_own, load_own
 from tagpr.settings import Settings
 from tagpr.systems.protocol import System
 
-SANITY = (
+TRIVIAL = (
     *("majority", "user-majority", "last-label", "nearest-neighbour"),
     *("lead-sentence", "neutral-copy", "common-habits", "own-habits"),
 )

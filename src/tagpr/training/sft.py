@@ -1,6 +1,6 @@
 """Stage 1, foundational SFT (eq. 4): TRL's SFTTrainer on the tagged chains, loss on the completion's tokens only.
 
-The one thing changed is where the time goes: all kept chains of an example share its long prompt, so the prompt runs
+One thing is changed, the expensive one: all kept chains of an example share its long prompt, so the prompt runs
 once for all of them (`tagpr.engine.shared_prompt`). The loss is the same token mean. Not here: which chains are kept.
 """
 

@@ -50,7 +50,7 @@ def text_claims(segment: Segment, offset: int, shown: Shown) -> Iterator[Claim]:
 
 
 def span_claim(response: Response) -> Claim | None:
-    """Whether the answer begins and ends where the chain says; None if it says nothing of the kind."""
+    """Whether the answer begins and ends as the chain says; None if it says nothing of the kind."""
     if not response.segments or not response.answer:
         return None
     last = response.segments[-1]

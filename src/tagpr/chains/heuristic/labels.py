@@ -163,7 +163,7 @@ class LabelEvidence:
         return np.stack([counts for counts, _ in rows]), np.stack([near for _, near in rows])
 
     def _model_without(self, folds: frozenset[int]) -> _TextModel | None:
-        """The text model that saw no item of these folds; None where no item is left."""
+        """The text model that saw no item of these folds; None if no item is left."""
         if folds not in self._models:
             kept_N = ~np.isin(self.fold_N, list(folds))
             if self.rows_NV is None or not kept_N.any():

@@ -49,10 +49,10 @@ def _names(path: Path, records: "_Records") -> list[str]:
         names = records.next()
     except csv.Error as error:
         raise DataError(f"{path}:1: the header is not readable as CSV ({error}); mend its quotes") from None
-    twice = next((name for i, name in enumerate(names) if name and name in names[:i]), None)
-    if twice is not None:
-        places = [str(i) for i, name in enumerate(names, 1) if name == twice]
-        raise DataError(f"{path}:1: columns {' and '.join(places)} are both named {twice[:40]!r}; rename one")
+    duplicate = next((name for i, name in enumerate(names) if name and name in names[:i]), None)
+    if duplicate is not None:
+        places = [str(i) for i, name in enumerate(names, 1) if name == duplicate]
+        raise DataError(f"{path}:1: columns {' and '.join(places)} are both named {duplicate[:40]!r}; rename one")
     return names
 
 

@@ -22,8 +22,8 @@ def one_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise RepeatedKey(f"duplicate key {twice[:40]!r} in one object; rename or remove one")
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise RepeatedKey(f"duplicate key {duplicate[:40]!r} in one object; rename or remove one")
     return found
 
 

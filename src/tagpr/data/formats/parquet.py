@@ -23,9 +23,9 @@ def parquet_rows(path: Path) -> Iterator[Row]:
     try:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
-            twice = next((name for i, name in enumerate(schema.names) if name in schema.names[:i]), None)
-            if twice is not None:
-                raise DataError(f"{path}: two columns are named {twice[:40]!r}; rename one")
+            duplicate = next((name for i, name in enumerate(schema.names) if name in schema.names[:i]), None)
+            if duplicate is not None:
+                raise DataError(f"{path}: two columns are named {duplicate[:40]!r}; rename one")
             target = pa.schema([(field.name, _readable(field.type)) for field in schema])
             for batch in file.iter_batches(batch_size=BATCH):
                 for row in pa.Table.from_batches([batch]).cast(target, safe=False).to_pylist():
