@@ -30,7 +30,7 @@ _COLUMNS = "content, reasoning, finished, prompt_tokens, completion_tokens"
 class ReplyCache:
     """A key-value table of replies. Use as a context manager or call `close`.
 
-    Everything raises RunError, in one line naming the file, where that is damaged, foreign, full or not writable.
+    Everything raises RunError, in one line naming the file, if that is damaged, foreign, full or not writable.
     """
 
     _BATCH = 500
@@ -112,7 +112,7 @@ class ReplyCache:
             self.connection.execute("COMMIT")
 
     def put(self, key: bytes, reply: Reply) -> Reply:
-        """Store one reply and return the one that is stored: the first, where two processes asked at once, so that
+        """Store one reply and return the one that is stored: the first, if two processes called at once, so that
         both go on with the same.
         """
         with self._named():
@@ -134,7 +134,7 @@ def request_body(
     settings: GeneratorSettings, messages: Sequence[Mapping[str, str]], sample: int | None = None
 ) -> dict[str, object]:
     """The JSON body of a chat completion request. When sampling, the sample number is the seed, for servers that heed
-    it: rollouts of one prompt differ even where a server repeats itself.
+    it: rollouts of one prompt differ even if a server repeats itself.
     """
     sampled = settings.seed is not None and settings.temperature != 0
     fields: dict[str, object] = {

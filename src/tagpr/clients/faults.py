@@ -22,7 +22,7 @@ from tagpr.clients.types import Refusal
 from tagpr.errors import ModelError
 
 LONGEST_WAIT = 300.0
-"""Seconds; a server that asks for more (a daily limit) is not waited for."""
+"""Seconds; a longer wait (a daily limit) ends the run instead."""
 
 _HOPELESS = {
     401: "the key in ${key_env} is rejected",
@@ -55,7 +55,7 @@ class PassingError(Exception):
     """Worth another attempt."""
 
     def __init__(self, reason: str, wait: float = 0.0, hopeless_first: str = "") -> None:
-        """wait: seconds the server asks for. hopeless_first: the fix to name where no call has worked before, since
+        """wait: seconds the server asks for. hopeless_first: the fix to name if no call has worked before, since
         then no later one will.
         """
         super().__init__(reason)
@@ -71,7 +71,7 @@ def fault(
     where = f"{settings.base_url}: model {settings.model!r}"
     if 300 <= status < 400:
         to = headers.get("location", "").removesuffix("/chat/completions")
-        return ModelError(f"{settings.base_url}: moved to {to or 'elsewhere'} ({status}); set base_url to where it is")
+        return ModelError(f"{settings.base_url}: moved to {to or 'elsewhere'} ({status}); set base_url to its address")
     if status == 429 and not _QUOTA.search(text):
         return PassingError(f"HTTP 429{said}", retry_after(headers.get("retry-after")))
     if status in (402, 429):
@@ -129,7 +129,7 @@ def _message(body: object) -> str:
 
 
 def error_inside(answer: object) -> tuple[int, str] | None:
-    """(status, body) of an error that came with HTTP 200; None where the answer is none."""
+    """(status, body) of an error that came with HTTP 200; None if the answer is none."""
     if not isinstance(answer, dict) or not answer.get("error") or answer.get("choices"):
         return None
     error = answer["error"]
@@ -139,7 +139,7 @@ def error_inside(answer: object) -> tuple[int, str] | None:
 
 
 def retry_after(value: str | None) -> float:
-    """Seconds a Retry-After header asks for: a number or a date; 0 where it says nothing sensible."""
+    """Seconds a Retry-After header asks for: a number or a date; 0 if it says nothing sensible."""
     if not value:
         return 0.0
     try:

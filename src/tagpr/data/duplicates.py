@@ -1,4 +1,4 @@
-"""The same interaction twice: once as a held-out question, once in the history, the answer stands in the prompt.
+"""Duplicate interactions: one as a held-out question and its duplicate in the history, the answer is in the prompt.
 
 Two interactions are the same if user, question and answer are, spaces around them aside; ids and dates may
 differ.
@@ -39,7 +39,7 @@ def drop_duplicates(items: Iterable[Item]) -> tuple[list[Item], list[Repeat]]:
 class Leaks:
     """What `without_leaks` took out."""
 
-    examples: int = 0  # training examples that ask and answer a held-out question of their user
+    examples: int = 0  # training examples that have and answer a held-out question of their user
     history: int = 0  # history items that hold the answer to their own or to a held-out question
 
     def __bool__(self) -> bool:
@@ -49,7 +49,7 @@ class Leaks:
 def without_leaks(
     task: Task, train: Sequence[Example], heldout: Sequence[Example]
 ) -> tuple[list[Example], list[Example], Leaks]:
-    """(train, heldout, what was taken out): no answer to a held-out question stands in any history or training target
+    """(train, heldout, what was taken out): no answer to a held-out question is in any history or training target
     of that user, and no example's own answer in its history.
     """
     seen = {_key(example) for example in heldout}
@@ -89,7 +89,7 @@ def _of_answer(answer: str, example: Example, held: Mapping[str, Sequence[Exampl
 
 
 def _asks(task: Task, item: Interaction, example: Example) -> bool:
-    """Whether the item's question is the example's. Official input texts wrap it in words; where a history item has no
+    """Whether the item's question is the example's. Official input texts wrap it in words; if a history item has no
     question (tweets), a free text that equals the answer is the same item.
     """
     question = item.fields.get(task.input_name, "").strip()

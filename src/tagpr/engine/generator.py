@@ -1,4 +1,4 @@
-"""The text generator that a recipe asks for: an endpoint, transformers or vLLM behind one protocol."""
+"""The text generator that a recipe names: an endpoint, transformers or vLLM behind one protocol."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tagpr.clients.types import Generator, Spend
 def make_generator(
     settings: GeneratorSettings, calls: CallSettings, cache: Path, spend: Spend | None = None
 ) -> Generator:
-    """The generator a recipe asks for, answering through the cache file. Generators given the same `spend` share the
+    """The generator a recipe names, answering through the cache file. Generators given the same `spend` share the
     caps of `calls`.
     """
     if settings.engine == "endpoint":

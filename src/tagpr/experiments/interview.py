@@ -1,4 +1,4 @@
-"""`Interview`: the systems of a run asked again, under changed conditions.
+"""`Interview`: the systems of a run answer again, under changed conditions.
 
 A question that comes out the same under several conditions, or was answered by the evaluate stage, is answered once.
 Answers are kept and resumed like that stage's.
@@ -32,7 +32,7 @@ class Unfinished(Exception):
 
 
 class Interview:
-    """A run's systems, asked again under changed conditions.
+    """A run's systems, answering under changed conditions.
 
     New answers are kept in `analyses/answers`, a sweep's scores by user in `analyses/PART/users.csv`; answers of the
     evaluate stage are taken from there. shard: (i, n) answers every n-th chunk of questions; methods raise Unfinished
@@ -53,7 +53,7 @@ class Interview:
         return self.run.data
 
     def heldout(self, name: str) -> list[Example]:
-        """The questions of a task that are asked."""
+        """The questions of a task that are answered."""
         return self.data[name].heldout[: self.settings.limit]
 
     def questions(
@@ -77,7 +77,7 @@ class Interview:
     def answers(
         self, part: str, system: str, name: str, asked: Mapping[str, Sequence[Question]]
     ) -> dict[str, list[Prediction]]:
-        """Answers of one system to questions of task `name`, by condition. What was answered before is not asked again:
+        """Answers of one system to questions of task `name`, by condition. Nothing is generated again:
         answers are kept in `out/answers` by example and prompt. Raises Unfinished (see `shard`).
         """
         asked_system, task = self._system(system), self.data[name].task
@@ -165,7 +165,7 @@ class Interview:
         return self._systems[name]
 
     def _answered(self, system: str, name: str, key: str) -> dict[str, Prediction]:
-        """Answers of the evaluate stage, where model and settings were these."""
+        """Answers of the evaluate stage, if model and settings were these."""
         found: dict[str, Prediction] = {}
         for stored in (system, OTHER_HISTORY) if system == "final" else (system,):
             path = self.run.folder.predictions / stored / f"{name}.jsonl"

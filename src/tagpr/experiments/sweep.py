@@ -1,4 +1,4 @@
-"""The paper's sweeps: over profile length and retriever (figures 4, 7, 8) a run is asked again, over reward weights
+"""The paper's sweeps: over profile length and retriever (figures 4, 7, 8) a run answers again, over reward weights
 (table 6) it is trained again, one variant per setting.
 """
 
@@ -65,7 +65,7 @@ def rewards(run: Run, weights: Sequence[tuple[float, float, float]] = REWARD_WEI
 
 
 def _final_results(source: str, overrides: Sequence[str], runs: Path, variant: Variant) -> Path:
-    """Make a variant, in a process of its own where there are several; returns its results file."""
+    """Make a variant, in a process of its own if there are several; returns its results file."""
     variant = replace(variant, overrides=(*FINAL_ONLY, *variant.overrides))
     changed = make_variant(Run.open(source, overrides, runs, show_nothing), variant)
     make(changed, "evaluate")

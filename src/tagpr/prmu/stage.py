@@ -101,7 +101,7 @@ def _rollouts(
 def scorer(
     folder: Path, tasks: Mapping[str, Task], train: Mapping[str, Sequence[Example]], prompts: "PromptBuilder"
 ) -> Callable[[Sequence[str], Sequence[Any], Sequence[Any]], list[float]]:
-    """R_PRMU for RL (`CompositeReward(prmu=...)`) by the model in `folder`, with histories where unknown users are to
+    """R_PRMU for RL (`CompositeReward(prmu=...)`) by the model in `folder`, with histories if unknown users are to
     be encoded.
     """
     from tagpr.prmu.score import PRMU

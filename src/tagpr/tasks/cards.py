@@ -1,6 +1,6 @@
 """Reading task cards: the bundled ones by name, anybody's own by path. A card is one YAML mapping, one `Task`.
 
-Beyond types, a card is checked here for what would only fail later: labels where the kind needs them, templates that
+Beyond types, a card is checked here for what would only fail later: labels if the kind needs them, templates that
 parse, known metrics. Nothing else of the package reads cards.
 """
 
@@ -45,13 +45,13 @@ def load_task(name_or_path: str | Path) -> Task:
 
 @lru_cache(maxsize=256)
 def _bundled(name: str) -> Task:
-    """A bundled card, which never changes; a user's own is read anew each time."""
+    """A bundled card, which never changes; a user's own is read again each time."""
     card = resources.files("tagpr.tasks") / "cards" / f"{name}.yaml"
     return parse_card(card.read_text(encoding="utf-8"), name)
 
 
 def parse_card(text: str, origin: str, folder: Path = Path()) -> Task:
-    """A `Task` from YAML text; `origin` is what errors call it, `folder` where files it names are looked for."""
+    """A `Task` from YAML text; `origin` is what errors call it, `folder` where its files are."""
     try:
         raw = _load(text)
     except yaml.YAMLError as error:
@@ -126,7 +126,7 @@ def _check_labels(task: Task, origin: str) -> None:
         if scale != sorted(set(scale)):
             raise RecipeError(f"task card {origin}, key labels: a rating's labels must rise")
     if len(set(task.labels)) != len(task.labels):
-        raise RecipeError(f"task card {origin}, key labels: a label occurs twice")
+        raise RecipeError(f"task card {origin}, key labels: a duplicate label")
 
 
 def _check_templates(task: Task, origin: str) -> None:

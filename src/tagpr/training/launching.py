@@ -1,4 +1,4 @@
-"""The processes of an RL stage, and launches of which something else would come than was asked for: refused.
+"""The processes of an RL stage; launches that would do something else than was requested are refused.
 
 `accelerate launch --cpu --num_processes 2` starts one process, and accelerate's FSDP flags become plain data
 parallelism on CPUs; both without a word.
@@ -13,8 +13,8 @@ from tagpr.errors import RecipeError
 
 
 def asked_processes() -> int | None:
-    """How many processes the launcher was asked for: TAGPR_PROCESSES, or --num_processes of an `accelerate launch` that
-    started this process (Linux); None where nobody says.
+    """Processes the launcher was told to start: TAGPR_PROCESSES, or --num_processes of an `accelerate launch` that
+    started this process (Linux); None if nothing says.
     """
     if said := os.environ.get("TAGPR_PROCESSES"):
         return int(said)
@@ -33,11 +33,11 @@ def asked_processes() -> int | None:
 
 
 def refuse_fewer_processes(running: int) -> None:
-    """Raise RecipeError where another number of processes was asked for than runs."""
+    """Raise RecipeError if another number of processes was requested than runs."""
     asked = asked_processes()
     if asked is not None and asked != running:
         raise RecipeError(
-            f"{asked} processes were asked for but {running} run; `accelerate launch --cpu --num_processes N` starts "
+            f"{asked} processes were requested but {running} run; `accelerate launch --cpu --num_processes N` starts "
             "one, use torchrun --nproc_per_node N"
         )
 
@@ -45,12 +45,12 @@ def refuse_fewer_processes(running: int) -> None:
 def join_processes() -> tuple[int, int]:
     """(rank, processes) of a stage of `train_gspo`; joins the group that torchrun announces, which is all it knows.
 
-    Raises RecipeError where the launcher asked for sharding or for another number of processes than it started.
+    Raises RecipeError if the launcher requested sharding or another number of processes than it started.
     """
     for variable, name in (("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")):
         if os.environ.get(variable, "").lower() == "true":
             raise RecipeError(
-                f"{name} was asked for, but the RL stages run data parallel; launch them with torchrun, or train with "
+                f"{name} was requested, but the RL stages run data parallel; launch them with torchrun, or train with "
                 "SharedPromptGRPOTrainer (docs/engine.md)"
             )
     world = int(os.environ.get("WORLD_SIZE", 1))
