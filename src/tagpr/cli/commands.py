@@ -122,7 +122,7 @@ def chains_review(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
     page_only: Annotated[bool, typer.Option("--page-only", help="Write review.html and do not serve it.")] = False,
 ) -> None:
-    """Look at a stratified sample of chains in the browser; decisions are saved to review.jsonl."""
+    """Review a stratified sample of chains in the browser; decisions are saved to review.jsonl."""
     from tagpr.chains.review import ReviewServer, write_review
 
     if page_only:

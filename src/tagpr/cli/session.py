@@ -26,7 +26,7 @@ def opened(recipe: str, overrides: Sequence[str] | None, runs: Path, quiet: bool
 
 @contextmanager
 def logged(quiet: bool) -> Iterator[None]:
-    """The package's log on standard error, each message a line; only warnings if `quiet`."""
+    """The package's log on standard error, one line per message; only warnings if `quiet`."""
     logger, handler = logging.getLogger("tagpr"), logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     level, propagate = logger.level, logger.propagate
