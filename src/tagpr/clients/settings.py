@@ -35,7 +35,7 @@ class GeneratorSettings(Settings):
     top_p: float | None = Field(default=1.0, gt=0, le=1)
     """Nucleus sampling mass; null sends none (local engines take 1)."""
     seed: Literal["sample"] | None = "sample"
-    """sample: a call's seed is its sample number, for servers that heed it; null sends none."""
+    """sample: a call's seed is its sample number, for servers that use it; null sends none."""
     max_tokens: int = Field(default=4096, ge=1)
     """Most tokens of one completion, reasoning included."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
@@ -46,7 +46,7 @@ class GeneratorSettings(Settings):
     """Price table row, for `max_cost` and the spend shown in the progress line."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
     """Further request fields a server understands, e.g. `{chat_template_kwargs: {enable_thinking: true}}`; null leaves
-    a field out. The local engines heed `chat_template_kwargs` alone."""
+    a field out. The local engines use `chat_template_kwargs` alone."""
 
 
 class CallSettings(Settings):

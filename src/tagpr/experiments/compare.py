@@ -51,7 +51,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of a comparison."""
+    """The outcome of a comparison."""
 
     results: Results
     table: str  # the paper's table in Markdown

@@ -1,4 +1,4 @@
-"""Scores without a run of one's own: any checkpoint on a run's held-out examples, and predictions files as they are."""
+"""Scores without a new run: any checkpoint on a run's held-out examples, and predictions files as they are."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext

@@ -16,4 +16,4 @@ class PromptSettings(Settings):
     """Budget of the messages in the model's tokens, without the chat template's and the instruction about tags (so that
     prompts with and without tags show the same history); longest fields are cut first."""
     templates: RecipePath | None = None
-    """Folder with one's own `system.jinja` and `user.jinja`; null: the ones in `tagpr/prompts/templates`."""
+    """Folder with your own `system.jinja` and `user.jinja`; null: the ones in `tagpr/prompts/templates`."""

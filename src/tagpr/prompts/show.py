@@ -1,4 +1,4 @@
-"""`tagpr tasks show`: a card with one rendered example, so that its templates can be judged without data at hand."""
+"""`tagpr tasks show`: a card with one rendered example, so that its templates can be judged without data."""
 
 from tagpr.prompts.messages import build_prompt
 from tagpr.prompts.settings import PromptSettings

@@ -1,6 +1,6 @@
 """Words of a text for counting and clouds, in any script: words, or pairs of characters if there are no spaces.
 
-CJK writing has no spaces; a bigram of characters is the usual stand-in for a word if no dictionary is at hand.
+CJK writing has no spaces; a bigram of characters is the usual stand-in for a word if there is no dictionary.
 """
 
 import re

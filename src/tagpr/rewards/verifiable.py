@@ -26,7 +26,7 @@ def verifiable_reward(task: Task, answer: str, target: str, settings: RewardSett
 
 
 def find_verifiable(settings: RewardSettings, folder: Path = Path()) -> Verifiable:
-    """The R_v that a recipe names; a file of one's own is looked for in `folder`, the recipe's.
+    """The R_v that a recipe names; a user's own file is relative to `folder`, the recipe's.
 
     Raises RecipeError if it cannot be loaded or is no function.
     """

@@ -28,7 +28,7 @@ class Measured(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a stage was made from and what came of it."""
+    """The inputs of a stage and its outcome."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 

@@ -1,4 +1,4 @@
-"""`Context`: everything a system is given. Experiments fill it in; a system of one's own reads what it needs."""
+"""`Context`: everything a system is given. Experiments fill it in; a user's own system reads what it needs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,7 @@
 """PAG(-R): RAG plus a summary of the user's history that an LLM wrote beforehand (Richardson et al., 2023).
 
 The request is the task's: research interests (LaMP-1), the commonest tags (2), usual scores of good and bad reviews
-(3), a template of the titles (4, 5), style, wording and punctuation (7); a task of one's own gets the request of its
+(3), a template of the titles (4, 5), style, wording and punctuation (7); a user's own task gets the request of its
 kind. It sees the latest 10 past items, each field cut to 200 tokens, and answers at temperature .6 in at most 300
 tokens. The prompt then holds summary, items, task in this order, under the same token budget as every other system; so
 that the summary leaves room for items it is cut to a third of the budget.

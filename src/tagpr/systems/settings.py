@@ -11,7 +11,7 @@ class SystemSettings(Settings):
     """One row of the table: a bare name, or a mapping with `system` and the system's own options beside it."""
 
     system: str
-    """A name (`rag-r`, `tagpr`, ...), `api:MODEL`, or a system of one's own: `module:Class` or `file.py:Class`."""
+    """A name (`rag-r`, `tagpr`, ...), `api:MODEL`, or a user's own system: `module:Class` or `file.py:Class`."""
     label: str = ""
     """What the row is called; the system's name if empty. Two rows of one system need labels."""
     options: dict[str, Any] = Field(default_factory=dict)

@@ -119,7 +119,7 @@ class GSPOSettings(TrainingSettings):
     """Upper clip range of the sequence ratio."""
     scale_rewards: Literal["group", "batch"] = "group"
     """Whose standard deviation advantages are over: the group's, as in the paper, or the whole rollout's, so that wrong
-    answers are not told apart by hairs of R_rep as loudly as right from wrong (TRL's name and meaning)."""
+    answers are not separated by small differences of R_rep as strongly as right from wrong (TRL's name and meaning)."""
     temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature, which log-probabilities are taken at too."""
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -150,7 +150,7 @@ class GSPOSettings(TrainingSettings):
     tag_rate_steps: int = Field(default=5, ge=1)
     """See `tag_rate_floor`."""
     report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
-    """Where every step's metrics go besides `log.jsonl`; TensorBoard's files lie in `runs/NAME/trackers`."""
+    """Where every step's metrics go besides `log.jsonl`; TensorBoard's files are in `runs/NAME/trackers`."""
 
     @model_validator(mode="after")
     def _nothing_idle(self) -> "GSPOSettings":

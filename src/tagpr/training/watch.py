@@ -120,7 +120,7 @@ class Watch:
         if figures.get("outside_clip_range", 0.0) > 0.5:
             self._warn_once(
                 "outside",
-                f"step {figures['step']}: {figures['outside_clip_range']:.0%} of the ratios after the first update lie "
+                f"step {figures['step']}: {figures['outside_clip_range']:.0%} of the ratios after the first update are "
                 f"outside the clip range (epsilon_low={s.epsilon_low}, epsilon_high={s.epsilon_high}): the rate "
                 f"{s.learning_rate} is too high for it; lower learning_rate, widen the range or set minibatches to 1",
             )

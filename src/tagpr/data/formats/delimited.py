@@ -48,7 +48,7 @@ def _names(path: Path, records: "_Records") -> list[str]:
     try:
         names = records.next()
     except csv.Error as error:
-        raise DataError(f"{path}:1: the header is not readable as CSV ({error}); mend its quotes") from None
+        raise DataError(f"{path}:1: the header is not readable as CSV ({error}); correct its quotes") from None
     duplicate = next((name for i, name in enumerate(names) if name and name in names[:i]), None)
     if duplicate is not None:
         places = [str(i) for i, name in enumerate(names, 1) if name == duplicate]
