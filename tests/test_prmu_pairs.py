@@ -8,7 +8,7 @@ import pytest
 from tagpr.errors import DataError
 from tagpr.prmu.data import Rollout, card_text, length_only_accuracy, read_pairs, write_pairs
 from tagpr.prmu.pairs import build_pairs
-from tagpr.prmu.policy_rollouts import choose_users
+from tagpr.prmu.questions import choose_users
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.tasks import Example
 

@@ -147,18 +147,20 @@ def label_groups(run: Run) -> "list[ChainGroup]":
 
 def _prmu(run: Run, context: StageContext) -> Figures:
     from tagpr.engine.models import resolve_model
+    from tagpr.prmu.histories import histories_of
+    from tagpr.prmu.questions import pair_questions
     from tagpr.prmu.stage import make_prmu
 
-    backbone = run.recipe.prmu.backbone
+    settings, data = run.recipe.prmu, (run.tasks, run.train, run.prompts)
     return _json(
         make_prmu(
             run.folder.model("sft"),
-            run.model if backbone is None else resolve_model(backbone),
-            run.tasks,
-            run.train,
-            run.prompts,
+            run.model if settings.backbone is None else resolve_model(settings.backbone),
+            pair_questions(*data, settings, context.seed),
+            histories_of(*data) if settings.user_option == "profile-encoded" else None,
+            run.tokenizer,
             run.vocabulary,
-            run.recipe.prmu,
+            settings,
             context.out,
             context.seed,
             context.progress,

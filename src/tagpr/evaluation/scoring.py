@@ -114,7 +114,7 @@ def _score_task(
             for system in systems
         },
         differences={
-            reference: {name: scores.difference(name, reference) for name in predictions if name != reference}
+            reference: {name: scores.intervals(name, minus=reference) for name in predictions if name != reference}
             for reference in against
         },
     )
@@ -151,23 +151,14 @@ class _Scores:
         self.points = {name: values(columns) for name, columns in statistics.items()}
         self.samples = _resampled(statistics, users, settings.resamples, seed)
 
-    def intervals(self, name: str) -> Intervals:
-        """Each metric of a system with its interval."""
-        return {
-            metric: percentile_interval(self.points[name][metric], sample, self.level)
-            for metric, sample in self.samples[name].items()
-        }
-
-    def difference(self, a: str, b: str) -> Intervals:
-        """Each metric of `a` minus that of `b`, with the paired interval."""
-        points, samples = self.points, self.samples
-        return {
-            metric: percentile_interval(
-                points[a][metric] - points[b][metric], samples[a][metric] - samples[b][metric], self.level
-            )
-            for metric in points[a]
-            if metric in points[b]
-        }
+    def intervals(self, name: str, minus: str | None = None) -> Intervals:
+        """Each metric of a system with its interval; `minus` another one: their paired difference."""
+        points, samples = self.points[name], self.samples[name]
+        if minus is not None:
+            less, lesser = self.points[minus], self.samples[minus]
+            points = {metric: point - less[metric] for metric, point in points.items() if metric in less}
+            samples = {metric: samples[metric] - lesser[metric] for metric in points}
+        return {metric: percentile_interval(point, samples[metric], self.level) for metric, point in points.items()}
 
 
 def _statistics(task: Task, rows: Sequence[Prediction], targets: Sequence[str]) -> dict[str, Statistic]:

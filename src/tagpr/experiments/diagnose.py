@@ -10,8 +10,8 @@ def diagnose_prmu(run: Run) -> dict[str, object]:
     """
     from tagpr.prmu.data import read_pairs
     from tagpr.prmu.diagnose import diagnose
+    from tagpr.prmu.histories import histories_of
     from tagpr.prmu.score import PRMU
-    from tagpr.prmu.stage import histories_of
 
     run.require("prmu")
     prmu = PRMU.from_pretrained(run.folder.model("prmu"))

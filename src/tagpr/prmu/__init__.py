@@ -14,7 +14,7 @@ _HOME = {
     "PairSet": "data",
     "Rollout": "data",
     "build_pairs": "pairs",
-    "choose_examples": "policy_rollouts",
+    "choose_examples": "questions",
     "diagnose": "diagnose",
     "make_rollouts": "policy_rollouts",
     "past_of": "past_pairs",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from tagpr.errors import DataError
 from tagpr.prmu.data import Pair
+from tagpr.prmu.histories import items_of, token_ids
 from tagpr.profiles.past import past_questions
 from tagpr.tasks.types import Interaction, Kind, Task
 
@@ -53,7 +54,7 @@ def past_of(
         if not other:
             continue
         prompt = tuple(prompts.ids(task, example))
-        chosen, rejected = (tuple(_ids(prompts, answer)) for answer in (own, other))
+        chosen, rejected = (tuple(token_ids(prompts, answer)) for answer in (own, other))
         shown = len(example.profile)
         pairs.append(Pair("PQP", "train", example.id, user_id, task.name, prompt, chosen, rejected, shown))
     if not pairs:
@@ -62,19 +63,6 @@ def past_of(
             f"{task.output_name!r} (task {task.name}); give items with both, or pairs of rollouts"
         )
     return Past(tuple(pairs), items_of(task, interactions, prompts))
-
-
-def items_of(task: Task, interactions: Sequence[Interaction], prompts: PromptBuilder) -> tuple[tuple[int, ...], ...]:
-    """Token ids of past items, worded as in the prompts."""
-    from tagpr.prompts.escape import escape
-    from tagpr.tasks.templates import render
-
-    worded = (render(task.entry, {key: escape(value) for key, value in item.fields.items()}) for item in interactions)
-    return tuple(tuple(_ids(prompts, text)) for text in worded)
-
-
-def _ids(prompts: PromptBuilder, text: str) -> list[int]:
-    return list(prompts.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _another_answer(task: Task, question: str, own: str, random: Random) -> str:

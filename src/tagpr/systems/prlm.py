@@ -23,7 +23,7 @@ from typing import Any
 
 from tagpr.errors import RunError
 from tagpr.files import read_json, write_json
-from tagpr.prmu.policy_rollouts import choose_examples
+from tagpr.prmu.questions import choose_examples
 from tagpr.profiles.retrieval import query_of
 from tagpr.systems.backbone import Backbone
 from tagpr.systems.fit_settings import PrLMOptions
