@@ -122,3 +122,12 @@ def test_two_processes_share_the_work(tmp_path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     prmu = PRMU.from_pretrained(tmp_path / "out" / "model")
     assert prmu.model.users.offsets.abs().sum(1).min() > 0
+
+
+def test_a_verdict_needs_pairs_of_users_seen_in_training(tmp_path) -> None:
+    world = planted_world(12, 4, 4, 10, seed=0)
+    pairs = [pair for pair in world.pairs if pair.split != "seen"]
+    train_prmu(build_tiny_model(tmp_path / "tiny"), pairs, SETTINGS, tmp_path, 0)
+    figures = diagnose(PRMU.from_pretrained(tmp_path / "model"), pairs, 0)
+    assert figures["words"].startswith("Untested: no held-out PQP pair is of a user seen in training")
+    assert not figures["seen"] and set(figures["effect"]) == {"unseen"}

@@ -18,11 +18,10 @@ import numpy as np
 from tagpr.errors import DataError
 from tagpr.prmu.data import Pair
 from tagpr.prmu.score import PRMU
-from tagpr.statistics import minimum_detectable_effect, paired_bootstrap
+from tagpr.statistics import mean_interval, minimum_detectable_effect, paired_bootstrap
 
 GENERIC = "\0generic"  # an id no data can hold: scored with o_u = 0
 HISTORY_BINS = (0, 5, 10, 20, 50)
-DRAWS = 1000
 
 
 def diagnose(
@@ -109,7 +108,7 @@ def effect(right: np.ndarray, shuffled: np.ndarray, user_ids: Sequence[str], see
 
     right, shuffled: margins f(x+) - f(x-) of the same pairs, [pairs].
     """
-    found = paired_bootstrap(_right(right), _right(shuffled), user_ids, DRAWS, seed)
+    found = paired_bootstrap(_right(right), _right(shuffled), user_ids, seed=seed)
     return {
         "mean": found.mean,
         "low": found.low,
@@ -127,21 +126,13 @@ def _right(margins: np.ndarray) -> np.ndarray:
 
 def accuracy(margins: np.ndarray, user_ids: Sequence[str], seed: int) -> dict[str, Any]:
     """Share of positive margins (a tie counts one half), n, users, and a 95% interval by bootstrap over users."""
-    right = _right(margins)
-    by_user: dict[str, list[float]] = defaultdict(list)
-    for user, value in zip(user_ids, right, strict=True):
-        by_user[user].append(float(value))
-    sums = np.array([sum(by_user[user]) for user in sorted(by_user)])
-    counts = np.array([len(by_user[user]) for user in sorted(by_user)])
-    draws = np.random.default_rng(seed).integers(len(sums), size=(DRAWS, len(sums)))
-    means = sums[draws].sum(1) / counts[draws].sum(1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    found = mean_interval(_right(margins), user_ids, seed=seed)
     return {
-        "accuracy": float(right.mean()),
-        "low": float(low),
-        "high": float(high),
-        "n": len(right),
-        "users": len(sums),
+        "accuracy": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "n": len(margins),
+        "users": len(set(user_ids)),
     }
 
 
@@ -197,17 +188,29 @@ def _length_correlation(pairs: Sequence[Pair], chosen: np.ndarray, rejected: np.
 
 
 def words(figures: Mapping[str, Any], user_option: str) -> str:
-    """What the metrics say about the user embedding, in one or two sentences."""
+    """What the metrics say about the user embedding, in one or two sentences.
+
+    Only PQP pairs of users seen in training can say it: PRP is won without knowing the user, and a user never seen has
+    no row of E (unless the history is encoded).
+    """
     if user_option == "none":
         return "This model has no user embedding."
-    block = figures["seen"] or figures["unseen"]
-    kind = "PQP" if "PQP" in block else "all"
-    right, shuffled, generic = (block[kind][name] for name in ("right", "shuffled", "generic"))
+    split = "unseen" if user_option == "profile-encoded" and "unseen" in figures["effect"] else "seen"
+    found = figures["effect"].get(split)
+    if found is None:
+        return (
+            "Untested: no held-out PQP pair is of a user seen in training, so nothing says whether the user embedding "
+            "is used; draw several prompts of each user (prmu.prompts_per_user) or raise prmu.prompts."
+        )
+    right, shuffled = figures[split]["PQP"]["right"], figures[split]["PQP"]["shuffled"]
     said = (
-        f"held-out {kind} pairs: {right['accuracy']:.1%} with the right user, {shuffled['accuracy']:.1%} with a "
-        f"shuffled, {generic['accuracy']:.1%} with the generic one (n = {right['n']})"
+        f"held-out PQP pairs of {split} users: {right['accuracy']:.1%} with the right user, {shuffled['accuracy']:.1%} "
+        f"with a shuffled one, difference {found['mean']:+.1%} [{found['low']:+.1%}, {found['high']:+.1%}] "
+        f"(n = {found['n']}, {found['users']} users)"
     )
-    gain = right["accuracy"] - max(shuffled["accuracy"], generic["accuracy"])
-    if gain > right["high"] - right["accuracy"]:
+    if found["low"] > 0:
         return f"The user embedding is used: {said}."
-    return f"Warning: the user embedding carries nothing here: {said}."
+    return (
+        f"Warning: the user embedding carries nothing here: {said}; a difference below "
+        f"{found['minimum_detectable']:.1%} would not have been found."
+    )
