@@ -51,14 +51,14 @@ def build_policy(folder: Path) -> Path:
 
 def groups(count: int) -> list:
     """Prompts and chains of random ids; lengths differ from step to step."""
-    from tagpr.training.sft import ChainGroup
+    from tagpr.training.rows import TrainingRow
 
     draw = random.Random(0)
 
     def ids(low: int, high: int) -> list[int]:
         return [draw.randrange(5, 8192) for _ in range(draw.randint(low, high))]
 
-    return [ChainGroup(ids(64, 500), [ids(16, 120) for _ in range(draw.randint(1, 3))]) for _ in range(count)]
+    return [TrainingRow(ids(64, 500), [ids(16, 120) for _ in range(draw.randint(1, 3))]) for _ in range(count)]
 
 
 def measure(steps: int) -> dict:

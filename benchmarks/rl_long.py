@@ -24,6 +24,7 @@ from tagpr.files import read_json, read_jsonl, write_json, write_jsonl, write_te
 from tagpr.report.svg import Line, colour, line_chart
 from tagpr.rewards.settings import RewardSettings
 from tagpr.statistics import paired_bootstrap
+from tagpr.training.rows import TrainingRow
 from tagpr.training.settings import GSPOSettings
 
 RECIPE = [
@@ -64,17 +65,15 @@ def prepare(work: Path) -> None:
     """Data, chains and SFT; then the rows of RL: prompts in token ids with the columns the reward reads."""
     from tagpr.pipeline import make
     from tagpr.runs import Run
+    from tagpr.systems.rows import training_row
 
     run = Run.open("packages", RECIPE, work / "runs")
     make(run, "data", "chains", "sft")
     prompts = run.prompts
-    for name, splits in run.data.items():
+    for splits in run.data.values():
         for examples, path in ((splits.train, "train.jsonl"), (splits.heldout, "heldout.jsonl")):
-            rows = [
-                {"prompt_ids": prompts.ids(splits.task, e), "task": name, "target": e.target, "user_id": e.user_id}
-                for e in examples
-            ]
-            write_jsonl(work / path, rows)
+            rows = [training_row(prompts, splits.task, example) for example in examples]
+            write_jsonl(work / path, map(asdict, rows))
             print(f"{path}: {len(rows)} prompts of {len({e.user_id for e in examples})} users")
 
 
@@ -90,10 +89,15 @@ def reward(work: Path, stage: str):
     return CompositeReward(tasks, vocabulary, RewardSettings(gamma=0.0), stage=stage)
 
 
-def looked_at(rows: list[dict]) -> list[dict]:
+def rows_of(path: Path) -> list[TrainingRow]:
+    """The rows that `prepare` wrote."""
+    return [TrainingRow(**row) for row in read_jsonl(path)]
+
+
+def looked_at(rows: list[TrainingRow]) -> list[TrainingRow]:
     """The held-out questions of the curve: all those of every second person."""
-    chosen = set(sorted({row["user_id"] for row in rows})[::2])
-    return [row for row in rows if row["user_id"] in chosen]
+    chosen = set(sorted({row.user_id for row in rows})[::2])
+    return [row for row in rows if row.user_id in chosen]
 
 
 def settings_of(name: str, steps: int) -> GSPOSettings:
@@ -106,6 +110,7 @@ def settings_of(name: str, steps: int) -> GSPOSettings:
 def bring(work: Path, name: str, stage: str, start: Path, steps: int) -> None:
     """Train one stage of one setting up to `steps`, from where it stands."""
     from tagpr.training.gspo import train_gspo
+    from tagpr.training.job import RLJob
 
     out = work / name / stage
     if (out / "model").exists():
@@ -115,17 +120,16 @@ def bring(work: Path, name: str, stage: str, start: Path, steps: int) -> None:
         return
     out.mkdir(parents=True, exist_ok=True)
     settings = settings_of(name, STAGES[stage])
-    heldout = looked_at(read_jsonl(work / "heldout.jsonl"))
+    heldout = looked_at(rows_of(work / "heldout.jsonl"))
     begun = time.time()
 
     def progress(done: int, total: int, note: str) -> None:
         print(f"{name} {stage} {done}/{total} {time.time() - begun:.0f} s: {note}", flush=True)
 
-    rows = read_jsonl(work / "train.jsonl")
+    rows = rows_of(work / "train.jsonl")
     sft = work / "runs" / "rl-long" / "sft" / "model"
-    train_gspo(
-        start, rows, reward(work, stage), settings, out, 0, progress, heldout, stop_after=steps - at, reference=sft
-    )
+    job = RLJob(start, rows, reward(work, stage), settings, out, 0, heldout, reference=sft)
+    train_gspo(job, progress, stop_after=steps - at)
 
 
 def reached(out: Path) -> int:
@@ -148,7 +152,7 @@ def answer_all(work: Path, model: Path, stage: str, path: Path) -> None:
 
     if path.exists() or not model.exists():
         return
-    rows = read_jsonl(work / "heldout.jsonl")
+    rows = rows_of(work / "heldout.jsonl")
     settings = GSPOSettings(**COMMON)
     policy = TransformersModel.load(model, settings.generation_batch_size)
     write_json(path, greedy_scores(policy, rows, reward(work, stage), settings))
@@ -186,8 +190,8 @@ def rivals(work: Path) -> None:
 
 def rival_figures(work: Path) -> dict:
     """Every rival's accuracy, and what the trained policies are above it, paired."""
-    rows = read_jsonl(work / "heldout.jsonl")
-    people = [row["user_id"] for row in rows]
+    rows = rows_of(work / "heldout.jsonl")
+    people = [row.user_id for row in rows]
     trained = {"sft_chains": work / "all-sft.json"}
     trained |= {stage: work / GOES_ON / stage / "all.json" for stage in STAGES}
     ours = {name: read_json(path)["verifiable"] for name, path in trained.items() if path.exists()}
@@ -201,7 +205,7 @@ def rival_figures(work: Path) -> dict:
         if not path.exists():
             continue
         answered = read_jsonl(path)
-        if [(row["user_id"], row["target"]) for row in answered] != [(row["user_id"], row["target"]) for row in rows]:
+        if [(row["user_id"], row["target"]) for row in answered] != [(row.user_id, row.target) for row in rows]:
             raise SystemExit(f"{path}: other questions than {work / 'heldout.jsonl'}, or not all; call `rivals` again")
         values = [row["scores"]["accuracy"] for row in answered]
         found[key] = {"accuracy": spread(values, people)}
@@ -217,10 +221,10 @@ def spread(values: list[float], people: list[str]) -> dict[str, float]:
     return asdict(paired_bootstrap(values, [0.0] * len(values), people))
 
 
-def gain(rows: list[dict], after: dict, before: dict) -> dict:
+def gain(rows: list[TrainingRow], after: dict, before: dict) -> dict:
     """Correctness before and after, and the difference with its interval."""
     difference = [a - b for a, b in zip(after["verifiable"], before["verifiable"], strict=True)]
-    people = [row["user_id"] for row in rows]
+    people = [row.user_id for row in rows]
     return {
         "questions": len(rows),
         "people": len(set(people)),
@@ -233,7 +237,7 @@ def gain(rows: list[dict], after: dict, before: dict) -> dict:
 def stage_figures(work: Path, name: str, stage: str, before: dict) -> dict:
     """Curves of one stage and its gain over SFT, on the questions of the curve and, at its end, on all of them."""
     out = work / name / stage
-    rows = read_jsonl(work / "heldout.jsonl")
+    rows = rows_of(work / "heldout.jsonl")
     asked = looked_at(rows)
     tables = [(int(path.stem.split("-")[1]), read_json(path)) for path in sorted((out / "heldout").glob("step-*.json"))]
     keys = ("verifiable", "format", "tag", "repetition", "length")
@@ -252,8 +256,8 @@ def stage_figures(work: Path, name: str, stage: str, before: dict) -> dict:
     if (out / "all.json").exists():
         after, sft = read_json(out / "all.json"), read_json(work / "all-sft.json")
         figures["over_sft_on_all_questions"] = gain(rows, after, sft)
-        chosen = {row["user_id"] for row in asked}
-        other = [i for i, row in enumerate(rows) if row["user_id"] not in chosen]
+        chosen = {row.user_id for row in asked}
+        other = [i for i, row in enumerate(rows) if row.user_id not in chosen]
         if stage == "exploratory":
             guided = read_json(work / name / "guided" / "all.json")
             figures["over_guided_on_all_questions"] = gain(rows, after, guided)

@@ -21,7 +21,9 @@ from tagpr.systems.registry import read_options
 from tagpr.tasks import Example, Interaction, load_task
 from tagpr.tasks.rouge import rouge2
 from tagpr.training.gspo import train_gspo
+from tagpr.training.job import RLJob
 from tagpr.training.objective import grpo_loss, gspo_loss
+from tagpr.training.rows import TrainingRow
 from tagpr.training.settings import GSPOSettings
 from tiny_encoder import build_tiny_encoder
 
@@ -124,8 +126,8 @@ def test_grpo_raises_a_reward_in_the_stages_loop(tmp_path) -> None:
         learning_rate=3e-3, steps=24, prompts_per_step=4, group_size=6, max_new_tokens=6, epsilon_low=0.2,
         epsilon_high=0.2, save_steps=100, precision="fp32", tokens_per_forward=512,
     )  # fmt: skip
-    rows = [{"prompt_ids": [10 + i, 11 + i, 12 + i]} for i in range(4)]
-    figures = train_gspo(tiny, rows, vowels, settings, tmp_path / "out", 0, objective=grpo_loss)
+    rows = [TrainingRow([10 + i, 11 + i, 12 + i]) for i in range(4)]
+    figures = train_gspo(RLJob(tiny, rows, vowels, settings, tmp_path / "out", 0, objective=grpo_loss))
     log = read_jsonl(tmp_path / "out" / "log.jsonl")
     first, last = (sum(row["reward"] for row in part) / 3 for part in (log[:3], log[-3:]))
     assert last > first + 0.05 and figures["trained_parameters"] > 0

@@ -23,8 +23,10 @@ from tagpr.errors import ModelError
 from tagpr.rewards.composite import CompositeReward
 from tagpr.tasks import load_task
 from tagpr.training.gspo import train_gspo
+from tagpr.training.job import RLJob
+from tagpr.training.rows import TrainingRow
 from tagpr.training.settings import GSPOSettings, SFTSettings
-from tagpr.training.sft import ChainGroup, train_sft
+from tagpr.training.sft import train_sft
 
 TURNS = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
 TEMPLATES = {
@@ -112,7 +114,7 @@ def test_end_tokens_of_the_checkpoint_count(folders, tmp_path):
 def memorised(folder: Path, out: Path) -> Path:
     """The model after SFT on nothing but CHAIN: it says it by heart."""
     tokenizer = load_tokenizer(folder)
-    groups = [ChainGroup(prompt_of(tokenizer), [learned_ids(tokenizer, CHAIN)])]
+    groups = [TrainingRow(prompt_of(tokenizer), [learned_ids(tokenizer, CHAIN)])]
     settings = SFTSettings(learning_rate=1e-2, epochs=60, batch_size=1, warmup_ratio=0, max_grad_norm=1.0)
     train_sft(folder, groups, settings, out, seed=0)
     return out / "model"
@@ -135,12 +137,12 @@ def test_rl_and_evaluation_agree_on_a_well_formed_completion(folders, tmp_path, 
     assert verdict.well_formed and verdict.answer == "net"
     # RL's way, through its own loop
     reward = CompositeReward({"package-section": task}, VOCABULARY, stage="exploratory")
-    row = {"prompt_ids": prompt, "task": "package-section", "target": "net", "user_id": "u", "example_id": "e"}
+    row = TrainingRow(prompt, task="package-section", target="net", user_id="u", example_id="e")
     settings = GSPOSettings(
         learning_rate=1e-6, steps=1, prompts_per_step=1, group_size=2, minibatches=1, max_new_tokens=64,
         temperature=0.01, heldout_every=1, heldout_prompts=1,
     )  # fmt: skip
-    train_gspo(model, [row], reward, settings, tmp_path / "rl", heldout=[row])
+    train_gspo(RLJob(model, [row], reward, settings, tmp_path / "rl", heldout=[row]))
     log = json.loads((tmp_path / "rl" / "log.jsonl").read_text().splitlines()[-1])
     assert log["reward/format"] == log["format_rate"] == log["heldout/format"] == 1.0
     assert log["reward/verifiable"] == log["heldout/verifiable"] == 1.0

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import RunError
 from tagpr.training.expert import expert_iteration
+from tagpr.training.rows import TrainingRow
 from tagpr.training.settings import ExpertSettings, SFTSettings
 
 SFT = SFTSettings(learning_rate=1e-3, epochs=1, batch_size=4, precision="fp32")
@@ -29,7 +30,7 @@ class HasE:
 def rows(n=40):
     draw = torch.Generator().manual_seed(0)
     return [
-        {"prompt_ids": torch.randint(3, 300, (6,), generator=draw).tolist(), "example_id": f"e{i}", "user_id": f"u{i}"}
+        TrainingRow(torch.randint(3, 300, (6,), generator=draw).tolist(), example_id=f"e{i}", user_id=f"u{i}")
         for i in range(n)
     ]
 

@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 from tagpr.engine.models import load_causal_lm
 from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import RunError
+from tagpr.training.rows import TrainingRow
 from tagpr.training.settings import SFTSettings
 from tagpr.training.sft import train_sft
-from tagpr.training.sft_rows import ChainGroup, hold_out, mixed
+from tagpr.training.sft_rows import hold_out, mixed
 
 BASE = {"learning_rate": 3e-3, "epochs": 4, "batch_size": 4, "precision": "fp32", "tokens_per_forward": 128}
 
@@ -30,7 +31,7 @@ def groups(users=6, each=2):
     def ids(n):
         return torch.randint(5, 300, (n,), generator=draw).tolist()
 
-    return [ChainGroup(ids(6 + i), [ids(4), ids(7)], f"u{u}") for u in range(users) for i in range(each)]
+    return [TrainingRow(ids(6 + i), [ids(4), ids(7)], user_id=f"u{u}") for u in range(users) for i in range(each)]
 
 
 def read(path):

@@ -16,8 +16,10 @@ from tagpr.rewards.composite import CompositeReward
 from tagpr.tasks import load_task
 from tagpr.training.gspo import train_gspo
 from tagpr.training.heldout import keep_out
+from tagpr.training.job import RLJob
 from tagpr.training.launching import asked_processes, refuse_fewer_processes
 from tagpr.training.rollout import Rollout
+from tagpr.training.rows import TrainingRow
 from tagpr.training.settings import GSPOSettings
 from tagpr.training.trackers import Trackers
 from tagpr.training.watch import Watch
@@ -48,10 +50,7 @@ def policy(tmp_path_factory):
 
 def rows(n=4):
     task = load_task("package-section").name
-    return [
-        {"prompt_ids": list(range(5, 12 + i)), "task": task, "target": "utils", "user_id": f"u{i // 2}"}
-        for i in range(n)
-    ]
+    return [TrainingRow(list(range(5, 12 + i)), task=task, target="utils", user_id=f"u{i // 2}") for i in range(n)]
 
 
 def reward():
@@ -67,7 +66,7 @@ def test_every_watch_value_is_logged_and_drawn(policy, tmp_path):
     from tagpr.report.charts import TITLES, _curve
 
     settings = GSPOSettings(**SETTINGS | {"steps": 2, "heldout_every": 2})
-    train_gspo(policy, rows(), reward(), settings, tmp_path, heldout=rows(2))
+    train_gspo(RLJob(policy, rows(), reward(), settings, tmp_path, heldout=rows(2)))
     first, second = read_log(tmp_path)
     assert first.keys() >= EVERY_STEP and second.keys() >= EVERY_STEP | EVERY_LOOK
     assert all(_curve([first, second], key) for key in TITLES), "a curve of the report finds nothing in the log"
@@ -77,7 +76,7 @@ def test_tensorboard_gets_every_figure(policy, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     settings = GSPOSettings(**SETTINGS | {"steps": 2, "report_to": ["tensorboard"]})
-    train_gspo(policy, rows(), reward(), settings, tmp_path / "guided", trackers=tmp_path / "trackers")
+    train_gspo(RLJob(policy, rows(), reward(), settings, tmp_path / "guided", trackers=tmp_path / "trackers"))
     events = EventAccumulator(str(tmp_path / "trackers" / "guided"))
     events.Reload()
     log = read_log(tmp_path / "guided")
@@ -109,9 +108,9 @@ def test_a_stage_ends_on_a_plateau_and_a_resumed_one_too(policy, tmp_path):
     constant = lambda prompts, completions, **_: [1.0] * len(completions)  # noqa: E731
     changes = {"steps": 9, "heldout_every": 1, "plateau_looks": 1, "save_steps": 1}
     settings = GSPOSettings(**SETTINGS | changes)
-    figures = train_gspo(policy, rows(), constant, settings, tmp_path, heldout=rows(2), stop_after=1)
+    figures = train_gspo(RLJob(policy, rows(), constant, settings, tmp_path, heldout=rows(2)), stop_after=1)
     assert figures["steps"] == 1 and not (tmp_path / "model").exists()
-    figures = train_gspo(policy, rows(), constant, settings, tmp_path, heldout=rows(2))
+    figures = train_gspo(RLJob(policy, rows(), constant, settings, tmp_path, heldout=rows(2)))
     assert figures["steps"] == 2 and figures["of"] == 9 and (tmp_path / "model").exists()
     assert len(read_log(tmp_path)) == 2
 
@@ -122,7 +121,7 @@ def test_rising_reward_with_falling_answers_warns_with_ten_examples(tmp_path, ca
     completions = [[Completion([5], None, True)] * 3] * 4
     rewards = [[0.05 * g, 0.3, 0.2] for g in range(4)]
     components = {"verifiable": [float(i) for i in range(12)]}
-    rollout = Rollout([{"target": f"t{g}"} for g in range(4)], completions, texts, rewards, components)
+    rollout = Rollout([TrainingRow([], target=f"t{g}") for g in range(4)], completions, texts, rewards, components)
     with caplog.at_level(logging.WARNING):
         for step, (sampled, heldout) in enumerate(((0.1, 0.5), (0.2, 0.6), (0.3, 0.4)), 1):
             watch.note(look(step, sampled, heldout), rollout)
@@ -138,7 +137,7 @@ def test_rising_reward_with_falling_answers_warns_with_ten_examples(tmp_path, ca
 def test_watched_rows_are_those_of_whole_people():
     train, watched = keep_out(rows(10), 3, seed=0)
     assert len(watched) == 4 and len(train) == 6
-    assert not {row["user_id"] for row in train} & {row["user_id"] for row in watched}
+    assert not {row.user_id for row in train} & {row.user_id for row in watched}
     assert keep_out(rows(10), 0, seed=0) == (rows(10), [])
 
 
@@ -159,13 +158,13 @@ def test_settings_of_which_nothing_would_come_are_refused(changes):
 
 def test_looks_without_prompts_are_refused(policy, tmp_path):
     with pytest.raises(RunError, match="heldout_prompts"):
-        train_gspo(policy, rows(), reward(), GSPOSettings(**SETTINGS | {"heldout_every": 1}), tmp_path)
+        train_gspo(RLJob(policy, rows(), reward(), GSPOSettings(**SETTINGS | {"heldout_every": 1}), tmp_path))
 
 
 def test_sharding_asked_for_in_the_stages_is_refused(policy, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(RecipeError, match="SharedPromptGRPOTrainer"):
-        train_gspo(policy, rows(), reward(), GSPOSettings(**SETTINGS), tmp_path)
+        train_gspo(RLJob(policy, rows(), reward(), GSPOSettings(**SETTINGS), tmp_path))
 
 
 def test_fewer_processes_than_asked_for_are_refused(monkeypatch):

@@ -30,9 +30,11 @@ from tagpr.tasks import load_task
 from tagpr.tasks.templates import render
 from tagpr.training.gspo import train_gspo
 from tagpr.training.heldout import greedy_scores
+from tagpr.training.job import RLJob
+from tagpr.training.rows import TrainingRow
 from tagpr.training.settings import GSPOSettings, SFTSettings
 from tagpr.training.sft import train_sft
-from tagpr.training.sft_rows import ChainGroup, hold_out, mixed
+from tagpr.training.sft_rows import hold_out, mixed
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +120,7 @@ def run_cell(cell: Cell, model: Path, work: Path, settings: Settings) -> dict[st
     )
     trained = time.process_time()
     found: dict[str, Any] = {"without_rl": data.test(work / "sft" / "model"), "sft_kept_step": sft["kept_step"]}
-    rl = train_gspo(
+    job = RLJob(
         work / "sft" / "model",
         [data.asked(q, cell.start != "label") for q in data.train],
         data.reward(),
@@ -127,6 +129,7 @@ def run_cell(cell: Cell, model: Path, work: Path, settings: Settings) -> dict[st
         cell.seed,
         heldout=[data.asked(q, cell.start != "label") for q in data.heldout],
     )
+    rl = train_gspo(job)
     found |= {"with_rl": data.test(work / "rl" / "model"), "rl_kept_step": rl["kept_step"]}
     found |= {
         "trained_users": len({q.user_id for q in data.train}),
@@ -177,7 +180,7 @@ class _Data:
         self.chains = [self._group(q, True, texts) for q, texts in chains if texts]
         self.with_chains = len(self.chains)
 
-    def rows(self) -> list[ChainGroup]:
+    def rows(self) -> list[TrainingRow]:
         """What SFT is given, the held-out users' rows among it: `train_sft` takes out those that we take out here."""
         if self.cell.start == "label":
             return self.labels
@@ -207,14 +210,10 @@ class _Data:
             found["accuracy_without_chain"] = self._accuracy(model, [self.asked(q, False) for q in self.tests])
         return found
 
-    def asked(self, question: Question, tagged: bool) -> dict[str, Any]:
+    def asked(self, question: Question, tagged: bool) -> TrainingRow:
         """A prompt to roll out, with the columns that rewards read."""
-        return {
-            "prompt_ids": self._prompt(question, tagged),
-            "task": TASK.name,
-            "target": question.answer,
-            "user_id": question.user_id,
-        }
+        prompt = self._prompt(question, tagged)
+        return TrainingRow(prompt, task=TASK.name, user_id=question.user_id, target=question.answer)
 
     def reward(self) -> "CompositeReward | _RightAnswer":
         """The paper's R without PRMU (eq. 5, gamma 0); for label SFT, which has no chain, R_v."""
@@ -222,7 +221,7 @@ class _Data:
             return _RightAnswer()
         return CompositeReward({TASK.name: TASK}, VOCABULARY, RewardSettings(gamma=0.0))
 
-    def _accuracy(self, model: TextModel, rows: Sequence[dict[str, Any]]) -> float:
+    def _accuracy(self, model: TextModel, rows: Sequence[TrainingRow]) -> float:
         reward = CompositeReward({TASK.name: TASK}, VOCABULARY, RewardSettings(gamma=0.0))
         right = greedy_scores(model, rows, reward, GSPOSettings(max_new_tokens=self.settings.max_new_tokens))
         return sum(right["verifiable"]) / len(rows)
@@ -232,10 +231,10 @@ class _Data:
         turns = [{"role": "system", "content": _system(tagged)}, {"role": "user", "content": user}]
         return chat_ids(self.tokenizer, turns)
 
-    def _group(self, question: Question, tagged: bool, texts: Sequence[str]) -> ChainGroup:
+    def _group(self, question: Question, tagged: bool, texts: Sequence[str]) -> TrainingRow:
         ids = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
         completions = [[*own, self.tokenizer.eos_token_id] for own in ids]
-        return ChainGroup(self._prompt(question, tagged), completions, question.user_id)
+        return TrainingRow(self._prompt(question, tagged), completions, user_id=question.user_id)
 
 
 def _system(tagged: bool) -> str:
@@ -259,7 +258,7 @@ def _sft_settings(settings: Settings, data: _Data) -> SFTSettings:
     )
 
 
-def _without(rows: Sequence[ChainGroup], heldout: Sequence[Question]) -> list[ChainGroup]:
+def _without(rows: Sequence[TrainingRow], heldout: Sequence[Question]) -> list[TrainingRow]:
     away = {question.user_id for question in heldout}
     return [row for row in rows if row.user_id not in away]
 

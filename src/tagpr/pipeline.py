@@ -24,7 +24,7 @@ from tagpr.runs.stage import Figures, Work, is_made, locked, run_stage
 
 if TYPE_CHECKING:
     from tagpr.rewards.composite import PersonalScore
-    from tagpr.training.sft_rows import ChainGroup
+    from tagpr.training.rows import TrainingRow
 
 logger = logging.getLogger(__name__)
 
@@ -110,35 +110,26 @@ def _sft(run: Run, context: StageContext) -> Figures:
     return run.recipe.block("sft")
 
 
-def chain_groups(run: Run) -> "list[ChainGroup]":
+def chain_groups(run: Run) -> "list[TrainingRow]":
     """The kept chains in token ids, those of one example together, for SFT."""
     from tagpr.chains.dataset import completions_by_example, read_chains
-    from tagpr.engine.text import learned_ids
-    from tagpr.training.sft_rows import ChainGroup
+    from tagpr.systems.rows import training_row
 
-    tasks, prompts, tokenizer = run.tasks, run.prompts, run.tokenizer
+    tasks, prompts = run.tasks, run.prompts
     examples = {(name, example.id): example for name, train in run.train.items() for example in train}
     chains = completions_by_example(read_chains(run.folder.stage("chains")))
-    return [
-        ChainGroup(
-            prompts.ids(tasks[key[0]], examples[key]),
-            [learned_ids(tokenizer, text) for text in texts],
-            examples[key].user_id,
-        )
-        for key, texts in chains.items()
-    ]
+    return [training_row(prompts, tasks[key[0]], examples[key], texts) for key, texts in chains.items()]
 
 
-def label_groups(run: Run) -> "list[ChainGroup]":
+def label_groups(run: Run) -> "list[TrainingRow]":
     """Every training example with its target, under the prompt for the bare answer, for `sft.mix`."""
-    from tagpr.engine.text import learned_ids
     from tagpr.prompts.prompt_builder import PromptBuilder
-    from tagpr.training.sft_rows import ChainGroup
+    from tagpr.systems.rows import training_row
 
-    recipe, tokenizer = run.recipe, run.tokenizer
-    prompts = PromptBuilder(tokenizer, recipe.profile, recipe.prompt, (), recipe.seed)
+    recipe = run.recipe
+    prompts = PromptBuilder(run.tokenizer, recipe.profile, recipe.prompt, (), recipe.seed)
     return [
-        ChainGroup(prompts.ids(run.tasks[name], example), [learned_ids(tokenizer, example.target)], example.user_id)
+        training_row(prompts, run.tasks[name], example, [example.target])
         for name, train in run.train.items()
         for example in train
         if example.target
@@ -186,21 +177,13 @@ def _rl(run: Run, stage: str, start: Path, prmu: "PersonalScore | None", context
     from tagpr.chains.evidence import Shown
     from tagpr.rewards.composite import CompositeReward
     from tagpr.rewards.verifiable import find_verifiable
+    from tagpr.systems.rows import training_row
     from tagpr.training.gspo import train_gspo
     from tagpr.training.heldout import keep_out
+    from tagpr.training.job import RLJob
 
     recipe, prompts = run.recipe, run.prompts
-    rows = [
-        {
-            "prompt_ids": prompts.ids(splits.task, example),
-            "example_id": example.id,
-            "task": name,
-            "user_id": example.user_id,
-            "target": example.target,
-        }
-        for name, splits in run.data.items()
-        for example in splits.train
-    ]
+    rows = [training_row(prompts, splits.task, example) for splits in run.data.values() for example in splits.train]
     settings = recipe.guided if stage == "guided" else recipe.exploratory
     rows, heldout = keep_out(rows, settings.heldout_prompts, context.seed)
     shown = None
@@ -214,13 +197,9 @@ def _rl(run: Run, stage: str, start: Path, prmu: "PersonalScore | None", context
     reward = CompositeReward(
         run.tasks, run.vocabulary, recipe.rewards, prmu, stage=stage, shown=shown, verifiable=verifiable
     )
-    return _json(
-        train_gspo(
-            *(start, rows, reward, settings, context.out, context.seed, context.progress, heldout),
-            reference=run.folder.model("sft"),
-            trackers=run.folder.trackers,
-        )
-    )
+    sft, trackers = run.folder.model("sft"), run.folder.trackers
+    job = RLJob(start, rows, reward, settings, context.out, context.seed, heldout, sft, trackers=trackers)
+    return _json(train_gspo(job, context.progress))
 
 
 def _evaluate(run: Run, context: StageContext) -> Figures:

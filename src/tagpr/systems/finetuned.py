@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from tagpr.engine.text import learned_ids
 from tagpr.errors import RunError
 from tagpr.systems.backbone import Backbone
 from tagpr.systems.prompted import Prompted
@@ -45,17 +44,15 @@ class SFT(Prompted[NoOptions]):
         return {(example.task, example.id): [example.target] for example in train if example.target}
 
     def _train(self, train: Sequence[Example], out: Path) -> None:
+        from tagpr.systems.rows import training_row
         from tagpr.training.sft import train_sft
-        from tagpr.training.sft_rows import ChainGroup
 
-        tokenizer, learned = self.context.tokenizer, self.completions(train)
+        learned = self.completions(train)
         groups = []
         for example in train:
             texts = learned.get((example.task, example.id), ())
-            ids = [learned_ids(tokenizer, text) for text in texts]
-            if ids:
-                prompt = self.prompts.ids(self.context.tasks[example.task], example)
-                groups.append(ChainGroup(prompt, ids, example.user_id))
+            if texts:
+                groups.append(training_row(self.prompts, self.context.tasks[example.task], example, texts))
         if not groups:
             raise RunError("no training example has an answer to learn; check data and chains")
         context = self.context

@@ -109,7 +109,9 @@ class PrLM(RAGR[PrLMOptions]):
     def _train(self, examples: Sequence[Example], work: Path) -> None:
         from tagpr.systems.fitting import load_trained
         from tagpr.systems.prlm_reward import PrLMReward
+        from tagpr.systems.rows import training_row
         from tagpr.training.gspo import train_gspo
+        from tagpr.training.job import RLJob
         from tagpr.training.objective import grpo_loss
 
         context, options = self.context, self.options
@@ -118,20 +120,17 @@ class PrLM(RAGR[PrLMOptions]):
         rows, questions = [], {}
         for example in examples:
             task = context.tasks[example.task]
-            ids = self.prompts.ids(task, example)
-            questions[tuple(ids)] = query_of(task, example)
-            rows.append(
-                {"prompt_ids": ids, "task": task.name, "user_id": example.user_id, "target": example.target or ""}
-            )
+            row = training_row(self.prompts, task, example)
+            questions[tuple(row.prompt_ids)] = query_of(task, example)
+            rows.append(row)
         reward = PrLMReward(
             context.tasks, context.vocabulary, questions, model.score, options.format_weight, options.personal_weight
         )
         settings = options.grpo
         if settings.max_new_tokens is None:
             settings = settings.model_copy(update={"max_new_tokens": context.decoding.max_new_tokens})
-        figures = train_gspo(
-            context.model, rows, reward, settings, work, context.seed, context.progress, objective=grpo_loss
-        )
+        job = RLJob(context.model, rows, reward, settings, work, context.seed, objective=grpo_loss)
+        figures = train_gspo(job, context.progress)
         self.cost.trained_parameters += figures["trained_parameters"]
         self.cost.trained_tokens += figures["trained_tokens"]
         self.cost.completion_tokens += figures["completion_tokens"]

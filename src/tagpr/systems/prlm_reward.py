@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,9 +89,9 @@ class PrLMReward:
         self,
         completions: Sequence[str],
         task: Sequence[str],
-        target: Sequence[str],
-        prompt_ids: Sequence[Any],
-        **_: Any,
+        target: Sequence[str | None],
+        prompt_ids: Sequence[Sequence[int]],
+        **_: object,
     ) -> list[dict[str, float]]:
         """The parts of each completion's reward and their sum `reward`. No answer: no quality, no personal reward."""
         responses = [parse_response(text, self.vocabulary) for text in completions]
@@ -101,7 +100,7 @@ class PrLMReward:
         rows = []
         for response, name, reference, value in zip(responses, task, target, personal, strict=True):
             parts = {
-                "quality": quality(self.tasks[name], response.answer, reference),
+                "quality": quality(self.tasks[name], response.answer, reference or ""),
                 "format": format_reward(response),
                 "personal": value if response.answer else 0.0,
             }
@@ -111,13 +110,13 @@ class PrLMReward:
 
     def __call__(
         self,
-        prompts: Sequence[Any],
+        prompts: Sequence[Sequence[int]],
         completions: Sequence[str],
         *,
         task: Sequence[str],
-        target: Sequence[str],
-        prompt_ids: Sequence[Any] = (),
-        **_: Any,
+        target: Sequence[str | None],
+        prompt_ids: Sequence[Sequence[int]] = (),
+        **_: object,
     ) -> list[float]:
         """The sums alone (TRL's protocol)."""
         rows = self.components(completions, task, target, prompt_ids or prompts)

@@ -7,6 +7,7 @@ Completions are right when their R_v is at least `least`. Which of the right one
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ from tagpr.engine.types import Progress, Sampling
 from tagpr.errors import RunError
 from tagpr.files import read_json, write_json, write_jsonl
 from tagpr.training.policy import device_name
-from tagpr.training.rollout import Row, derived_seed, score
+from tagpr.training.rollout import Reward, derived_seed, score
+from tagpr.training.rows import TrainingRow
 from tagpr.training.settings import ExpertSettings
 from tagpr.training.sft import train_sft
-from tagpr.training.sft_rows import ChainGroup
 
-Accept = Callable[[Row, str], bool]
+Accept = Callable[[TrainingRow, str], bool]
 """(row, completion) -> whether a right completion is learned from."""
 
 _CHUNK = 32  # prompts sampled between two files, so that a killed round goes on
@@ -29,8 +30,8 @@ _CHUNK = 32  # prompts sampled between two files, so that a killed round goes on
 
 def expert_iteration(
     policy: Path,
-    rows: Sequence[Row],
-    reward: Callable[..., Sequence[float]],
+    rows: Sequence[TrainingRow],
+    reward: Reward,
     settings: ExpertSettings,
     out: Path,
     seed: int = 0,
@@ -61,8 +62,8 @@ def expert_iteration(
             kept = list(distinct.items())[: settings.keep_per_prompt]
             counts["kept"] += len(kept)
             if kept:
-                groups.append(ChainGroup(row["prompt_ids"], [ids for _, ids in kept], str(row.get("user_id", ""))))
-                about = {key: row.get(key) for key in ("task", "example_id", "user_id")}
+                groups.append(replace(row, completion_ids=[ids for _, ids in kept]))
+                about = {"task": row.task, "example_id": row.example_id, "user_id": row.user_id}
                 lines += [about | {"completion": text} for text, _ in kept]
     if not groups:
         raise RunError(
@@ -75,14 +76,14 @@ def expert_iteration(
 
 def _right(
     model: TransformersModel,
-    rows: Sequence[Row],
-    reward: Callable[..., Sequence[float]],
+    rows: Sequence[TrainingRow],
+    reward: Reward,
     settings: ExpertSettings,
     seed: int,
 ) -> list[list[tuple[str, list[int]]]]:
     """For every row its finished completions with R_v of at least `least`: (text, token ids)."""
     sampling = Sampling(settings.max_new_tokens, settings.samples, settings.temperature, seed=seed)
-    drawn = model.generate([row["prompt_ids"] for row in rows], sampling)
+    drawn = model.generate([row.prompt_ids for row in rows], sampling)
     flat = [completion for group in drawn for completion in group]
     _, parts = score(reward, rows, [c.text for c in flat], [c.token_ids for c in flat])
     if "verifiable" not in parts:

@@ -13,9 +13,10 @@ skips groups without variance, and resumes to the bit at any kill.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -28,51 +29,35 @@ from tagpr.errors import RunError
 from tagpr.files import read_json, write_json, write_jsonl
 from tagpr.training.checkpoints import about, drop_bests, load_best, load_checkpoint, save_best, save_checkpoint
 from tagpr.training.heldout import greedy_scores
+from tagpr.training.job import RLJob
 from tagpr.training.launching import join_processes, summed
 from tagpr.training.master_weights import MasterAdamW
-from tagpr.training.objective import Objective, group_advantages, gspo_loss
+from tagpr.training.objective import group_advantages
 from tagpr.training.policy import checkpoint_layers, computes_in_bf16, device_name, lora_config, save_policy
-from tagpr.training.rollout import Rollout, Row, capped, derived_seed, roll_out, rows_of_step
+from tagpr.training.rollout import Rollout, capped, derived_seed, roll_out, rows_of_step
 from tagpr.training.samples import SampleLog
 from tagpr.training.schedule import learning_rate
-from tagpr.training.settings import GSPOSettings
 from tagpr.training.trackers import Trackers
 from tagpr.training.updates import NotFiniteError, Updater
 from tagpr.training.watch import Watch, step_figures
 
 
-def train_gspo(
-    policy: Path,
-    rows: Sequence[Row],
-    reward: Callable[..., Sequence[float]],
-    settings: GSPOSettings,
-    out: Path,
-    seed: int = 0,
-    progress: Progress | None = None,
-    heldout: Sequence[Row] = (),
-    stop_after: int | None = None,
-    reference: Path | None = None,
-    objective: Objective = gspo_loss,
-    trackers: Path | None = None,
-) -> dict[str, Any]:
-    """Train `policy` on `rows`; writes `out/model` (Hugging Face, fp32), `out/log.jsonl` and `out/samples.parquet`.
+def train_gspo(job: RLJob, progress: Progress | None = None, stop_after: int | None = None) -> dict[str, int | float]:
+    """Run the job; writes `out/model` (Hugging Face, fp32), `out/log.jsonl` and `out/samples.parquet`.
 
-    rows: `prompt_ids` and the reward's columns. `reward` follows TRL's protocol; one with `components(...)` has its
-    parts logged. Checkpoints are kept in `out/checkpoints` and continued from. `stop_after` returns after that many
-    more steps without writing a model (for runs in instalments). `heldout` rows are evaluated every `heldout_every`
-    steps, and with them the KL divergence to the model in `reference` (the SFT model; `policy` if not given).
-    `objective`: another clipped loss than GSPO's (`grpo_loss`). `trackers`: folder for what `report_to` writes to files
-    (`out/trackers` if not given). Returns metrics of the first and last steps. Raises RunError when there is nothing
-    to train on, a number is not finite (the batch is saved beside the checkpoints) or tags die out.
+    Checkpoints are kept in `out/checkpoints` and continued from. `stop_after` returns after that many more steps
+    without writing a model (for runs in instalments). Returns metrics of the first and last steps. Raises RunError if
+    there is nothing to train on, a number is not finite (the batch is saved beside the checkpoints) or tags die out.
     """
-    if not rows:
+    if not job.rows:
         raise RunError("no prompt to train on: the data stage kept no training example")
-    rows = capped(rows, settings.max_prompts, seed)
+    settings, out = job.settings, job.out
+    rows = capped(job.rows, settings.max_prompts, job.seed)
     total = settings.steps or max(1, math.ceil(len(rows) * settings.epochs / settings.prompts_per_step))
-    trainer = _Trainer(policy, rows, reward, settings, out, seed, heldout, reference or policy, objective, total)
+    trainer = _Trainer(replace(job, rows=rows), total)
     start = done = trainer.resume()
     end = total if stop_after is None else min(total, start + stop_after)
-    followers = Trackers(() if trainer.rank else settings.report_to, out.name, trackers or out / "trackers")
+    followers = Trackers(() if trainer.rank else settings.report_to, out.name, job.trackers or out / "trackers")
     over = start >= total or trainer.watch.on_plateau()
     while done < end and not over:
         figures = trainer.step(done)
@@ -89,21 +74,10 @@ def train_gspo(
 
 
 class _Trainer:
-    def __init__(
-        self,
-        policy: Path,
-        rows: Sequence[Row],
-        reward: Callable[..., Sequence[float]],
-        settings: GSPOSettings,
-        out: Path,
-        seed: int,
-        heldout: Sequence[Row],
-        reference: Path,
-        objective: Objective,
-        total: int,
-    ) -> None:
-        self.rows, self.reward, self.settings, self.out, self.seed = rows, reward, settings, out, seed
-        self.heldout, self.total = list(heldout), total
+    def __init__(self, job: RLJob, total: int) -> None:
+        policy, settings, out, seed = job.policy, job.settings, job.out, job.seed
+        self.rows, self.reward, self.settings, self.out, self.seed = job.rows, job.reward, settings, out, seed
+        self.heldout, self.total = list(job.heldout), total
         self.checkpoints = out / "checkpoints"
         self.rank, self.world = join_processes()
         if settings.prompts_per_step % self.world:
@@ -128,17 +102,17 @@ class _Trainer:
         if settings.gradient_checkpointing:
             checkpoint_layers(self.model)
         self.generator = TransformersModel(self.model, self.tokenizer, settings.generation_batch_size)
-        self.updater = Updater(self.model, self.optimizer, objective, settings, self.world)
+        self.updater = Updater(self.model, self.optimizer, job.objective, settings, self.world)
         self.watch = Watch(settings, out)
         self.samples = SampleLog(out, settings.samples_per_step, self.rank, self.world)
-        self.reference_path = reference
+        self.reference_path = job.reference or policy
         self.reference: PreTrainedModel | None = None
 
     def compute(self, steps: int) -> dict[str, int]:
         """Parameters trained, tokens learned from (a group's prompt counts once) and tokens sampled so far."""
         s = self.settings
         chosen = [i for step in range(steps) for i in self._rows_of(step, 0)]
-        prompts = sum(len(self.rows[i]["prompt_ids"]) for i in chosen)
+        prompts = sum(len(self.rows[i].prompt_ids) for i in chosen)
         sampled = round(sum(row["length"] * row["sampled"] for row in self.watch.log))
         learned = round(sum(row["length"] for row in self.watch.log) * s.prompts_per_step * s.group_size)
         trained = sum(master.numel() for master in self.optimizer.masters)
@@ -249,7 +223,7 @@ class _Trainer:
             {
                 "step": step + 1,
                 "what": what,
-                "rows": [dict(row) for row in rollout.rows],
+                "rows": [{"prompt_ids": row.prompt_ids} | row.about() for row in rollout.rows],
                 "completions": [[c.token_ids for c in group] for group in rollout.completions],
                 "texts": rollout.texts,
                 "rewards": rollout.rewards,

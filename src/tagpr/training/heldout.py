@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from tagpr.engine.types import Sampling, TextModel
-from tagpr.training.rollout import Row, score
+from tagpr.training.rollout import Reward, score
+from tagpr.training.rows import TrainingRow
 from tagpr.training.settings import GSPOSettings
 
 METRIC = "heldout/verifiable"
@@ -21,23 +22,23 @@ def metric_of(figures: Mapping[str, float]) -> float | None:
     return figures.get(METRIC, figures.get("heldout/reward"))
 
 
-def keep_out(rows: Sequence[Row], least: int, seed: int) -> tuple[list[Row], list[Row]]:
+def keep_out(rows: Sequence[TrainingRow], least: int, seed: int) -> tuple[list[TrainingRow], list[TrainingRow]]:
     """(rows to train on, at least `least` held-out rows): the latter are all rows of users drawn by `seed`."""
-    users = sorted({row["user_id"] for row in rows})
+    users = sorted({row.user_id for row in rows})
     random.Random(seed).shuffle(users)
-    counts, out, kept = Counter(row["user_id"] for row in rows), set(), 0
+    counts, out, kept = Counter(row.user_id for row in rows), set(), 0
     for user in users:
         if kept >= least:
             break
         out.add(user)
         kept += counts[user]
-    return [r for r in rows if r["user_id"] not in out], [r for r in rows if r["user_id"] in out]
+    return [r for r in rows if r.user_id not in out], [r for r in rows if r.user_id in out]
 
 
 def greedy_scores(
     model: TextModel,
-    rows: Sequence[Row],
-    reward: Callable[..., Sequence[float]],
+    rows: Sequence[TrainingRow],
+    reward: Reward,
     settings: GSPOSettings,
     rank: int = 0,
     world: int = 1,
@@ -45,7 +46,7 @@ def greedy_scores(
     """Reward, its parts and the length of one greedy completion of each row, in the rows' order, on every process."""
     share = rows[rank::world]
     sampling = Sampling(settings.max_new_tokens, temperature=0)
-    drawn = [completion for (completion,) in model.generate([row["prompt_ids"] for row in share], sampling)]
+    drawn = [completion for (completion,) in model.generate([row.prompt_ids for row in share], sampling)]
     ids = [completion.token_ids for completion in drawn]
     values, parts = score(reward, share, [completion.text for completion in drawn], ids)
     table = {"reward": values, "length": [float(len(x)) for x in ids], **parts}

@@ -8,24 +8,24 @@ import random
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import torch
 
 from tagpr.engine.shared_prompt import Group
 from tagpr.engine.types import Completion, Sampling, TextModel
 from tagpr.errors import RunError
+from tagpr.training.rows import TrainingRow
 from tagpr.training.settings import GSPOSettings
 
-Row = Mapping[str, Any]
-"""A prompt to train on: `prompt_ids` and the columns that the reward reads (task, target, user_id, ...)."""
+Reward = Callable[..., Sequence[float]]
+"""TRL's protocol: (prompts, completions, and by name the columns of the rows) -> one number per completion."""
 
 
 @dataclass(frozen=True)
 class Rollout:
     """Groups of completions with their rewards. Lists run over groups, then over completions."""
 
-    rows: list[Row]
+    rows: list[TrainingRow]
     completions: list[list[Completion]]
     texts: list[list[str]]
     rewards: list[list[float]]
@@ -33,7 +33,7 @@ class Rollout:
 
     def group(self, index: int) -> Group:
         """The token ids of one group."""
-        return Group(self.rows[index]["prompt_ids"], [c.token_ids for c in self.completions[index]])
+        return Group(self.rows[index].prompt_ids, [c.token_ids for c in self.completions[index]])
 
     def differs(self, component: str) -> list[bool]:
         """For every group, whether its completions differ in a component of the reward.
@@ -74,31 +74,31 @@ def rows_of_step(step: int, rows: int, per_step: int, seed: int) -> list[int]:
     return chosen
 
 
-def capped(rows: Sequence[Row], most: int | Mapping[str, int] | None, seed: int) -> list[Row]:
+def capped(rows: Sequence[TrainingRow], most: int | Mapping[str, int] | None, seed: int) -> list[TrainingRow]:
     """At most `most` rows of every task (or as many as it says of each), drawn by `seed`, in order; None: all."""
     if most is None:
         return list(rows)
-    places: dict[object, list[int]] = {}
+    places: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
-        places.setdefault(row.get("task"), []).append(i)
+        places.setdefault(row.task, []).append(i)
     draw = random.Random(seed)
     chosen: set[int] = set()
     for task, own in places.items():
-        limit = most if isinstance(most, int) else most.get(str(task), len(own))
+        limit = most if isinstance(most, int) else most.get(task, len(own))
         chosen.update(draw.sample(own, limit) if len(own) > limit else own)
     return [row for i, row in enumerate(rows) if i in chosen]
 
 
 def roll_out(
     model: TextModel,
-    rows: list[Row],
-    reward: Callable[..., Sequence[float]],
+    rows: list[TrainingRow],
+    reward: Reward,
     settings: GSPOSettings,
     seed: int,
 ) -> Rollout:
     """Sample and score. Raises RunError if a reward is not finite."""
     sampling = Sampling(settings.max_new_tokens, settings.group_size, settings.temperature, settings.top_p, seed)
-    completions = model.generate([row["prompt_ids"] for row in rows], sampling)
+    completions = model.generate([row.prompt_ids for row in rows], sampling)
     flat_texts = [c.text for group in completions for c in group]
     values, components = score(reward, rows, flat_texts, [c.token_ids for g in completions for c in g])
     size = settings.group_size
@@ -112,17 +112,17 @@ def roll_out(
 
 
 def score(
-    reward: Callable[..., Sequence[float]], rows: Sequence[Row], texts: list[str], ids: list[list[int]]
+    reward: Reward, rows: Sequence[TrainingRow], texts: list[str], ids: list[list[int]]
 ) -> tuple[list[float], dict[str, list[float]]]:
     """Rewards of `texts` (len(rows) groups of equal size) and, if the reward tells, its components by name."""
     repeat = len(texts) // len(rows)
-    columns = {key: [row[key] for row in rows for _ in range(repeat)] for key in rows[0]}
-    prompts = columns.pop("prompt_ids")
+    each = [row for row in rows for _ in range(repeat)]
+    prompts = [row.prompt_ids for row in each]
+    columns = {key: [row.about()[key] for row in each] for key in rows[0].about()}
     components: dict[str, list[float]] = {}
     tell = getattr(reward, "components", None)
     if tell is not None:
-        known = {key: columns[key] for key in ("task", "target", "user_id", "example_id") if key in columns}
-        parts = tell(texts, **known, prompt_ids=prompts, completion_ids=ids)
+        parts = tell(texts, **columns, prompt_ids=prompts, completion_ids=ids)
         tables = [dict(part) if isinstance(part, Mapping) else asdict(part) for part in parts]
         components = {key: [float(table[key]) for table in tables] for key in tables[0]}
         values = components.pop("reward")

@@ -71,17 +71,14 @@ def samples(step: int, rollout: Rollout, advantages: Tensor, limit: int) -> list
     for g, texts in enumerate(rollout.texts):
         if len(rows) + len(texts) > limit:
             break
-        about = {key: _text(rollout.rows[g].get(key)) for key in ("task", "example_id", "user_id")}
+        row = rollout.rows[g]
+        about = {"task": row.task or None, "example_id": row.example_id or None, "user_id": row.user_id or None}
         for i, text in enumerate(texts):
             place = g * len(texts) + i
             parts = {PARTS.get(name, f"r_{name}"): values[place] for name, values in rollout.components.items()}
             paid = {"reward": rollout.rewards[g][i], "advantage": float(advantages[g][i])}
             rows.append({"step": step, **about, "completion": text, **paid, **parts})
     return rows
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
 
 
 def _write(table: arrow.Table, path: Path) -> None:

@@ -25,8 +25,9 @@ from tagpr.engine.types import Progress, TextModel
 from tagpr.errors import RunError
 from tagpr.files import write_jsonl
 from tagpr.training.policy import computes_in_bf16, device_name, lora_config, save_policy
+from tagpr.training.rows import TrainingRow
 from tagpr.training.settings import SFTSettings
-from tagpr.training.sft_rows import ChainGroup, hold_out, tokens_seen, within
+from tagpr.training.sft_rows import hold_out, tokens_seen, within
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 class SharedPromptSFTTrainer(SFTTrainer):
     """SFTTrainer over rows {prompt_ids, completion_ids: [[...], ...]}; the prompt of a row runs once."""
 
-    def __init__(self, *args: Any, tokens_per_forward: int, heldout: Sequence[ChainGroup] = (), **kwargs: Any) -> None:
+    def __init__(self, *args: Any, tokens_per_forward: int, heldout: Sequence[TrainingRow] = (), **kwargs: Any) -> None:
         """heldout: rows whose loss `evaluate` tells, unless `metric` is set to another measure (higher is better)."""
         super().__init__(*args, data_collator=_collate, **kwargs)
         self.tokens_per_forward = tokens_per_forward
@@ -107,7 +108,7 @@ class _Log(TrainerCallback):
 
 def train_sft(
     policy: Path,
-    groups: Sequence[ChainGroup],
+    groups: Sequence[TrainingRow],
     settings: SFTSettings,
     out: Path,
     seed: int = 0,
@@ -128,7 +129,7 @@ def train_sft(
             f"no chain to learn from: {too_long} are over sft.max_length={settings.max_length}, the rest did not pass "
             "the filters of the chains stage; see chains/funnel.json"
         )
-    heldout: list[ChainGroup] = []
+    heldout: list[TrainingRow] = []
     if settings.heldout_users:
         kept, heldout = hold_out(kept, settings.heldout_users, seed)
     tokenizer = load_tokenizer(policy)
@@ -218,7 +219,7 @@ def _arguments(
     )
 
 
-def _dataset(groups: Sequence[ChainGroup]) -> Dataset:
+def _dataset(groups: Sequence[TrainingRow]) -> Dataset:
     return Dataset.from_dict(
         {
             "prompt_ids": [list(group.prompt_ids) for group in groups],

@@ -2,22 +2,13 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from tagpr.errors import RunError
+from tagpr.training.rows import TrainingRow
 
 
-@dataclass(frozen=True)
-class ChainGroup:
-    """One prompt and the completions to learn on it, in token ids; completions end with the end-of-turn token."""
-
-    prompt_ids: Sequence[int]
-    completion_ids: Sequence[Sequence[int]]
-    user_id: str = ""
-    """Whose question it is; needed only to hold users out."""
-
-
-def mixed(chains: Sequence[ChainGroup], labels: Sequence[ChainGroup], share: float, seed: int) -> list[ChainGroup]:
+def mixed(chains: Sequence[TrainingRow], labels: Sequence[TrainingRow], share: float, seed: int) -> list[TrainingRow]:
     """All chain rows and as many label rows as make `share` of the whole (eq. 4 on both), shuffled by the Trainer.
 
     Label rows are drawn by `seed`, none a second time before every one was taken. Raises RunError without label rows.
@@ -32,7 +23,7 @@ def mixed(chains: Sequence[ChainGroup], labels: Sequence[ChainGroup], share: flo
     return [*chains, *(order[i % len(order)] for i in range(count))]
 
 
-def hold_out(groups: Sequence[ChainGroup], users: int, seed: int) -> tuple[list[ChainGroup], list[ChainGroup]]:
+def hold_out(groups: Sequence[TrainingRow], users: int, seed: int) -> tuple[list[TrainingRow], list[TrainingRow]]:
     """(rows to train on, rows of `users` users drawn by `seed`). Raises RunError if no user would be left."""
     everyone = sorted({group.user_id for group in groups})
     if users >= len(everyone):
@@ -43,18 +34,18 @@ def hold_out(groups: Sequence[ChainGroup], users: int, seed: int) -> tuple[list[
     return [g for g in groups if g.user_id not in chosen], [g for g in groups if g.user_id in chosen]
 
 
-def within(groups: Sequence[ChainGroup], longest: int) -> tuple[list[ChainGroup], int]:
+def within(groups: Sequence[TrainingRow], longest: int) -> tuple[list[TrainingRow], int]:
     """Groups without their over-long completions, and how many completions that left out."""
     kept, left_out = [], 0
     for group in groups:
         short = [ids for ids in group.completion_ids if len(group.prompt_ids) + len(ids) <= longest]
         left_out += len(group.completion_ids) - len(short)
         if short:
-            kept.append(ChainGroup(group.prompt_ids, short, group.user_id))
+            kept.append(replace(group, completion_ids=short))
     return kept, left_out
 
 
-def tokens_seen(groups: Sequence[ChainGroup], examples: int) -> int:
+def tokens_seen(groups: Sequence[TrainingRow], examples: int) -> int:
     """Tokens run through the model in so many examples, at the mean length of a group (its prompt counts once)."""
     tokens = sum(len(group.prompt_ids) + sum(map(len, group.completion_ids)) for group in groups)
     return round(tokens / len(groups) * examples)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -73,7 +72,7 @@ def step_figures(
     return figures
 
 
-def _examples(rollout: Rollout, count: int) -> list[dict[str, Any]]:
+def _examples(rollout: Rollout, count: int) -> list[dict[str, str | float | None]]:
     """The completions of highest reward, one per prompt before a second of any, with the reward's parts."""
     size = len(rollout.rewards[0])
     order = [sorted(range(size), key=lambda i: -group[i]) for group in rollout.rewards]
@@ -83,7 +82,7 @@ def _examples(rollout: Rollout, count: int) -> list[dict[str, Any]]:
             "text": rollout.texts[g][i],
             "reward": rollout.rewards[g][i],
             **{name: values[g * size + i] for name, values in rollout.components.items()},
-            "target": rollout.rows[g].get("target"),
+            "target": rollout.rows[g].target,
         }
         for _, _, g, i in ranked[:count]
     ]
