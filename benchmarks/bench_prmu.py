@@ -21,7 +21,7 @@ from tagpr.engine.tiny import build_tiny_model
 from tagpr.prmu.diagnose import accuracy, diagnose
 from tagpr.prmu.initialise import build_model
 from tagpr.prmu.model import PRMUConfig
-from tagpr.prmu.packing import Group
+from tagpr.prmu.packing import PreferenceGroup
 from tagpr.prmu.past_pairs import Past
 from tagpr.prmu.score import PRMU
 from tagpr.prmu.settings import PRMUSettings
@@ -98,7 +98,7 @@ def scoring(layers: int, prompt: int, completion: int, group: int, repeats: int,
     random = torch.Generator().manual_seed(0)
     head = torch.randint(3, 8192, (prompt,), generator=random).tolist()
     tails = [torch.randint(3, 8192, (completion - 1,), generator=random).tolist() for _ in range(group)]
-    packed = [Group("u", tuple(head), tuple(map(tuple, tails)))]
+    packed = [PreferenceGroup("u", tuple(head), tuple(map(tuple, tails)))]
     rows = torch.tensor([[*head, *tail, 2] for tail in tails], device=device)
 
     @torch.no_grad()

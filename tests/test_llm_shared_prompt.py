@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tagpr.engine.shared_prompt import (
-    Group,
     PackedLayout,
+    PromptGroup,
     common_opening,
     completion_logprobs,
     completion_logprobs_and_entropies,
@@ -42,25 +42,28 @@ def ragged_groups(vocab=97, seed=0):
     def ids(n):
         return torch.randint(3, vocab, (n,), generator=generator).tolist()
 
-    return [Group(ids(p), [ids(c) for c in lengths]) for p, lengths in ((17, (5, 9, 1)), (23, (4, 4, 12)), (9, (7,)))]
+    return [
+        PromptGroup(ids(p), [ids(c) for c in lengths]) for p, lengths in ((17, (5, 9, 1)), (23, (4, 4, 12)), (9, (7,)))
+    ]
 
 
 def alike_groups():
     """Prompts with an opening in common, one of them nothing but the opening and one token."""
     opening = list(range(40, 51))
     return [
-        Group(opening + list(g.prompt)[cut:], g.completions) for g, cut in zip(ragged_groups(), (0, 0, 8), strict=True)
+        PromptGroup(opening + list(g.prompt)[cut:], g.completions)
+        for g, cut in zip(ragged_groups(), (0, 0, 8), strict=True)
     ]
 
 
 def dense_alike_groups():
-    return [Group([7, 8, 9, *g.prompt], g.completions) for g in dense_groups()]
+    return [PromptGroup([7, 8, 9, *g.prompt], g.completions) for g in dense_groups()]
 
 
 def dense_groups():
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(3, 97, (2, 16 + 3 * 8), generator=generator).tolist()
-    return [Group(row[:16], [row[16 + 8 * i : 24 + 8 * i] for i in range(3)]) for row in ids]
+    return [PromptGroup(row[:16], [row[16 + 8 * i : 24 + 8 * i] for i in range(3)]) for row in ids]
 
 
 def compare(model, groups, **options):
@@ -120,7 +123,7 @@ def test_model_is_left_as_it_was():
     model = tiny_model("llama")
     before = model.config._attn_implementation
     with pytest.raises(IndexError):
-        completion_logprobs(model, [Group([10**6], [[3, 4]])])
+        completion_logprobs(model, [PromptGroup([10**6], [[3, 4]])])
     assert model.config._attn_implementation == before
     assert "forward" not in vars(model.get_output_embeddings())
 
@@ -136,7 +139,8 @@ def test_a_window_shorter_than_the_text_is_refused():
 
 def test_micro_batches_cover_everything_once_within_budget():
     groups = [
-        Group(list(range(1, p)), [list(range(1, c))] * 3) for p, c in ((30, 5), (10, 9), (50, 20), (9, 3), (31, 5))
+        PromptGroup(list(range(1, p)), [list(range(1, c))] * 3)
+        for p, c in ((30, 5), (10, 9), (50, 20), (9, 3), (31, 5))
     ]
     batches = micro_batches(groups, 100)
     assert sorted(i for batch in batches for i in batch) == list(range(5))

@@ -13,7 +13,7 @@ from tagpr.errors import DataError, ModelError
 from tagpr.prmu.data import Pair
 from tagpr.prmu.initialise import build_model
 from tagpr.prmu.model import PRMUConfig, PRMUModel
-from tagpr.prmu.packing import Group, ended, pack
+from tagpr.prmu.packing import PreferenceGroup, ended, pack
 from tagpr.prmu.past_pairs import Past
 from tagpr.prmu.score import PRMU, encode_items
 
@@ -93,7 +93,7 @@ def test_linear_head_on_a_sum_has_no_use_for_the_user(backbone) -> None:
     # The same pair through each option there is: a gradient.
     for option in ("soft-token", "profile-encoded", "mlp-head"):
         model = prmu(backbone, option)
-        group = Group("u1", (5, 6, 7), ((8, 9), (10,)), ((0, 1),), history=model.histories.get("u1"))
+        group = PreferenceGroup("u1", (5, 6, 7), ((8, 9), (10,)), ((0, 1),), history=model.histories.get("u1"))
         chosen, rejected = model.model(**pack([group], [1], [2], 0)).logits
         (rejected - chosen).backward()  # eq. 2 up to a positive factor
         assert model.model.users.offsets.grad[1].norm() > 1e-4

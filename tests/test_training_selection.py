@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from tagpr.engine.models import load_causal_lm
-from tagpr.engine.shared_prompt import Group, completion_logprobs
+from tagpr.engine.shared_prompt import PromptGroup, completion_logprobs
 from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import RunError
 from tagpr.training.gspo import train_gspo
@@ -184,8 +184,8 @@ def test_the_best_weights_are_kept_and_a_run_in_parts_keeps_the_same(policy, tmp
 def test_log_probabilities_from_fp32_logits(policy):
     model = load_causal_lm(policy, dtype="bfloat16")
     prompt, completion = [5, 9, 20, 31], [40, 7, 77]
-    (found,) = completion_logprobs(model, [Group(prompt, [completion])], fp32_head=True)
-    (rounded,) = completion_logprobs(model, [Group(prompt, [completion])])
+    (found,) = completion_logprobs(model, [PromptGroup(prompt, [completion])], fp32_head=True)
+    (rounded,) = completion_logprobs(model, [PromptGroup(prompt, [completion])])
     hidden = model.model(torch.tensor([[*prompt, *completion]])).last_hidden_state[0].float()
     logits = hidden @ model.lm_head.weight.float().t()
     expected = torch.stack([logits[3 + i].log_softmax(-1)[token] for i, token in enumerate(completion)])
@@ -194,7 +194,7 @@ def test_log_probabilities_from_fp32_logits(policy):
     found.sum().backward()
     assert model.lm_head.weight.grad is not None and torch.isfinite(model.lm_head.weight.grad).all()
     exact = load_causal_lm(policy, dtype="float32")
-    a, b = (completion_logprobs(exact, [Group(prompt, [completion])], fp32_head=on)[0] for on in (True, False))
+    a, b = (completion_logprobs(exact, [PromptGroup(prompt, [completion])], fp32_head=on)[0] for on in (True, False))
     assert torch.equal(a, b)
 
 

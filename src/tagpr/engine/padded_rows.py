@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tagpr.engine.shared_prompt import Group
+from tagpr.engine.shared_prompt import PromptGroup
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class PaddedRows:
     ends: Tensor  # [N, 2]: (row, index of the completion's last token)
 
 
-def pad_rows(groups: Sequence[Group], pad_id: int) -> PaddedRows:
+def pad_rows(groups: Sequence[PromptGroup], pad_id: int) -> PaddedRows:
     """The tensors of some groups. Completions may not be empty."""
     rows = [_row(group) for group in groups]
     width = max(len(ids) for ids, _, _, _ in rows)
@@ -45,7 +45,7 @@ def pad_rows(groups: Sequence[Group], pad_id: int) -> PaddedRows:
     )
 
 
-def _row(group: Group) -> tuple[list[int], list[int], list[int], list[int]]:
+def _row(group: PromptGroup) -> tuple[list[int], list[int], list[int], list[int]]:
     start = len(group.prompt)
     ids, segments, positions = list(group.prompt), [0] * start, list(range(start))
     ends = []

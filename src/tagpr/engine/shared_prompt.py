@@ -7,7 +7,7 @@ gradient checkpointing, with LoRA and tied embeddings.
 
 It does not decide micro-batches' order or what the loss is; see `tagpr.training.gspo`.
 
-    logps = completion_logprobs(model, [Group(prompt_ids, [c1, c2, c3])])   # list of (C_i,) tensors, in order
+    logps = completion_logprobs(model, [PromptGroup(prompt_ids, [c1, c2, c3])])   # list of (C_i,) tensors, in order
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +27,7 @@ from tagpr.errors import ModelError
 
 
 @dataclass(frozen=True)
-class Group:
+class PromptGroup:
     """One prompt and its completions, in token ids. Completions may be empty lists; prompts may not."""
 
     prompt: Sequence[int]
@@ -40,7 +39,7 @@ class Group:
         return len(self.prompt) + sum(max(len(c) - 1, 0) for c in self.completions)
 
 
-def micro_batches(groups: Sequence[Group], budget: int) -> list[list[int]]:
+def micro_batches(groups: Sequence[PromptGroup], budget: int) -> list[list[int]]:
     """Indices of `groups` in micro-batches of at most `budget` tokens, an opening that all share counted once.
 
     Prompts that open alike come together, and among them similar lengths. A group over the budget is a micro-batch of
@@ -78,7 +77,7 @@ def common_opening(prompts: Sequence[Sequence[int]]) -> int:
 class PackedLayout:
     """Index tensors of one packed row [opening | prompts after it | completion inputs] and its attention."""
 
-    def __init__(self, groups: Sequence[Group], device: torch.device) -> None:
+    def __init__(self, groups: Sequence[PromptGroup], device: torch.device) -> None:
         self.opening = common_opening([group.prompt for group in groups])
         prompts = [list(group.prompt)[self.opening :] for group in groups]
         rows = [(b, list(c)) for b, group in enumerate(groups) for c in group.completions if len(c)]
@@ -205,33 +204,9 @@ def _head_replaced(
             setattr(config, _SOFTCAP, softcap)
 
 
-@overload
-def completion_logprobs(
-    model: torch.nn.Module,
-    groups: Sequence[Group],
-    *,
-    temperature: float = 1.0,
-    with_entropy: Literal[False] = False,
-    forward: torch.nn.Module | None = None,
-    fp32_head: bool = False,
-) -> list[Tensor]: ...
-
-
-@overload
-def completion_logprobs(
-    model: torch.nn.Module,
-    groups: Sequence[Group],
-    *,
-    temperature: float = 1.0,
-    with_entropy: Literal[True],
-    forward: torch.nn.Module | None = None,
-    fp32_head: bool = False,
-) -> tuple[list[Tensor], list[Tensor]]: ...
-
-
 def completion_logprobs(
     model: nn.Module,
-    groups: Sequence[Group],
+    groups: Sequence[PromptGroup],
     *,
     temperature: float = 1.0,
     forward: nn.Module | None = None,
@@ -248,7 +223,7 @@ def completion_logprobs(
 
 
 def completion_logprobs_and_entropies(
-    model: nn.Module, groups: Sequence[Group], *, temperature: float = 1.0, forward: nn.Module | None = None
+    model: nn.Module, groups: Sequence[PromptGroup], *, temperature: float = 1.0, forward: nn.Module | None = None
 ) -> tuple[list[Tensor], list[Tensor]]:
     """`completion_logprobs`, and the entropy of the distribution at each of their positions (no gradient)."""
     columns, lengths = _packed_forward(model, groups, temperature, True, forward)
@@ -257,7 +232,7 @@ def completion_logprobs_and_entropies(
 
 def _packed_forward(
     model: nn.Module,
-    groups: Sequence[Group],
+    groups: Sequence[PromptGroup],
     temperature: float,
     entropy: bool,
     forward: nn.Module | None,

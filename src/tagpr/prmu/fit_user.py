@@ -14,11 +14,11 @@ from torch import Tensor
 from tagpr.prmu.loss import bradley_terry_loss
 from tagpr.prmu.model import PRMUModel
 from tagpr.prmu.optimizer import RowAdamW
-from tagpr.prmu.packing import Group, pack
+from tagpr.prmu.packing import PreferenceGroup, pack
 
 
 def fit_row(
-    model: PRMUModel, groups: Sequence[Group], row: int, starts: int, steps: int, learning_rate: float
+    model: PRMUModel, groups: Sequence[PreferenceGroup], row: int, starts: int, steps: int, learning_rate: float
 ) -> float:
     """Set o_u of `row` by eq. 2 on `groups`; returns the loss reached. No other parameter changes.
 
@@ -68,7 +68,7 @@ def _spread(offsets: Tensor, row: int, count: int) -> Tensor:
     return others[chosen]
 
 
-def _loss(model: PRMUModel, groups: Sequence[Group], row: int) -> Tensor:
+def _loss(model: PRMUModel, groups: Sequence[PreferenceGroup], row: int) -> Tensor:
     config, device = model.settings, next(model.parameters()).device
     batch = pack(groups, [row] * len(groups), config.end_ids, config.pad_id)
     logits = model(**{key: value.to(device) for key, value in batch.items()}).logits

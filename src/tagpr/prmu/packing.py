@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, fields
 import torch
 
 from tagpr.engine.padded_rows import pad_rows
-from tagpr.engine.shared_prompt import Group as SharedPrompt
+from tagpr.engine.shared_prompt import PromptGroup
 from tagpr.prmu.data import Pair
 
 
 @dataclass(frozen=True)
-class Group:
+class PreferenceGroup:
     """One prompt of one user, its completions, and which completion is preferred to which."""
 
     user_id: str
@@ -40,7 +40,7 @@ def ended(completion: Sequence[int], end_ids: Sequence[int]) -> list[int]:
     return [*ids, end_ids[0]]
 
 
-def group_pairs(pairs: Sequence[Pair]) -> list[Group]:
+def group_pairs(pairs: Sequence[Pair]) -> list[PreferenceGroup]:
     """Pairs of one prompt and user become one group; completions occurring in several pairs occur once."""
     by_prompt: dict[tuple[str, str, str, tuple[int, ...]], list[Pair]] = {}
     for pair in pairs:
@@ -52,12 +52,12 @@ def group_pairs(pairs: Sequence[Pair]) -> list[Group]:
             (index.setdefault(pair.chosen_ids, len(index)), index.setdefault(pair.rejected_ids, len(index)))
             for pair in members
         )
-        groups.append(Group(user_id, prompt_ids, tuple(index), preferences, example_id))
+        groups.append(PreferenceGroup(user_id, prompt_ids, tuple(index), preferences, example_id))
     return groups
 
 
 def pack(
-    groups: Sequence[Group], user_rows: Sequence[int], end_ids: Sequence[int], pad_id: int
+    groups: Sequence[PreferenceGroup], user_rows: Sequence[int], end_ids: Sequence[int], pad_id: int
 ) -> dict[str, torch.Tensor]:
     """Tensors of `PRMUModel.forward` for B groups with N completions in all, padded on the right to T tokens.
 
@@ -66,7 +66,7 @@ def pack(
     group has a history, history [B, n, d] and history_mask [B, n].
     """
     rows = pad_rows(
-        [SharedPrompt(g.prompt_ids, [ended(completion, end_ids) for completion in g.completions]) for g in groups],
+        [PromptGroup(g.prompt_ids, [ended(completion, end_ids) for completion in g.completions]) for g in groups],
         pad_id,
     )
     chosen, rejected, before = [], [], 0

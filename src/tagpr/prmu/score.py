@@ -26,7 +26,7 @@ from tagpr.errors import DataError, ModelError
 from tagpr.files import read_json, write_json
 from tagpr.prmu.fit_user import fit_row
 from tagpr.prmu.model import PRMUConfig, PRMUModel, empty_model
-from tagpr.prmu.packing import Group, group_pairs, pack
+from tagpr.prmu.packing import PreferenceGroup, group_pairs, pack
 from tagpr.prmu.past_pairs import Past
 
 logger = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ class PRMU:
         for index, (user, prompt) in enumerate(zip(user_ids, prompts, strict=True)):
             members.setdefault((str(user), tuple(prompt)), []).append(index)
         groups = [
-            Group(
+            PreferenceGroup(
                 user,
                 prompt,
                 tuple(tuple(completions[index]) for index in indices),
@@ -164,7 +164,7 @@ class PRMU:
         return result
 
     @torch.no_grad()
-    def group_logits(self, groups: Sequence[Group]) -> list[Tensor]:
+    def group_logits(self, groups: Sequence[PreferenceGroup]) -> list[Tensor]:
         """f of each completion of each group, length-sorted into batches under the token budget."""
         config, device = self.model.settings, next(self.model.parameters()).device
         self.model.eval()
@@ -239,7 +239,7 @@ class PRMU:
             self.add_user(user_id, history.items)
         encoded = self._history(user_id, None)
         groups = [
-            Group(user_id, g.prompt_ids, g.completions, g.preferences, g.example_id, encoded)
+            PreferenceGroup(user_id, g.prompt_ids, g.completions, g.preferences, g.example_id, encoded)
             for g in group_pairs(history.pairs)
         ]
         return fit_row(self.model, groups, self.users[user_id], starts, steps, learning_rate)

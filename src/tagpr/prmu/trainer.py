@@ -39,7 +39,7 @@ from tagpr.prmu.initialise import merge_lora, new_prmu
 from tagpr.prmu.loss import bradley_terry_loss
 from tagpr.prmu.model import PRMUConfig, PRMUModel
 from tagpr.prmu.optimizer import RowAdamW, parameter_groups
-from tagpr.prmu.packing import Group, group_pairs, pack
+from tagpr.prmu.packing import PreferenceGroup, group_pairs, pack
 from tagpr.prmu.score import PRMU, encode_items
 from tagpr.prmu.settings import PRMUSettings
 
@@ -94,7 +94,7 @@ def train_prmu(
     model = new_prmu(backbone, tokenizer, settings, len(users), seed)
     encoded = _encode(model, users, histories, settings)
     groups = [
-        Group(g.user_id, g.prompt_ids, g.completions, g.preferences, g.example_id, encoded.get(g.user_id))
+        PreferenceGroup(g.user_id, g.prompt_ids, g.completions, g.preferences, g.example_id, encoded.get(g.user_id))
         for g in group_pairs(kept)
     ]
     trainer = _trainer(model, groups, users, settings, out, seed, progress)
@@ -209,7 +209,7 @@ class BradleyTerryTrainer(Trainer):
 
 def _trainer(
     model: PRMUModel,
-    groups: Sequence[Group],
+    groups: Sequence[PreferenceGroup],
     users: Mapping[str, int],
     settings: PRMUSettings,
     out: Path,
@@ -256,7 +256,7 @@ def _trainer(
 class _Collator:
     """Rows of the dataset are only numbers of groups; the groups themselves stay Python objects."""
 
-    def __init__(self, groups: Sequence[Group], users: Mapping[str, int], config: PRMUConfig) -> None:
+    def __init__(self, groups: Sequence[PreferenceGroup], users: Mapping[str, int], config: PRMUConfig) -> None:
         self.groups, self.users, self.config = groups, users, config
 
     def __call__(self, rows: list[dict[str, int]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 
 import torch
 
-from tagpr.engine.shared_prompt import Group
+from tagpr.engine.shared_prompt import PromptGroup
 from tagpr.engine.types import Completion, Sampling, TextModel
 from tagpr.errors import RunError
 from tagpr.training.rows import TrainingRow
@@ -31,9 +31,9 @@ class Rollout:
     rewards: list[list[float]]
     components: dict[str, list[float]] = field(default_factory=dict)  # flat, one value per completion
 
-    def group(self, index: int) -> Group:
+    def group(self, index: int) -> PromptGroup:
         """The token ids of one group."""
-        return Group(self.rows[index].prompt_ids, [c.token_ids for c in self.completions[index]])
+        return PromptGroup(self.rows[index].prompt_ids, [c.token_ids for c in self.completions[index]])
 
     def differs(self, component: str) -> list[bool]:
         """For every group, whether its completions differ in a component of the reward.

@@ -18,7 +18,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from tagpr.engine.models import load_causal_lm, load_tokenizer
-from tagpr.engine.shared_prompt import Group, completion_logprobs, micro_batches
+from tagpr.engine.shared_prompt import PromptGroup, completion_logprobs, micro_batches
 from tagpr.engine.trainer_checkpoints import MarkComplete, last_checkpoint
 from tagpr.engine.transformers_model import TransformersModel
 from tagpr.engine.types import Progress, TextModel
@@ -39,7 +39,7 @@ class SharedPromptSFTTrainer(SFTTrainer):
         """heldout: rows whose loss `evaluate` tells, unless `metric` is set to another measure (higher is better)."""
         super().__init__(*args, data_collator=_collate, **kwargs)
         self.tokens_per_forward = tokens_per_forward
-        self.heldout = [Group(row.prompt_ids, row.completion_ids) for row in heldout]
+        self.heldout = [PromptGroup(row.prompt_ids, row.completion_ids) for row in heldout]
         self.metric: Callable[[], float] | None = None
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
@@ -89,7 +89,7 @@ class SharedPromptSFTTrainer(SFTTrainer):
 
 
 def _collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    groups = [Group(row["prompt_ids"], row["completion_ids"]) for row in rows]
+    groups = [PromptGroup(row["prompt_ids"], row["completion_ids"]) for row in rows]
     count = sum(len(ids) for group in groups for ids in group.completions)
     # `labels` only tells the Trainer how many tokens carry loss (it counts from position 1 on)
     return {"groups": groups, "labels": torch.cat([torch.tensor([[-100]]), torch.zeros(1, count, dtype=torch.long)], 1)}

@@ -27,7 +27,7 @@ from trl.trainer.utils import pad, split_tensor_dict
 
 from tagpr.engine.generation import generate
 from tagpr.engine.group_attention import why_not_shared
-from tagpr.engine.shared_prompt import Group, completion_logprobs_and_entropies, micro_batches
+from tagpr.engine.shared_prompt import PromptGroup, completion_logprobs_and_entropies, micro_batches
 from tagpr.engine.types import Sampling
 from tagpr.errors import RunError
 from tagpr.training.finite_rewards import refusing_nan
@@ -187,8 +187,8 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
         ids, mask = inputs["prompt_ids"], inputs["prompt_mask"].bool()
         widths = inputs["completion_mask"].sum(1).tolist()
 
-        def group(a: int, b: int) -> Group:
-            return Group(ids[a][mask[a]].tolist(), [range(max(widths[r], 1)) for r in range(a, b)])
+        def group(a: int, b: int) -> PromptGroup:
+            return PromptGroup(ids[a][mask[a]].tolist(), [range(max(widths[r], 1)) for r in range(a, b)])
 
         groups = [group(a, b) for a, b in moving]
         if self.accelerator.num_processes == 1:
@@ -206,7 +206,7 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
         return picked
 
     def _equal_parts(
-        self, moving: list[tuple[int, int]], still: list[tuple[int, int]], groups: list[Group]
+        self, moving: list[tuple[int, int]], still: list[tuple[int, int]], groups: list[PromptGroup]
     ) -> list[list[tuple[int, int]]]:
         """Parts of equally many groups on every process, each as large as the longest group anywhere allows.
 
@@ -218,7 +218,7 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
         filled = [*(moving[i] for i in order), *still[: count - len(moving)]]
         return [filled[i : i + size] for i in range(0, count, size)]
 
-    def _agreed(self, groups: list[Group]) -> tuple[int, int]:
+    def _agreed(self, groups: list[PromptGroup]) -> tuple[int, int]:
         """(most groups on any process, groups a part may hold by the longest group on any process)."""
         longest = max((group.tokens for group in groups), default=1)
         most = torch.tensor([len(groups), longest], device=self.accelerator.device)
@@ -261,7 +261,7 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
         spans = self._spans(prompt_ids, prompt_mask)
         lengths = attention_mask[:, cut:].sum(1).tolist()
         completions = [row[:n] for row, n in zip(input_ids[:, cut:].tolist(), lengths, strict=True)]
-        groups = [Group(prompt_ids[a][prompt_mask[a].bool()].tolist(), completions[a:b]) for a, b in spans]
+        groups = [PromptGroup(prompt_ids[a][prompt_mask[a].bool()].tolist(), completions[a:b]) for a, b in spans]
         sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
         batches = [list(range(len(groups)))]
         if not torch.is_grad_enabled():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tagpr.engine.shared_prompt import Group, completion_logprobs, micro_batches
+from tagpr.engine.shared_prompt import PromptGroup, completion_logprobs, micro_batches
 from tagpr.training.launching import summed
 from tagpr.training.master_weights import MasterAdamW
 from tagpr.training.objective import Objective
@@ -113,6 +113,6 @@ class Updater:
         total, tokens = summed(total, self.world), summed(tokens, self.world)
         return total / tokens if tokens else 0.0
 
-    def _forward(self, model: PreTrainedModel, groups: Sequence[Group]) -> list[Tensor]:
+    def _forward(self, model: PreTrainedModel, groups: Sequence[PromptGroup]) -> list[Tensor]:
         s = self.settings
         return completion_logprobs(model, groups, temperature=s.temperature, fp32_head=s.fp32_head)
