@@ -2,7 +2,6 @@
 
 from functools import lru_cache
 from importlib import resources
-from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
 
@@ -15,7 +14,7 @@ def _template(name: str) -> Template:
     return Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined).from_string(source)
 
 
-def fill(name: str, **values: Any) -> str:
+def fill(name: str, **values: object) -> str:
     """The text of prompt `name`."""
     return _template(name).render(**values).strip()
 

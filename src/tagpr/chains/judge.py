@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tagpr.chains.asking import ask, fill
@@ -27,7 +27,7 @@ def read_scores(text: str) -> dict[str, int] | None:
     return None
 
 
-def _objects(text: str) -> Any:
+def _objects(text: str) -> Iterator[dict[str, object]]:
     decoder = json.JSONDecoder()
     text = re.sub(r",\s*([}\]])", r"\1", text)  # trailing commas
     position = text.find("{")
@@ -44,7 +44,7 @@ def _objects(text: str) -> Any:
         position = text.find("{", end)
 
 
-def _score(part: Any) -> int | None:
+def _score(part: object) -> int | None:
     if isinstance(part, dict):
         part = part.get("score")
     if isinstance(part, str):

@@ -131,7 +131,7 @@ class ReviewServer:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, format: str, *arguments: Any) -> None:
+            def log_message(self, format: str, *arguments: object) -> None:
                 pass
 
         try:

@@ -49,7 +49,7 @@ class Funnel:
         """Write the funnel as JSON."""
         rows = []
         for step in self.steps:
-            row: dict[str, Any] = {"step": step.step, "unit": step.unit, "total": step.total, "tasks": step.tasks}
+            row: dict[str, object] = {"step": step.step, "unit": step.unit, "total": step.total, "tasks": step.tasks}
             rows.append(row | ({"skipped": step.skipped} if step.skipped else {}) | ({"notes": step.notes}))
         write_json(path, {"steps": rows})
 
@@ -110,7 +110,7 @@ class StepStore:
         self,
         name: str,
         schema: pa.Schema,
-        settings: Any,
+        settings: object,
         make: Callable[[], tuple[list[Row], dict[str, int]]],
         unit: str = "chains",
         skipped: str = "",

@@ -2,10 +2,9 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 _COMPLETE = "complete"
 
@@ -13,12 +12,12 @@ _COMPLETE = "complete"
 class MarkComplete(TrainerCallback):
     """Marks a checkpoint once every process has written its files of it."""
 
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Mark the checkpoint complete once every process has written its part."""
         if torch.distributed.is_initialized():
             torch.distributed.barrier()
         if state.is_world_process_zero:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMPLETE).touch()
+            (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / _COMPLETE).touch()
 
 
 def last_checkpoint(folder: Path) -> str | None:

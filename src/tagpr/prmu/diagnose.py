@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from random import Random
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 
@@ -24,17 +24,71 @@ GENERIC = "\0generic"  # an id no data can hold: scored with o_u = 0
 HISTORY_BINS = (0, 5, 10, 20, 50)
 
 
+class Accuracy(TypedDict):
+    """Share of pairs ordered right, its 95% interval over users, and of how many pairs and users."""
+
+    accuracy: float
+    low: float
+    high: float
+    n: int
+    users: int
+
+
+ByUser = dict[str, Accuracy]
+"""The accuracy with the right, a shuffled and the generic user."""
+
+
+class Effect(TypedDict):
+    """How much accuracy the right user brings over a shuffled one, and what could have been found."""
+
+    mean: float
+    low: float
+    high: float
+    minimum_detectable: float
+    n: int
+    users: int
+
+
+class Bin(TypedDict):
+    """Pairs of similar confidence."""
+
+    confidence: float
+    accuracy: float
+    n: int
+
+
+class Calibration(TypedDict):
+    """Confidence against accuracy."""
+
+    bins: list[Bin]
+    expected_calibration_error: float
+
+
+class Diagnosis(TypedDict):
+    """What `prmu/diagnosis.json` holds."""
+
+    seen: dict[str, ByUser]
+    """PRP, PQP and all held-out pairs of training users."""
+    unseen: dict[str, ByUser]
+    """The same of held-out users."""
+    effect: dict[str, Effect]
+    """By split, on PQP."""
+    by_history_length: dict[str, Accuracy]
+    calibration: Calibration
+    length_correlation: float
+    words: str
+
+
 def diagnose(
     prmu: PRMU,
     pairs: Sequence[Pair],
     seed: int,
     histories: Mapping[str, Sequence[Sequence[int]]] | None = None,
-) -> dict[str, Any]:
+) -> Diagnosis:
     """Figures of `prmu/diagnosis.json` on the held-out pairs (splits seen and unseen).
 
-    Accuracies carry n and a 95% interval (bootstrap over users, whose pairs are not independent). Keys: `seen`,
-    `unseen` (each PRP, PQP, all -> right, shuffled, generic), `effect` (`Effect` of each split, on PQP),
-    `by_history_length`, `calibration`, `length_correlation`, `words`. Raises DataError when there is no held-out pair.
+    Accuracies carry n and a 95% interval (bootstrap over users, whose pairs are not independent). Raises DataError
+    if there is no held-out pair.
     """
     heldout = [pair for pair in pairs if pair.split != "train"]
     if not heldout:
@@ -52,9 +106,9 @@ def diagnose(
         same = prmu.model.users is None
         logits[name] = logits["right"] if same else _logits(prmu, heldout, users[name], histories)
     margins = {name: chosen - rejected for name, (chosen, rejected) in logits.items()}
-    figures: dict[str, Any] = {}
+    accuracies: dict[str, dict[str, ByUser]] = {}
     for split in ("seen", "unseen"):
-        figures[split] = {
+        accuracies[split] = {
             kind: {
                 name: accuracy(values[rows], [heldout[i].user_id for i in rows], seed)
                 for name, values in margins.items()
@@ -62,16 +116,20 @@ def diagnose(
             for kind in ("PRP", "PQP", "all")
             if (rows := [i for i, p in enumerate(heldout) if p.split == split and kind in (p.kind, "all")])
         }
-    figures["effect"] = {
+    effects = {
         split: effect(margins["right"][rows], margins["shuffled"][rows], [heldout[i].user_id for i in rows], seed)
         for split in ("seen", "unseen")
         if (rows := [i for i, pair in enumerate(heldout) if pair.split == split and pair.kind == "PQP"])
     }
-    figures["by_history_length"] = _by_history_length(heldout, margins["right"], seed)
-    figures["calibration"] = _calibration(margins["right"])
-    figures["length_correlation"] = _length_correlation(heldout, *logits["right"])
-    figures["words"] = words(figures, prmu.model.settings.user_option)
-    return figures
+    return {
+        "seen": accuracies["seen"],
+        "unseen": accuracies["unseen"],
+        "effect": effects,
+        "by_history_length": _by_history_length(heldout, margins["right"], seed),
+        "calibration": _calibration(margins["right"]),
+        "length_correlation": _length_correlation(heldout, *logits["right"]),
+        "words": words(accuracies, effects, prmu.model.settings.user_option),
+    }
 
 
 def _logits(
@@ -90,17 +148,6 @@ def _logits(
     finally:
         prmu.on_unknown = policy
     return values[: len(pairs)], values[len(pairs) :]
-
-
-class Effect(TypedDict):
-    """How much accuracy the right user brings over a shuffled one, and what could have been found."""
-
-    mean: float
-    low: float
-    high: float
-    minimum_detectable: float
-    n: int
-    users: int
 
 
 def effect(right: np.ndarray, shuffled: np.ndarray, user_ids: Sequence[str], seed: int) -> Effect:
@@ -124,7 +171,7 @@ def _right(margins: np.ndarray) -> np.ndarray:
     return np.where(margins > 0, 1.0, np.where(margins == 0, 0.5, 0.0))
 
 
-def accuracy(margins: np.ndarray, user_ids: Sequence[str], seed: int) -> dict[str, Any]:
+def accuracy(margins: np.ndarray, user_ids: Sequence[str], seed: int) -> Accuracy:
     """Share of positive margins (a tie counts one half), n, users, and a 95% interval by bootstrap over users."""
     found = mean_interval(_right(margins), user_ids, seed=seed)
     return {
@@ -143,7 +190,7 @@ def _shuffled_users(user_ids: Sequence[str], seed: int) -> dict[str, str]:
     return dict(zip(users, users[1:] + users[:1], strict=True))
 
 
-def _by_history_length(pairs: Sequence[Pair], margins: np.ndarray, seed: int) -> dict[str, Any]:
+def _by_history_length(pairs: Sequence[Pair], margins: np.ndarray, seed: int) -> dict[str, Accuracy]:
     bins: dict[str, list[int]] = {}
     edges = [*HISTORY_BINS, math.inf]
     for low, high in pairwise(edges):
@@ -153,12 +200,12 @@ def _by_history_length(pairs: Sequence[Pair], margins: np.ndarray, seed: int) ->
     return {name: accuracy(margins[rows], [pairs[i].user_id for i in rows], seed) for name, rows in bins.items()}
 
 
-def _calibration(margins: np.ndarray, bins: int = 5) -> dict[str, Any]:
+def _calibration(margins: np.ndarray, bins: int = 5) -> Calibration:
     """Confidence in its own choice, sigmoid(|margin|), against how often the choice is right; ECE over the bins."""
     confidence = 1 / (1 + np.exp(-np.abs(margins)))
     right = np.where(margins == 0, 0.5, margins > 0).astype(float)
     index = np.minimum(((confidence - 0.5) * 2 * bins).astype(int), bins - 1)
-    rows = [
+    rows: list[Bin] = [
         {"confidence": float(confidence[index == b].mean()), "accuracy": float(right[index == b].mean()), "n": int(n)}
         for b in range(bins)
         if (n := (index == b).sum())
@@ -187,7 +234,7 @@ def _length_correlation(pairs: Sequence[Pair], chosen: np.ndarray, rejected: np.
     return float((reward * length).sum() / scale) if scale else 0.0
 
 
-def words(figures: Mapping[str, Any], user_option: str) -> str:
+def words(accuracies: Mapping[str, Mapping[str, ByUser]], effects: Mapping[str, Effect], user_option: str) -> str:
     """What the metrics say about the user embedding, in one or two sentences.
 
     Only PQP pairs of users seen in training can say it: PRP is won without knowing the user, and a user never seen has
@@ -195,14 +242,14 @@ def words(figures: Mapping[str, Any], user_option: str) -> str:
     """
     if user_option == "none":
         return "This model has no user embedding."
-    split = "unseen" if user_option == "profile-encoded" and "unseen" in figures["effect"] else "seen"
-    found = figures["effect"].get(split)
+    split = "unseen" if user_option == "profile-encoded" and "unseen" in effects else "seen"
+    found = effects.get(split)
     if found is None:
         return (
             "Untested: no held-out PQP pair is of a user seen in training, so nothing says whether the user embedding "
             "is used; draw several prompts of each user (prmu.prompts_per_user) or raise prmu.prompts."
         )
-    right, shuffled = figures[split]["PQP"]["right"], figures[split]["PQP"]["shuffled"]
+    right, shuffled = accuracies[split]["PQP"]["right"], accuracies[split]["PQP"]["shuffled"]
     said = (
         f"held-out PQP pairs of {split} users: {right['accuracy']:.1%} with the right user, {shuffled['accuracy']:.1%} "
         f"with a shuffled one, difference {found['mean']:+.1%} [{found['low']:+.1%}, {found['high']:+.1%}] "

@@ -39,7 +39,7 @@ def make_prmu(
     out: Path,
     seed: int,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Write `out/pairs.parquet`, `out/pairs.json` (counts), `out/model` and `out/diagnosis.json`; return metrics.
 
     policy: the SFT checkpoint that is rolled out on `questions`. histories: for profile-encoded users. Pairs that are
@@ -56,7 +56,7 @@ def make_prmu(
         write_text(out / "pairs.md", card_text(made.card()))
         write_pairs(path, made.pairs)
     pairs = read_pairs(path)
-    metrics: dict[str, Any] = {**train_prmu(backbone, pairs, settings, out, seed, progress, histories, tokenizer)}
+    metrics: dict[str, object] = {**train_prmu(backbone, pairs, settings, out, seed, progress, histories, tokenizer)}
     if any(pair.split != "train" for pair in pairs):
         diagnosis = diagnose(PRMU.from_pretrained(out / "model"), pairs, seed, histories)
         write_json(out / "diagnosis.json", diagnosis)

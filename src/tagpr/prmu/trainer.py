@@ -161,7 +161,7 @@ class BradleyTerryTrainer(Trainer):
         self.measured: dict[str, list[float]] = defaultdict(list)  # of the forward passes since the last log
         super().__init__(model=model, args=args, **kwargs)
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: object, **__: object) -> Tensor:
         """Eq. 2 on the pairs of one micro batch (what `_Collator` makes); raises RunError when it is not finite."""
         names = inputs.pop("names")
         logits: Tensor = model(**inputs).logits  # [2P]: f(x+), then f(x-)
@@ -190,13 +190,13 @@ class BradleyTerryTrainer(Trainer):
         self.measured.clear()
         super().log(logs, start_time)
 
-    def create_optimizer(self, *_: Any, **__: Any) -> torch.optim.Optimizer:
+    def create_optimizer(self, *_: object, **__: object) -> torch.optim.Optimizer:
         """AdamW that moves only the rows of E a step used."""
         if self.optimizer is None:
             self.optimizer = RowAdamW(parameter_groups(self.prmu, self.rates), weight_decay=0.0)
         return self.optimizer
 
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
+    def _issue_warnings_after_load(self, load_result: object) -> None:
         """A checkpoint without the frozen weights is what `_save` wrote: nothing to warn of."""
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
@@ -267,7 +267,7 @@ class _Collator:
         return batch
 
 
-def _without_times(row: Mapping[str, Any]) -> dict[str, Any]:
+def _without_times(row: Mapping[str, object]) -> dict[str, float]:
     names = ("step", "epoch", "loss", "accuracy", "margin", "mean_reward", "learning_rate", "grad_norm")
     return json.loads(json.dumps({name: row[name] for name in names if name in row}))
 
@@ -282,7 +282,7 @@ class _Report(TrainerCallback):
         state: TrainerState,
         control: TrainerControl,
         logs: dict[str, float] | None = None,
-        **_: Any,
+        **_: object,
     ) -> None:
         logs = logs or {}
         if "loss" in logs:

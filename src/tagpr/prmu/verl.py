@@ -13,20 +13,23 @@ had, `PRMU.score` computes it once.
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tagpr.errors import DataError
+
+if TYPE_CHECKING:
+    from tagpr.prmu.score import PRMU
 
 
 def compute_score(
     data_source: str,
     solution_str: str,
-    ground_truth: Any = None,
+    ground_truth: object = None,
     extra_info: Mapping[str, Any] | None = None,
     *,
     model: str,
     tokenizer: str,
-    **_: Any,
+    **_: object,
 ) -> dict[str, float]:
     """{"score": R_PRMU} of one decoded completion, in (0, 1) (eq. 3). `ground_truth` plays no part.
 
@@ -50,7 +53,7 @@ def compute_score(
 
 
 @lru_cache(maxsize=1)
-def _model(folder: str) -> Any:
+def _model(folder: str) -> "PRMU":
     from tagpr.prmu.score import PRMU
 
     return PRMU.from_pretrained(folder)

@@ -9,14 +9,21 @@ same bits.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from tagpr.engine.trainer_checkpoints import MarkComplete, last_checkpoint
 from tagpr.errors import RunError
@@ -24,15 +31,20 @@ from tagpr.files import write_jsonl
 from tagpr.progress import Progress
 from tagpr.systems.fit_settings import FitSettings
 
+Parameters = dict[str, Any]
+"""A parameter group of an optimizer, as torch takes it: `params` and settings of its own."""
+
 
 class _IndexTrainer(Trainer):
     """A Trainer whose batches are numbers of items and whose checkpoints hold only what is trained."""
 
-    def __init__(self, *args: Any, groups: Sequence[dict[str, Any]], make: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, *, groups: Sequence[Parameters], make: Callable[[list[Parameters]], torch.optim.Optimizer], **kwargs: Any
+    ) -> None:
         self.groups, self.make = groups, make
-        super().__init__(*args, **kwargs)
+        super().__init__(**kwargs)
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: object, **__: object) -> Tensor:
         loss = model(inputs["index"])
         if not math.isfinite(loss.item()):
             raise RunError(
@@ -41,16 +53,16 @@ class _IndexTrainer(Trainer):
             )
         return loss
 
-    def create_optimizer(self, *_: Any, **__: Any) -> torch.optim.Optimizer:
+    def create_optimizer(self, *_: object, **__: object) -> torch.optim.Optimizer:
         if self.optimizer is None:
             self.optimizer = self.make(list(self.groups))
         return self.optimizer
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         assert output_dir is not None and isinstance(self.model, nn.Module)
         save_trained(self.model, Path(output_dir) / "model.safetensors")
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         assert isinstance(self.model, nn.Module)
         load_trained(self.model, Path(resume_from_checkpoint) / "model.safetensors")
 
@@ -59,7 +71,14 @@ class _Watch(TrainerCallback):
     def __init__(self, progress: Progress | None, note: str) -> None:
         self.progress, self.note = progress, note
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: object,
+    ) -> None:
         if self.progress is not None and logs and "loss" in logs:
             self.progress(state.global_step, state.max_steps, f"{self.note}, loss {logs['loss']:.3f}")
 
@@ -72,9 +91,9 @@ def fit_module(
     seed: int,
     progress: Progress | None = None,
     note: str = "",
-    groups: Sequence[dict[str, Any]] | None = None,
+    groups: Sequence[Parameters] | None = None,
     optimizer: type[torch.optim.AdamW] = torch.optim.AdamW,
-) -> dict[str, Any]:
+) -> dict[str, int]:
     """Minimise `module(index)` over item numbers 0..items-1; writes `folder/trained.safetensors` and `log.jsonl`.
 
     module.forward(index (B,)) -> scalar loss, the mean over the batch. `groups`: the optimizer's parameter groups if

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tagpr.files import read_json, write_json
 from tagpr.profiles.past import past_questions
@@ -30,6 +30,11 @@ from tagpr.systems.fit_settings import HydraOptions
 from tagpr.systems.protocol import Answer, System
 from tagpr.tasks.metrics import correctness
 from tagpr.tasks.types import Example, Kind, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tagpr.systems.hydra_scorer import HydraScorer, Judged
 
 
 def judge(task: Task, candidates: Sequence[str], target: str) -> list[bool]:
@@ -75,7 +80,7 @@ class HydraAdapter(System[HydraOptions]):
         rows = [list(dict.fromkeys(one.parse(vocabulary).answer for one in own)) for own in drawn]
         write_json(work / "candidates.json", rows)
 
-    def judged(self, examples: Sequence[Example]) -> list[list[Any]]:
+    def judged(self, examples: Sequence[Example]) -> list[list[Judged]]:
         """The candidates of each example with their labels."""
         from tagpr.systems.hydra_scorer import Judged
 
@@ -87,7 +92,7 @@ class HydraAdapter(System[HydraOptions]):
             rows.append([Judged(example.user_id, asked, c, r) for c, r in zip(candidates, right, strict=True)])
         return rows
 
-    def _scorer(self, users: Sequence[str], judged: Sequence[Any]) -> Any:
+    def _scorer(self, users: Sequence[str], judged: Sequence[Judged]) -> HydraScorer:
         import torch
 
         from tagpr.systems.encoders import TextEncoder
@@ -128,7 +133,7 @@ class HydraAdapter(System[HydraOptions]):
         self.scorer = self._scorer(users, [])
         load_trained(self.scorer, folder / "trained.safetensors")
 
-    def heads(self, examples: Sequence[Example]) -> list[Any]:
+    def heads(self, examples: Sequence[Example]) -> list[Tensor]:
         """The head for each example: its user's own if training met the user, else one fitted on the example's past.
 
         Examples with the same past share a head, so that it makes no difference which are scored together.

@@ -16,13 +16,19 @@ Left open there, chosen here:
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tagpr.profiles.retrieval import query_of, recency_order
 from tagpr.systems.backbone import Backbone
 from tagpr.systems.fit_settings import PPlugOptions
 from tagpr.systems.protocol import Answer, System
 from tagpr.tasks.types import Example, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tagpr.systems.encoders import TextEncoder
+    from tagpr.systems.pplug_model import PersonaPlug, PlugItem
 
 
 def history_texts(task: Task, example: Example, most: int) -> list[str]:
@@ -42,7 +48,7 @@ class PPlug(System[PPlugOptions]):
         return Backbone(self.context, self.cost)
 
     @cached_property
-    def encoder(self) -> Any:
+    def encoder(self) -> "TextEncoder":
         """The frozen encoder of past entries."""
         from tagpr.systems.encoders import TextEncoder
 
@@ -50,13 +56,13 @@ class PPlug(System[PPlugOptions]):
         device = self.backbone.model.device
         return TextEncoder(options.encoder, options.encoder_tokens, "systems: pplug: encoder", device).eval()
 
-    def _plug(self, items: Sequence[Any]) -> Any:
+    def _plug(self, items: "Sequence[PlugItem]") -> "PersonaPlug":
         from tagpr.systems.pplug_model import PersonaPlug
 
         self.backbone.model.requires_grad_(False)
         return PersonaPlug(self.backbone.model, self.encoder, items, self.options.history_dropout, self.context.seed)
 
-    def _items(self, examples: Sequence[Example], with_answers: bool) -> list[Any]:
+    def _items(self, examples: Sequence[Example], with_answers: bool) -> "list[PlugItem]":
         from torch.nn.functional import normalize
 
         from tagpr.engine.text import learned_ids
@@ -114,7 +120,7 @@ class PPlug(System[PPlugOptions]):
         return answers
 
 
-def _stack(rows: Sequence[Any], width: int) -> Any:
+def _stack(rows: "Sequence[Tensor]", width: int) -> "Tensor":
     import torch
 
     return torch.stack(list(rows)) if rows else torch.empty(0, width)

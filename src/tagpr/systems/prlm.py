@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tagpr.errors import RunError
 from tagpr.files import read_json, write_json
@@ -29,6 +29,9 @@ from tagpr.systems.backbone import Backbone
 from tagpr.systems.fit_settings import PrLMOptions
 from tagpr.systems.prompted import RAGR
 from tagpr.tasks.types import Example
+
+if TYPE_CHECKING:
+    from tagpr.systems.prlm_reward import AnswerPair, ContrastiveReward
 
 
 class PrLM(RAGR[PrLMOptions]):
@@ -70,7 +73,7 @@ class PrLM(RAGR[PrLMOptions]):
                     rows.append({"question": asked, "with_profile": a, "without": b, "heldout": number % 10 == 9})
         write_json(work / "pairs.json", rows)
 
-    def _reward(self, pairs: Sequence[Any]) -> Any:
+    def _reward(self, pairs: Sequence[AnswerPair]) -> ContrastiveReward:
         import torch
 
         from tagpr.systems.encoders import TextEncoder
@@ -131,6 +134,6 @@ class PrLM(RAGR[PrLMOptions]):
             settings = settings.model_copy(update={"max_new_tokens": context.decoding.max_new_tokens})
         job = RLJob(context.model, rows, reward, settings, work, context.seed, objective=grpo_loss)
         figures = train_gspo(job, context.progress)
-        self.cost.trained_parameters += figures["trained_parameters"]
-        self.cost.trained_tokens += figures["trained_tokens"]
-        self.cost.completion_tokens += figures["completion_tokens"]
+        self.cost.trained_parameters += int(figures["trained_parameters"])
+        self.cost.trained_tokens += int(figures["trained_tokens"])
+        self.cost.completion_tokens += int(figures["completion_tokens"])

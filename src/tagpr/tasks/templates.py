@@ -5,7 +5,6 @@ One filter of our own: `lead(n)`, the first n words of a text (n characters if t
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
 
 from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -37,7 +36,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
     return environment
 
 
-def render(source: str, values: Mapping[str, Any]) -> str:
+def render(source: str, values: Mapping[str, object]) -> str:
     """Render `source`. Raises RecipeError naming the template and what it misses."""
     try:
         return template(source).render(values)

@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -19,7 +18,7 @@ IDLE = ("steps", "report_to", "save_steps", "samples_per_step")
 
 
 def save_checkpoint(
-    folder: Path, step: int, tensors: Mapping[str, Tensor], log: list[dict[str, float]], about: dict[str, Any]
+    folder: Path, step: int, tensors: Mapping[str, Tensor], log: list[dict[str, float]], about: dict[str, object]
 ) -> None:
     """Write `folder/step-N` atomically, then drop the older ones."""
     from safetensors.torch import save_file
@@ -37,9 +36,9 @@ def save_checkpoint(
             shutil.rmtree(old)
 
 
-def about(settings: GSPOSettings, seed: int, total: int) -> dict[str, Any]:
+def about(settings: GSPOSettings, seed: int, total: int) -> dict[str, object]:
     """What a checkpoint was made with, as far as its content depends on it (a decaying rate depends on the steps)."""
-    made_with = {"seed": seed, "settings": settings.model_dump(mode="json", exclude=set(IDLE))}
+    made_with: dict[str, object] = {"seed": seed, "settings": settings.model_dump(mode="json", exclude=set(IDLE))}
     return made_with if settings.decay == "none" else made_with | {"total": total}
 
 
@@ -68,7 +67,7 @@ def load_best(folder: Path, step: int) -> dict[str, Tensor]:
 
 
 def load_checkpoint(
-    folder: Path, made_with: dict[str, Any]
+    folder: Path, made_with: dict[str, object]
 ) -> tuple[int, dict[str, Tensor], list[dict[str, float]]] | None:
     """(steps done, tensors, log) of the newest checkpoint, or None. Raises RunError if its settings were others."""
     found = sorted(folder.glob("step-*"), key=lambda p: int(p.name.split("-")[1])) if folder.is_dir() else []

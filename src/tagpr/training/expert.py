@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tagpr.engine.models import load_causal_lm, load_tokenizer
 from tagpr.engine.transformers_model import TransformersModel
@@ -37,7 +36,7 @@ def expert_iteration(
     seed: int = 0,
     progress: Progress | None = None,
     accept: Accept | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Sample from `policy` on `rows` (as `train_gspo` takes them) and fine-tune it on what is kept; writes `out/model`.
 
     `out/kept.jsonl` has the kept completions. Returns SFT's metrics, and how many completions were `sampled`, `right`

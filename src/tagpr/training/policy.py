@@ -3,14 +3,17 @@
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tagpr.engine.models import fast_dtype, quiet
 from tagpr.errors import ModelError
 from tagpr.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 
 def device_name() -> str:
@@ -25,7 +28,7 @@ def computes_in_bf16(settings: TrainingSettings) -> bool:
     )
 
 
-def lora_config(rank: int | None) -> Any:
+def lora_config(rank: int | None) -> "LoraConfig | None":
     """peft's LoraConfig for adapters on every linear layer, or None. Raises ModelError if peft is missing."""
     if rank is None:
         return None
@@ -45,7 +48,7 @@ def checkpoint_layers(model: PreTrainedModel) -> None:
     model.train()
 
 
-def save_policy(model: Any, tokenizer: Any, folder: Path) -> None:
+def save_policy(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write a plain Hugging Face folder (adapters merged), loadable without this package; it appears whole."""
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()

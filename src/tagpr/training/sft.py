@@ -8,11 +8,18 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 import torch
 from datasets import Dataset
-from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
@@ -35,14 +42,16 @@ logger = logging.getLogger(__name__)
 class SharedPromptSFTTrainer(SFTTrainer):
     """SFTTrainer over rows {prompt_ids, completion_ids: [[...], ...]}; the prompt of a row runs once."""
 
-    def __init__(self, *args: Any, tokens_per_forward: int, heldout: Sequence[TrainingRow] = (), **kwargs: Any) -> None:
+    def __init__(self, *, tokens_per_forward: int, heldout: Sequence[TrainingRow] = (), **kwargs: Any) -> None:
         """heldout: rows whose loss `evaluate` tells, unless `metric` is set to another measure (higher is better)."""
-        super().__init__(*args, data_collator=_collate, **kwargs)
+        super().__init__(data_collator=_collate, **kwargs)
         self.tokens_per_forward = tokens_per_forward
         self.heldout = [PromptGroup(row.prompt_ids, row.completion_ids) for row in heldout]
         self.metric: Callable[[], float] | None = None
 
-    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
         """One backward per micro-batch of at most `tokens_per_forward` tokens; returns the summed loss."""
         groups = inputs["groups"]
         total: torch.Tensor | None = None
@@ -53,7 +62,11 @@ class SharedPromptSFTTrainer(SFTTrainer):
         return total
 
     def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
     ) -> torch.Tensor:
         """Minus the sum of log p of all completion tokens, over the number of them in the whole optimizer step."""
         logps = completion_logprobs(model, inputs["groups"])  # one (C_i,) tensor a completion
@@ -62,7 +75,7 @@ class SharedPromptSFTTrainer(SFTTrainer):
             raise RunError(f"SFT loss is {loss.item()} at step {self.state.global_step}; lower sft.learning_rate")
         return loss * self.accelerator.num_processes  # DDP averages gradients over processes
 
-    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
+    def evaluate(self, *_: object, metric_key_prefix: str = "eval", **__: object) -> dict[str, float]:
         """The held-out metric, as the Trainer keeps best checkpoints and stops by it."""
         model = cast(PreTrainedModel, self.model)
         model.eval()
@@ -101,9 +114,32 @@ class _Log(TrainerCallback):
     def __init__(self, progress: Progress | None) -> None:
         self.progress = progress
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: object,
+    ) -> None:
         if self.progress is not None and logs and "loss" in logs:
             self.progress(state.global_step, state.max_steps, f"loss {logs['loss']:.3f}")
+
+
+class SFTFigures(TypedDict):
+    """What SFT tells the manifest."""
+
+    examples: int
+    chains: int
+    too_long: int
+    """Completions left out because they are over `max_length`."""
+    completion_tokens: int
+    trained_parameters: int
+    trained_tokens: int
+    steps: int
+    kept_step: int
+    loss: float | None
+    """Of the last step."""
 
 
 def train_sft(
@@ -114,7 +150,7 @@ def train_sft(
     seed: int = 0,
     progress: Progress | None = None,
     metric: Callable[[TextModel], float] | None = None,
-) -> dict[str, Any]:
+) -> SFTFigures:
     """Train `policy` on `groups` (eq. 4); writes `out/model` (a Hugging Face folder) and `out/log.jsonl`.
 
     Checkpoints are kept in `out/checkpoints`; with some there, training continues from the last one, and the result is
