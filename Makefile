@@ -33,6 +33,7 @@ lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/basedpyright
 
 # Benchmarks write benchmarks/results/NAME.json; run them on a quiet machine. bench-rl takes about forty minutes and 21 GiB; DEVICE=cuda on a GPU.
 bench-quickstart: $(VENV)/.ready-test

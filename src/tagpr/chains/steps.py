@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ class Funnel:
             raise DataError(f"{path}: no funnel of chains ({error!r}); run `tagpr chains` again") from None
 
 
-def _counts(value: Any) -> dict[str, int]:
+def _counts(value: Mapping[str, int]) -> dict[str, int]:
     return {str(name): int(count) for name, count in value.items()}
 
 

@@ -1,8 +1,9 @@
 """`tagpr data`: run the stage, check a file, adapt public raw files."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -63,7 +64,7 @@ def _pairs(fields: list[str]) -> dict[str, str]:
         raise DataError(f"--field: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
 
 
-def _rewriter(model: str, base_url: str, out: Path) -> Any:
+def _rewriter(model: str, base_url: str, out: Path) -> Callable[[list[str]], list[str]]:
     from tagpr.clients.settings import CallSettings, GeneratorSettings
     from tagpr.data.adapters.tweets import rewriter
     from tagpr.engine.generator import make_generator

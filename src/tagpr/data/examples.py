@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tagpr.errors import DataError
 from tagpr.files import read_jsonl, write_jsonl
 from tagpr.tasks import Example, Interaction
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _KEYS = ("id", "user_id", "task", "input", "target", "date", "query")
 
@@ -42,7 +45,7 @@ def _example(row: dict[str, Any]) -> Example:
     return Example(**{key: row[key] for key in _KEYS}, fields=dict(row["fields"]), profile=profile)
 
 
-def _schema() -> Any:
+def _schema() -> "pa.Schema":
     import pyarrow as pa
 
     fields = pa.map_(pa.string(), pa.string())
