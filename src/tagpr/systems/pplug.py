@@ -16,7 +16,7 @@ Left open there, chosen here:
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tagpr.profiles.retrieval import query_of, recency_order
 from tagpr.systems.backbone import Backbone
@@ -105,13 +105,14 @@ class PPlug(System[PPlugOptions]):
         items = self._items(examples, with_answers=False)
         tokenizer = self.context.tokenizer
         eos = end_token_ids(tokenizer, self.backbone.model)
+        pad = cast(int, tokenizer.pad_token_id)  # `load_tokenizer` sees to it
         order = sorted(range(len(items)), key=lambda i: (-len(items[i].prompt_ids), i))
         size = max(1, self.context.decoding.generation_batch_size // self.options.beams)
         answers = [Answer("")] * len(items)
         for start in range(0, len(order), size):
             part = order[start : start + size]
             limit = self.context.decoding.answer_tokens
-            rows = self.plug.write([items[i] for i in part], limit, self.options.beams, eos, tokenizer.pad_token_id)
+            rows = self.plug.write([items[i] for i in part], limit, self.options.beams, eos, pad)
             for i, row in zip(part, rows, strict=True):
                 answers[i] = Answer(decode(tokenizer, row, eos), len(row))
                 self.cost.prompt_tokens += 2 + len(items[i].prompt_ids)
