@@ -1,9 +1,14 @@
 """Does a finished run's reward model know its users? `tagpr prmu diagnose`."""
 
+from typing import TYPE_CHECKING
+
 from tagpr.runs import Run
 
+if TYPE_CHECKING:
+    from tagpr.prmu.diagnose import Diagnosis
 
-def diagnose_prmu(run: Run) -> dict[str, object]:
+
+def diagnose_prmu(run: Run) -> "Diagnosis":
     """The diagnosis of `prmu/diagnosis.json`, made again from the model and its held-out pairs.
 
     Raises RunError if the prmu stage has not been run.

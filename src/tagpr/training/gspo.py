@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import torch
 from torch import Tensor
@@ -91,12 +91,12 @@ class _Trainer:
             )
         self.tokenizer = load_tokenizer(policy)
         self.device = device_name()
-        model = load_causal_lm(policy, dtype="float32", device=self.device)
+        model: PreTrainedModel = load_causal_lm(policy, dtype="float32", device=self.device)
         if adapters := lora_config(settings.lora_rank):
             from peft import get_peft_model
 
             torch.manual_seed(seed)
-            model = get_peft_model(model, adapters)
+            model = cast(PreTrainedModel, get_peft_model(model, adapters))  # what it wraps, by all that is used here
         self.optimizer = MasterAdamW(model, settings.weight_decay, computes_in_bf16(settings))
         self.model = model.eval()  # no dropout in RL: ratios compare the same function
         if settings.gradient_checkpointing:

@@ -94,7 +94,8 @@ class LabelEvidence:
         self.statistics = WordStatistics(texts)
         self.vectorizer = FeatureUnion(
             [
-                ("words", TfidfVectorizer(analyzer=content_words, sublinear_tf=True)),
+                # scikit-learn documents a callable here; its types, read off the default, say str
+                ("words", TfidfVectorizer(analyzer=content_words, sublinear_tf=True)),  # pyright: ignore[reportArgumentType]
                 ("characters", TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True)),
             ]
         )
