@@ -6,7 +6,7 @@ What comes in is in token ids already (`tagpr.prmu.questions`, `tagpr.prmu.histo
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.files import write_json, write_text
@@ -90,7 +90,7 @@ def _rollouts(
 
 def scorer(
     folder: Path, tasks: Mapping[str, Task], train: Mapping[str, Sequence[Example]], prompts: "PromptBuilder"
-) -> Callable[[Sequence[str], Sequence[Any], Sequence[Any]], list[float]]:
+) -> Callable[[Sequence[str], Sequence[Sequence[int]], Sequence[Sequence[int]]], list[float]]:
     """R_PRMU for RL (`CompositeReward(prmu=...)`) by the model in `folder`, with histories if unknown users are to
     be encoded.
     """
