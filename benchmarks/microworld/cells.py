@@ -55,22 +55,22 @@ class Settings:
     """Share of the users whose labels only choose the stopping."""
     most_held_out: int = 8
     """Users held out at most."""
-    test: int = 512
+    test: int = 256
     """Test questions, each of a user of its own."""
     samples: int = 8
     """Chains the teacher writes per question."""
     keep: int = 2
     """Right ones kept per question."""
-    sft_steps: int = 480
-    sft_batch: int = 8
+    sft_steps: int = 576
+    sft_batch: int = 16
     sft_rate: float = 2e-3
-    sft_evaluations: int = 8
+    sft_evaluations: int = 6
     """Evaluations on the held-out users, the last after the last step."""
-    rl_steps: int = 48
+    rl_steps: int = 24
     rl_prompts: int = 16
     rl_group: int = 8
     rl_rate: float = 1e-4
-    rl_evaluations: int = 4
+    rl_evaluations: int = 3
     max_new_tokens: int = 40
     decode: int = 256
     """Completions decoded side by side."""
@@ -254,7 +254,6 @@ def _sft_settings(settings: Settings, data: _Data) -> SFTSettings:
         heldout_every=every,
         save_steps=every,
         keep="best",
-        precision="fp32",
     )
 
 
@@ -281,5 +280,4 @@ def _rl_settings(settings: Settings) -> GSPOSettings:
         save_steps=settings.rl_steps,
         heldout_every=settings.rl_steps // settings.rl_evaluations,
         keep="best",
-        precision="fp32",
     )

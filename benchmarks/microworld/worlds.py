@@ -145,7 +145,7 @@ class Serial:
         )
 
 
-WORLDS: dict[str, World] = {world.name: world for world in (OneStep(), Counting(), Serial())}
+WORLDS: dict[str, World] = {world.name: world for world in (Serial(), Counting(), OneStep())}
 
 
 def moods(past: Sequence[Dish], missed: int | None = None) -> list[str]:

@@ -106,7 +106,8 @@ class StepLayout:
         c = self.caches
         own_k, own_v = c.own[layer]
         own_k[self.rows, :, self.counts] = k[0].transpose(0, 1)
-        own_v[self.rows, :, self.counts] = v[0].transpose(0, 1)
+        # a model in training may run under autocast, whose values are bf16 while rotated keys are not
+        own_v[self.rows, :, self.counts] = v[0].transpose(0, 1).to(own_v.dtype)
         queries = q[0].transpose(0, 1)  # (R, H, D)
         if not self.all_rows:
             full = queries.new_zeros(c.slots * c.samples, *queries.shape[1:])
