@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
+from tagpr.cli.ask import ask
 from tagpr.cli.data import data
 from tagpr.cli.options import AsJson, Overrides, Quiet, RecipeArgument, RunsOption
 from tagpr.cli.parsing import parse_shard
+from tagpr.cli.serve import serve
 from tagpr.cli.session import opened
 from tagpr.cli.show import print_diagnosis, print_results, show_results
 from tagpr.cli.stages import ReportGroup, stage_command, stage_group
@@ -231,3 +233,5 @@ def analyse(
 
 
 app.add_typer(sweep, name="sweep")
+app.command("ask")(ask)
+app.command("serve")(serve)

@@ -28,7 +28,7 @@ from tagpr.engine.models import embedding_weight, inner_model, output_head
 from tagpr.engine.prepacked import prepacked_linears
 from tagpr.engine.sampling import choose, uniforms
 from tagpr.engine.shared_prompt import common_opening
-from tagpr.engine.types import Continuation, Progress, Sampling
+from tagpr.engine.types import Continuation, Progress, Sampling, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
+
+TOKENS_PER_PREFILL = 4096
+"""Most prompt tokens of one prefill pass."""
 
 
 @dataclass
@@ -59,13 +62,14 @@ def generate(
     end_ids: Sequence[int],
     pad_id: int = 0,
     batch_size: int = 96,
-    tokens_per_prefill: int = 4096,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> list[list[Continuation]]:
     """`sampling.num_samples` continuations of each prompt (token ids), in the prompts' order.
 
-    `batch_size` is how many of them are decoded side by side (rounded to whole prompts), `tokens_per_prefill` bounds
-    one prefill pass. temperature 0 draws the same greedy one for every sample. Raises ValueError on an empty prompt.
+    `batch_size` is how many of them are decoded side by side (rounded to whole prompts). temperature 0 draws the same
+    greedy one for every sample. `watch` sees tokens as they are drawn and may end a completion (where transformers'
+    generate is used, it sees complete ones). Raises ValueError on an empty prompt.
     """
     if any(len(prompt) == 0 for prompt in prompts):
         raise ValueError("a prompt has no tokens; give at least one")
@@ -80,11 +84,15 @@ def generate(
         if reason := why_not_shared(base, longest):
             logger.warning("prompts are not shared in generation (%s): using transformers' generate", reason)
             jobs = _stock(base, prompts, drawn, sampling, end_ids, pad_id)
+            if watch is not None:
+                for job in jobs:
+                    for sample, tokens in enumerate(job.tokens):
+                        watch(job.index, sample, tokens)
         else:
             jobs = _jobs(prompts, drawn, sampling)
             with group_attention(base), prepacked_linears(base, batch_size):
-                batch = _Batch(base, jobs, drawn, sampling, end_ids, batch_size)
-                batch.run(tokens_per_prefill, progress)
+                batch = _Batch(base, jobs, drawn, sampling, end_ids, batch_size, watch)
+                batch.run(TOKENS_PER_PREFILL, progress)
     finally:
         model.train(training)
     stops = set(end_ids)
@@ -120,9 +128,10 @@ class _Batch:
         sampling: Sampling,
         end_ids: Sequence[int],
         batch_size: int,
+        watch: Watch | None,
     ) -> None:
         self.model, self.samples, self.steps = model, samples, sampling.max_new_tokens
-        self.sampling = sampling
+        self.sampling, self.watch = sampling, watch
         self.device = embedding_weight(model).device
         self.end_ids = torch.tensor(sorted(end_ids), device=self.device)
         self.waiting = sorted(jobs, key=lambda job: (-len(job.prompt), job.index))
@@ -226,6 +235,9 @@ class _Batch:
             job = self.running[row // self.samples]
             assert job is not None
             job.tokens[row % self.samples].append(token)
+            watch = self.watch
+            if watch is not None and watch(job.index, row % self.samples, job.tokens[row % self.samples]):
+                self.active[row] = False
             if logps:
                 job.logprobs[row % self.samples].append(logps[i])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tagpr.engine.text import chat_ids, decode, end_token_ids, think_opening
-from tagpr.engine.types import Completion, Continuation, Progress, Prompts, Sampling
+from tagpr.engine.types import Completion, Continuation, Progress, Prompts, Sampling, Watch
 
 if TYPE_CHECKING:
     import torch
@@ -37,9 +37,9 @@ class TransformersModel:
         return cls(load_causal_lm(folder), load_tokenizer(folder), batch_size)
 
     def generate(
-        self, prompts: Prompts, sampling: Sampling, progress: Progress | None = None
+        self, prompts: Prompts, sampling: Sampling, progress: Progress | None = None, watch: Watch | None = None
     ) -> list[list[Completion]]:
-        """`sampling.num_samples` completions of each prompt, in the prompts' order."""
+        """`sampling.num_samples` completions of each prompt, in the prompts' order; `watch` sees them grow."""
         from tagpr.engine.generation import generate
 
         ids = prompt_ids(self.tokenizer, prompts)
@@ -51,6 +51,7 @@ class TransformersModel:
             pad_id=_pad_id(self.tokenizer),
             batch_size=self.batch_size,
             progress=progress,
+            watch=watch,
         )
         return completions(self.tokenizer, self.end_ids, ids, drawn)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,9 @@ Messages = Sequence[Mapping[str, str]]
 
 Prompts = Sequence[Sequence[int]] | Sequence[Messages]
 """Prompts in token ids (generation prompt included), or all of them as messages."""
+
+Watch = Callable[[int, int, Sequence[int]], bool]
+"""Called after each token with the numbers of prompt and sample and the token ids so far; True ends the completion."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,56 @@
+"""`ProfileRepository`: users' histories that go on growing, behind one interface; `open_repository` opens it.
+
+Acknowledged is durable: when `append` returns, the items survive a kill and a power cut. A user's history is never
+mixed with another's, whatever the ids look like. `store.py` is the other kind of store: built once, read by many.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from tagpr.tasks.types import Interaction
+
+History = tuple[Interaction, ...]
+
+
+class ProfileRepository(Protocol):
+    """Histories by task and user id."""
+
+    def get(self, task: str, user_id: str) -> History:
+        """The user's interactions with a task, in the order in which they were appended; empty for an unknown user."""
+        ...
+
+    def users(self, task: str, after: str = "", limit: int | None = None) -> Sequence[str]:
+        """Ids of users with a history, sorted, those behind `after` only."""
+        ...
+
+    def append(self, task: str, user_id: str, items: Sequence[Interaction]) -> History:
+        """Add items, all or none; returns them as stored, an item without an id with a new one.
+
+        An item that is there already, the same in every part, is not added again, so that a caller may try again.
+        Raises DataError if an item's id belongs to another item of the user.
+        """
+        ...
+
+    def load(self, task: str, rows: Iterable[tuple[str, Interaction]]) -> int:
+        """Add many users' items in one go, all or none; returns how many were new. Raises as `append` does."""
+        ...
+
+    def export(self, task: str | None = None, user_id: str | None = None) -> Iterator[tuple[str, str, Interaction]]:
+        """Every (task, user id, interaction), or those of one task or user."""
+        ...
+
+    def delete_user(self, user_id: str) -> int:
+        """Remove everything of a user, from the disk too; returns how many items that were."""
+        ...
+
+    def close(self) -> None:
+        """Close all connections."""
+        ...
+
+
+def open_repository(path: Path) -> ProfileRepository:
+    """The repository in a file, made if it is not there. Raises DataError if the file is something else."""
+    from tagpr.profiles.sqlite_repository import SQLiteRepository
+
+    return SQLiteRepository(path)

@@ -1,0 +1,10 @@
+"""The trained model in use: ask it, serve it, forget a user.
+
+import tagpr
+
+model = tagpr.load("runs/mine")
+print(model.ask("ada", "a faster parser for log files").answer)
+
+`PersonalModel` (`model.py`) answers; `served_run.py` reads what a finished run has to say about how it was trained;
+`histories.py` knows the users' histories; `batching.py` puts concurrent questions into one generate call.
+"""

@@ -1,0 +1,118 @@
+"""`PersonalAnswer`: what the model says to one user's question, with its chain and the history it stands on."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tagpr.chains.evidence import Claim, ClaimKind, Shown, check_evidence
+from tagpr.chains.grammar import parse_response
+from tagpr.chains.types import Fault, Response, Segment
+from tagpr.chains.vocabulary import Vocabulary
+from tagpr.engine.types import Completion
+from tagpr.evaluation.evidence import is_found, sources
+from tagpr.serve.questions import Asked
+from tagpr.tasks.types import Interaction
+
+
+@dataclass(frozen=True)
+class Quote:
+    """A stretch of a history item that the chain quotes: `fields[field][start:end]`."""
+
+    field: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class ShownItem:
+    """A history item of the prompt."""
+
+    number: int
+    """Its place in the prompt, from 1."""
+    id: str
+    date: str | None
+    fields: Mapping[str, str]
+    cited: bool
+    """Whether the chain quotes it or names its number."""
+    quotes: tuple[Quote, ...]
+
+
+@dataclass(frozen=True)
+class AnswerEvidence:
+    """What an answer stands on."""
+
+    items: tuple[ShownItem, ...]
+    """The history items shown, in the prompt's order."""
+    claims: tuple[Claim, ...]
+    """The chain's checkable claims, each true or not (`tagpr.chains.evidence`); offsets are into the answer's text."""
+    precision: float | None
+    """Share of the claims that are true; None for a chain that claims nothing."""
+
+
+@dataclass(frozen=True)
+class PersonalAnswer:
+    """One answer."""
+
+    user: str
+    task: str
+    system: str
+    question: str
+    history_of: str
+    """Whose history was shown; another user's in a comparison, `""` for none."""
+    answer: str
+    """The bare answer, without its chain; `""` where the model gave none (`faults` says why)."""
+    segments: tuple[Segment, ...]
+    """The chain: tagged steps, offsets into `text`."""
+    evidence: AnswerEvidence
+    faults: tuple[Fault, ...]
+    text: str
+    """The whole turn as the model wrote it."""
+    finished: bool
+    """Ended by the model or by a stop string, not cut off by the limit of tokens."""
+    prompt_tokens: int
+    completion_tokens: int
+    logprobs: tuple[float, ...] | None = None
+    """Of every token, where asked for."""
+
+
+def make_answer(asked: Asked, completion: Completion, vocabulary: Vocabulary) -> PersonalAnswer:
+    """The answer in a completion."""
+    response = parse_response(completion.text, vocabulary)
+    return PersonalAnswer(
+        user=asked.user,
+        task=asked.task.name,
+        system=asked.system,
+        question=asked.example.input,
+        history_of=asked.history_of,
+        answer=response.answer,
+        segments=response.segments,
+        evidence=_evidence(asked, response),
+        faults=response.faults,
+        text=completion.text,
+        finished=completion.finished,
+        prompt_tokens=len(asked.prompt_ids),
+        completion_tokens=completion.reply_tokens,
+        logprobs=None if completion.logprobs is None else tuple(completion.logprobs),
+    )
+
+
+def _evidence(asked: Asked, response: Response) -> AnswerEvidence:
+    report = check_evidence(response, Shown.of(asked.task, asked.example, asked.entries))
+    quoted = [claim.text[1:-1] for claim in report.claims if claim.kind is ClaimKind.QUOTATION]
+    numbers = {int(re.sub(r"\D", "", claim.text)) for claim in report.claims if claim.kind is ClaimKind.ITEM}
+    items = tuple(_item(number, entry, quoted, numbers) for number, entry in enumerate(asked.entries, 1))
+    return AnswerEvidence(items, report.claims, report.precision)
+
+
+def _item(number: int, entry: Interaction, quoted: list[str], numbers: set[int]) -> ShownItem:
+    own = [text for text in quoted if is_found(text, sources(entry.fields.values()))]
+    quotes = tuple(
+        place for name, value in entry.fields.items() for text in own for place in _places(name, value, text)
+    )
+    return ShownItem(number, entry.id, entry.date, dict(entry.fields), bool(own) or number in numbers, quotes)
+
+
+def _places(name: str, value: str, quotation: str) -> list[Quote]:
+    """Where a quotation stands in a field, whatever its case and spacing."""
+    pattern = r"\s+".join(map(re.escape, quotation.strip(" .…,;:").split()))
+    return [Quote(name, *found.span()) for found in re.finditer(pattern, value, re.IGNORECASE)] if pattern else []

@@ -1,0 +1,51 @@
+"""`/v1/feedback`: what users say of answers, kept and exported as preference pairs."""
+
+import json
+from dataclasses import asdict
+from typing import Literal
+
+from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field
+
+from tagpr.serve.chat_types import Text, UserId
+from tagpr.serve.feedback import FeedbackStore, new_feedback
+from tagpr.serve.model import PersonalModel, Query
+from tagpr.serve.replies import allow
+
+
+class NewFeedback(BaseModel):
+    """A thumb, and what would have been better."""
+
+    user: UserId
+    question: Text = Field(min_length=1)
+    answer: Text
+    """The text that is judged: the answer, or the whole turn with its chain."""
+    rating: Literal["up", "down"]
+    better: Text | None = None
+    task: str | None = None
+    system: Literal["base", "sft", "guided", "final"] | None = None
+    without: list[Text] = Field(default=[], max_length=10_000)
+
+
+def feedback_router(model: PersonalModel, feedback: FeedbackStore) -> APIRouter:
+    """The routes of feedback."""
+    router = APIRouter(tags=["feedback"])
+
+    @router.post("/v1/feedback", status_code=201)
+    def judge(request: Request, body: NewFeedback) -> dict[str, object]:
+        """Keep what a user says of an answer, with the prompt as it was shown."""
+        allow(request, body.user)
+        query = Query(body.user, body.question, body.task, body.system, without=frozenset(body.without))
+        new = new_feedback(model.put(query), body.rating, body.answer, body.better)
+        feedback.add(new)
+        return {"id": new.id, "object": "feedback", "pair": new.chosen is not None and new.rejected is not None}
+
+    @router.get("/v1/feedback")
+    def judgements(request: Request, user: str | None = None) -> StreamingResponse:
+        """The judgements of a user, or of all, one JSON object a line."""
+        allow(request, user)
+        rows = [json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in feedback.all(user)]
+        return StreamingResponse(iter(rows), media_type="application/x-ndjson")
+
+    return router

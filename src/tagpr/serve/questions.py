@@ -1,0 +1,74 @@
+"""`Asked`: a user's question as it is put to the model, worded like the prompts of training."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tagpr.data.values import plain_text
+from tagpr.errors import DataError
+from tagpr.profiles.retrieval import choose
+from tagpr.prompts.ids import prompt_ids
+from tagpr.prompts.messages import build_prompt
+from tagpr.serve.served_run import ServedRun, SystemName
+from tagpr.tasks.types import Example, Interaction, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+QuestionText = str | Mapping[str, str]
+"""A question's text, or the fields that the card's `question` template shows, by name."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question with the history shown for it and its prompt."""
+
+    user: str
+    system: SystemName
+    task: Task
+    example: Example
+    history_of: str
+    entries: tuple[Interaction, ...]
+    """The history items in the prompt, best first."""
+    messages: tuple[Mapping[str, str], ...]
+    prompt_ids: tuple[int, ...]
+
+
+def make_example(task: Task, user_id: str, question: QuestionText, history: Sequence[Interaction]) -> Example:
+    """The question as an example without a target. Raises DataError for an empty one."""
+    if isinstance(question, str):
+        text = plain_text(question).strip()
+        fields = {task.input_name: text}
+    else:
+        fields = {name: plain_text(value) for name, value in question.items()}
+        text = fields.get("input", fields.get(task.input_name, "\n".join(fields.values()))).strip()
+    if not text:
+        raise DataError(f"task {task.name}: the question is empty; write one")
+    return Example("question", user_id, task.name, text, None, tuple(history), fields=fields)
+
+
+def put(
+    run: ServedRun,
+    system: SystemName,
+    tokenizer: "PreTrainedTokenizerBase",
+    task: Task,
+    example: Example,
+    history_of: str,
+) -> Asked:
+    """The example as a prompt: history chosen, worded and cut to the budget with the run's own settings.
+
+    Raises RecipeError where the card's template needs a field that the question does not give.
+    """
+
+    def count(text: str) -> int:
+        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    entries = choose(task, example, run.profile, run.seed)
+    prompt = build_prompt(task, example, entries, run.prompt, count, run.vocabulary.names)
+    ids = prompt_ids(prompt, tokenizer)
+    return Asked(
+        *(example.user_id, system, task, example, history_of),
+        entries=prompt.entries,
+        messages=tuple(prompt.messages),
+        prompt_ids=tuple(ids),
+    )

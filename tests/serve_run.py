@@ -1,0 +1,36 @@
+"""A trained tiny run for the tests of `tagpr.serve`: the smoke recipe, smaller, made once."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tagpr.files import link_tree
+from tagpr.pipeline import make
+from tagpr.runs import Run
+
+SETTINGS = [
+    *("data.sources=[{task: package-section, max_train: 40, max_heldout: 8}]", "chains.examples_per_task=12"),
+    *("prmu.prompts=6", "guided.steps=1", "exploratory.steps=1", "guided.heldout_prompts=0"),
+    *("guided.heldout_every=0", "evaluate.max_new_tokens=24", "evaluate.resamples=100"),
+]
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory) -> Path:
+    """The folder of a run of the smoke recipe, small, with all its stages. Tests that change it copy it first.
+
+    `TAGPR_TEST_RUN` names a folder made before, so that one session of many files trains once.
+    """
+    if given := os.environ.get("TAGPR_TEST_RUN"):
+        return Path(given)
+    run = Run.open("smoke", SETTINGS, tmp_path_factory.mktemp("runs"))
+    make(run)
+    return run.folder.path
+
+
+@pytest.fixture
+def own_run(trained_run, tmp_path) -> Path:
+    """A copy of the trained run for a test that changes it."""
+    link_tree(trained_run, tmp_path / "run")
+    return tmp_path / "run"

@@ -1,0 +1,168 @@
+"""Asking a trained run: the evaluation's own answers, one or many, streamed or awaited, by command or in Python."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+import tagpr
+from serve_run import own_run, trained_run  # noqa: F401
+from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.cli import app
+from tagpr.data import read_examples
+from tagpr.engine.types import Completion, Sampling
+from tagpr.errors import DataError, RecipeError, RunError
+from tagpr.evaluation.predictions import read_predictions
+from tagpr.serve.answers import PersonalAnswer, make_answer
+from tagpr.serve.histories import merge
+from tagpr.serve.model import PersonalModel, Query
+from tagpr.serve.questions import Asked
+from tagpr.tasks import Interaction, load_task
+
+TASK = "package-section"
+
+
+@pytest.fixture(scope="module")
+def model(trained_run):  # noqa: F811
+    with tagpr.load(trained_run) as loaded:
+        yield loaded
+
+
+@pytest.mark.parametrize("system", ["base", "sft", "final"])
+def test_answers_are_those_of_the_evaluation(model: PersonalModel, system):
+    """The prompt is worded as in training, so the same questions get the same completions, chains and items."""
+    examples = read_examples(model.run.folder.heldout(TASK))
+    rows = read_predictions(model.run.folder.predictions / system / f"{TASK}.jsonl")
+    queries = [Query(e.user_id, {**e.fields, "input": e.input}, TASK, system, history=e.profile) for e in examples]
+    answers = model.ask_many(queries)
+    assert [answer.text for answer in answers] == [row.completion for row in rows]
+    assert [answer.answer for answer in answers] == [row.answer for row in rows]
+    assert [tuple(item.id for item in answer.evidence.items) for answer in answers] == [row.entries for row in rows]
+    assert any(row.completion for row in rows)
+
+
+def test_streamed_and_awaited_answers_are_the_asked_ones(model: PersonalModel):
+    user = model.users()[0]
+    query = Query(user, "a faster parser for log files")
+    plain = model.ask(user, "a faster parser for log files")
+    *pieces, last = model.stream(query)
+    assert last == plain and "".join(pieces) == plain.text and len(pieces) > 1
+
+    async def several() -> list[PersonalAnswer]:
+        streamed = [piece async for piece in model.stream_async(query)]
+        assert streamed[-1] == plain and "".join(streamed[:-1]) == plain.text
+        return await asyncio.gather(*(model.ask_async(query) for _ in range(3)))
+
+    assert asyncio.run(several()) == [plain] * 3
+
+
+def test_a_seed_decides_an_answer_whoever_else_asks(model: PersonalModel):
+    asked = [model.put(Query(user, "sound mixer")) for user in model.users()[:4]]
+    sampling = Sampling(12, num_samples=2, temperature=1.0, seed=5, logprobs=True)
+    alone = [model.submit(one, sampling).result() for one in asked]
+    futures = [model.submit(one, sampling) for one in (*asked, *asked)]
+    together = [future.result() for future in futures]
+    texts = [[one.text for one in several] for several in together]
+    assert texts == [[one.text for one in several] for several in (*alone, *alone)]
+    assert texts[0][0] != texts[0][1]
+    other = model.submit(asked[0], replace(sampling, seed=6)).result()
+    assert [one.text for one in other] != texts[0]
+
+
+def test_a_stop_text_ends_the_completion_and_is_never_sent(model: PersonalModel):
+    asked = model.put(Query(model.users()[0], "sound mixer"))
+    whole = model.submit(asked).result()[0]
+    stop = whole.text[6:9]
+    place = whole.text.index(stop)
+    pieces: list[str] = []
+    cut = model.submit(asked, stop=["never there", stop], on_text=lambda _, piece: pieces.append(piece)).result()[0]
+    assert cut.text == whole.text[:place] == "".join(pieces)
+    assert cut.finished and len(cut.token_ids) < len(whole.token_ids)
+
+
+def test_whose_history_and_which_items_are_shown(model: PersonalModel):
+    one, other = model.users()[:2]
+    own = model.ask(one, "sound mixer").evidence.items
+    theirs = model.ask(one, "sound mixer", history_of=other)
+    assert theirs.history_of == other and [item.id for item in theirs.evidence.items] != []
+    assert {item.fields["synopsis"] for item in theirs.evidence.items} <= {
+        item.fields["synopsis"] for item in model.history(other)
+    }
+    assert model.ask(one, "sound mixer", history_of="").evidence.items == ()
+    without = model.ask_many([Query(one, "sound mixer", without={own[0].id})])[0]
+    assert own[0].id not in {item.id for item in without.evidence.items}
+
+
+def test_evidence_says_which_items_the_chain_cites():
+    task = load_task(TASK)
+    items = tuple(
+        Interaction(name, {"synopsis": text, "section": section})
+        for name, text, section in (("7", "Fast HTTP   client", "net"), ("9", "web page maker", "web"), ("3", "x", "a"))
+    )
+    from tagpr.serve.questions import make_example
+
+    asked = Asked("ada", "final", task, make_example(task, "ada", "http tool", items), "ada", items, (), (1, 2))
+    text = (
+        '<think>\n<examine_examples> "fast http client" is net; item 2 is about the web. </examine_examples>\n'
+        "<make_decision> net </make_decision>\n</think>\nnet"
+    )
+    answer = make_answer(asked, Completion([1], None, True, text, 1), load_vocabulary())
+    assert answer.answer == "net" and not answer.faults
+    assert [segment.tag for segment in answer.segments] == ["examine_examples", "make_decision"]
+    assert [(item.number, item.id, item.cited) for item in answer.evidence.items] == [
+        (1, "7", True),
+        (2, "9", True),
+        (3, "3", False),
+    ]
+    quote = answer.evidence.items[0].quotes[0]
+    assert answer.evidence.items[0].fields[quote.field][quote.start : quote.end] == "Fast HTTP   client"
+    assert all(answer.text[claim.start : claim.end] == claim.text for claim in answer.evidence.claims)
+
+
+def test_mistakes_are_one_line_with_the_fix(model: PersonalModel, tmp_path):
+    user = model.users()[0]
+    with pytest.raises(DataError, match=f"no history of user '{user}x'; did you mean '{user}'"):
+        model.ask(user + "x", "sound mixer")
+    with pytest.raises(DataError, match="the question is empty"):
+        model.ask(user, "  ")
+    with pytest.raises(DataError, match="has no task 'lamp-2'; it has package-section"):
+        model.ask(user, "sound mixer", task="lamp-2")
+    with pytest.raises(RecipeError, match="it may use"):
+        model.ask_many([Query(user, {"body": "x"}, history=[Interaction("1", {"other": "x"})])])
+    with pytest.raises(RunError, match="no such run folder"):
+        tagpr.load(tmp_path / "none")
+    with pytest.raises(RunError, match="no trained checkpoint"):
+        tagpr.load(tmp_path)
+
+
+def test_histories_merge_in_their_order():
+    a, b, c, d = (Interaction(name, {"x": name}) for name in "abcd")
+    assert merge([(a, b, d), (a, b, c)]) == (a, b, c, d)
+    other = Interaction("a", {"x": "another"})
+    assert [item.id for item in merge([(a,), (other,)])] == ["#a", "a"]
+    dated = [Interaction(str(i), {"x": "x"}, f"2024-01-0{i}") for i in (3, 1, 2)]
+    assert [item.id for item in merge([tuple(dated)])] == ["1", "2", "3"]
+
+
+def test_the_command(trained_run, model: PersonalModel, tmp_path):  # noqa: F811
+    user, run = model.users()[0], str(trained_run)
+    expected = model.ask(user, "sound mixer")
+    found = CliRunner().invoke(app, ["ask", run, user, "-", "--json"], input="sound mixer\n")
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.stdout)["text"] == expected.text
+    plain = CliRunner().invoke(app, ["ask", run, user, "sound mixer"])
+    assert (expected.answer or "(no answer)").split("\n")[0][:40] in plain.stdout and "items shown" in plain.stdout
+    questions = tmp_path / "questions.txt"
+    questions.write_text(f'sound mixer\n\n{{"user": "{model.users()[1]}", "question": "sound mixer"}}\n')
+    several = CliRunner().invoke(app, ["ask", run, user, "--questions", str(questions)])
+    rows = [json.loads(line) for line in several.stdout.splitlines()]
+    assert [row["user"] for row in rows] == model.users()[:2] and rows[0]["text"] == expected.text
+
+
+def test_importing_the_package_loads_no_torch():
+    code = "import sys, tagpr; tagpr.load; print('torch' in sys.modules, 'tagpr.serve' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False False\n"

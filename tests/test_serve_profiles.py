@@ -1,0 +1,165 @@
+"""The profile repository: a dictionary, users never mixed, durable under SIGKILL, deleted text off the disk."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tagpr
+from serve_run import own_run, trained_run  # noqa: F401
+from tagpr.errors import DataError
+from tagpr.profiles.repository import open_repository
+from tagpr.serve.histories import RunHistories
+from tagpr.serve.served_run import ServedRun
+from tagpr.serve.store import open_store
+from tagpr.tasks import Interaction
+
+
+def item(name: str, text: str = "x", date: str | None = None) -> Interaction:
+    return Interaction(name, {"synopsis": text, "section": "net"}, date)
+
+
+@pytest.fixture
+def repository(tmp_path):
+    opened = open_repository(tmp_path / "profiles.sqlite")
+    yield opened
+    opened.close()
+
+
+IDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["a", "b"]), IDS, st.text(st.characters(exclude_categories=["Cs"]))), max_size=20
+    )
+)
+def test_is_a_dictionary_whatever_the_ids(tmp_path_factory, rows):
+    repository = open_repository(tmp_path_factory.mktemp("store") / "p.sqlite")
+    plain: dict[tuple[str, str], list[Interaction]] = {}
+    for number, (task, user, text) in enumerate(rows):
+        new = item(str(number), text)
+        repository.append(task, user, [new])
+        plain.setdefault((task, user), []).append(new)
+    for (task, user), items in plain.items():
+        assert repository.get(task, user) == tuple(items)
+    for task in "ab":
+        assert list(repository.users(task)) == sorted({user for name, user in plain if name == task})
+    assert {(t, u) for t, u, _ in repository.export()} == set(plain)
+    for user in {user for _, user in plain}:
+        assert repository.delete_user(user) == sum(len(v) for (_, u), v in plain.items() if u == user)
+        assert all(not repository.get(task, user) for task in "ab")
+    assert list(repository.export()) == []
+    repository.close()
+
+
+def test_append_is_all_or_none_and_may_be_tried_again(repository):
+    stored = repository.append("t", "ada", [item("1"), item(""), item("2", date="2024-01-01")])
+    assert stored[1].id and repository.get("t", "ada") == stored
+    repository.append("t", "ada", [item("1"), item("3")])
+    assert [one.id for one in repository.get("t", "ada")] == ["1", stored[1].id, "2", "3"]
+    with pytest.raises(DataError, match="user 'ada': has another item of id '1'"):
+        repository.append("t", "ada", [item("4"), item("1", "another text")])
+    assert len(repository.get("t", "ada")) == 4
+    assert repository.users("t", after="aa") == ["ada"] and repository.users("t", after="ada") == []
+
+
+def test_threads_write_and_read_at_once(repository):
+    errors: list[BaseException] = []
+
+    def work(user: str) -> None:
+        try:
+            for number in range(15):
+                repository.append("t", user, [item(str(number), f"{user} {number}")])
+                assert all(one.fields["synopsis"].startswith(user + " ") for one in repository.get("t", user))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(f"u{i}",)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert all(len(repository.get("t", f"u{i}")) == 15 for i in range(6))
+
+
+def test_deleted_text_is_on_the_disk_no_more(repository, tmp_path):
+    for user in ("ada", "mallory-of-old"):
+        repository.append("t", user, [item(str(i), f"secret of {user} {i}") for i in range(50)])
+    assert repository.delete_user("mallory-of-old") == 50
+    files = [path for path in tmp_path.iterdir() if path.is_file()]
+    assert files and not any(b"mallory" in path.read_bytes() for path in files)
+    assert any(b"secret of ada 49" in path.read_bytes() for path in files)
+
+
+APPEND = """
+import sys
+from pathlib import Path
+from tagpr.profiles.repository import open_repository
+from tagpr.tasks import Interaction
+repository, start = open_repository(Path(sys.argv[1])), int(sys.argv[2])
+for number in range(start, start + 500):
+    repository.append("t", f"u{number % 7}", [Interaction(str(number), {"x": "text " * 20})])
+    print(number, flush=True)
+"""
+
+
+def kill_while_appending(path: Path, start: int, seconds: float) -> list[int]:
+    """Numbers whose append was acknowledged before SIGKILL."""
+    child = subprocess.Popen([sys.executable, "-c", APPEND, str(path), str(start)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    first = child.stdout.readline()
+    time.sleep(seconds)
+    child.send_signal(signal.SIGKILL)
+    rest = child.stdout.read()
+    child.wait()
+    lines = (first + rest).split("\n")
+    return [int(line) for line in lines[:-1]]
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_acknowledged_appends_survive_sigkill(tmp_path, kills):
+    path, acknowledged, rng = tmp_path / "p.sqlite", list[int](), random.Random(0)
+    for number in range(kills):
+        acknowledged += kill_while_appending(path, 1000 * number, rng.uniform(0.01, 0.4))
+        repository = open_repository(path)
+        stored = {int(one.id) for user in repository.users("t") for one in repository.get("t", user)}
+        assert set(acknowledged) <= stored
+        assert len(stored - set(acknowledged)) <= number + 1  # one may be written and not yet acknowledged
+        repository.append("t", "u0", [item(f"-{number + 1}")])
+        acknowledged.append(-number - 1)
+        repository.close()
+    assert len(acknowledged) > 2 * kills
+
+
+def test_what_is_no_database_is_said(tmp_path):
+    path = tmp_path / "p.sqlite"
+    path.write_bytes(b"this is no database at all, " * 100)
+    with pytest.raises(DataError, match="is no database of ours"):
+        open_repository(path)
+    assert path.read_bytes().startswith(b"this is")
+
+
+def test_a_runs_store_is_its_data_and_then_grows(own_run):  # noqa: F811
+    served = ServedRun.open(own_run)
+    before = RunHistories(served.folder, served.tasks)
+    store = open_store(served)
+    (task,) = served.tasks
+    assert list(store.users(task)) == list(before.users(task)) != []
+    assert all(store.get(task, user) == before.get(task, user) for user in before.users(task))
+    user = store.users(task)[0]
+    added = store.append(task, user, [Interaction("", {"synopsis": "violin tuner", "section": "sound"})])
+    store.close()
+    with tagpr.load(own_run) as model:
+        assert model.history(user)[-1] == added[0]
+        assert json.loads(json.dumps(model.users())) == list(before.users(task))
