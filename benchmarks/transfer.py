@@ -21,7 +21,7 @@ from tagpr.runs import Run
 
 CUT = [
     *(f"{stage}.max_new_tokens=112" for stage in ("prmu", "guided", "exploratory", "evaluate")),
-    *("prompt.max_tokens=400", "evaluate.limit=40", "evaluate.other_history=false"),
+    *("prompt.max_prompt_tokens=400", "evaluate.limit=40", "evaluate.other_history=false"),
     *("prmu.prompts=16", "prmu.max_pairs_per_prompt=4", "guided.steps=3", "exploratory.steps=1"),
 ]
 TITLES = [*CUT, "chains.examples_per_task=96"]

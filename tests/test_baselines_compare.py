@@ -82,7 +82,7 @@ def write_recipe(folder: Path, systems: list, **more) -> Path:
         "model": "random:tiny",
         "data": {"sources": [{"task": "package-section", "max_train": 20, "max_heldout": 9}]},
         "profile": {"retriever": "bm25", "k": 2},
-        "prompt": {"max_tokens": 480},
+        "prompt": {"max_prompt_tokens": 480},
         "evaluate": {"max_new_tokens": 8, "answer_tokens": 4, "resamples": 200, "chunk": 4},
         "systems": systems,
         **more,

@@ -175,13 +175,15 @@ def test_finetuned_systems_learn_what_they_are_shown(name: str, context: Context
 
 
 def test_a_summary_is_written_once_and_stands_before_the_items(context: Context) -> None:
-    system = load_system("pag")(context, PAGOptions(max_tokens=8, temperature=0.0))
+    with pytest.raises(RecipeError, match="'max_tokens' is called 'max_new_tokens' now"):
+        read_options("pag", load_system("pag"), {"max_tokens": 8})
+    system = load_system("pag")(context, PAGOptions(max_new_tokens=8, temperature=0.0))
     answers = system.predict(examples())
     assert len(answers) == 4
     messages = system.prompts.build(context.tasks["package-section"], examples()[0]).messages
     text = messages[-1]["content"]
     assert text.index("Summary of the history:") < text.index("History:") < text.index("New package:")
-    again = load_system("pag-r")(context, PAGOptions(max_tokens=8, temperature=0.0))
+    again = load_system("pag-r")(context, PAGOptions(max_new_tokens=8, temperature=0.0))
     assert again.summaries(examples()) == system.summaries(examples())
     assert len(list(context.shared.glob("summaries-*.sqlite"))) == 1
 

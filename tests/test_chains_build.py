@@ -322,5 +322,5 @@ def test_a_step_with_refusals_is_made_again_and_one_without_is_not(tmp_path):
 
         return StepStore(tmp_path, "x").run("free", pa.schema([("task", pa.string()), ("tag", pa.string())]), 1, make)
 
-    assert run({"refused: HTTP N: too long": 3}) == run({"cut by max_tokens": 1}) == run({}) == run({})
+    assert run({"refused: HTTP N: too long": 3}) == run({"cut by max_new_tokens": 1}) == run({}) == run({})
     assert len(made) == 2

@@ -68,7 +68,7 @@ def test_equal_requests_are_asked_once(tmp_path):
 def test_the_key_covers_everything_that_shapes_a_reply():
     one = requests(1)[0]
     base = GeneratorSettings(model="m")
-    changes = [{"model": "n"}, {"temperature": 0.5}, {"top_p": 0.5}, {"max_tokens": 7}, {"extra_body": {"a": 1}},
+    changes = [{"model": "n"}, {"temperature": 0.5}, {"top_p": 0.5}, {"max_new_tokens": 7}, {"extra_body": {"a": 1}},
                {"base_url": "http://localhost/v1"}]  # fmt: skip
     keys = [request_keys(base.model_copy(update=change), [one])[0] for change in changes]
     keys += request_keys(base, [one, Request(one.messages, 1), Request(({"role": "user", "content": "x"},), 0)])
@@ -82,8 +82,8 @@ def test_caps_stop_cleanly_and_a_rerun_finishes(tmp_path):
     with running_server(tmp_path, "--log", str(tmp_path / "log")) as url:
         with pytest.raises(RunError, match="max_requests: 15 requests are sent; 25 calls are left"):
             engine(url, cache, max_requests=15, concurrency=8).generate(asked)
-        with pytest.raises(RunError, match="max_tokens"):
-            engine(url, cache, max_tokens=600, concurrency=1).generate(asked)
+        with pytest.raises(RunError, match="max_spent_tokens"):
+            engine(url, cache, max_spent_tokens=600, concurrency=1).generate(asked)
         priced = CallEngine(
             GeneratorSettings(model="m", base_url=url, price=Price(input=10_000, output=0)),
             CallSettings(max_cost=4.5, concurrency=1), cache,

@@ -13,7 +13,7 @@ from tagpr.errors import ModelError
 
 
 def ask(engine: str, cache: Path, requests: list[Request], **settings) -> list[Reply]:
-    block = GeneratorSettings(model="random:tiny", engine=engine, **{"max_tokens": 12, **settings})
+    block = GeneratorSettings(model="random:tiny", engine=engine, **{"max_new_tokens": 12, **settings})
     return make_generator(block, CallSettings(), cache).generate(requests)
 
 

@@ -62,7 +62,7 @@ def endpoint(tmp_path_factory):
 
 def test_every_step_runs_and_the_funnel_is_honest(endpoint, tmp_path):
     url, model = endpoint
-    generator = {"model": model, "base_url": url, "max_tokens": 96, "temperature": 0.7}
+    generator = {"model": model, "base_url": url, "max_new_tokens": 96, "temperature": 0.7}
     settings = ChainSettings(
         teacher=generator, judge=generator, judge_above=3, tagger=generator, samples=4, min_segments=1,
         examples_per_task=2, cache=tmp_path / "calls.sqlite", calls={"concurrency": 2, "timeout_s": 300, "attempts": 3},
@@ -92,7 +92,7 @@ def test_every_step_runs_and_the_funnel_is_honest(endpoint, tmp_path):
 def test_judge_and_tagger_on_chains_that_are_there(endpoint, tmp_path):
     """A 135M teacher seldom gets as far as the later steps; here they get chains, and account for each of them."""
     url, model = endpoint
-    block = {"model": model, "base_url": url, "max_tokens": 96, "temperature": 0}
+    block = {"model": model, "base_url": url, "max_new_tokens": 96, "temperature": 0}
     models = Generators(ChainSettings(cache=tmp_path / "c.sqlite", calls={"concurrency": 2, "timeout_s": 300}))
     generator = models.get(GeneratorSettings(**block))
     task, examples, vocabulary = label_task(), label_examples(6), load_vocabulary()

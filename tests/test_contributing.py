@@ -22,7 +22,7 @@ name: songs
 model: random:tiny
 data: {sources: [{task: mood.yaml, path: songs.mine, format: "readers.py:Songs"}]}
 profile: {retriever: recency, k: 3}
-prompt: {max_tokens: 480}
+prompt: {max_prompt_tokens: 480}
 rewards: {verifiable: "rewards.py:first_letter_reward"}
 evaluate: {max_new_tokens: 8, resamples: 200}
 systems: [majority, {system: "systems.py:Parrot"}]

@@ -118,7 +118,9 @@ def prompt_with(text: str, count) -> Prompt:
         Interaction("1", {"synopsis": f"x{text}", "section": "net"}),
     )
     asked = Example("e", "u", "package-section", text, None, past, fields={"synopsis": text})
-    return build_prompt(load_task("package-section"), asked, past, PromptSettings(max_tokens=20_000), count, TAGS)
+    return build_prompt(
+        load_task("package-section"), asked, past, PromptSettings(max_prompt_tokens=20_000), count, TAGS
+    )
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, "smollm2-real"])

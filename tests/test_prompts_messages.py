@@ -67,11 +67,11 @@ def test_ordinary_text_stays_as_it_is():
 
 def test_budget_is_kept_and_outputs_are_never_cut():
     task = load_task("package-synopsis").model_copy(update={"entry": "{{ description }} -> {{ synopsis }}"})
-    full = build_prompt(task, example(), example().profile, PromptSettings(max_tokens=5000), count, TAGS)
+    full = build_prompt(task, example(), example().profile, PromptSettings(max_prompt_tokens=5000), count, TAGS)
     assert len(full.entries) == 6
     for budget in (400, 200, 120, 90, 70):
-        prompt = build_prompt(task, example(), example().profile, PromptSettings(max_tokens=budget), count, TAGS)
-        bare = build_prompt(task, example(), example().profile, PromptSettings(max_tokens=budget), count, ())
+        prompt = build_prompt(task, example(), example().profile, PromptSettings(max_prompt_tokens=budget), count, TAGS)
+        bare = build_prompt(task, example(), example().profile, PromptSettings(max_prompt_tokens=budget), count, ())
         assert sum(count(message["content"]) for message in bare.messages) <= budget
         assert (prompt.entries, prompt.messages[1]) == (bare.entries, bare.messages[1])  # equal with and without tags
         assert prompt.entries == example().profile[: len(prompt.entries)]
@@ -80,9 +80,9 @@ def test_budget_is_kept_and_outputs_are_never_cut():
 
 
 def test_a_budget_below_the_instruction_is_an_error_of_the_recipe():
-    with pytest.raises(RecipeError, match=r"prompt\.max_tokens"):
+    with pytest.raises(RecipeError, match=r"prompt\.max_prompt_tokens"):
         build_prompt(
-            load_task("package-synopsis"), example(), (), PromptSettings(max_tokens=64), lambda t: len(t), TAGS
+            load_task("package-synopsis"), example(), (), PromptSettings(max_prompt_tokens=64), lambda t: len(t), TAGS
         )
 
 
@@ -124,7 +124,7 @@ def test_the_same_question_with_another_history_is_worded_anew():
 def test_a_summary_gives_way_before_the_entries_and_the_question():
     task = load_task("package-synopsis")
     asked = example(3)
-    roomy, tight = PromptSettings(max_tokens=600), PromptSettings(max_tokens=130)
+    roomy, tight = PromptSettings(max_prompt_tokens=600), PromptSettings(max_prompt_tokens=130)
     summary = "likes short titles " * 30
     shown = build_prompt(task, asked, asked.profile, roomy, count, (), summary).messages[-1]["content"]
     assert shown.index("Summary of the history: likes") < shown.index("History:")

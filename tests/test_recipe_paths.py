@@ -121,6 +121,9 @@ def test_both_caches_are_in_one_folder(tmp_path, monkeypatch):
         ("evaluate.rows=3", "generation_batch_size"),
         ("chains.discovery={embedder: tfidf}", "encoder"),
         ("guided.decode_rows=3", "generation_batch_size"),
+        ("prompt.max_tokens=300", "max_prompt_tokens"),
+        ("chains.calls.max_tokens=3", "max_spent_tokens"),
+        ("chains.teacher={model: m, max_tokens: 3}", "max_new_tokens"),
     ],
 )
 def test_an_old_key_is_refused_with_its_new_name(old, new):

@@ -59,7 +59,7 @@ RL = {
 }
 RECIPE: dict[str, dict[str, Any]] = {
     "profile": {"retriever": "recency", "k": 8},
-    "prompt": {"max_tokens": 128},
+    "prompt": {"max_prompt_tokens": 128},
     "chains": {"teacher": "written", "keep_per_example": 2},
     "sft": {"learning_rate": 2.0e-3, "epochs": 6, "batch_size": 16, "tokens_per_forward": 8192, "save_steps": 1000},
     "prmu": {

@@ -61,7 +61,7 @@ def teacher_rollouts(
         if isinstance(reply, Refusal):
             notes[f"refused: {reply.kind}"] += 1
         elif not reply.finished:
-            notes["cut by max_tokens"] += 1
+            notes["cut by max_new_tokens"] += 1
         else:
             chain, answer = chain_and_answer(reply)
             if chain:

@@ -142,7 +142,7 @@ def request_body(
         "messages": [{name: clean_text(text) for name, text in message.items()} for message in messages],
         "temperature": settings.temperature,
         "top_p": settings.top_p,
-        settings.max_tokens_field: settings.max_tokens,
+        settings.max_tokens_field: settings.max_new_tokens,
         "seed": sample if sampled else None,
     }
     if settings.stream:

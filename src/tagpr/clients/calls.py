@@ -180,8 +180,8 @@ class CallEngine:
         tokens = spend.prompt_tokens + spend.completion_tokens
         if calls.max_requests is not None and spend.requests >= calls.max_requests:
             return f"calls.max_requests: {calls.max_requests} requests are sent"
-        if calls.max_tokens is not None and tokens >= calls.max_tokens:
-            return f"calls.max_tokens: {tokens} tokens are spent"
+        if calls.max_spent_tokens is not None and tokens >= calls.max_spent_tokens:
+            return f"calls.max_spent_tokens: {tokens} tokens are spent"
         if calls.max_cost is not None and spend.cost >= calls.max_cost:
             return f"calls.max_cost: {spend.cost:.2f} is spent"
         return ""

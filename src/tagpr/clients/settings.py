@@ -20,7 +20,7 @@ class Price(Settings):
 class GeneratorSettings(Settings):
     """One text generator: a model behind an OpenAI-compatible endpoint, or run here by transformers or vLLM."""
 
-    renamed: ClassVar[Mapping[str, str]] = {"backend": "engine"}
+    renamed: ClassVar[Mapping[str, str]] = {"backend": "engine", "max_tokens": "max_new_tokens"}
 
     model: str
     """Model name at the endpoint; for the local backends a hub id, a local path or `pypi:PACKAGE`."""
@@ -36,10 +36,10 @@ class GeneratorSettings(Settings):
     """Nucleus sampling mass; null sends none (local engines take 1)."""
     seed: Literal["sample"] | None = "sample"
     """sample: a call's seed is its sample number, for servers that use it; null sends none."""
-    max_tokens: int = Field(default=4096, ge=1)
+    max_new_tokens: int = Field(default=4096, ge=1)
     """Most tokens of one completion, reasoning included."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """The request field that carries `max_tokens`; newer servers want `max_completion_tokens`."""
+    """The request field that carries `max_new_tokens`; newer servers want `max_completion_tokens`."""
     stream: bool = False
     """Take replies in chunks, for servers that answer in no other way."""
     price: Price = Field(default_factory=Price)
@@ -51,6 +51,8 @@ class GeneratorSettings(Settings):
 
 class CallSettings(Settings):
     """How calls to endpoints are made: concurrency, patience and caps."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"max_tokens": "max_spent_tokens"}
 
     concurrency: int = Field(default=64, ge=1, le=4096)
     """Most calls in flight."""
@@ -67,7 +69,7 @@ class CallSettings(Settings):
     """Rate cap; None for no cap."""
     max_requests: int | None = Field(default=None, ge=0)
     """Attempts this process may send before it stops cleanly; None for no cap. Cached answers are free."""
-    max_tokens: int | None = Field(default=None, ge=0)
+    max_spent_tokens: int | None = Field(default=None, ge=0)
     """Prompt and completion tokens this process may spend before it stops cleanly."""
     max_cost: float | None = Field(default=None, ge=0)
     """Money this process may spend before it stops cleanly, by the generator's `price`."""

@@ -37,7 +37,7 @@ class EndpointModel:
             requests += [Request(messages, sampling.seed + i) for i in range(sampling.num_samples)]
         settings = self.settings.model_copy(
             update={
-                "max_tokens": sampling.max_new_tokens,
+                "max_new_tokens": sampling.max_new_tokens,
                 "temperature": sampling.temperature,
                 "top_p": sampling.top_p,
             }

@@ -46,7 +46,7 @@ class LocalGenerator:
         template = self.settings.extra_body.get("chat_template_kwargs", {})
         prompts = [chat_ids(model.tokenizer, request.messages, **template) for _, request in chunk]
         sampling = Sampling(
-            self.settings.max_tokens,
+            self.settings.max_new_tokens,
             temperature=1.0 if self.settings.temperature is None else self.settings.temperature,
             top_p=self.settings.top_p or 1.0,
             seed=int.from_bytes(chunk[0][0][:4], "big"),  # of the request itself: the same everywhere

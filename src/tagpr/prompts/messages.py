@@ -48,13 +48,13 @@ def build_prompt(
     """
     if settings.style == "official":
         shown = [_inert(entry.fields) for entry in entries]
-        room = settings.max_tokens - (count_tokens(summary) if summary else 0)
+        room = settings.max_prompt_tokens - (count_tokens(summary) if summary else 0)
         text = official_prompt(task.name, escape(example.input), shown, room, count_tokens)
         return Prompt([{"role": "user", "content": f"{summary}\n{text}" if summary else text}], tuple(entries))
     system_source, user_source = prompt_templates(settings.templates)
     system = render(system_source, {"task": task, "tags": list(tags)}).strip()
     # The tags' instruction is not counted: with and without tags a prompt shows the same history.
-    room = settings.max_tokens - count_tokens(render(system_source, {"task": task, "tags": []}).strip())
+    room = settings.max_prompt_tokens - count_tokens(render(system_source, {"task": task, "tags": []}).strip())
     kept = list(entries)
     fields = [dict(entry.fields) for entry in kept]
     question = {**example.fields, "input": example.input}
@@ -77,7 +77,8 @@ def build_prompt(
                 fields.pop()
             elif not _shorten_question(question, surplus):
                 raise RecipeError(
-                    f"prompt.max_tokens: {settings.max_tokens} cannot hold task {task.name}'s instruction; raise it"
+                    f"prompt.max_prompt_tokens: {settings.max_prompt_tokens} cannot hold task {task.name}'s "
+                    "instruction; raise it"
                 )
         user = user_text()
     messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]

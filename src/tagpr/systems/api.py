@@ -4,8 +4,8 @@ Calls are cached, retried and capped by `tagpr.clients.calls`, so a killed compa
 call. The prompt budget is counted with the backbone's tokenizer, so that every system sees the same text.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -23,6 +23,8 @@ from tagpr.tasks.types import Example
 class APIOptions(Settings):
     """Where the model is and what it may cost; its name follows `api:`."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"max_tokens": "max_new_tokens"}
+
     base_url: str = "https://api.openai.com/v1"
     """Endpoint, up to and with `/v1`."""
     key_env: str = "OPENAI_API_KEY"
@@ -31,7 +33,7 @@ class APIOptions(Settings):
     """Ask for tagged reasoning before the answer (the -R prompt)."""
     temperature: float = Field(default=0.0, ge=0)
     """Sampling temperature; 0 is greedy."""
-    max_tokens: int = Field(default=4096, ge=1)
+    max_new_tokens: int = Field(default=4096, ge=1)
     """Most tokens of one completion, reasoning included."""
     price: Price = Price()
     """For `calls.max_cost`."""

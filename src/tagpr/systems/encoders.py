@@ -19,7 +19,7 @@ from tagpr.errors import ModelError
 class TextEncoder(nn.Module):
     """Texts or pairs of texts to CLS states. `spec`: hub id, folder or `pypi:PACKAGE`; `key` names it in errors."""
 
-    def __init__(self, spec: str, max_tokens: int, key: str, device: str | torch.device = "cpu") -> None:
+    def __init__(self, spec: str, max_input_tokens: int, key: str, device: str | torch.device = "cpu") -> None:
         super().__init__()
         from transformers import AutoModel, AutoTokenizer
 
@@ -41,8 +41,10 @@ class TextEncoder(nn.Module):
         if self.tokenizer.cls_token_id is None:
             raise ModelError(f"{key}: {spec!r} has no CLS token; use an encoder of the BERT or RoBERTa family")
         self.tokenizer.padding_side = "right"
-        positions = getattr(self.model.config, "max_position_embeddings", max_tokens + 2)
-        self.max_tokens = min(max_tokens, self.tokenizer.model_max_length, positions - 2)  # RoBERTas lose two positions
+        positions = getattr(self.model.config, "max_position_embeddings", max_input_tokens + 2)
+        self.max_input_tokens = min(
+            max_input_tokens, self.tokenizer.model_max_length, positions - 2
+        )  # RoBERTas lose two positions
 
     @property
     def width(self) -> int:
@@ -57,7 +59,7 @@ class TextEncoder(nn.Module):
             pairs,
             padding=True,
             truncation=True,
-            max_length=self.max_tokens,
+            max_length=self.max_input_tokens,
             split_special_tokens=True,  # a "[SEP]" in a user's text is text
             return_tensors="pt",
         )

@@ -10,7 +10,8 @@ recipe names another model, as the source leaves it open.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -39,6 +40,8 @@ STYLE = "Describe this person's style in one or two sentences: tone, wording, pu
 class PAGOptions(Settings):
     """How summaries are written."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"max_tokens": "max_new_tokens"}
+
     writer: GeneratorSettings | None = None
     """The LLM that writes them; null: the backbone."""
     calls: CallSettings = CallSettings()
@@ -47,7 +50,7 @@ class PAGOptions(Settings):
     """Past items the writer sees, the latest."""
     field_tokens: int = Field(default=200, ge=1)
     """Tokens to which each field of an item is cut."""
-    max_tokens: int = Field(default=300, ge=1)
+    max_new_tokens: int = Field(default=300, ge=1)
     """Longest summary, in tokens."""
     temperature: float = Field(default=0.6, ge=0)
     """The writer's sampling temperature."""
@@ -69,7 +72,7 @@ class PAG(Prompted[PAGOptions]):
         """One summary per example, "" if there is no history. Equal histories are summarised once."""
         options = self.options
         writer = options.writer or GeneratorSettings(model=str(self.context.model), engine="transformers")
-        changes = {"max_tokens": options.max_tokens, "temperature": options.temperature}
+        changes = {"max_new_tokens": options.max_new_tokens, "temperature": options.temperature}
         settings = writer.model_copy(update=changes)
         # its own file for each writer's settings: replies of a local writer depend on what is sent together
         key = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:12]
@@ -77,7 +80,7 @@ class PAG(Prompted[PAGOptions]):
         asked = [example for example in examples if example.profile]
         requests = [self.request(self.context.tasks[example.task], example) for example in asked]
         replies = generator.generate(requests, self.context.progress)
-        room = self.context.prompt.max_tokens // 3
+        room = self.context.prompt.max_prompt_tokens // 3
         written = {}
         for example, reply in zip(asked, replies, strict=True):
             if isinstance(reply, Reply):
