@@ -92,6 +92,8 @@ def test_an_embedding_that_carries_nothing_is_said_in_words(tmp_path) -> None:
     for split, found in figures["effect"].items():
         assert found["low"] <= found["mean"] <= found["high"] and found["n"] == figures[split]["PQP"]["right"]["n"]
         assert found["minimum_detectable"] >= 0
+    lengths = [pair.history_length for pair in world.pairs if pair.split != "train"]
+    assert list(figures["by_history_length"]) == list(dict.fromkeys(map(history_bin, sorted(lengths))))
     right = figures["seen"]["PQP"]["right"]
     assert right["low"] <= right["accuracy"] <= right["high"] and right["n"] == 120
 
@@ -103,6 +105,7 @@ from pathlib import Path
 from planted_preferences import planted_world
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.prmu.trainer import train_prmu
+from tagpr.profiles.history_bins import history_bin
 world = planted_world(8, 0, 8, 0, seed=0)
 facts = train_prmu(Path(sys.argv[1]), world.pairs, PRMUSettings(batch_size=8, micro_batch_size=4), Path(sys.argv[2]), 0)
 assert facts["processes"] == 2 and facts["steps"] == 4, facts

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from random import Random
 from typing import TypedDict
 
@@ -18,10 +17,10 @@ import numpy as np
 from tagpr.errors import DataError
 from tagpr.prmu.data import Pair
 from tagpr.prmu.score import PRMU
+from tagpr.profiles.history_bins import history_bin
 from tagpr.statistics import mean_interval, minimum_detectable_effect, paired_bootstrap
 
 GENERIC = "\0generic"  # an id no data can hold: scored with o_u = 0
-HISTORY_BINS = (0, 5, 10, 20, 50)
 
 
 class Accuracy(TypedDict):
@@ -191,12 +190,9 @@ def _shuffled_users(user_ids: Sequence[str], seed: int) -> dict[str, str]:
 
 
 def _by_history_length(pairs: Sequence[Pair], margins: np.ndarray, seed: int) -> dict[str, Accuracy]:
-    bins: dict[str, list[int]] = {}
-    edges = [*HISTORY_BINS, math.inf]
-    for low, high in pairwise(edges):
-        rows = [i for i, pair in enumerate(pairs) if low <= pair.history_length < high]
-        if rows:
-            bins[f"{low}+" if high == math.inf else f"{low}-{int(high) - 1}"] = rows
+    bins: dict[str, list[int]] = {}  # the shortest histories first
+    for i in sorted(range(len(pairs)), key=lambda i: pairs[i].history_length):
+        bins.setdefault(history_bin(pairs[i].history_length), []).append(i)
     return {name: accuracy(margins[rows], [pairs[i].user_id for i in rows], seed) for name, rows in bins.items()}
 
 

@@ -42,9 +42,8 @@ class TextEncoder(nn.Module):
             raise ModelError(f"{key}: {spec!r} has no CLS token; use an encoder of the BERT or RoBERTa family")
         self.tokenizer.padding_side = "right"
         positions = getattr(self.model.config, "max_position_embeddings", max_input_tokens + 2)
-        self.max_input_tokens = min(
-            max_input_tokens, self.tokenizer.model_max_length, positions - 2
-        )  # RoBERTas lose two positions
+        longest = min(self.tokenizer.model_max_length, positions - 2)  # RoBERTas lose two positions
+        self.max_input_tokens = min(max_input_tokens, longest)
 
     @property
     def width(self) -> int:
