@@ -17,6 +17,7 @@ from tagpr.prmu.past_pairs import Past
 from tagpr.prmu.score import PRMU
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.prmu.trainer import train_prmu
+from tagpr.profiles.history_bins import history_bin
 
 SETTINGS = PRMUSettings(
     user_dropout=0.1,
@@ -105,7 +106,6 @@ from pathlib import Path
 from planted_preferences import planted_world
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.prmu.trainer import train_prmu
-from tagpr.profiles.history_bins import history_bin
 world = planted_world(8, 0, 8, 0, seed=0)
 facts = train_prmu(Path(sys.argv[1]), world.pairs, PRMUSettings(batch_size=8, micro_batch_size=4), Path(sys.argv[2]), 0)
 assert facts["processes"] == 2 and facts["steps"] == 4, facts

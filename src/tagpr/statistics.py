@@ -6,7 +6,7 @@ off the same draw (they answered the same questions). Every metric here is a fun
 Nothing here knows tasks, answers or files.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -61,6 +61,13 @@ def _cluster_sums(columns: Floats, clusters: Sequence[Hashable] | None) -> Float
     sums = np.zeros((len(number), columns.shape[1]))
     np.add.at(sums, index, columns)
     return sums
+
+
+def percentile_intervals(
+    points: Mapping[str, float], samples: Mapping[str, Floats], level: float
+) -> dict[str, Interval]:
+    """`percentile_interval` of every metric of `points`, by metric."""
+    return {metric: percentile_interval(point, samples[metric], level) for metric, point in points.items()}
 
 
 def percentile_interval(point: float, samples: Floats, level: float = 0.95) -> Interval:

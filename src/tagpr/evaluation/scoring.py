@@ -25,13 +25,10 @@ from tagpr.evaluation.results import (
 )
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.evaluation.statistics import Statistic, mean, share, task_statistics, values
-from tagpr.statistics import Floats, Interval, bootstrap_sums, percentile_interval
+from tagpr.statistics import Floats, bootstrap_sums, percentile_intervals
 from tagpr.systems.cost import Cost
 from tagpr.tasks.metrics import higher_is_better
 from tagpr.tasks.types import Example, Task
-
-Intervals = dict[str, Interval]
-"""By metric."""
 
 
 @dataclass
@@ -106,7 +103,7 @@ def _score_task(
         systems={
             system.name: SystemScores(
                 scores.points[system.name],
-                scores.intervals(system.name),
+                percentile_intervals(scores.points[system.name], scores.samples[system.name], settings.level),
                 system.answer.get(task.name, Cost()),
                 system.notes.get(task.name, {}),
                 histories.get(system.name, ()),
@@ -114,7 +111,11 @@ def _score_task(
             for system in systems
         },
         differences={
-            reference: {name: scores.intervals(name, minus=reference) for name in predictions if name != reference}
+            reference: {
+                name: percentile_intervals(*scores.minus(name, reference), settings.level)
+                for name in predictions
+                if name != reference
+            }
             for reference in against
         },
     )
@@ -147,18 +148,15 @@ class _Scores:
                 )
         targets = [row.target for row in first]
         statistics = {name: _statistics(task, rows, targets) for name, rows in predictions.items()}
-        self.level = settings.level
         self.points = {name: values(columns) for name, columns in statistics.items()}
         self.samples = _resampled(statistics, users, settings.resamples, seed)
 
-    def intervals(self, name: str, minus: str | None = None) -> Intervals:
-        """Each metric of a system with its interval; `minus` another one: their paired difference."""
-        points, samples = self.points[name], self.samples[name]
-        if minus is not None:
-            less, lesser = self.points[minus], self.samples[minus]
-            points = {metric: point - less[metric] for metric, point in points.items() if metric in less}
-            samples = {metric: samples[metric] - lesser[metric] for metric in points}
-        return {metric: percentile_interval(point, samples[metric], self.level) for metric, point in points.items()}
+    def minus(self, a: str, b: str) -> tuple[dict[str, float], dict[str, Floats]]:
+        """Points and samples of system `a` less those of `b`, of the metrics that both have."""
+        points = {
+            name: value - self.points[b][name] for name, value in self.points[a].items() if name in self.points[b]
+        }
+        return points, {name: self.samples[a][name] - self.samples[b][name] for name in points}
 
 
 def _statistics(task: Task, rows: Sequence[Prediction], targets: Sequence[str]) -> dict[str, Statistic]:
