@@ -23,7 +23,7 @@ from tagpr.chains.tagging import FREE_TAGS, explore, restrict
 from tagpr.chains.teachers import ShownPrompt, heuristic_rollouts, teacher_rollouts, written_rollouts
 from tagpr.chains.vocabulary import Tag, Vocabulary, load_vocabulary, renaming
 from tagpr.clients.settings import GeneratorSettings
-from tagpr.clients.types import Generator
+from tagpr.clients.types import CachedModel
 from tagpr.errors import RecipeError, RunError
 from tagpr.tasks.types import Example, Task
 
@@ -233,7 +233,7 @@ def _given(settings: ChainSettings) -> Vocabulary:
     return load_vocabulary(settings.vocabulary if isinstance(settings.vocabulary, Path) else None)
 
 
-def _clusters(settings: VocabularySettings, names: Sequence[str], seed: int, tagger: Generator) -> list[Row]:
+def _clusters(settings: VocabularySettings, names: Sequence[str], seed: int, tagger: CachedModel) -> list[Row]:
     from tagpr.chains.discovery import discover
 
     found = discover(names, settings, seed, tagger)

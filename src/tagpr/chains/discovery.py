@@ -17,14 +17,14 @@ from tagpr.chains.asking import ask, fill
 from tagpr.chains.settings import VocabularySettings
 from tagpr.chains.tagging import normalise_name
 from tagpr.chains.vocabulary import NAME, Tag, Vocabulary, load_vocabulary
-from tagpr.clients.types import Generator, Reply
+from tagpr.clients.types import CachedModel, Reply
 from tagpr.errors import ModelError, RunError
 
 logger = logging.getLogger(__name__)
 
 
 def discover(
-    names: Sequence[str], settings: VocabularySettings, seed: int, definer: Generator | None = None
+    names: Sequence[str], settings: VocabularySettings, seed: int, definer: CachedModel | None = None
 ) -> Vocabulary:
     """A vocabulary from free tag names, one entry per use. Raises RunError if there are fewer than two names.
 
@@ -58,7 +58,7 @@ def discover(
     return Vocabulary(tuple(_define(tags, definer)))
 
 
-def _define(tags: Sequence[Tag], definer: Generator | None) -> list[Tag]:
+def _define(tags: Sequence[Tag], definer: CachedModel | None) -> list[Tag]:
     offline = [f"{tag.name.replace('_', ' ').capitalize()} ({', '.join(tag.members[:5])})." for tag in tags]
     if definer is None:
         return [Tag(tag.name, text, tag.count, tag.members) for tag, text in zip(tags, offline, strict=True)]

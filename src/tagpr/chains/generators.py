@@ -3,8 +3,8 @@
 from tagpr.chains.settings import ChainSettings
 from tagpr.clients.cache import default_cache
 from tagpr.clients.settings import GeneratorSettings
-from tagpr.clients.types import Generator, Spend
-from tagpr.engine.generator import make_generator
+from tagpr.clients.types import CachedModel, Spend
+from tagpr.engine.cached_model import cached_model
 
 
 class Generators:
@@ -13,12 +13,12 @@ class Generators:
     def __init__(self, settings: ChainSettings) -> None:
         self._settings = settings
         self._spend = Spend()
-        self._made: dict[str, Generator] = {}
+        self._made: dict[str, CachedModel] = {}
 
-    def get(self, block: GeneratorSettings) -> Generator:
+    def get(self, block: GeneratorSettings) -> CachedModel:
         """The generator of `block`; equal blocks give the same one, so that a model is loaded once."""
         name = block.model_dump_json()
         if name not in self._made:
             settings = self._settings
-            self._made[name] = make_generator(block, settings.calls, settings.cache or default_cache(), self._spend)
+            self._made[name] = cached_model(block, settings.calls, settings.cache or default_cache(), self._spend)
         return self._made[name]

@@ -8,7 +8,7 @@ from typing import Any
 
 from tagpr.chains.asking import ask, fill
 from tagpr.chains.steps import Row
-from tagpr.clients.types import Generator, Refusal, Reply, Request
+from tagpr.clients.types import CachedModel, Refusal, Reply, Request
 from tagpr.tasks.types import Example, Task
 
 DIMENSIONS = ("coherence", "accuracy", "completeness", "relevance")
@@ -56,7 +56,7 @@ def _score(part: object) -> int | None:
 
 
 def judge_filter(
-    judge: Generator,
+    judge: CachedModel,
     above: int,
     rows: Sequence[Row],
     tasks: Mapping[str, Task],

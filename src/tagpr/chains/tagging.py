@@ -16,7 +16,7 @@ from tagpr.chains.asking import ask, fill
 from tagpr.chains.grammar import parse_response, write_completion
 from tagpr.chains.steps import Row
 from tagpr.chains.vocabulary import Vocabulary
-from tagpr.clients.types import Generator, Reply
+from tagpr.clients.types import CachedModel, Reply
 
 FREE_TAGS = pa.schema(
     [("task", pa.string()), ("example_id", pa.string()), ("sample", pa.int32()), ("tag", pa.string())]
@@ -121,7 +121,7 @@ def normalise_name(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
-def explore(tagger: Generator, limit: int, rows: Sequence[Row], report: Report) -> tuple[list[Row], dict[str, int]]:
+def explore(tagger: CachedModel, limit: int, rows: Sequence[Row], report: Report) -> tuple[list[Row], dict[str, int]]:
     """Free tag names of the first `limit` chains: one row per group. Chains are taken round-robin over tasks."""
     chosen = _round_robin(rows, limit)
     sentences = [split_sentences(row["chain"]) for row in chosen]
@@ -143,7 +143,7 @@ def explore(tagger: Generator, limit: int, rows: Sequence[Row], report: Report) 
 
 
 def restrict(
-    tagger: Generator, mode: str, rows: Sequence[Row], vocabulary: Vocabulary, report: Report
+    tagger: CachedModel, mode: str, rows: Sequence[Row], vocabulary: Vocabulary, report: Report
 ) -> tuple[list[Row], dict[str, int]]:
     """Rows with their tagged `completion`; chains that were not tagged faithfully are dropped and counted.
 

@@ -14,7 +14,7 @@ from tagpr.chains.grammar import parse_response, write_completion
 from tagpr.chains.heuristic.teacher import HeuristicTeacher
 from tagpr.chains.steps import Row
 from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
-from tagpr.clients.types import Generator, Refusal, Reply, Request
+from tagpr.clients.types import CachedModel, Refusal, Reply, Request
 from tagpr.errors import DataError
 from tagpr.files import read_jsonl
 from tagpr.tasks.types import Example, Interaction, Task
@@ -38,7 +38,7 @@ _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
 
 
 def teacher_rollouts(
-    teacher: Generator,
+    teacher: CachedModel,
     samples: int,
     tasks: Mapping[str, Task],
     drawn: Sequence[Row],

@@ -1,7 +1,9 @@
-"""One protocol for cached text generators on three engines: an OpenAI-compatible endpoint, transformers, vLLM offline.
+"""Requests, replies, and who answers them through the reply cache: `CachedModel`.
 
-Whatever the engine, replies come through the same cache, and reasoning is told from the answer the same way whether it
-arrives in a field of its own or inline between `<think>` tags.
+Engines have one protocol, `tagpr.engine.types.TextModel`. `CachedModel` is no second one but the layer before an engine
+that chains, judges and summaries ask: each request is answered once and for all, refusals are told from replies, and
+what was paid for is kept. Whatever the engine, reasoning is told from the answer the same way, whether it arrives in a
+field of its own or inline between `<think>` tags.
 """
 
 import re
@@ -63,8 +65,12 @@ class Spend:
     cost: float = 0.0
 
 
-class Generator(Protocol):
-    """Answers requests in order. Raises RunError or ModelError if it cannot go on; nothing paid for is lost."""
+class CachedModel(Protocol):
+    """Answers requests in order, each from the cache where it was answered before: `CallEngine` for endpoints,
+    `CachedLocalModel` for a `TextModel` loaded here.
+
+    Raises RunError or ModelError if it cannot go on; nothing paid for is lost.
+    """
 
     def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Reply | Refusal]:
         """A reply or a refusal to each request, in order; `progress` hears of each that is done."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tagpr.clients.types import Generator, Reply, Request
+from tagpr.clients.types import CachedModel, Reply, Request
 from tagpr.data.adapters import raw_file
 from tagpr.data.formats.delimited import csv_rows
 from tagpr.data.rejects import Rejects
@@ -18,7 +18,7 @@ REQUEST = "Rewrite this post in plain, neutral words. Keep the meaning, drop the
 """The request to the LLM, followed by the tweet (a chat endpoint takes it as text, never as control tokens)."""
 
 
-def rewriter(generator: Generator) -> Callable[[list[str]], list[str]]:
+def rewriter(generator: CachedModel) -> Callable[[list[str]], list[str]]:
     """A `rewrite` for `tweet_rows` by any text generator; a text it refuses comes back empty and is left out."""
 
     def rewrite(texts: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`LocalGenerator`: a checkpoint loaded here (transformers or vLLM) that answers requests through the reply cache."""
+"""`CachedLocalModel`: the reply cache before a `TextModel` loaded here (transformers or vLLM)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tagpr.engine.types import Sampling
 from tagpr.engine.vllm_model import VLLMModel
 
 
-class LocalGenerator:
+class CachedLocalModel:
     """Answers requests with a model loaded on first use. Replies are cached a chunk of requests at a time."""
 
     CHUNK = 256
