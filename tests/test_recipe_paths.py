@@ -129,3 +129,10 @@ def test_both_caches_are_in_one_folder(tmp_path, monkeypatch):
 def test_an_old_key_is_refused_with_its_new_name(old, new):
     with pytest.raises(RecipeError, match=f"is called '{new}' now; write {new}"):
         load_recipe("smoke", [old])
+
+
+def test_what_is_wrong_with_a_teacher_block_is_said():
+    with pytest.raises(RecipeError, match=r"unknown key 'chains\.teacher\.tempertaure'; did you mean 'temperature'"):
+        load_recipe("smoke", ["chains.teacher={model: m, tempertaure: 3}"])
+    with pytest.raises(RecipeError, match=r"chains\.teacher: input should be 'heuristic' or 'written'"):
+        load_recipe("smoke", ["chains.teacher=foo"])

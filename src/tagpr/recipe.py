@@ -6,7 +6,7 @@ line and key, and the nearest right name. The blocks themselves are defined in t
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -162,8 +162,12 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 
 def _first_problem(error: ValidationError, path: Path, lines: dict[tuple[str, ...], int]) -> str:
-    problem = error.errors()[0]
-    keys = tuple(str(part) for part in problem["loc"])
+    problems = error.errors()
+    # a block given where a name may stand too (chains.teacher): what is wrong with the block, not that it is no name
+    blocks = [one for one in problems if not (one["type"] == "literal_error" and isinstance(one["input"], Mapping))]
+    problem = (blocks or problems)[0]
+    # pydantic also names the alternative it tried: a settings class, `literal[...]`
+    keys = tuple(part for part in map(str, problem["loc"]) if not part.endswith("Settings") and "[" not in part)
     dotted = ".".join(keys)
     line = next((lines[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in lines), None)
     where = f"{path}:{line}" if line else str(path)
@@ -173,7 +177,7 @@ def _first_problem(error: ValidationError, path: Path, lines: dict[tuple[str, ..
         return f"{where}: unknown key '{dotted}'; {hint}"
     if problem["type"] == "missing":
         return f"{where}: key '{dotted}' is missing; add it"
-    more = error.error_count() - 1
+    more = max(0, len(blocks) - 1)
     message = problem["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     tail = f" ({more} more)" if more else ""
