@@ -8,6 +8,7 @@ import typer
 
 from tagpr.cli.ask import ask
 from tagpr.cli.data import data
+from tagpr.cli.forget import forget
 from tagpr.cli.options import AsJson, Overrides, Quiet, RecipeArgument, RunsOption
 from tagpr.cli.parsing import parse_shard
 from tagpr.cli.serve import serve
@@ -235,3 +236,4 @@ def analyse(
 app.add_typer(sweep, name="sweep")
 app.command("ask")(ask)
 app.command("serve")(serve)
+app.command("forget")(forget)

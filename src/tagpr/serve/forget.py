@@ -1,0 +1,183 @@
+"""`forget`: a user leaves a run's files, row by row, and what cannot leave is said.
+
+Rows of the user go from data, chains, pairs, samples, predictions and tables; the user's row leaves the reward model;
+the report is written again; store and feedback are emptied of the user. Rows of others stay as they are.
+What the weights of the policy hold cannot be taken out: `Forgotten.in_weights` says how much of their training it was.
+"""
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tagpr.errors import DataError
+from tagpr.files import read_json, write_json, write_text
+from tagpr.runs.layout import STAGES, RunFolder
+from tagpr.runs.manifest import read_manifest
+from tagpr.runs.stage import locked
+from tagpr.serve.feedback import FeedbackStore
+from tagpr.serve.served_run import ServedRun
+from tagpr.serve.store import feedback_path, open_store, store_path
+from tagpr.serve.traces import Traces, find_traces
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What was taken out of one file."""
+
+    path: Path
+    what: str
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What became of a user."""
+
+    user: str
+    removals: tuple[Removal, ...]
+    in_weights: tuple[str, ...]
+    """What the policy's weights may still hold, a sentence for each stage that saw the user."""
+
+
+def forget(run: str | Path, user: str) -> Forgotten:
+    """Take a user out of a run folder. Raises DataError if the run knows no such user, RunError if it is in use."""
+    served = ServedRun.open(run)
+    folder = served.folder
+    with locked(folder.path):
+        store = open_store(served) if store_path(served).is_file() else None
+        stored = [] if store is None else [item for _, _, item in store.export(None, user)]
+        traces = find_traces(folder, served.tasks, user, stored)
+        if not stored and not traces.examples:
+            raise DataError(f"{folder.path}: knows no user '{user}'")
+        in_weights = _in_weights(folder, traces)
+        removals = [] if store is None else [Removal(store_path(served), f"{store.delete_user(user)} interactions")]
+        if feedback_path(served).is_file():
+            feedback = FeedbackStore(feedback_path(served))
+            removals.append(Removal(feedback_path(served), f"{feedback.delete_user(user)} judgements"))
+            feedback.close()
+        if store is not None:
+            store.close()
+        removals += _prmu(folder, user)
+        for path in sorted(path for path in folder.path.rglob("*") if path.is_file()):
+            clean = _CLEANERS.get(path.suffix)
+            what = clean(path, traces) if clean and path.name != "manifest.json" and path.parent.name != "model" else ""
+            if what:
+                removals.append(Removal(path, what))
+        removals += _pages(folder)
+        _renew_manifests(folder)
+    return Forgotten(user, tuple(removals), in_weights)
+
+
+def _jsonl(path: Path, traces: Traces) -> str:
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if not (line.strip() and traces.within(json.loads(line)))]
+    return _replaced(path, "".join(kept), len(lines) - len(kept))
+
+
+def _csv(path: Path, traces: Traces) -> str:
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    names = next(csv.reader(lines[:1]), [])
+
+    def row(line: str) -> dict[str, str]:
+        return dict(zip(names, next(csv.reader([line]), []), strict=False))
+
+    kept = lines[:1] + [line for line in lines[1:] if not traces.within(row(line))]
+    return _replaced(path, "".join(kept), len(lines) - len(kept))
+
+
+def _json(path: Path, traces: Traces) -> str:
+    value = read_json(path)
+    if not traces.within(value):
+        return ""
+    write_json(path, traces.without(value))
+    return "entries of the user"
+
+
+def _parquet(path: Path, traces: Traces) -> str:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    keep = [not traces.within(row) for row in table.to_pylist()]
+    if all(keep):
+        return ""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    pq.write_table(table.filter(keep), temporary)
+    os.replace(temporary, path)
+    return f"{len(keep) - sum(keep)} rows"
+
+
+def _text(path: Path, traces: Traces) -> str:
+    if not traces.in_text(path.read_text(encoding="utf-8", errors="replace")):
+        return ""
+    path.unlink()
+    return "the whole file"
+
+
+_CLEANERS: dict[str, Callable[[Path, Traces], str]] = {
+    **{".jsonl": _jsonl, ".csv": _csv, ".json": _json, ".parquet": _parquet},
+    **dict.fromkeys((".md", ".txt", ".svg", ".tex", ".yaml"), _text),
+}
+"""By a file's ending: takes the user out and says what that was, or "" for nothing."""
+
+
+def _replaced(path: Path, text: str, removed: int) -> str:
+    if not removed:
+        return ""
+    write_text(path, text)
+    return f"{removed} rows"
+
+
+def _prmu(folder: RunFolder, user: str) -> list[Removal]:
+    """The user's row of the reward model; every other score stays the same to the bit."""
+    path = folder.model("prmu")
+    if not (path / "users.json").is_file() or user not in read_json(path / "users.json"):
+        return []
+    from tagpr.prmu.score import PRMU
+
+    prmu = PRMU.from_pretrained(path, device="cpu", dtype="float32")  # as saved: no weight is rounded
+    prmu.remove_user(user)
+    prmu.save(path)
+    return [Removal(path, "the user's embedding, name and encoded history")]
+
+
+def _pages(folder: RunFolder) -> list[Removal]:
+    """The report, written again; other pages hold packed cases and go."""
+    from tagpr.report import write_report
+
+    removals = []
+    for page in sorted(folder.path.rglob("*.html")):
+        if page != folder.report:
+            page.unlink()
+            removals.append(Removal(page, "the page; its command writes it again"))
+    if folder.report.is_file():
+        write_report(folder.path, folder.stage("report"))
+        removals.append(Removal(folder.report, "the user's cases; written again"))
+    return removals
+
+
+def _in_weights(folder: RunFolder, traces: Traces) -> tuple[str, ...]:
+    import pyarrow.parquet as pq
+
+    files = {"sft": folder.chains, "guided": folder.stage("guided") / "samples.parquet"}
+    files["exploratory"] = folder.stage("exploratory") / "samples.parquet"
+    found = []
+    for stage, path in files.items():
+        users = pq.read_table(path, columns=["user_id"])["user_id"].to_pylist() if path.is_file() else []
+        if own := users.count(traces.user):
+            found.append(f"{stage}: {own} of the {len(users)} texts it learned from were about this user")
+    return tuple(found)
+
+
+def _renew_manifests(folder: RunFolder) -> None:
+    """The files that a stage's manifest lists, as they are now, so that the stage still counts as complete."""
+    for stage in STAGES:
+        manifest = read_manifest(folder.stage(stage))
+        if manifest is not None:
+            places = {name: folder.stage(stage) / name for name in manifest.files}
+            files = {
+                name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in places.items() if path.is_file()
+            }
+            manifest.model_copy(update={"files": files}).write(folder.stage(stage))
