@@ -305,6 +305,31 @@ def test_a_mapping_to_a_field_that_is_nowhere_is_refused(tmp_path, ours, ending)
     assert "wen" in complaint(path, fields={ours: "wen"}, on_error="skip")
 
 
+@pytest.mark.parametrize("name", ["when", "created_at", "Timestamp"])
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "json"])
+def test_dates_under_another_name_are_said_and_read_once_they_are_named(tmp_path, ending, name, caplog):
+    rows = [row | {name: f"2024-05-0{i % 4 + 1}"} for i, row in enumerate(rows_for())]
+    path = write(tmp_path, ending, rows)
+    assert load(path).report["split"] == "random"
+    assert f"read without dates, so held-out items are a random choice; if column '{name}' is the date" in caplog.text
+    caplog.clear()
+    named = load(path, fields={"date": name})
+    assert named.report["split"] == "time" and all(example.date for example in named.heldout)
+    assert "without dates" not in caplog.text
+
+
+def test_a_column_that_holds_no_dates_is_not_proposed(tmp_path, caplog):
+    load(write(tmp_path, "jsonl", [row | {"when": "once"} for row in rows_for()]))
+    assert "without dates" not in caplog.text
+
+
+def test_fields_of_a_format_with_names_of_its_own_are_refused(tmp_path):
+    source = SourceSettings(task="package-section", fields={"date": "when"})
+    with pytest.raises(RecipeError, match="fields does nothing here") as caught:
+        load_splits(DataSettings(sources=(source,)), 0, Path())
+    assert "\n" not in str(caught.value)
+
+
 def test_the_old_key_names_the_new_one():
     with pytest.raises(ValidationError, match="'reader' is now called 'format'"):
         SourceSettings.model_validate({"task": "lamp-2", "reader": "lamp"})

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as parquet
 import pytest
 
 from tagpr.errors import RecipeError
@@ -109,7 +110,7 @@ MOMENTS = (
     "chains-*/steps",
     "sft-*/checkpoints/checkpoint-*",
     "prmu-*/pairs.parquet",
-    "guided-*/checkpoints/*",
+    "guided-*/checkpoints/samples/000003.parquet",  # in the middle of RL, a step after its checkpoint
     "evaluate-*/predictions",
 )
 
@@ -143,8 +144,10 @@ def test_killed_at_five_moments_the_run_ends_the_same(smoke, tmp_path):
     ours, theirs = manifests(run), manifests(undisturbed)
     for stage in STAGES:
         assert ours[stage] == theirs[stage], stage
-    name = "evaluate/results.json"
-    assert (run / name).read_bytes() == (undisturbed / name).read_bytes()
+    for name in ("evaluate/results.json", "guided/samples.parquet", "exploratory/samples.parquet"):
+        assert (run / name).read_bytes() == (undisturbed / name).read_bytes(), name
+    steps = [row["step"] for row in parquet.read_table(run / "guided" / "samples.parquet").to_pylist()]
+    assert steps == sorted(steps) and [steps.count(step) for step in (1, 2, 3, 4)] == [16] * 4
 
 
 def recipe(folder: Path, **changes: str) -> Path:

@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 
 from tagpr.errors import RecipeError
-from tagpr.plugins import is_own, load_own, offered, source_digest
+from tagpr.plugins import code_digest, is_own, load_own, offered
 
 
 def test_a_file_beside_the_recipe_is_loaded_once_and_again_when_it_changed(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("calls = []\ncalls.append(1)\n\n\ndef score(): return 1\n")
     first = load_own("mine.py:score", "rewards", tmp_path)
     assert first is load_own("mine.py:score", "rewards", tmp_path)
-    digest = source_digest(first)
+    digest = code_digest("mine.py:score", "rewards", tmp_path)
     (tmp_path / "mine.py").write_text("def score(): return 2\n")
     second = load_own("mine.py:score", "rewards", tmp_path)
-    assert second() == 2 and len({digest, source_digest(second), ""}) == 3
+    assert second() == 2 and len({digest, code_digest("mine.py:score", "rewards", tmp_path), ""}) == 3
 
 
 def test_files_of_one_name_in_two_folders_are_two_modules(tmp_path: Path) -> None:
@@ -59,5 +59,23 @@ def test_what_cannot_be_had_is_one_line(spec: str, message: str, tmp_path: Path)
     assert "\n" not in str(caught.value)
 
 
-def test_the_packages_own_code_has_no_digest() -> None:
-    assert source_digest(load_own) == "" and source_digest(Path) != ""
+@pytest.mark.parametrize("text", ["found = [1]\n", "from decimal import Decimal\n\nfound = Decimal(1)\n"])
+def test_the_digest_is_that_of_the_file_whatever_is_found_in_it(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An instance, or something imported from elsewhere, does not know which file it was named in."""
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "digest_of_own.py"
+    path.write_text(text)
+    specs = ("digest_of_own:found", "digest_of_own.py:found")
+    first = [code_digest(spec, "metrics", tmp_path) for spec in specs]
+    path.write_text(text + "# edited\n")
+    assert first[0] == first[1] != "" and code_digest(specs[0], "metrics") not in ("", first[0])
+    path.unlink()
+    assert [code_digest(spec, "metrics", tmp_path) for spec in specs] == ["", ""]
+
+
+def test_what_is_no_file_has_no_digest() -> None:
+    assert {
+        code_digest(spec, "systems") for spec in ("rag", "no_such_module:Name", "no.such.module:Name", "sys:x")
+    } == {""}

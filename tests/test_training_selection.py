@@ -155,15 +155,16 @@ def test_a_decaying_rate_is_logged_and_other_steps_are_another_run(policy, tmp_p
 
 
 def test_the_best_weights_are_kept_and_a_run_in_parts_keeps_the_same(policy, tmp_path):
-    changes = {"steps": 5, "learning_rate": 0.05, "heldout_every": 1, "keep": "best", "save_steps": 2}
+    changes = {"steps": 5, "learning_rate": 0.05, "heldout_every": 1, "save_steps": 2}
+    assert GSPOSettings(**BASE | changes).keeps_best and not GSPOSettings(**BASE).keeps_best
     settings = GSPOSettings(**BASE | changes)
     whole = train_gspo(RLJob(policy, rows(), Vowels(), settings, tmp_path / "whole", heldout=rows(6)))
     values = []
     for step in range(6):
         table = json.loads((tmp_path / "whole" / "heldout" / f"step-{step:05d}.json").read_text())
-        values.append(sum(table["verifiable"]) / len(table["verifiable"]))
-    best = values.index(max(values))
-    assert whole["kept_step"] == best and len(set(values)) > 1
+        values.append(tuple(sum(table[key]) / len(table[key]) for key in ("verifiable", "reward")))
+    best = max(range(6), key=lambda step: (*values[step], step))
+    assert whole["kept_step"] == best and len({verifiable for verifiable, _ in values}) > 1
     for stop in (1, 2, None):
         train_gspo(RLJob(policy, rows(), Vowels(), settings, tmp_path / "parts", heldout=rows(6)), stop_after=stop)
     assert all(

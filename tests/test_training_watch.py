@@ -4,15 +4,18 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from pydantic import ValidationError
 
+from tagpr.chains.evidence import Shown
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.engine.tiny import build_tiny_model
 from tagpr.engine.types import Completion
 from tagpr.errors import RecipeError, RunError
 from tagpr.rewards.composite import CompositeReward
+from tagpr.rewards.settings import RewardSettings
 from tagpr.tasks import load_task
 from tagpr.training.gspo import train_gspo
 from tagpr.training.heldout import keep_out
@@ -53,9 +56,16 @@ def rows(n=4):
     return [TrainingRow(list(range(5, 12 + i)), task=task, target="utils", user_id=f"u{i // 2}") for i in range(n)]
 
 
-def reward():
+def reward(evidence=0.0):
     task = load_task("package-section")
-    return CompositeReward({task.name: task}, load_vocabulary(None), prmu=lambda users, *_: [0.5] * len(users))
+    shown = {(task.name, f"e{i}"): Shown(task, "a tool", "a tool", ()) for i in range(4)}
+    return CompositeReward(
+        {task.name: task},
+        load_vocabulary(None),
+        RewardSettings(delta_evidence=evidence),
+        prmu=lambda users, *_: [0.5] * len(users),
+        shown=shown,
+    )
 
 
 def read_log(out):
@@ -66,10 +76,11 @@ def test_every_watch_value_is_logged_and_drawn(policy, tmp_path):
     from tagpr.report.charts import TITLES, _curve
 
     settings = GSPOSettings(**SETTINGS | {"steps": 2, "heldout_every": 2})
-    train_gspo(RLJob(policy, rows(), reward(), settings, tmp_path, heldout=rows(2)))
+    asked = [replace(row, example_id=f"e{i}") for i, row in enumerate(rows())]
+    train_gspo(RLJob(policy, asked, reward(evidence=0.1), settings, tmp_path, heldout=asked[:2]))
     first, second = read_log(tmp_path)
-    assert first.keys() >= EVERY_STEP and second.keys() >= EVERY_STEP | EVERY_LOOK
-    assert all(_curve([first, second], key) for key in TITLES), "a curve of the report finds nothing in the log"
+    assert first.keys() >= EVERY_STEP | {"reward/evidence"} and second.keys() >= EVERY_STEP | EVERY_LOOK
+    assert [key for key in TITLES if not _curve([first, second], key)] == [], "curves of the report not in the log"
 
 
 def test_tensorboard_gets_every_figure(policy, tmp_path):

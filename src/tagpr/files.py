@@ -102,3 +102,16 @@ def fingerprint(path: Path) -> str:
     for file in files:
         digest.update(f"{file.relative_to(path).as_posix()}\0{fingerprint(file)}\n".encode())
     return digest.hexdigest() if files else ""
+
+
+def weights_key(folder: Path) -> str:
+    """A short name of a checkpoint's content. Reads 64 KiB of each weights file."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        with open(path, "rb") as stream:
+            for part in range(64):
+                stream.seek(size * part // 64)
+                digest.update(stream.read(1024))
+    return digest.hexdigest()[:16]

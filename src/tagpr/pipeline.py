@@ -14,11 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from tagpr.files import fingerprint, link_tree, write_json
+from tagpr.files import link_tree, write_json
 from tagpr.memory import give_back_memory, keep_freed_memory
-from tagpr.plugins import is_own, load_own, source_digest
 from tagpr.progress import StageContext, clock
-from tagpr.runs import Manifest, Run, Stage, Variant
+from tagpr.runs import Manifest, Run, Stage, Variant, reads
 from tagpr.runs.layout import StageName
 from tagpr.runs.stage import Figures, Work, is_made, locked, run_stage
 
@@ -228,49 +227,15 @@ def _json(figures: Mapping[str, object]) -> Figures:
     return cast(Figures, figures)
 
 
-def _data_files(run: Run) -> dict[str, str]:
-    """The data, the cards and the user's own code that the data stage reads."""
-    from tagpr.data.inputs import data_fingerprints
-
-    return data_fingerprints(run.recipe.data, run.base)
-
-
-def _prompt_files(run: Run) -> dict[str, str]:
-    """The user's own prompt templates."""
-    templates = run.recipe.prompt.templates
-    return {"prompt.templates": fingerprint(templates)} if templates else {}
-
-
-def _chain_files(run: Run) -> dict[str, str]:
-    """The vocabulary and the written chains that stage 0 reads, besides the templates."""
-    chains = run.recipe.chains
-    named = {"chains.vocabulary": chains.vocabulary, "chains.written": chains.written}
-    return _prompt_files(run) | {key: fingerprint(path) for key, path in named.items() if isinstance(path, Path)}
-
-
-def _reward_files(run: Run) -> dict[str, str]:
-    """The code of a user's own reward, besides the templates."""
-    spec = run.recipe.rewards.verifiable
-    own = {"rewards.verifiable": source_digest(load_own(spec, "rewards", run.base))} if is_own(spec, "rewards") else {}
-    return _prompt_files(run) | own
-
-
-def _checkpoint_files(run: Run) -> dict[str, str]:
-    """The checkpoint of another run that takes the SFT stage's place, by its config and the heads of its weights."""
-    from tagpr.evaluation.predict import weights_key
-
-    return {"sft.checkpoint": weights_key(Path(str(run.recipe.sft.checkpoint)))}
-
-
 STAGES: tuple[Stage[Run], ...] = (
-    Stage("data", "Read histories and questions, split them.", (), ("data",), _data, _data_files),
+    Stage("data", "Read histories and questions, split them.", (), ("data",), _data, reads.data_files),
     Stage(
         "chains",
         "Stage 0: tagged reasoning chains from a teacher, filtered.",
         ("data",),
         ("model", "profile", "prompt", "chains"),
         _chains,
-        _chain_files,
+        reads.chain_files,
     ),
     Stage(
         "sft",
@@ -278,7 +243,7 @@ STAGES: tuple[Stage[Run], ...] = (
         ("data", "chains"),
         ("model", "profile", "prompt", "sft"),
         _sft,
-        _prompt_files,
+        reads.policy_files,
     ),
     Stage(
         "prmu",
@@ -286,7 +251,7 @@ STAGES: tuple[Stage[Run], ...] = (
         ("data", "sft"),
         ("model", "profile", "prompt", "prmu"),
         _prmu,
-        _prompt_files,
+        reads.prmu_files,
     ),
     Stage(
         "guided",
@@ -294,7 +259,7 @@ STAGES: tuple[Stage[Run], ...] = (
         ("data", "sft", "prmu"),
         ("profile", "prompt", "rewards", "guided"),
         _guided,
-        _reward_files,
+        reads.reward_files,
     ),
     Stage(
         "exploratory",
@@ -302,7 +267,7 @@ STAGES: tuple[Stage[Run], ...] = (
         ("data", "guided"),
         ("profile", "prompt", "rewards", "exploratory"),
         _exploratory,
-        _reward_files,
+        reads.reward_files,
     ),
     Stage(
         "evaluate",
@@ -310,7 +275,7 @@ STAGES: tuple[Stage[Run], ...] = (
         ("data", "sft", "guided", "exploratory"),
         ("model", "profile", "prompt", "evaluate"),
         _evaluate,
-        _prompt_files,
+        reads.policy_files,
     ),
     Stage(
         "report",
@@ -330,14 +295,14 @@ def stages(run: Run) -> list[Stage[Run]]:
     """
     found = []
     for stage in STAGES:
-        inputs, blocks, reads = stage.inputs, stage.blocks, stage.reads
+        inputs, blocks, files = stage.inputs, stage.blocks, stage.reads
         if run.recipe.sft.checkpoint is not None:
             if stage.name == "chains":
                 continue
             inputs = tuple(name for name in inputs if name != "chains")
             if stage.name == "sft":
-                blocks, reads = ("sft",), _checkpoint_files
+                blocks, files = ("sft",), reads.taught_files
         if stage.name == "guided" and not run.recipe.rewards.gamma:
             inputs = tuple(name for name in inputs if name != "prmu")
-        found.append(replace(stage, inputs=inputs, blocks=blocks, reads=reads))
+        found.append(replace(stage, inputs=inputs, blocks=blocks, reads=files))
     return found

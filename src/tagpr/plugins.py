@@ -12,7 +12,6 @@ A recipe's author runs what the recipe names: nothing here is a sandbox.
 import hashlib
 import importlib
 import importlib.util
-import inspect
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -20,6 +19,7 @@ from types import ModuleType
 from typing import Literal
 
 from tagpr.errors import RecipeError
+from tagpr.files import fingerprint
 
 Kind = Literal["systems", "rewards", "readers", "metrics"]
 """What can be the user's own; also the name of the entry-point group after `tagpr.`."""
@@ -60,17 +60,22 @@ def load_own(spec: str, kind: Kind, folder: Path = Path()) -> object:
     return getattr(module, name)
 
 
-def source_digest(own: object) -> str:
-    """SHA-256 of the file that defines a class, function or instance; "" for what comes with this package, whose
-    version counts, and for what has no file.
+def code_digest(spec: str, kind: Kind, folder: Path = Path()) -> str:
+    """SHA-256 of the file that `spec` names: `file.py`, or that of the module (of the entry point's, for a name).
+
+    It goes by the place and not by what is found there, because an instance (a `Metric`) does not know where it was
+    made. "" where there is no such file: whoever loads it says so.
     """
-    defined = own if inspect.isclass(own) or inspect.isroutine(own) else type(own)
-    if defined.__module__.partition(".")[0] == "tagpr":
-        return ""
+    place = spec.rpartition(":")[0]
+    if not place:
+        place = next((point.module for point in entry_points(group=f"tagpr.{kind}", name=spec)), "")
+    if place.endswith(".py"):
+        return fingerprint(folder / place)
     try:
-        return hashlib.sha256(Path(inspect.getfile(defined)).read_bytes()).hexdigest()
-    except (OSError, TypeError):
+        found = importlib.util.find_spec(place) if place else None
+    except (ImportError, ValueError):
         return ""
+    return fingerprint(Path(found.origin)) if found is not None and found.origin else ""
 
 
 def _from_module(name: str, origin: str) -> ModuleType:

@@ -14,8 +14,7 @@ from tagpr.data.duplicates import Repeat, drop_duplicates
 from tagpr.data.formats.lamp import find_questions
 from tagpr.data.formats.protocol import Reader, Source
 from tagpr.data.formats.registry import find_reader, guess_reader
-from tagpr.data.formats.rows import peek, rows_of
-from tagpr.data.mapping import propose_fields
+from tagpr.data.formats.rows import date_column, rows_of
 from tagpr.data.rejects import Reject, Rejects
 from tagpr.data.split import Item, by_user, split_items, unused
 from tagpr.errors import DataError
@@ -95,11 +94,8 @@ def check(path: Path, task_name: str = "", names: Mapping[str, str] | None = Non
     shown = task.name if task_name or reader.name == "posts" else "any text task"
     kept, repeats = drop_duplicates(items)
     counts = _item_counts(kept, repeats, task)
-    if kept and not kept[0].date and "date" not in (names or {}):
-        found = peek(path).first
-        hint = propose_fields([found] if found else [], task, {ours: ours for ours in ("user_id", "input", "output")})
-        if "date" in hint.fields:
-            counts["dates"] = f"{counts['dates']} (a date in another column? --field date={hint.fields['date']})"
+    if kept and not kept[0].date and "date" not in (names or {}) and (column := date_column(path, task)):
+        counts["dates"] = f"{counts['dates']} (a date in another column? --field date={column})"
     single = sum(len(own) < 2 for own in by_user(kept).values())
     if single:
         rejects.note(path, 0, f"{single} users have one item and so no history", record=False)

@@ -11,7 +11,7 @@ from tagpr.data.load import card_of, placed
 from tagpr.data.settings import FORMATS, DataSettings, SourceSettings
 from tagpr.errors import DataError, TagPRError
 from tagpr.files import fingerprint
-from tagpr.plugins import load_own, source_digest
+from tagpr.plugins import code_digest
 from tagpr.tasks import load_task
 
 
@@ -24,12 +24,15 @@ def data_files(settings: DataSettings, folder: Path) -> list[Path]:
 
 def data_fingerprints(settings: DataSettings, folder: Path) -> dict[str, str]:
     """Digest of everything the data stage reads, by its path relative to `folder` (a moved project is no other one), or
-    by name for a reader of an installed module. Equal exactly if all contents are equal.
+    by name for a reader or metric of an installed module. Equal exactly if all contents are equal.
     """
     found = {os.path.relpath(path, folder): fingerprint(path) for path in data_files(settings, folder)}
     for source in settings.sources:
         if source.format not in ("auto", *FORMATS) and ".py:" not in source.format:
-            found[source.format] = _code(source.format, folder)
+            found[source.format] = code_digest(source.format, "readers", folder)
+        card = card_of(source, folder)
+        modules = [spec for spec in _own_metrics(card) if ".py:" not in spec] if isinstance(card, Path) else []
+        found |= {spec: code_digest(spec, "metrics") for spec in modules}
     return found
 
 
@@ -37,7 +40,7 @@ def _files(source: SourceSettings, folder: Path) -> Iterator[Path]:
     card = card_of(source, folder)
     if isinstance(card, Path):
         yield card
-        yield from _metric_files(card)
+        yield from (Path(spec.rpartition(":")[0]) for spec in _own_metrics(card) if ".py:" in spec)
     for text, split in ((source.path, "train"), (source.heldout_path, "dev")):
         if not text or on_hub(text):
             continue
@@ -52,20 +55,9 @@ def _files(source: SourceSettings, folder: Path) -> Iterator[Path]:
         yield folder / place
 
 
-def _metric_files(card: Path) -> Iterator[Path]:
-    """The user's code that a card names under `metrics`."""
+def _own_metrics(card: Path) -> tuple[str, ...]:
+    """Where the user's own code is that a card names under `metrics` and `correctness`."""
     try:
-        specs = load_task(card).own_metrics
+        return load_task(card).own_metrics
     except TagPRError:  # which the stage says when it reads
-        return
-    for spec in specs:
-        place, _, _ = spec.rpartition(":")
-        if place.endswith(".py"):
-            yield Path(place)
-
-
-def _code(spec: str, folder: Path) -> str:
-    try:
-        return source_digest(load_own(spec, "readers", folder))
-    except TagPRError:  # which the stage says when it reads
-        return ""
+        return ()

@@ -10,6 +10,7 @@ from tagpr.data.formats.hub import on_hub
 from tagpr.data.formats.lamp import find_questions
 from tagpr.data.formats.protocol import Records, Source
 from tagpr.data.formats.registry import find_reader
+from tagpr.data.formats.rows import date_column
 from tagpr.data.rejects import Rejects
 from tagpr.data.settings import DataSettings, SourceSettings
 from tagpr.data.split import (
@@ -27,6 +28,8 @@ from tagpr.tasks import Example, Kind, Task, load_task
 from tagpr.tasks.scripts import with_rouge_tokens
 
 logger = logging.getLogger(__name__)
+FIXED_NAMES = ("bundled", "lamp", "longlamp", "pgraphrag")
+"""Formats whose fields are their publishers', so that a recipe's `fields` would change nothing."""
 
 HELDOUT_SHARE = 0.1  # of the users, if records bring their profiles and no held-out file is named
 
@@ -82,6 +85,10 @@ def load_source(source: SourceSettings, seed: int, folder: Path, rejects: Reject
     origin = source.path or "bundled Debian sample"
     path = _path(source.path, folder) if source.path else None
     reader = find_reader(source.format, path, folder)
+    if source.fields and reader.name in FIXED_NAMES:
+        raise RecipeError(
+            f"data.sources: {origin}: fields does nothing here, {reader.says} have names of their own; leave it out"
+        )
     told = Source(task, rejects, source.fields, source.history, source.max_history)
 
     def read(path: Path | None, split: str) -> Records:
@@ -94,7 +101,7 @@ def load_source(source: SourceSettings, seed: int, folder: Path, rejects: Reject
                 f"data.sources: {origin}: heldout_path is for files whose records bring their history; "
                 "of single interactions each user's last are held out"
             )
-        halves = _split_items(records, task, source, seed, origin, rejects, lone_users=reader.name != "bundled")
+        halves = _split_items(records, task, source, seed, origin, rejects, path, lone_users=reader.name != "bundled")
     else:
         dev = read(_path(source.heldout_path, folder), "dev") if source.heldout_path else None
         halves = _split_examples(_examples(records), None if dev is None else _examples(dev), task, source, seed)
@@ -133,6 +140,7 @@ def _split_items(
     seed: int,
     origin: str,
     rejects: Rejects,
+    path: Path | None,
     *,
     lone_users: bool,
 ) -> _Halves:
@@ -155,6 +163,13 @@ def _split_items(
         min_history=source.min_history,
         max_history=source.max_history,
     )
+    undated = path is not None and "date" not in source.fields and bool(items) and not items[0].date
+    if undated and (column := date_column(path, task)):
+        logger.warning(
+            "data: %s: read without dates, so held-out items are a random choice; if column %r is the date, "
+            "set fields: {date: %s}",
+            *(origin, column, column),
+        )
     nothing = unused(items, train + heldout, source.min_history)
     if nothing.users:
         logger.warning("data: %s: %s", origin, nothing)

@@ -15,6 +15,7 @@ from tagpr.evaluation.chunks import Progress, in_chunks, is_complete
 from tagpr.evaluation.predictions import Prediction, make_prediction
 from tagpr.evaluation.questions import Question
 from tagpr.evaluation.settings import EvaluationSettings
+from tagpr.files import weights_key
 from tagpr.systems.protocol import Answer
 from tagpr.tasks.types import Task
 
@@ -84,16 +85,3 @@ def model_key(folder: Path, settings: EvaluationSettings) -> str:
     engine = "" if settings.engine == "transformers" else f" {settings.engine}"
     value = f"{settings.max_new_tokens} {settings.temperature}{engine} {weights_key(folder)}"
     return hashlib.sha256(value.encode()).hexdigest()[:16]
-
-
-def weights_key(folder: Path) -> str:
-    """A short name of a checkpoint's content. Reads 64 KiB of each weights file."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}".encode())
-        with open(path, "rb") as stream:
-            for part in range(64):
-                stream.seek(size * part // 64)
-                digest.update(stream.read(1024))
-    return digest.hexdigest()[:16]

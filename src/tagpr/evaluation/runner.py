@@ -29,9 +29,9 @@ from tagpr.evaluation.heldout import Heldout, answer, answer_and_keep, token_cou
 from tagpr.evaluation.official import write_official
 from tagpr.evaluation.predictions import Prediction
 from tagpr.evaluation.scoring import SystemAnswers
-from tagpr.files import no_space, read_json, write_json, write_text
+from tagpr.files import no_space, read_json, weights_key, write_json, write_text
 from tagpr.memory import give_back_memory
-from tagpr.plugins import source_digest
+from tagpr.plugins import code_digest
 from tagpr.progress import Progress
 from tagpr.settings import Settings
 from tagpr.systems.context import Chains, Context, Trained
@@ -54,14 +54,15 @@ class SystemRunner:
         common: Mapping[str, object],
         chunk: int,
         progress: Progress,
+        base: Path,
     ) -> None:
         """context: a template whose `folder` and `progress` are filled in per system. data: the examples by task.
-        blocks: the recipe's, JSON-able, by name; common: what every fit depends on.
+        blocks: the recipe's, JSON-able, by name; common: what every fit depends on. base: the recipe's folder.
         """
         self.out, self.context, self.data = out, context, data
         how = context.decoding  # rows side by side change no text, so they are left out
         self.blocks = {**blocks, "decoding": [how.max_new_tokens, how.answer_tokens, how.temperature]}
-        self.common, self.chunk, self.progress = common, chunk, progress
+        self.common, self.chunk, self.progress, self.base = common, chunk, progress, base
 
     def run(
         self,
@@ -78,8 +79,12 @@ class SystemRunner:
         """
         folder = self.out / _folder_name(name)
         depends = {block: self.blocks[block] for block in kind.depends}
-        fitted_from = {"common": self.common, "depends": depends, "system": spec, "source": source_digest(kind)}
+        fitted_from = {"common": self.common, "depends": depends, "system": spec}
+        fitted_from["source"] = code_digest(spec, "systems", self.base)
         fitted_from["options"] = options.model_dump(mode="json")
+        # the same blocks train other weights and make other chains if a file that they name was edited
+        fitted_from["trained"] = {name: weights_key(made.folder) for name, made in (trained or {}).items()}
+        fitted_from["chains"] = None if chains is None else _digest([[*key, *texts] for key, texts in chains.items()])
         digest = _digest(fitted_from)
         if folder.is_dir() and _read(folder / "fingerprint.json") != fitted_from:
             shutil.rmtree(folder)

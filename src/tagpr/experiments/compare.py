@@ -17,16 +17,17 @@ from tagpr.chains.dataset import completions_by_example, read_chains
 from tagpr.data import Splits
 from tagpr.errors import RecipeError
 from tagpr.evaluation.groups import table_order
-from tagpr.evaluation.predict import weights_key
 from tagpr.evaluation.results import Results
 from tagpr.evaluation.runner import SystemRunner
 from tagpr.evaluation.scoring import SystemAnswers, score
 from tagpr.experiments.variants import VARIANTS, trained
+from tagpr.files import weights_key
 from tagpr.memory import keep_freed_memory
 from tagpr.pipeline import make
 from tagpr.report import write_report
 from tagpr.report.tables.files import write_tables
 from tagpr.runs import Run
+from tagpr.runs.reads import prompt_files
 from tagpr.runs.stage import locked
 from tagpr.settings import Settings
 from tagpr.systems.context import Chains
@@ -75,7 +76,7 @@ def compare(run: Run) -> Comparison:
     with locked(out), run.show("compare") as progress:
         blocks = run.recipe.block(*type(run.recipe).model_fields)
         chunk = run.recipe.evaluate.chunk
-        runner = SystemRunner(out / "systems", run.context(), data, blocks, _common(run), chunk, progress)
+        runner = SystemRunner(out / "systems", run.context(), data, blocks, _common(run), chunk, progress, run.base)
         found: list[SystemAnswers] = []
         results, table = Results((), {}), ""
         for row in rows:
@@ -136,5 +137,6 @@ def _common(run: Run) -> dict[str, object]:
         "model": weights_key(run.model),
         "data": manifest.hash,
         **run.recipe.block("profile", "prompt", "seed"),
+        **prompt_files(run),
         "vocabulary": [[tag.name, tag.definition] for tag in run.context().vocabulary],
     }

@@ -19,7 +19,7 @@ from tagpr.report.reading import RunData
 from tagpr.report.svg import Line, bar_chart, colour, interval_chart, line_chart
 from tagpr.report.words import chain_words, frequent
 
-REWARDS = ("reward", "verifiable", "format", "repetition", "tag", "prmu")
+REWARDS = ("reward", "verifiable", "format", "repetition", "tag", "prmu", "evidence")
 """Curves of RL in this order; the log calls the components `reward/NAME`."""
 TITLES = {
     "reward": "Whole reward",

@@ -146,7 +146,7 @@ class _Trainer:
             figures |= self.evaluate(step + 1)
         self.samples.write(step + 1, rollout, advantages)
         self.watch.note(figures, rollout, self.rank)
-        if evaluates and s.keep == "best" and self.watch.best() == step + 1:
+        if evaluates and s.keeps_best and self.watch.best() == step + 1:
             self._keep(step + 1)
         return figures
 
@@ -240,7 +240,7 @@ class _Trainer:
         if not self.rank:
             made_with = about(self.settings, self.seed, self.total)
             save_checkpoint(self.checkpoints, step, self.optimizer.tensors(), self.watch.log, made_with)
-            if self.settings.keep == "best":
+            if self.settings.keeps_best:
                 drop_bests(self.checkpoints, self.watch.best())
 
     def resume(self) -> int:
@@ -254,18 +254,18 @@ class _Trainer:
             return step
         if self.settings.heldout_every:
             self.watch.start = self.evaluate(0)
-            if self.settings.keep == "best":
+            if self.settings.keeps_best:
                 self._keep(0)
         return 0
 
     def finish(self, step: int) -> int:
         """Write the model (adapters merged, fp32 masters), the log and the samples; returns the step of its weights."""
-        kept = self.watch.best() if self.settings.keep == "best" else step
+        kept = self.watch.best() if self.settings.keeps_best else step
         self.samples.finish(step)
         if self.rank:
             return kept
         write_jsonl(self.out / "log.jsonl", self.watch.log)
-        if self.settings.keep == "best":
+        if self.settings.keeps_best:
             self.optimizer.load(load_best(self.checkpoints, kept))
         self.optimizer.restore(self.model)
         save_policy(self.model, self.tokenizer, self.out / "model")

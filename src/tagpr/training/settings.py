@@ -23,8 +23,19 @@ class TrainingSettings(Settings):
     """Arithmetic of the model; the weights that the optimizer updates are fp32 in any case. auto: bf16 if fast."""
     gradient_checkpointing: bool = False
     """Compute each layer's activations again in backward instead of keeping them: a third more time, less memory."""
-    keep: Literal["best", "last"] = "last"
-    """Which weights become the stage's model: the last ones, or those with the best held-out metric."""
+    keep: Literal["best", "last"] | None = None
+    """Which weights become the stage's model: the last ones, or those with the best held-out metric. Null: the best
+    where held-out users or prompts are evaluated, else the last."""
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the weights of the best evaluation become the stage's model."""
+        return self.keep == "best" or (self.keep is None and self.evaluates)
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether anything held out is evaluated during training."""
+        raise NotImplementedError
 
 
 class SFTSettings(TrainingSettings):
@@ -54,6 +65,11 @@ class SFTSettings(TrainingSettings):
     """Optimizer steps between evaluations on the held-out users; None: once per epoch."""
     patience: int = Field(default=0, ge=0)
     """Early stopping: end after this many evaluations without a better one; 0: train to the end."""
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether users are held out of training."""
+        return self.heldout_users > 0
 
     @model_validator(mode="after")
     def _nothing_idle(self) -> "SFTSettings":
@@ -151,6 +167,11 @@ class GSPOSettings(TrainingSettings):
     """See `tag_rate_floor`."""
     report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
     """Where every step's metrics go besides `log.jsonl`; TensorBoard's files are in `runs/NAME/trackers`."""
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether held-out prompts are evaluated."""
+        return self.heldout_every > 0
 
     @model_validator(mode="after")
     def _nothing_idle(self) -> "GSPOSettings":

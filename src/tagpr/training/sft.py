@@ -196,7 +196,7 @@ def train_sft(
         if "loss" in row
     ]
     done = trainer.state.global_step
-    best = trainer.state.best_model_checkpoint if settings.keep == "best" else None
+    best = trainer.state.best_model_checkpoint if settings.keeps_best else None
     if trainer.is_world_process_zero():
         write_jsonl(out / "log.jsonl", history)
         if heldout:
@@ -222,7 +222,7 @@ def _arguments(
     settings: SFTSettings, out: Path, seed: int, steps: int, per_epoch: int, higher_is_better: bool
 ) -> SFTConfig:
     every = settings.heldout_every or per_epoch
-    best = settings.keep == "best"
+    best = settings.keeps_best
     return SFTConfig(
         output_dir=str(out / "checkpoints"),
         per_device_train_batch_size=max(1, settings.batch_size // _processes()),

@@ -132,10 +132,16 @@ class Watch:
             logger.warning(message)
 
     def best(self) -> int:
-        """The step whose held-out metric was highest, the first of equals; 0 is the start."""
+        """The step whose held-out metric was highest; 0 is the start. Among equals the whole reward decides, then the
+        later step: R_v of a few prompts has few values, and what it does not tell apart was learned all the same.
+        """
         rows = [{"step": 0.0, **self.start}, *self.log]
-        seen = [(value, -row["step"]) for row in rows if (value := metric_of(row)) is not None]
-        return round(-max(seen)[1])
+        seen = [
+            (value, row.get("heldout/reward", value), row["step"])
+            for row in rows
+            if (value := metric_of(row)) is not None
+        ]
+        return round(max(seen)[2])
 
     def _suspect(self, rollout: Rollout) -> None:
         """Warn if sampled reward rose and the held-out metric fell, both over the last two evaluations."""

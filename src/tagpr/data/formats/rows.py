@@ -13,8 +13,10 @@ from tagpr.data.formats.json_list import json_records
 from tagpr.data.formats.jsonl import Row, json_lines
 from tagpr.data.formats.parquet import parquet_rows
 from tagpr.data.formats.text import head_of, open_text
+from tagpr.data.mapping import propose_fields
 from tagpr.data.rejects import Rejects
 from tagpr.errors import DataError
+from tagpr.tasks import Task
 
 _DELIMITED = (".csv", ".tsv", ".dat", ".tab")
 
@@ -103,6 +105,13 @@ def _first(path: Path, container: Container, _changed: int, _size: int) -> Mappi
         return next((row for _, row in rows_of(path, Rejects(skip=True), container)), None)
     except DataError:
         return None
+
+
+def date_column(path: Path, task: Task) -> str:
+    """The column of a file of interactions that looks like its date, "" if none does: one that `fields` should name."""
+    first = peek(path).first
+    known = {ours: ours for ours in ("user_id", "input", "output")}
+    return "" if first is None else propose_fields([first], task, known).fields.get("date", "")
 
 
 def _is_json(line: str) -> bool:

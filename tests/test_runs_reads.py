@@ -1,0 +1,158 @@
+"""Recipe and files unchanged <=> stage skipped: for every kind of file that some stage reads, and for random edits."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tagpr.pipeline import STAGES, _work, stages
+from tagpr.progress import silent
+from tagpr.runs import Run
+from tagpr.runs.stage import run_stage
+
+NAMES = tuple(stage.name for stage in STAGES)
+CARD = """\
+name: mine
+kind: text
+description: titles
+instruction: Write the title.
+entry: "{{ input }} -> {{ output }}"
+input_fields: [input]
+output_field: output
+metrics: ["own.py:length", "own_metrics_module:words"]
+"""
+METRIC = "from tagpr.tasks.metrics import Metric\n\n{0} = Metric('{0}', True, lambda task, answer, target: 1.0)\n"
+FILES = {
+    "mine.jsonl": '{"user_id": "a", "input": "i", "output": "o"}\n',
+    "card.yaml": CARD,
+    "own.py": METRIC.format("length"),
+    "own_metrics_module.py": METRIC.format("words"),
+    "reader.py": "class Reader:\n    pass\n",
+    "templates/user.jinja": "{{ question }}\n",
+    "vocabulary.yaml": "- {name: a, definition: b}\n",
+    "chains.jsonl": '{"task": "mine", "example_id": "1", "completion": "c"}\n',
+    "reward.py": "def score(task, answer, target):\n    return 1.0\n",
+    "policy/config.json": "{}\n",
+    "policy/model.safetensors": "weights\n",
+    "policy/chat_template.jinja": "{{ messages }}\n",
+    "backbone/config.json": "{}\n",
+    "taught/model.safetensors": "weights\n",
+}
+RECIPE = {
+    "name": "mine",
+    "model": "policy",
+    "data": {"sources": [{"task": "card.yaml", "path": "mine.jsonl", "format": "reader.py:Reader"}]},
+    "prompt": {"templates": "templates"},
+    "chains": {"teacher": "written", "written": "chains.jsonl", "vocabulary": "vocabulary.yaml"},
+    "prmu": {"backbone": "backbone"},
+    "rewards": {"verifiable": "reward.py:score"},
+}
+FIRST = {  # the first stage that reads each file; all after it have it among their inputs
+    **dict.fromkeys(("mine.jsonl", "card.yaml", "own.py", "own_metrics_module.py", "reader.py"), "data"),
+    **dict.fromkeys(("templates/user.jinja", "vocabulary.yaml", "chains.jsonl"), "chains"),
+    **dict.fromkeys(("policy/config.json", "policy/model.safetensors", "policy/chat_template.jinja"), "chains"),
+    "backbone/config.json": "prmu",
+    "reward.py": "guided",
+}
+
+
+def project(folder: Path, **changes: object) -> Path:
+    for name, text in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(RECIPE | changes))
+    return path
+
+
+def made(recipe: Path, *overrides: str) -> list[str]:
+    """Go through every stage as `tagpr run` does, with nothing computed; the stages that were not skipped."""
+    run = Run.open(recipe, list(overrides), recipe.parent / "runs")
+    works = [replace(_work(run, stage), make=lambda context: {}) for stage in stages(run)]
+    return [work.stage for work in works if run_stage(run.folder.path, work, silent)[1]]
+
+
+def since(name: str) -> list[str]:
+    return list(NAMES[NAMES.index(name) :])
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(tmp_path)
+    return project(tmp_path)
+
+
+@pytest.mark.parametrize("name", FIRST)
+@pytest.mark.parametrize("edit", ["appended", "edited", "gone"])
+def test_a_stage_is_made_again_exactly_if_a_file_it_reads_changed(recipe: Path, name: str, edit: str) -> None:
+    path = recipe.parent / name
+    before = path.read_text()
+    assert made(recipe) == list(NAMES) and made(recipe) == []
+    path.write_text(before)  # a new date is no new content
+    assert made(recipe) == []
+    if edit == "gone":
+        path.unlink()
+    else:
+        path.write_text(before + "\n# more\n" if edit == "appended" else before[:-1] + " \n")
+    again = made(recipe)
+    assert again == since(FIRST[name])
+    assert made(recipe) == []
+    path.write_text(before)
+    assert made(recipe) == since(FIRST[name])
+
+
+def test_what_no_stage_reads_and_where_the_project_lies_make_nothing_again(recipe: Path, tmp_path: Path) -> None:
+    made(recipe)
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "reward.py").touch()
+    assert made(recipe) == []
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for path in list(tmp_path.iterdir()):
+        if path.name != "moved":
+            path.rename(moved / path.name)
+    assert made(moved / "recipe.yaml") == []
+
+
+def test_a_checkpoint_in_the_place_of_sft_and_its_tags_count(recipe: Path) -> None:
+    swapped = ("sft.checkpoint=taught",)
+    assert "chains" not in made(recipe, *swapped) and made(recipe, *swapped) == []
+    for name in ("taught/model.safetensors", "vocabulary.yaml"):
+        path = recipe.parent / name
+        path.write_text(path.read_text() + "more\n")
+        assert made(recipe, *swapped) == since("sft")
+    (recipe.parent / "chains.jsonl").write_text("other\n")
+    assert made(recipe, *swapped) == []
+
+
+SETTINGS = {
+    "data.on_error=skip": "data",
+    "sft.epochs=1": "sft",
+    "guided.steps=3": "guided",
+    "evaluate.limit=1": "evaluate",
+}
+
+
+@given(edits=st.lists(st.sampled_from([*FIRST, *SETTINGS, "nothing", "touch"]), max_size=6))
+@settings(max_examples=25, deadline=None)
+def test_recipe_and_files_unchanged_iff_skipped(tmp_path_factory: pytest.TempPathFactory, edits: list[str]) -> None:
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        recipe, overrides = project(folder), set()
+        assert made(recipe) == list(NAMES)
+        for number, edit in enumerate(edits):
+            first = FIRST.get(edit)
+            if first:
+                path = folder / edit
+                path.write_text(f"{path.read_text()}# {number}\n")
+            elif edit in SETTINGS and edit not in overrides:
+                overrides.add(edit)
+                first = SETTINGS[edit]
+            elif edit == "touch":
+                for name in FILES:
+                    (folder / name).write_text((folder / name).read_text())
+            assert made(recipe, *overrides) == (since(first) if first else [])
