@@ -1,12 +1,14 @@
 """Memory of an SFT process over 2,000 optimizer steps of varying lengths; each part is a process of its own.
 
     make bench-memory                                            # or: python benchmarks/bench_memory.py; 20 minutes
+    git worktree add OLD 41a80df                                 # code that kept 1,024 shapes
     python benchmarks/bench_memory.py --before OLD/src           # also the code in that source folder, for `before`
     python benchmarks/bench_memory.py --parts after              # only some parts, kept beside what the file holds
 
 A three-layer random Llama (hidden 192, 8,192 tokens) learns groups of 1 to 3 chains under prompts of 64 to 500 tokens,
 one group per step, in the arithmetic that the machine is fast in. What is resident is read after every step
-(`/proc/self/status`); the file has it at every 100th, the peak, and the growth after the first 500 steps.
+(`/proc/self/status`); the file has it at every 100th, the peak, and the growth after the first 500 steps. Other work on
+the machine (`load_average`, over the last minute) changes the seconds and not the memory.
 `after` is the SFT stage as the pipeline runs it, `before` the same of older code.
 """
 
@@ -20,6 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
+COMMAND = "make bench-memory (after); python benchmarks/bench_memory.py --before OLD/src (before and after)"
 STEPS, BATCH = 2000, 1
 SETTLED = 500
 """Steps after which memory should no longer grow: every length has been seen."""
@@ -71,6 +74,7 @@ def measure(steps: int) -> dict:
     from tagpr.training.sft import train_sft
 
     keep_freed_memory()
+    load = round(os.getloadavg()[0], 1)
     series: list[float] = []
 
     def progress(done: int, total: int, note: str) -> None:
@@ -90,6 +94,7 @@ def measure(steps: int) -> dict:
     return {
         "steps": len(series),
         "seconds": round(seconds, 1),
+        "load_average": {"at_start": load, "at_end": round(os.getloadavg()[0], 1)},
         "resident_mib": {str(i + 1): round(series[i]) for i in range(99, len(series), 100)},
         "peak_mib": round(resident_mib("VmHWM")),
         "growth_after_settling_mib": round(max(series[settled:]) - max(series[:settled])),
@@ -108,6 +113,8 @@ def main() -> None:
     if arguments.worker:
         print(json.dumps(measure(arguments.steps)))
         return
+    if "before" in (arguments.parts or "").split(",") and arguments.before is None:
+        parser.error("--parts before needs --before OLD/src, the source folder of older code")
     from results_file import RESULTS, write_results
 
     parts = arguments.parts.split(",") if arguments.parts else ["after", *(["before"] if arguments.before else [])]
@@ -119,7 +126,7 @@ def main() -> None:
         command = [sys.executable, __file__, "--worker", "--steps", str(arguments.steps)]
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
         figures[part] = json.loads(done.stdout.splitlines()[-1])
-        write_results("memory", "make bench-memory", figures)
+        write_results("memory", COMMAND, figures)
 
 
 if __name__ == "__main__":

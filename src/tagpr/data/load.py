@@ -163,8 +163,8 @@ def _split_items(
         min_history=source.min_history,
         max_history=source.max_history,
     )
-    undated = path is not None and "date" not in source.fields and bool(items) and not items[0].date
-    if undated and (column := date_column(path, task)):
+    undated = "date" not in source.fields and bool(items) and not items[0].date
+    if path is not None and undated and (column := date_column(path, task)):
         logger.warning(
             "data: %s: read without dates, so held-out items are a random choice; if column %r is the date, "
             "set fields: {date: %s}",
