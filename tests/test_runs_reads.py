@@ -1,5 +1,6 @@
 """Recipe and files unchanged <=> stage skipped: for every kind of file that some stage reads, and for random edits."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,7 +70,8 @@ def project(folder: Path, **changes: object) -> Path:
 
 
 def made(recipe: Path, *overrides: str) -> list[str]:
-    """Go through every stage as `tagpr run` does, with nothing computed; the stages that were not skipped."""
+    """Go through every stage as a new `tagpr run` does, with nothing computed; the stages that were not skipped."""
+    sys.modules.pop("own_metrics_module", None)
     run = Run.open(recipe, list(overrides), recipe.parent / "runs")
     works = [replace(_work(run, stage), make=lambda context: {}) for stage in stages(run)]
     return [work.stage for work in works if run_stage(run.folder.path, work, silent)[1]]
