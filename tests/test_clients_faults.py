@@ -59,7 +59,7 @@ HOPELESS = {
     "tool": "refused (always empty content (tool_calls))",
     "retry3600": "asks to wait 3600 s (HTTP 429: Daily limit reached); rerun then",
     "error200": "failed 3 times (last: HTTP 500: Provider returned error: upstream overloaded)",
-    "choices_null": "failed 3 times (last: an answer of another shape",
+    "choices_null": 'failed 3 times (last: an answer of another shape: {"',
 }
 HOPELESS["error200"] = HOPELESS["error200"].replace("500", "502")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from tagpr.clients.faults import PassingError
@@ -24,8 +25,8 @@ def read_chat(answer: object) -> Reply | Refusal:
         counts = [_number(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")]
         if not isinstance(field, str):
             raise TypeError("reasoning is no text")
-    except (TypeError, KeyError, IndexError, ValueError) as error:
-        raise PassingError(f"an answer of another shape ({type(error).__name__})") from None
+    except (TypeError, KeyError, IndexError, ValueError):
+        raise PassingError(f"an answer of another shape: {json.dumps(answer)[:120]}") from None
     reason = choice.get("finish_reason")
     if reason == "content_filter":
         return Refusal("content_filter", "the server's filter cut the reply")
