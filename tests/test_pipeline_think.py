@@ -71,7 +71,7 @@ def test_chains_sft_rl_and_evaluation_agree(tmp_path: Path, template: str, kind:
     assert [points[system]["format_rate"] for system in ("sft", "guided", "final")] == [1.0] * 3
     assert points["base"]["format_rate"] == 0
     vocabulary, verdicts = load_vocabulary(), {}
-    for system in points:
+    for system in ("base", "sft", "guided", "final"):
         for row in read_predictions(run.folder.path / "evaluate" / "predictions" / system / "package-section.jsonl"):
             assert row.completion.count("<think>") == 1 or system == "base"
             verdicts[row.completion] = row.format_ok
