@@ -106,7 +106,9 @@ def test_a_stage_is_made_again_exactly_if_a_file_it_reads_changed(recipe: Path, 
     assert made(recipe) == since(FIRST[name])
 
 
-def test_what_no_stage_reads_and_where_the_project_lies_make_nothing_again(recipe: Path, tmp_path: Path) -> None:
+def test_what_no_stage_reads_and_where_the_project_lies_make_nothing_again(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made(recipe)
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "reward.py").touch()
@@ -116,6 +118,7 @@ def test_what_no_stage_reads_and_where_the_project_lies_make_nothing_again(recip
     for path in list(tmp_path.iterdir()):
         if path.name != "moved":
             path.rename(moved / path.name)
+    monkeypatch.syspath_prepend(moved)
     assert made(moved / "recipe.yaml") == []
 
 
