@@ -19,7 +19,7 @@ RECIPE = {
     "name": "think",
     "data": {"sources": [{"task": "package-section", "path": "mine.jsonl", "format": "jsonl"}]},
     "profile": {"retriever": "bm25", "k": 1},
-    "prompt": {"max_tokens": 240},
+    "prompt": {"max_prompt_tokens": 240},
     "chains": {"teacher": "written", "written": "chains.jsonl", "min_segments": 1},
     "sft": {"learning_rate": 1e-2, "epochs": 80, "batch_size": 6, "warmup_ratio": 0.0},
     "rewards": {"gamma": 0.0, "min_tags": 1},
