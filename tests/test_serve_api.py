@@ -25,7 +25,7 @@ from tagpr.serve.app import create_app
 from tagpr.serve.model import PersonalModel
 from tagpr.serve.served_run import ServedRun
 from tagpr.serve.settings import ServeSettings
-from tagpr.serve.turn_split import TurnSplit
+from tagpr.serve.turn_split import TurnSplit, chain_text
 from tagpr.serve.upstream import UpstreamEngine
 
 ITEM = {"synopsis": "violin tuner", "section": "sound"}
@@ -307,6 +307,19 @@ def test_an_upstream_server_answers_or_its_fault_is_said(copied, user, monkeypat
         with pytest.raises(openai.APIStatusError, match="cannot be reached"):
             own.chat.completions.create(model="final", messages=question(), user=user)
         assert httpx2.get(f"{address}/v1/users/{user}/interactions").json()["data"]
+
+
+@pytest.mark.parametrize(
+    ("turn", "chain"),
+    [
+        ("<think>\n<make_decision> a </make_decision>\n</think>\nnet", "<make_decision> a </make_decision>"),
+        ("<think>\n<make_decision> a </make_decision> net", "<make_decision> a </make_decision>"),
+        ("<_input is no tag", ""),
+        ("<think>", ""),
+    ],
+)
+def test_the_chain_of_a_whole_turn(turn, chain):
+    assert chain_text(parse_response(turn, load_vocabulary())) == chain
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])

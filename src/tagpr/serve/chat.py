@@ -107,7 +107,7 @@ class _Turn:
         )
 
     def _choice(self, index: int, answer: PersonalAnswer, completion: Completion) -> Choice:
-        message = ChoiceMessage(content=answer.answer, reasoning_content=chain_text(answer.text) or None)
+        message = ChoiceMessage(content=answer.answer, reasoning_content=chain_text(answer) or None)
         logprobs: JsonValue = None
         if completion.logprobs is not None:
             tokenizer = self.model.engine.tokenizer(self.asked.system)

@@ -2,7 +2,9 @@
 
 import re
 
+from tagpr.chains.types import Response
 from tagpr.chains.vocabulary import Vocabulary
+from tagpr.serve.answers import PersonalAnswer
 
 END = "</think>"
 
@@ -53,8 +55,9 @@ class TurnSplit:
         return text
 
 
-def chain_text(turn: str) -> str:
+def chain_text(response: Response | PersonalAnswer) -> str:
     """The chain of a whole turn, its tags included, without `<think>` and `</think>`; empty where there is none."""
-    before, found, _ = turn.partition(END)
-    start = before.lstrip()
-    return start.removeprefix("<think>").strip() if found or start.startswith("<") else ""
+    before, found, _ = response.text.partition(END)
+    if not found:  # cut off, or never begun: then everything is the answer
+        before = response.text[: response.segments[-1].end] if response.segments else ""
+    return before.lstrip().removeprefix("<think>").strip()
