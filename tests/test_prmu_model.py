@@ -7,6 +7,7 @@ from random import Random
 import pytest
 import torch
 import transformers
+from torch.nn.functional import logsigmoid
 
 from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import DataError, ModelError
@@ -16,8 +17,9 @@ from tagpr.prmu.model import PRMUConfig, PRMUModel
 from tagpr.prmu.packing import PreferenceGroup, ended, pack
 from tagpr.prmu.past_pairs import Past
 from tagpr.prmu.score import PRMU, encode_items
+from tagpr.prmu.users import BasisHead, PrototypeHead
 
-OPTIONS = ("soft-token", "profile-encoded", "mlp-head", "none")
+OPTIONS = ("soft-token", "profile-encoded", "mlp-head", "basis", "prototypes", "none")
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def backbone(tmp_path_factory) -> Path:
 
 def prmu(backbone: Path, option: str = "soft-token", users: int = 3, frozen_layers: int = 0) -> PRMU:
     users = 0 if option == "none" else users
-    config = PRMUConfig({}, option, 2, users, frozen_layers, 0.2, [2, 0], 0)
+    config = PRMUConfig({}, option, 2, users, frozen_layers, 0.2, [2, 0], 0, basis_rank=3, prototypes=3)
     model = build_model(backbone, config, None, seed=0)
     with torch.no_grad():
         if model.users is not None:
@@ -91,7 +93,7 @@ def test_linear_head_on_a_sum_has_no_use_for_the_user(backbone) -> None:
     (gradient,) = torch.autograd.grad(-torch.nn.functional.logsigmoid(margins).sum(), embedding)
     assert gradient.abs().max() < 1e-6
     # The same pair through each option there is: a gradient.
-    for option in ("soft-token", "profile-encoded", "mlp-head"):
+    for option in ("soft-token", "profile-encoded", "mlp-head", "basis", "prototypes"):
         model = prmu(backbone, option)
         group = PreferenceGroup("u1", (5, 6, 7), ((8, 9), (10,)), ((0, 1),), history=model.histories.get("u1"))
         chosen, rejected = model.model(**pack([group], [1], [2], 0)).logits
@@ -140,6 +142,19 @@ def test_completions_end_in_exactly_one_end_token() -> None:
     assert ended([5, 6], [2, 0]) == ended([5, 6, 2, 0, 0], [2, 0]) == [5, 6, 2]
 
 
+def test_basis_and_prototypes_are_what_they_say() -> None:
+    """By hand: weights of shared rewards; nearness to a mixture of prototypes, which no weight can leave."""
+    basis = BasisHead(2, 2)
+    basis.basis.weight.data = torch.eye(2)
+    found = basis(torch.tensor([[3.0, 5.0], [3.0, 5.0]]), torch.tensor([[1.0, 0.0], [0.0, -1.0]]))
+    assert torch.allclose(found, torch.tensor([3.0, -5.0]) / 2**0.5)
+    near = PrototypeHead(2, 2)
+    near.project.weight.data, near.prototypes.data = torch.eye(2), torch.tensor([[0.0, 0.0], [2.0, 0.0]])
+    pooled = torch.tensor([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]])
+    found = near(pooled, torch.tensor([[0.0, 0.0], [-30.0, 30.0], [-30.0, 30.0]]))
+    assert torch.allclose(found, -torch.tensor([0.0, 0.0, 1.0]) / 2**0.5, atol=1e-5)
+
+
 def test_layers_are_cut_and_checked(backbone) -> None:
     config = PRMUConfig({}, "none", 2, 0, 0, 0.2, [2], 0)
     model = build_model(backbone, config, layers=1, seed=0)
@@ -169,8 +184,10 @@ def test_adding_or_removing_a_user_changes_no_other_score(backbone, tmp_path) ->
         assert model.score(["new"], [[5, 6]], [[7]]) == again.score(["new"], [[5, 6]], [[7]])
 
 
-def test_fitting_a_user_moves_only_that_row(backbone) -> None:
-    model = prmu(backbone)
+@pytest.mark.parametrize("option", ["soft-token", "mlp-head", "basis", "prototypes"])
+def test_fitting_a_user_moves_only_that_row(backbone, option) -> None:
+    torch.manual_seed(0)
+    model = prmu(backbone, option)
     before = {name: value.clone() for name, value in model.model.state_dict().items()}
     chosen, rejected = (8, 9, 10), (30, 31)
     pairs = [Pair("PQP", "train", f"e{i}", "new", "t", (5, 6 + i), chosen, rejected) for i in range(4)]
@@ -178,8 +195,17 @@ def test_fitting_a_user_moves_only_that_row(backbone) -> None:
     after = model.model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items() if name != "users.offsets")
     assert torch.equal(after["users.offsets"][:3], before["users.offsets"]) and len(after["users.offsets"]) == 4
-    generic, fitted = (model.logits([user] * 2, [[5, 6]] * 2, [chosen, rejected]) for user in ("nobody", "new"))
-    assert fitted[0] - fitted[1] > generic[0] - generic[1] and loss < 0.7
+    prompts = [[5, 6 + i] for i in range(4)]
+
+    def margins(user: str) -> torch.Tensor:
+        better, worse = model.logits([user] * 8, prompts * 2, [chosen] * 4 + [rejected] * 4).chunk(2)
+        return better - worse
+
+    generic, fitted = margins("nobody"), margins("new")
+    assert float(-logsigmoid(fitted).mean()) == pytest.approx(loss, abs=1e-5)
+    assert loss < float(-logsigmoid(generic).mean())
+    if option != "prototypes":  # a mixture of three given prototypes cannot win every pair
+        assert fitted[0] > generic[0] and loss < 0.7
     with pytest.raises(DataError, match="no pair to fit user 'x' on"):
         model.fit_user("x", Past(()))
     with pytest.raises(DataError, match="it has no users"):

@@ -54,7 +54,7 @@ def test_killed_training_ends_with_the_same_bytes(backbone, tmp_path) -> None:
     assert len(read_jsonl(tmp_path / "whole/log.jsonl")) == 10  # 18 prompts, 5 steps an epoch
 
 
-@pytest.mark.parametrize("option", ["soft-token", "mlp-head", "profile-encoded"])
+@pytest.mark.parametrize("option", ["soft-token", "mlp-head", "profile-encoded", "basis", "prototypes"])
 def test_training_fits_its_pairs_and_users_matter(backbone, tmp_path, option) -> None:
     pairs = make_pairs()
     random = Random(1)

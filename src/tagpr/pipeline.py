@@ -137,7 +137,7 @@ def label_groups(run: Run) -> "list[TrainingRow]":
 
 def _prmu(run: Run, context: StageContext) -> Figures:
     from tagpr.engine.models import resolve_model
-    from tagpr.prmu.histories import histories_of
+    from tagpr.prmu.histories import user_histories
     from tagpr.prmu.questions import pair_questions
     from tagpr.prmu.stage import make_prmu
 
@@ -146,8 +146,8 @@ def _prmu(run: Run, context: StageContext) -> Figures:
         make_prmu(
             run.folder.model("sft"),
             run.model if settings.backbone is None else resolve_model(settings.backbone),
-            pair_questions(*data, settings, context.seed),
-            histories_of(*data) if settings.user_option == "profile-encoded" else None,
+            pair_questions(*data, settings, context.seed) if settings.uses_rollouts else (),
+            user_histories(*data, settings),
             run.tokenizer,
             run.vocabulary,
             settings,
@@ -291,7 +291,8 @@ STAGES: tuple[Stage[Run], ...] = (
 def stages(run: Run) -> list[Stage[Run]]:
     """STAGES as the run's recipe needs them.
 
-    With `sft.checkpoint` there are no chains; with gamma 0 guided RL does not wait for the reward model.
+    With `sft.checkpoint` there are no chains; with gamma 0 guided RL does not wait for the reward model, and a
+    reward model of human pairs alone not for the policy.
     """
     found = []
     for stage in STAGES:
@@ -302,6 +303,8 @@ def stages(run: Run) -> list[Stage[Run]]:
             inputs = tuple(name for name in inputs if name != "chains")
             if stage.name == "sft":
                 blocks, files = ("sft",), reads.taught_files
+        if stage.name == "prmu" and not run.recipe.prmu.uses_rollouts:
+            inputs = tuple(name for name in inputs if name != "sft")
         if stage.name == "guided" and not run.recipe.rewards.gamma:
             inputs = tuple(name for name in inputs if name != "prmu")
         found.append(replace(stage, inputs=inputs, blocks=blocks, reads=files))

@@ -13,7 +13,7 @@ from tagpr.cli.options import AsJson, Overrides, Quiet, RecipeArgument, RunsOpti
 from tagpr.cli.parsing import parse_shard
 from tagpr.cli.serve import serve
 from tagpr.cli.session import opened
-from tagpr.cli.show import print_diagnosis, print_results, show_results
+from tagpr.cli.show import print_bench, print_diagnosis, print_results, show_results
 from tagpr.cli.stages import ReportGroup, stage_command, stage_group
 from tagpr.cli.sweeps import sweep
 from tagpr.pipeline import STAGES
@@ -96,6 +96,25 @@ def prmu_diagnose(
         typer.echo(json.dumps(found, ensure_ascii=False))
     else:
         print_diagnosis(found)
+
+
+@prmu.command("bench")
+def prmu_bench(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    runs: RunsOption = Path("runs"),
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Held-out pairs of seen, unseen and fitted users, beside the model without users and the majority length."""
+    from tagpr.experiments.prmu_bench import bench_prmu
+
+    with opened(recipe, overrides, runs, quiet) as run:
+        found = bench_prmu(run)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), ensure_ascii=False))
+    else:
+        print_bench(found)
 
 
 ablate = typer.Typer(no_args_is_help=True, help="Train a run again without one of its parts.")

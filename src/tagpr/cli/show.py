@@ -1,11 +1,14 @@
 """What commands print: tables on the terminal, or the same as one JSON object."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from tagpr.evaluation.results import Results
+
+if TYPE_CHECKING:
+    from tagpr.prmu.bench import PRMUBench
 
 
 def print_results(results: Results, first: str = "system") -> None:
@@ -40,3 +43,13 @@ def print_diagnosis(diagnosis: Mapping[str, Any]) -> None:
     console.print(f"calibration error {error:.3f}", highlight=False)
     console.print(f"correlation of reward and length {correlation:+.2f}", highlight=False)
     console.print(diagnosis["words"], highlight=False)
+
+
+def print_bench(found: "PRMUBench") -> None:
+    """Pair accuracy by group of users, what users bring, and calibration."""
+    from rich.console import Console
+
+    from tagpr.report.tables.pair_bench import bench_table
+    from tagpr.report.tables.terminal import to_terminal
+
+    Console().print(to_terminal(bench_table(found)))

@@ -6,7 +6,10 @@ from pydantic import Field, field_validator, model_validator
 
 from tagpr.settings import RecipePath, Settings
 
-FORMATS = ("bundled", "jsonl", "json", "csv", "parquet", "posts", "lamp", "longlamp", "pgraphrag")
+FORMATS = (
+    *("bundled", "jsonl", "json", "csv", "parquet", "posts", "lamp", "longlamp", "pgraphrag"),
+    *("personamem-v1", "personamem-v2", "personamem-v2-128k", "prefeval-mcq"),
+)
 """Names of the readers that come with the package; see `tagpr.data.formats`."""
 FIELDS = ("user_id", "input", "output", "date", "id", "work")
 """What a row of a user's file can hold."""

@@ -15,12 +15,10 @@ def diagnose_prmu(run: Run) -> "Diagnosis":
     """
     from tagpr.prmu.data import read_pairs
     from tagpr.prmu.diagnose import diagnose
-    from tagpr.prmu.histories import histories_of
+    from tagpr.prmu.histories import user_histories
     from tagpr.prmu.score import PRMU
 
     run.require("prmu")
     prmu = PRMU.from_pretrained(run.folder.model("prmu"))
-    histories = None
-    if prmu.model.history is not None:
-        histories = histories_of(run.tasks, run.train, run.prompts)
+    histories = user_histories(run.tasks, run.train, run.prompts, run.recipe.prmu)
     return diagnose(prmu, read_pairs(run.folder.pairs), run.seed, histories)

@@ -14,6 +14,7 @@ from typing import Any
 from tagpr.errors import DataError
 
 KINDS = ("PRP", "PQP")
+"""Kinds of pairs that rollouts make; a pair that a user ordered is of kind human."""
 SPLITS = ("train", "seen", "unseen")
 
 
@@ -36,7 +37,7 @@ class Rollout:
 class Pair:
     """x+ and x- of eq. 2: one prompt, one user, two completions."""
 
-    kind: str  # PRP or PQP
+    kind: str  # PRP, PQP or human
     split: str  # train, seen (held-out prompt of a training user) or unseen (held-out user)
     example_id: str
     user_id: str
@@ -62,7 +63,7 @@ class PairSet:
         """Counts, length statistics and the accuracy of a judge that always prefers the longer completion."""
         card: dict[str, Any] = {"dropped": self.dropped}
         for split in SPLITS:
-            for kind in ("PRP", "PQP"):
+            for kind in (*KINDS, *(["human"] if any(pair.kind == "human" for pair in self.pairs) else [])):
                 chosen = [pair for pair in self.split(split) if pair.kind == kind]
                 if not chosen:
                     card[f"{split}/{kind}"] = {"pairs": 0}
@@ -100,7 +101,12 @@ def card_text(card: dict[str, Any]) -> str:
                 f"{row['mean_chosen_tokens']:.1f} | {row['mean_rejected_tokens']:.1f} | "
                 f"{row['length_only_accuracy']:.1%} |"
             )
-    dropped = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in card["dropped"].items())
+    if any(name.endswith("/human") for name in card):
+        lines += [
+            "",
+            "human: a user ordered the two answers; these are as the file has them, not balanced in length.",
+        ]
+    dropped = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in card["dropped"].items()) or "none"
     return "\n".join([*lines, "", f"Dropped: {dropped}.", ""])
 
 

@@ -1,7 +1,7 @@
 """Does the user embedding do anything? Held-out pair accuracy with the right, a shuffled and the generic user.
 
 If the three agree the embedding carries nothing, and the diagnosis says so in words. PRP can be won without knowing the
-user; only PQP can show that the model reads the user.
+user; only PQP, or human pairs where there is no PQP, can show that the model reads the user.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ class Diagnosis(TypedDict):
     """What `prmu/diagnosis.json` holds."""
 
     seen: dict[str, ByUser]
-    """PRP, PQP and all held-out pairs of training users."""
+    """PRP, PQP, human and all held-out pairs of training users."""
     unseen: dict[str, ByUser]
     """The same of held-out users."""
     effect: dict[str, Effect]
-    """By split, on PQP."""
+    """By split, on PQP; on human pairs where there is no PQP."""
     by_history_length: dict[str, Accuracy]
     calibration: Calibration
     length_correlation: float
@@ -112,22 +112,23 @@ def diagnose(
                 name: accuracy(values[rows], [heldout[i].user_id for i in rows], seed)
                 for name, values in margins.items()
             }
-            for kind in ("PRP", "PQP", "all")
+            for kind in ("PRP", "PQP", "human", "all")
             if (rows := [i for i, p in enumerate(heldout) if p.split == split and kind in (p.kind, "all")])
         }
+    telling = "PQP" if any(pair.kind == "PQP" for pair in heldout) else "human"
     effects = {
         split: effect(margins["right"][rows], margins["shuffled"][rows], [heldout[i].user_id for i in rows], seed)
         for split in ("seen", "unseen")
-        if (rows := [i for i, pair in enumerate(heldout) if pair.split == split and pair.kind == "PQP"])
+        if (rows := [i for i, pair in enumerate(heldout) if pair.split == split and pair.kind == telling])
     }
     return {
         "seen": accuracies["seen"],
         "unseen": accuracies["unseen"],
         "effect": effects,
         "by_history_length": _by_history_length(heldout, margins["right"], seed),
-        "calibration": _calibration(margins["right"]),
+        "calibration": calibration(margins["right"]),
         "length_correlation": _length_correlation(heldout, *logits["right"]),
-        "words": words(accuracies, effects, prmu.model.settings.user_option),
+        "words": words(accuracies, effects, prmu.model.settings.user_option, telling),
     }
 
 
@@ -154,7 +155,7 @@ def effect(right: np.ndarray, shuffled: np.ndarray, user_ids: Sequence[str], see
 
     right, shuffled: margins f(x+) - f(x-) of the same pairs, [pairs].
     """
-    found = paired_bootstrap(_right(right), _right(shuffled), user_ids, seed=seed)
+    found = paired_bootstrap(ordered_right(right), ordered_right(shuffled), user_ids, seed=seed)
     return {
         "mean": found.mean,
         "low": found.low,
@@ -165,14 +166,14 @@ def effect(right: np.ndarray, shuffled: np.ndarray, user_ids: Sequence[str], see
     }
 
 
-def _right(margins: np.ndarray) -> np.ndarray:
+def ordered_right(margins: np.ndarray) -> np.ndarray:
     """1 for a pair ordered right, 0 for one ordered wrong, one half for a tie."""
     return np.where(margins > 0, 1.0, np.where(margins == 0, 0.5, 0.0))
 
 
 def accuracy(margins: np.ndarray, user_ids: Sequence[str], seed: int) -> Accuracy:
     """Share of positive margins (a tie counts one half), n, users, and a 95% interval by bootstrap over users."""
-    found = mean_interval(_right(margins), user_ids, seed=seed)
+    found = mean_interval(ordered_right(margins), user_ids, seed=seed)
     return {
         "accuracy": found.mean,
         "low": found.low,
@@ -196,7 +197,7 @@ def _by_history_length(pairs: Sequence[Pair], margins: np.ndarray, seed: int) ->
     return {name: accuracy(margins[rows], [pairs[i].user_id for i in rows], seed) for name, rows in bins.items()}
 
 
-def _calibration(margins: np.ndarray, bins: int = 5) -> Calibration:
+def calibration(margins: np.ndarray, bins: int = 5) -> Calibration:
     """Confidence in its own choice, sigmoid(|margin|), against how often the choice is right; ECE over the bins."""
     confidence = 1 / (1 + np.exp(-np.abs(margins)))
     right = np.where(margins == 0, 0.5, margins > 0).astype(float)
@@ -230,7 +231,9 @@ def _length_correlation(pairs: Sequence[Pair], chosen: np.ndarray, rejected: np.
     return float((reward * length).sum() / scale) if scale else 0.0
 
 
-def words(accuracies: Mapping[str, Mapping[str, ByUser]], effects: Mapping[str, Effect], user_option: str) -> str:
+def words(
+    accuracies: Mapping[str, Mapping[str, ByUser]], effects: Mapping[str, Effect], user_option: str, kind: str = "PQP"
+) -> str:
     """What the metrics say about the user embedding, in one or two sentences.
 
     Only PQP pairs of users seen in training can say it: PRP is won without knowing the user, and a user never seen has
@@ -242,13 +245,14 @@ def words(accuracies: Mapping[str, Mapping[str, ByUser]], effects: Mapping[str, 
     found = effects.get(split)
     if found is None:
         return (
-            "Untested: no held-out PQP pair is of a user seen in training, so nothing says whether the user embedding "
-            "is used; draw several prompts of each user (prmu.prompts_per_user) or raise prmu.prompts."
+            f"Untested: no held-out {kind} pair is of a user seen in training, so nothing says whether the user "
+            "embedding is used; draw several prompts of each user (prmu.prompts_per_user) or raise prmu.prompts."
         )
-    right, shuffled = accuracies[split]["PQP"]["right"], accuracies[split]["PQP"]["shuffled"]
+    right, shuffled = accuracies[split][kind]["right"], accuracies[split][kind]["shuffled"]
     said = (
-        f"held-out PQP pairs of {split} users: {right['accuracy']:.1%} with the right user, {shuffled['accuracy']:.1%} "
-        f"with a shuffled one, difference {found['mean']:+.1%} [{found['low']:+.1%}, {found['high']:+.1%}] "
+        f"held-out {kind} pairs of {split} users: {right['accuracy']:.1%} with the right user, "
+        f"{shuffled['accuracy']:.1%} with a shuffled one, "
+        f"difference {found['mean']:+.1%} [{found['low']:+.1%}, {found['high']:+.1%}] "
         f"(n = {found['n']}, {found['users']} users)"
     )
     if found["low"] > 0:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from tagpr.prmu.human_pairs import human_histories
+from tagpr.prmu.settings import PRMUSettings
 from tagpr.prompts.escape import escape
 from tagpr.tasks.templates import render
 from tagpr.tasks.types import Example, Interaction, Task
@@ -24,6 +26,16 @@ def histories_of(
             fresh = [item for item in example.profile if item.id not in known]
             known.update(zip((item.id for item in fresh), items_of(tasks[name], fresh, prompts), strict=True))
     return {user: list(items.values()) for user, items in histories.items()}
+
+
+def user_histories(
+    tasks: Mapping[str, Task], train: Mapping[str, Sequence[Example]], prompts: PromptBuilder, settings: PRMUSettings
+) -> dict[str, list[tuple[int, ...]]] | None:
+    """Past items of the examples' users and of those of human pairs, for profile-encoded; None otherwise."""
+    if settings.user_option != "profile-encoded":
+        return None
+    of_pairs = human_histories(settings.pairs, prompts.tokenizer) if settings.pairs is not None else {}
+    return histories_of(tasks, train, prompts) | of_pairs
 
 
 def items_of(task: Task, interactions: Sequence[Interaction], prompts: PromptBuilder) -> tuple[tuple[int, ...], ...]:

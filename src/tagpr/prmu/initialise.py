@@ -37,6 +37,8 @@ def new_prmu(
         user_dropout=settings.user_dropout,
         end_ids=list(dict.fromkeys(ends)),
         pad_id=ends[-1],
+        basis_rank=settings.basis_rank,
+        prototypes=settings.prototypes,
     )
     fast = fast_dtype("cuda" if torch.cuda.is_available() else "cpu")
     model = build_model(backbone, config, settings.layers, seed, dtype=fast)

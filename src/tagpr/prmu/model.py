@@ -18,7 +18,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from tagpr.engine.group_attention import NAME
 from tagpr.engine.padded_rows import PaddedLayout
 from tagpr.prmu.decoder import Decoder, as_decoder, run_layers
-from tagpr.prmu.users import HistoryEncoder, UserEmbedding
+from tagpr.prmu.users import BasisHead, HistoryEncoder, PrototypeHead, UserEmbedding
 
 
 @dataclass
@@ -34,6 +34,8 @@ class PRMUConfig:
     end_ids: list[int]
     pad_id: int
     token_scale: float = 1.0
+    basis_rank: int = 0  # r of user_option basis
+    prototypes: int = 0  # K of user_option prototypes
 
 
 class PRMUModel(nn.Module):
@@ -47,12 +49,17 @@ class PRMUModel(nn.Module):
         self.users: UserEmbedding | None = None
         self.history: HistoryEncoder | None = None
         if config.user_option != "none":
-            width = size if config.user_option == "mlp-head" else size * config.user_tokens
+            widths = {"mlp-head": size, "basis": config.basis_rank, "prototypes": config.prototypes}
+            width = widths.get(config.user_option, size * config.user_tokens)
             self.users = UserEmbedding(config.users, width, config.user_dropout)
         if config.user_option == "profile-encoded":
             self.history = HistoryEncoder(size, size * config.user_tokens)
         if config.user_option == "mlp-head":
             self.head: nn.Module = nn.Sequential(nn.Linear(2 * size, size), nn.GELU(), nn.Linear(size, 1, bias=False))
+        elif config.user_option == "basis":
+            self.head = BasisHead(size, config.basis_rank)
+        elif config.user_option == "prototypes":
+            self.head = PrototypeHead(size, config.prototypes)
         else:
             self.head = nn.Linear(size, 1, bias=False)
             with torch.no_grad():
@@ -111,15 +118,19 @@ class PRMUModel(nn.Module):
         with torch.autocast(input_ids.device.type, self.compute_dtype, enabled=self.compute_dtype != torch.float32):
             hidden = self._hidden(input_ids, segment_ids, position_ids, users)  # [B, m + T, d]
             pooled = hidden[ends[:, 0], ends[:, 1] + self.tokens_per_user]  # [N, d]
-        pooled = pooled.float()
-        if self.settings.user_option == "mlp-head":
-            assert users is not None
-            pooled = torch.cat([pooled, users[ends[:, 0]]], dim=-1)
         with torch.autocast(input_ids.device.type, enabled=False):
-            logits = self.head(pooled).squeeze(-1)  # [N]
+            logits = self._head(pooled.float(), None if users is None else users[ends[:, 0]])  # [N]
         if chosen is not None and rejected is not None:
             logits = torch.cat([logits[chosen], logits[rejected]])
         return SequenceClassifierOutput(logits=logits)
+
+    def _head(self, pooled: Tensor, users: Tensor | None) -> Tensor:
+        """f [N] of pooled states [N, d] and their users' e_u [N, size]; user tokens are in the states already."""
+        if self.tokens_per_user or users is None:
+            return self.head(pooled).squeeze(-1)
+        if self.settings.user_option == "mlp-head":
+            return self.head(torch.cat([pooled, users], dim=-1)).squeeze(-1)
+        return self.head(pooled, users)
 
     def _hidden(self, input_ids: Tensor, segments: Tensor, positions: Tensor, users: Tensor | None) -> Tensor:
         m, frozen = self.tokens_per_user, self.settings.frozen_layers

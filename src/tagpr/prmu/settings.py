@@ -1,11 +1,32 @@
 """Settings of the personalization reward model. Light: no torch here."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tagpr.settings import ModelSpec, Settings
+
+
+class PairSettings(Settings):
+    """Pairs of answers that users ordered."""
+
+    path: str
+    """JSONL, JSON, CSV or Parquet file, relative to the recipe, or `hub:OWNER/NAME/CONFIG/SPLIT`."""
+    format: Literal["auto", "pairs", "prism", "personalized-rewardbench", "hh"] = "auto"
+    """How rows are read (docs/prmu.md); auto: by the first row's fields."""
+    fields: dict[str, str] = Field(default_factory=dict)
+    """Our field name -> the file's (user_id, context, chosen, rejected, split, scores), for those that differ."""
+    min_margin: float = Field(default=0.0, ge=0)
+    """Leave out pairs whose scores differ by less, in the file's unit (PRISM: of 1); pairs without scores stay."""
+    rollouts: bool = True
+    """Mix them with PRP and PQP pairs of the policy's rollouts; false: human pairs alone, without a policy."""
+
+    @field_validator("path")
+    @classmethod
+    def _beside_recipe(cls, path: str, info: ValidationInfo) -> str:
+        return path if path.startswith("hub:") or not info.context else str(Path(info.context["folder"]) / path)
 
 
 class PRMUSettings(Settings):
@@ -15,15 +36,22 @@ class PRMUSettings(Settings):
 
     backbone: ModelSpec | None = None
     """Backbone as a model spec (causal or sequence classification); none: the model the policy starts from."""
-    user_option: Literal["soft-token", "profile-encoded", "mlp-head", "none"] = "soft-token"
-    """How e_u enters: tokens in the input, the same plus an encoding of the history, through an MLP head, or not."""
+    user_option: Literal["soft-token", "profile-encoded", "mlp-head", "basis", "prototypes", "none"] = "soft-token"
+    """How e_u enters: tokens in the input, the same plus an encoding of the history, through an MLP head, as weights of
+    a low-rank basis of rewards, as a mixture of prototype users, or not."""
     user_tokens: int = Field(default=4, ge=1, le=64)
     """m, the number of vectors a user has (soft-token and profile-encoded)."""
+    basis_rank: int = Field(default=8, ge=1)
+    """r, the number of reward functions that users share (basis)."""
+    prototypes: int = Field(default=4, ge=1)
+    """K, the number of prototype users (prototypes)."""
     user_dropout: float = Field(default=0.2, ge=0, lt=1)
     """Probability that o_u is dropped for a training prompt, so that e_0 becomes a sensible generic user."""
     on_unknown: Literal["error", "generic", "encode"] = "generic"
     """A user id without a row when scoring: refuse, use e_0, or encode the history given (profile-encoded only)."""
 
+    pairs: PairSettings | None = None
+    """Human pairs to learn from; none: only those of the policy's rollouts."""
     prompts: int = Field(default=64, ge=1)
     """Training examples (over all tasks) that the policy is rolled out on to make pairs."""
     prompts_per_user: int | None = Field(default=None, ge=1)
@@ -70,6 +98,11 @@ class PRMUSettings(Settings):
     """Pairs whose prompt plus longer completion exceeds this many tokens are dropped and counted."""
     save_steps: int = Field(default=10, ge=1)
     """Optimizer steps between checkpoints; a killed training continues from the last one."""
+
+    @property
+    def uses_rollouts(self) -> bool:
+        """Whether the policy is rolled out for pairs."""
+        return self.pairs is None or self.pairs.rollouts
 
     @model_validator(mode="after")
     def _consistent(self) -> "PRMUSettings":

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.files import write_json, write_text
-from tagpr.prmu.data import Rollout, card_text, read_pairs, write_pairs
+from tagpr.prmu.data import PairSet, Rollout, card_text, read_pairs, write_pairs
 from tagpr.prmu.histories import histories_of
+from tagpr.prmu.human_pairs import human_pairs
 from tagpr.prmu.pairs import build_pairs
 from tagpr.prmu.questions import PairQuestion
 from tagpr.prmu.settings import PRMUSettings
@@ -42,8 +43,8 @@ def make_prmu(
 ) -> dict[str, object]:
     """Write `out/pairs.parquet`, `out/pairs.json` (counts), `out/model` and `out/diagnosis.json`; return metrics.
 
-    policy: the SFT checkpoint that is rolled out on `questions`. histories: for profile-encoded users. Pairs that are
-    there already are kept (a killed stage goes on).
+    policy: the SFT checkpoint that is rolled out on `questions`, unless human pairs are all there is. histories: for
+    profile-encoded users. Pairs that are there already are kept (a killed stage goes on).
     """
     from tagpr.prmu.diagnose import diagnose
     from tagpr.prmu.score import PRMU
@@ -51,7 +52,11 @@ def make_prmu(
 
     path = out / "pairs.parquet"
     if not path.is_file():
-        made = build_pairs(_rollouts(policy, questions, vocabulary, settings, seed, progress), settings, seed)
+        made = PairSet((), {})
+        if settings.uses_rollouts:
+            made = build_pairs(_rollouts(policy, questions, vocabulary, settings, seed, progress), settings, seed)
+        if settings.pairs is not None:
+            made = PairSet((*made.pairs, *human_pairs(settings, tokenizer, seed)), made.dropped)
         write_json(out / "pairs.json", made.card())
         write_text(out / "pairs.md", card_text(made.card()))
         write_pairs(path, made.pairs)

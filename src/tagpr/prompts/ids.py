@@ -1,6 +1,7 @@
 """Token ids of a prompt: the model's own chat template plus the opening of the assistant's turn."""
 
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 from tagpr.prompts.escape import guard
@@ -8,7 +9,12 @@ from tagpr.prompts.messages import Prompt
 
 
 def prompt_ids(prompt: Prompt, tokenizer: Any) -> list[int]:
-    """Ids of `prompt` under a Hugging Face tokenizer with a chat template.
+    """Ids of `prompt` under a Hugging Face tokenizer with a chat template; as `message_ids`."""
+    return message_ids(prompt.messages, tokenizer)
+
+
+def message_ids(messages: Sequence[dict[str, str]], tokenizer: Any) -> list[int]:
+    """Ids of a conversation (each message with role and content) and the opening of the assistant's next turn.
 
     A template that knows no system turn (Gemma's) gets the system text at the start of the user's turn.
     """
@@ -16,13 +22,23 @@ def prompt_ids(prompt: Prompt, tokenizer: Any) -> list[int]:
     # The system message is ours and the card's; users' text is in the others.
     messages = [
         message if message["role"] == "system" else {**message, "content": guard(message["content"], tokens)}
-        for message in prompt.messages
+        for message in messages
     ]
-    if messages[0]["role"] == "system" and not takes_system(tokenizer):
+    if len(messages) > 1 and messages[0]["role"] == "system" and not takes_system(tokenizer):
         joined = messages[0]["content"] + "\n\n" + messages[1]["content"]
         messages = [{"role": "user", "content": joined}, *messages[2:]]
     ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
     return [int(i) for i in ids]
+
+
+def inert(text: str, tokenizer: Any) -> str:
+    """A person's text in which no control token of this tokenizer is one."""
+    return guard(text, _control_tokens(tokenizer))
+
+
+def plain_ids(text: str, tokenizer: Any) -> list[int]:
+    """Ids of a person's text by itself; control tokens in it are text."""
+    return list(tokenizer(inert(text, tokenizer), add_special_tokens=False)["input_ids"])
 
 
 _TOKENS: "weakref.WeakKeyDictionary[Any, tuple[str, ...]]" = weakref.WeakKeyDictionary()

@@ -50,8 +50,10 @@ def policy_files(run: Run) -> dict[str, str]:
 
 
 def prmu_files(run: Run) -> dict[str, str]:
-    """The reward model's own backbone, besides model and templates."""
-    return policy_files(run) | _checkpoint("prmu.backbone", run.recipe.prmu.backbone)
+    """The reward model's own backbone and human pairs, besides model and templates."""
+    pairs = run.recipe.prmu.pairs
+    human = {"prmu.pairs": fingerprint(Path(pairs.path))} if pairs and Path(pairs.path).exists() else {}
+    return policy_files(run) | _checkpoint("prmu.backbone", run.recipe.prmu.backbone) | human
 
 
 def reward_files(run: Run) -> dict[str, str]:

@@ -18,6 +18,7 @@ from tagpr.systems.protocol import System
 
 TRIVIAL = (
     *("majority", "user-majority", "last-label", "nearest-neighbour"),
+    *("first-option", "shortest-option", "longest-option"),
     *("lead-sentence", "neutral-copy", "common-habits", "own-habits"),
 )
 """Rows without a model, which no paper shows."""
@@ -26,6 +27,9 @@ SYSTEMS: dict[str, str] = {
     "user-majority": "simple:UserMajority",
     "last-label": "simple:LastLabel",
     "nearest-neighbour": "simple:NearestNeighbour",
+    "first-option": "options:FirstOption",
+    "shortest-option": "options:ShortestOption",
+    "longest-option": "options:LongestOption",
     "lead-sentence": "simple:LeadSentence",
     "neutral-copy": "rewriting:NeutralCopy",
     "common-habits": "rewriting:CommonHabits",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from tagpr.data.bundled import BundledReader
+from tagpr.data.formats.chats import PersonaMem2Reader, PersonaMemReader, PrefEvalReader
 from tagpr.data.formats.lamp import LampReader, LongLampReader
 from tagpr.data.formats.pgraphrag import PGraphRAGReader
 from tagpr.data.formats.protocol import Reader
@@ -15,6 +16,7 @@ from tagpr.plugins import load_own, offered
 READERS: tuple[Reader, ...] = (
     *(BundledReader(), *TABLES),
     *(PostsReader(), LampReader(), LongLampReader(), PGraphRAGReader()),
+    *(PersonaMemReader(), PersonaMem2Reader(), PersonaMem2Reader("personamem-v2-128k", size="128k"), PrefEvalReader()),
 )
 """Every reader of the package; `tagpr.data.settings.FORMATS` are their names."""
 

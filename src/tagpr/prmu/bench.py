@@ -1,0 +1,107 @@
+"""A reward model on held-out pairs, by how well it can know the user, beside rivals that know nobody.
+
+Users seen in training, unseen ones, and unseen ones after `fit_user` on a few pairs are apart. The rivals: the same
+model trained without users, and the length that is preferred more often in training. PRP pairs are left out where there
+are others, since they can be won without knowing the user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from tagpr.errors import DataError
+from tagpr.prmu.data import Pair
+from tagpr.prmu.diagnose import calibration, ordered_right
+from tagpr.prmu.few_shot import few_shot, margins
+from tagpr.prmu.score import PRMU
+from tagpr.statistics import mean_interval, minimum_detectable_effect, paired_bootstrap
+
+RESAMPLES = 2000
+RIVAL, LENGTH = "without users", "majority length"
+
+
+@dataclass(frozen=True)
+class Share:
+    """Pairs ordered right (a tie counts one half), with the 95% interval over users."""
+
+    group: str  # seen, unseen, or fitted on N
+    system: str  # PRMU, without users, majority length
+    mean: float
+    low: float
+    high: float
+    pairs: int
+    users: int
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What users bring in a group: PRMU minus the same model without users, on the same pairs."""
+
+    group: str
+    mean: float
+    low: float
+    high: float
+    minimum_detectable: float  # with a power of 80%
+
+
+@dataclass(frozen=True)
+class PRMUBench:
+    """`prmu-bench.json`."""
+
+    user_option: str
+    rows: tuple[Share, ...]
+    gains: tuple[Gain, ...]
+    calibration_error: Mapping[str, float]  # group -> expected calibration error of PRMU
+
+    def to_json(self) -> dict[str, object]:
+        """As JSON values."""
+        return asdict(self)
+
+
+def bench(
+    prmu: PRMU,
+    without_users: PRMU,
+    pairs: Sequence[Pair],
+    seed: int,
+    histories: Mapping[str, Sequence[Sequence[int]]] | None = None,
+) -> PRMUBench:
+    """The held-out pairs (splits seen and unseen) under each system. Raises DataError if there are none."""
+    if any(pair.kind != "PRP" for pair in pairs):
+        pairs = [pair for pair in pairs if pair.kind != "PRP"]
+    longer = prefers_longer([pair for pair in pairs if pair.split == "train"])
+    judged: dict[str, tuple[list[Pair], np.ndarray]] = {}
+    for split in ("seen", "unseen"):
+        if members := [pair for pair in pairs if pair.split == split]:
+            judged[split] = members, margins(prmu, members, histories)
+    if not judged:
+        raise DataError("prmu bench: no held-out pair; raise prmu.heldout_users or prmu.heldout_share")
+    for shots, (members, values) in few_shot(prmu, pairs).items():
+        judged[f"fitted on {shots}"] = members, values
+    rows, gains, errors = [], [], {}
+    for group, (members, values) in judged.items():
+        users = [pair.user_id for pair in members]
+        systems = {
+            "PRMU": ordered_right(values),
+            RIVAL: ordered_right(margins(without_users, members)),
+            LENGTH: ordered_right(_lengths(members) * (1 if longer else -1)),
+        }
+        for name, shares in systems.items():
+            found = mean_interval(shares, users, RESAMPLES, seed)
+            rows.append(Share(group, name, found.mean, found.low, found.high, len(members), len(set(users))))
+        gain = paired_bootstrap(systems["PRMU"], systems[RIVAL], users, RESAMPLES, seed)
+        gains.append(Gain(group, gain.mean, gain.low, gain.high, minimum_detectable_effect(gain)))
+        errors[group] = calibration(values)["expected_calibration_error"]
+    return PRMUBench(prmu.model.settings.user_option, tuple(rows), tuple(gains), errors)
+
+
+def prefers_longer(pairs: Sequence[Pair]) -> bool:
+    """Whether the longer of two answers is preferred more often than the shorter one."""
+    return float(np.sign(_lengths(pairs)).sum()) >= 0
+
+
+def _lengths(pairs: Sequence[Pair]) -> np.ndarray:
+    """Tokens of chosen minus tokens of rejected, [pairs]."""
+    return np.array([len(pair.chosen_ids) - len(pair.rejected_ids) for pair in pairs])

@@ -1,0 +1,154 @@
+"""PersonaMem v1 and v2 and PrefEval's MCQ: small files in the exact form of the benchmarks', and their baselines."""
+
+import csv
+import json
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tagpr.data.formats.protocol import Source
+from tagpr.data.formats.registry import guess_reader
+from tagpr.data.load import load_splits
+from tagpr.data.settings import DataSettings, SourceSettings
+from tagpr.errors import DataError
+from tagpr.evaluation.evaluate import trivial_baselines
+from tagpr.tasks import load_task
+
+CHAT = [
+    {"role": "system", "content": "Current user persona: Ann, who sleeps badly."},
+    {"role": "user", "content": "User: I gave up coffee."},
+    {"role": "assistant", "content": "Assistant: Tea then."},
+    {"role": "user", "content": "User: Later than the question."},
+]
+V1 = [
+    "persona_id",
+    "question_id",
+    "question_type",
+    "topic",
+    "user_question_or_message",
+    "correct_answer",
+    "all_options",
+]
+V1 += ["shared_context_id", "end_index_in_shared_context"]
+OPTIONS = ["Coffee (strong)", "Green tea,\nas you gave up coffee", "Juice", "Mate"]
+
+
+def write_csv(path: Path, header: list[str], *rows: dict[str, object]) -> Path:
+    with open(path, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, header)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def v1_row(**changes: object) -> dict[str, object]:
+    options = "\n".join(f"({letter}) {text}" for letter, text in zip("abcd", OPTIONS, strict=True))
+    row = {"persona_id": 3, "question_id": "q-1", "question_type": "recall", "topic": "drinks", "all_options": options}
+    row |= {"user_question_or_message": "What should I drink?", "correct_answer": "(b)"}
+    return row | {"shared_context_id": "c1", "end_index_in_shared_context": 3} | changes
+
+
+def v1(folder: Path, **changes: object) -> Path:
+    (folder / "shared_contexts_32k.jsonl").write_text(json.dumps({"c1": CHAT}) + "\n")
+    return write_csv(folder / "questions_32k.csv", V1, v1_row(**changes))
+
+
+def test_personamem_v1(tmp_path) -> None:
+    path = v1(tmp_path)
+    reader = guess_reader(path)
+    assert reader.name == "personamem-v1"
+    (example,) = reader.read(path, Source(load_task("personamem")))
+    assert (example.user_id, example.input, example.target) == ("3", "What should I drink?", "(b)")
+    assert [example.fields[f"option{n}"] for n in (1, 2, 3, 4)] == OPTIONS
+    assert [dict(item.fields) for item in example.profile] == [
+        {"user": CHAT[0]["content"], "assistant": ""},
+        {"user": CHAT[1]["content"], "assistant": CHAT[2]["content"]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"shared_context_id": "c9"}, "'c9' is not among the shared contexts"),
+        ({"end_index_in_shared_context": 9}, "is beyond the 4 messages"),
+        ({"all_options": "(a) x"}, "must list (a)"),
+        ({"all_options": "(a) x (b) y"}, "2 options; task personamem has the labels"),
+        ({"correct_answer": "(e)"}, "answer '(e)' is none of"),
+    ],
+)
+def test_a_bad_question_is_one_line(changes, says, tmp_path) -> None:
+    path = v1(tmp_path, **changes)
+    with pytest.raises(DataError) as raised:
+        guess_reader(path).read(path, Source(load_task("personamem")))
+    assert says in str(raised.value) and str(raised.value).startswith(f"{path}:2: ")
+
+
+def test_v1_without_its_contexts_says_what_is_missing(tmp_path) -> None:
+    path = v1(tmp_path)
+    (tmp_path / "shared_contexts_32k.jsonl").unlink()
+    with pytest.raises(DataError, match=r"no shared_contexts_32k\.jsonl beside it"):
+        guess_reader(path).read(path, Source(load_task("personamem")))
+
+
+V2 = ["persona_id", "user_query", "correct_answer", "incorrect_answers", "chat_history_32k_link", "preference"]
+
+
+def v2(folder: Path, link: str = "data/chat_history_32k/p3.json") -> Path:
+    (folder / "data/chat_history_32k").mkdir(parents=True)
+    (folder / "benchmark/text").mkdir(parents=True)
+    (folder / "data/chat_history_32k/p3.json").write_text(json.dumps({"metadata": {}, "chat_history": CHAT}))
+    row = {
+        "persona_id": 3,
+        "user_query": str({"role": "user", "content": "What's to drink?"}),
+        "correct_answer": OPTIONS[1],
+    }
+    row |= {"incorrect_answers": str([OPTIONS[0], *OPTIONS[2:]]), "chat_history_32k_link": link, "preference": "tea"}
+    return write_csv(folder / "benchmark/text/benchmark.csv", V2, row, row)
+
+
+def test_personamem_v2_shuffles_as_the_benchmark_does(tmp_path) -> None:
+    path = v2(tmp_path)
+    reader = guess_reader(path)
+    assert reader.name == "personamem-v2"
+    examples = reader.read(path, Source(load_task("personamem")))
+    for number, example in enumerate(examples):
+        options = [OPTIONS[1], OPTIONS[0], *OPTIONS[2:]]
+        Random(42 + number).shuffle(options)
+        assert [example.fields[f"option{n}"] for n in (1, 2, 3, 4)] == options
+        assert example.target == f"({'abcd'[options.index(OPTIONS[1])]})"
+    assert len(examples) == 2 and examples[0].input == "What's to drink?" and len(examples[0].profile) == 3
+    assert examples[0].profile[1].fields["assistant"] == "Assistant: Tea then."
+
+
+@pytest.mark.parametrize("link", ["data/none.json", "../secret.json", "/etc/passwd"])
+def test_a_history_outside_the_dataset_is_refused(link, tmp_path) -> None:
+    path = v2(tmp_path / "dataset", link)
+    (tmp_path / "secret.json").write_text(json.dumps({"chat_history": CHAT}))
+    with pytest.raises(DataError, match="chat history"):
+        guess_reader(path).read(path, Source(load_task("personamem")))
+
+
+def test_prefeval_mcq_and_baselines_that_read_nobody(tmp_path) -> None:
+    record = {"preference": "I avoid coffee.", "question": "What to drink?", "explanation": "e"}
+    record |= {"violation_probability": "0.7", "classification_task_options": [OPTIONS[1], "Coffee", "Juice", "Mate"]}
+    path = tmp_path / "drinks.json"
+    path.write_text(json.dumps([record] * 8))
+    source = SourceSettings(task="prefeval-mcq", path=str(path), zero_shot=True)
+    splits = load_splits(DataSettings(sources=(source,)), 0, Path())["prefeval-mcq"]
+    assert len(splits.heldout) == 8 and not splits.train
+    assert {example.profile[0].fields["user"] for example in splits.heldout} == {"I avoid coffee."}
+    targets = {example.target for example in splits.heldout}
+    assert len(targets) > 1  # the right option does not always stand first
+    for example in splits.heldout:
+        place = splits.task.labels.index(example.target) + 1
+        assert example.fields[f"option{place}"] == OPTIONS[1]
+    rows = {
+        baseline.name: baseline.predictions["prefeval-mcq"]
+        for baseline in trivial_baselines({"prefeval-mcq": splits})
+        if "option" in baseline.name
+    }
+    assert set(rows) == {"first-option", "shortest-option", "longest-option"}
+    right = {name: [row.scores["accuracy"] for row in found] for name, found in rows.items()}
+    assert right["longest-option"] == [1.0] * 8 and right["shortest-option"] == [0.0] * 8
+    assert right["first-option"] == [float(example.target == "(a)") for example in splits.heldout]
