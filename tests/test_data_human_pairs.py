@@ -24,7 +24,7 @@ def plain(**changes: object) -> dict[str, object]:
 
 
 def test_own_feedback_rows(tmp_path) -> None:
-    """The form a served model's feedback is stored in, with and without what is optional."""
+    """Rows of one's own, with and without what is optional."""
     turns = [{"role": "user", "content": "Tea or coffee?"}]
     path = file(tmp_path / "feedback.jsonl", plain(), plain(user_id=7, context=turns, split="test", scores=[9, 2.5]))
     first, second = read_human_pairs(path)

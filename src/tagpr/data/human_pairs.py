@@ -170,8 +170,8 @@ FORMATS: Mapping[str, Convert] = {
     "personalized-rewardbench": _personalized_rewardbench,
     "hh": _hh,
 }
-"""How rows are read, by the name that `prmu.pairs.format` gives. PersonalRewardBench's two sets and a served model's
-feedback are `pairs`."""
+"""How rows are read, by the name that `prmu.pairs.format` gives. PersonalRewardBench's two sets are
+`pairs`."""
 
 
 def _conversation(value: object) -> tuple[Message, ...]:
