@@ -67,13 +67,13 @@ def ask(
 def _question(text: str | None) -> str | dict[str, str]:
     if text is None:
         raise DataError("ask: give a QUESTION, or a file of them with --questions")
-    text = sys.stdin.read() if text == "-" else text
-    if text.lstrip().startswith("{"):
+    asked: str = sys.stdin.read() if text == "-" else text
+    if asked.lstrip().startswith("{"):
         with suppress(ValueError):
-            fields = json.loads(text)
+            fields = json.loads(asked)
             if all(isinstance(value, str) for value in fields.values()):
                 return fields
-    return text
+    return asked
 
 
 def _read(path: Path) -> str:

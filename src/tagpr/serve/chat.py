@@ -113,7 +113,10 @@ class _Turn:
             tokenizer = self.model.engine.tokenizer(self.asked.system)
             tokens = [tokenizer.decode([token]) for token in completion.token_ids]
             pairs = zip(tokens, completion.logprobs, strict=True)
-            rows: list[JsonValue] = [{"token": t, "logprob": p, "top_logprobs": []} for t, p in pairs]
+            rows: list[JsonValue] = []
+            for token, logprob in pairs:
+                row: dict[str, JsonValue] = {"token": str(token), "logprob": logprob, "top_logprobs": []}
+                rows.append(row)
             logprobs = {"content": rows}
         reason = "stop" if answer.finished else "length"
         return Choice(index=index, message=message, finish_reason=reason, logprobs=logprobs, tagpr=public(answer))
