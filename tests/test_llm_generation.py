@@ -40,11 +40,13 @@ def test_greedy_equals_transformers(architecture, rows):
 
 
 @pytest.mark.parametrize("prefix", [0, 4])
-def test_samples_do_not_depend_on_the_batch(prefix):
+def test_samples_do_not_depend_on_the_batch(prefix, monkeypatch):
     model, batch = tiny_model("llama"), prompts(prefix=prefix)
     sampling, ends = Sampling(10, 4, seed=3), [2, 5, 11]
     together = generate(model, batch, sampling, end_ids=ends, batch_size=64)
-    narrow = generate(model, batch, sampling, end_ids=ends, batch_size=8, tokens_per_prefill=30)
+    with monkeypatch.context() as patch:
+        patch.setattr("tagpr.engine.generation.TOKENS_PER_PREFILL", 30)
+        narrow = generate(model, batch, sampling, end_ids=ends, batch_size=8)
     alone = [generate(model, [prompt], sampling, end_ids=ends)[0] for prompt in batch]
     assert together == narrow == alone
     assert len({tuple(c.token_ids) for c in together[0]}) > 1
