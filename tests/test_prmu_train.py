@@ -63,7 +63,8 @@ def test_training_fits_its_pairs_and_users_matter(backbone, tmp_path, option) ->
     facts = training.train_prmu(backbone, pairs, settings, tmp_path, seed=0, histories=histories)
     assert facts["pairs"] == facts["prompts"] == 18 and facts["users"] == 6
     log = read_jsonl(tmp_path / "log.jsonl")
-    assert log[-1]["loss"] < 0.1 < 0.6 < log[0]["loss"]
+    # all options but `basis`, whose basis is random, start from equal rewards: a loss of ln 2
+    assert log[-1]["loss"] < 0.1 < (0.5 if option == "basis" else 0.6) < log[0]["loss"]
     prmu = PRMU.from_pretrained(tmp_path / "model")
     assert prmu.model.users.offsets.abs().sum(1).min() > 0  # every training user's row moved
     figures = diagnose(prmu, pairs, seed=0, histories=histories)

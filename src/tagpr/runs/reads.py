@@ -8,7 +8,7 @@ from pathlib import Path
 from tagpr.clients.settings import GeneratorSettings
 from tagpr.data.inputs import data_fingerprints
 from tagpr.files import fingerprint, weights_key
-from tagpr.plugins import code_digest, is_own
+from tagpr.plugins import code_digest, is_own, load_own
 from tagpr.runs.run import Run
 
 
@@ -59,7 +59,11 @@ def prmu_files(run: Run) -> dict[str, str]:
 def reward_files(run: Run) -> dict[str, str]:
     """The code of a user's own reward, besides the templates."""
     spec = run.recipe.rewards.verifiable
-    own = {"rewards.verifiable": code_digest(spec, "rewards", run.base)} if is_own(spec, "rewards") else {}
+    own = {}
+    if is_own(spec, "rewards"):
+        own = {"rewards.verifiable": code_digest(spec, "rewards", run.base)}
+        if own["rewards.verifiable"]:
+            load_own(spec, "rewards", run.base)  # a wrong name is said before anything is trained with it
     return prompt_files(run) | own
 
 
