@@ -31,8 +31,9 @@ ALL_REFUSED = 20
 """So many refusals before the first reply, and no call is worth making."""
 ALL_FAILED = 3
 """So many calls given up before the first reply, likewise."""
-EMPTY = 3
-"""Attempts of a call whose replies have no word; each is paid for."""
+EMPTY = 5
+"""Attempts of a call whose replies have no word; each is paid for. A server that now and then drops a reply must not
+reach it by chance."""
 
 
 class CallEngine:
