@@ -1,18 +1,17 @@
 """Memory of an SFT process over 2,000 optimizer steps of varying lengths; each part is a process of its own.
 
-    make bench-memory                                            # or: python benchmarks/bench_memory.py; 20 minutes
-    git worktree add OLD 41a80df                                 # code that kept 1,024 shapes
-    python benchmarks/bench_memory.py --before OLD/src           # also the code in that source folder, for `before`
-    python benchmarks/bench_memory.py --parts after              # only some parts, kept beside what the file holds
+    make bench-memory    # or: python benchmarks/bench_memory.py; about ten minutes on one core
 
 A three-layer random Llama (hidden 192, 8,192 tokens) learns groups of 1 to 3 chains under prompts of 64 to 500 tokens,
 one group per step, in the arithmetic that the machine is fast in. What is resident is read after every step
 (`/proc/self/status`); the file has it at every 100th, the peak, and the growth after the first 500 steps. Other work on
 the machine (`load_average`, over the last minute) changes the seconds and not the memory.
-`after` is the SFT stage as the pipeline runs it, `before` the same of older code.
+`after` is the SFT stage as the pipeline runs it, `before` the same of commit BEFORE, which kept kernels for 1,024
+shapes; it is checked out beside this repository for the time it takes, and left out if the history does not have it.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -20,9 +19,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-COMMAND = "make bench-memory (after); python benchmarks/bench_memory.py --before OLD/src (before and after)"
+COMMAND = "make bench-memory"
+REPOSITORY = Path(__file__).resolve().parents[1]
+BEFORE = "41a80df"
+"""The last commit before the memory was bounded."""
 STEPS, BATCH = 2000, 1
 SETTLED = 500
 """Steps after which memory should no longer grow: every length has been seen."""
@@ -102,31 +105,51 @@ def measure(steps: int) -> dict:
     }
 
 
+def git(*arguments: str) -> subprocess.CompletedProcess:
+    """Git in this repository, quietly."""
+    return subprocess.run(["git", "-C", REPOSITORY, *arguments], capture_output=True, check=False)
+
+
+@contextlib.contextmanager
+def older_source() -> Iterator[Path | None]:
+    """The source folder of BEFORE, for as long as the context lasts; None if the history does not have it."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "older"
+        if git("worktree", "add", "--detach", str(place), BEFORE).returncode:
+            yield None
+            return
+        try:
+            yield place / "src"
+        finally:
+            git("worktree", "remove", "--force", str(place))
+
+
+def part(source: Path, steps: int) -> dict:
+    """`measure` in a new process, of the package in `source`."""
+    environment = os.environ | {"PYTHONPATH": str(source)}
+    command = [sys.executable, __file__, "--worker", "--steps", str(steps)]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def main() -> None:
-    """Measure each part in a new process and write benchmarks/results/memory.json."""
+    """Measure both parts and write benchmarks/results/memory.json."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--before", type=Path, help="source folder of older code")
-    parser.add_argument("--parts", default=None, help="comma-separated: before, after")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--worker", action="store_true")
     arguments = parser.parse_args()
     if arguments.worker:
         print(json.dumps(measure(arguments.steps)))
         return
-    if "before" in (arguments.parts or "").split(",") and arguments.before is None:
-        parser.error("--parts before needs --before OLD/src, the source folder of older code")
-    from results_file import RESULTS, write_results
+    from results_file import write_results
 
-    parts = arguments.parts.split(",") if arguments.parts else ["after", *(["before"] if arguments.before else [])]
-    kept = RESULTS / "memory.json"
-    figures = json.loads(kept.read_text())["figures"] if kept.is_file() else {}
-    for part in parts:
-        source = arguments.before if part == "before" else Path(__file__).parents[1] / "src"
-        environment = os.environ | {"PYTHONPATH": str(source.resolve())}
-        command = [sys.executable, __file__, "--worker", "--steps", str(arguments.steps)]
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-        figures[part] = json.loads(done.stdout.splitlines()[-1])
-        write_results("memory", COMMAND, figures)
+    figures = {"after": part(REPOSITORY / "src", arguments.steps)}
+    with older_source() as source:
+        if source is None:
+            sys.stderr.write(f"commit {BEFORE} is not in this repository's history: no figures of before\n")
+        else:
+            figures["before"] = {"commit": BEFORE} | part(source, arguments.steps)
+    write_results("memory", COMMAND, figures)
 
 
 if __name__ == "__main__":

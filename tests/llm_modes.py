@@ -63,6 +63,10 @@ FIXED = {
     "declined": send(200, chat(None, refusal="I cannot help with that.")),
     "redirect": send(301, b"", location="http://127.0.0.1:1/new/v1/chat/completions"),
     "usage_null": send(200, GOOD | {"usage": None}),
+    "usage_endless": send(
+        200, json.dumps(GOOD).replace('"completion_tokens": 5', '"completion_tokens": 1e999').encode()
+    ),
+    "hang": send(200, json.dumps(GOOD).encode()[:40], content_length="9999"),  # and then nothing
     "gzip": send(200, gzip.compress(json.dumps(GOOD).encode()), content_encoding="gzip"),
     "parts": send(
         200,
@@ -98,6 +102,9 @@ def answer(mode: str, body: dict, count: int) -> Answer:
             return chunks(*STREAM, USAGE)
         case "stream_cut":
             return chunks(*STREAM[:-1], done=False)
+        case "stream_hang":
+            status, raw, headers = chunks(*STREAM[:2], done=False)
+            return status, raw, headers | {"content-length": "9999"}
         case "stream_error":
             return chunks(*STREAM[:2], error("You exceeded your current quota", 429))
         case "mended":
@@ -113,5 +120,5 @@ def answer(mode: str, body: dict, count: int) -> Answer:
 
 def http(status: int, body: bytes, headers: dict[str, str]) -> bytes:
     """The bytes of a response."""
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f"HTTP/1.1 {status} X\r\n{lines}content-length: {len(body)}\r\n\r\n".encode() + body
+    lines = "".join(f"{name}: {value}\r\n" for name, value in ({"content-length": len(body)} | headers).items())
+    return f"HTTP/1.1 {status} X\r\n{lines}\r\n".encode() + body

@@ -36,7 +36,10 @@ def row(number, answer, **changes):
 def test_written_rollouts_pass_the_same_filters(tmp_path):
     rows = [row(0, "comedy"), row(0, "romance"), row(1, "romance"), row(1, "comedy"), row(7, "comedy")]
     steps, chains = build(tmp_path, rows, samples=1)
-    assert steps["rollouts"].total == 2 and steps["rollouts"].notes == {"examples without a completion": 1}
+    assert steps["rollouts"].total == 2 and steps["rollouts"].notes == {
+        "examples without a completion": 1,
+        "completions not used": 3,  # two beyond the first of their example, one of no example
+    }
     assert [(chain["example_id"], chain["answer"]) for chain in chains] == [("0", "comedy")]
     assert chains[0]["completion"] == CHAIN + "comedy"
 
@@ -44,6 +47,8 @@ def test_written_rollouts_pass_the_same_filters(tmp_path):
 def test_a_bad_row_is_named(tmp_path):
     with pytest.raises(DataError, match=r"rollouts.jsonl:2: needs task, example_id and completion"):
         build(tmp_path, [row(0, "comedy"), {"task": "lamp-2", "completion": "x"}])
+    with pytest.raises(DataError, match=r"rollouts.jsonl:1: must be an object"):
+        build(tmp_path, [["comedy"]])
 
 
 def test_the_file_and_the_teacher_go_together():

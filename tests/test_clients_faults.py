@@ -30,11 +30,13 @@ def requests(count: int = COUNT, text: str = "question") -> list[Request]:
     return [Request(({"role": "user", "content": f"{text} {i}"},), i % 4) for i in range(count)]
 
 
-def ask(url: str, mode: str, cache: Path, asked: list[Request] | None = None, **settings) -> list[Reply | Refusal]:
+def ask(
+    url: str, mode: str, cache: Path, asked: list[Request] | None = None, timeout_s: float = 600, **settings
+) -> list[Reply | Refusal]:
     block = GeneratorSettings(
         **{"model": "m", "base_url": url.replace("/v1", f"/{mode}/v1"), "temperature": 0.7} | settings
     )
-    calls = CallSettings(attempts=3, backoff_s=0.01, backoff_max_s=0.05, concurrency=8)
+    calls = CallSettings(attempts=3, backoff_s=0.01, backoff_max_s=0.05, concurrency=8, timeout_s=timeout_s)
     return CallEngine(block, calls, cache).generate(asked or requests())
 
 
@@ -59,6 +61,7 @@ HOPELESS = {
     "tool": "refused (always empty content (tool_calls))",
     "retry3600": "asks to wait 3600 s (HTTP 429: Daily limit reached); rerun then",
     "error200": "failed 3 times (last: HTTP 500: Provider returned error: upstream overloaded)",
+    "usage_endless": 'failed 3 times (last: an answer of another shape: {"',
     "choices_null": 'failed 3 times (last: an answer of another shape: {"',
 }
 HOPELESS["error200"] = HOPELESS["error200"].replace("500", "502")
@@ -119,6 +122,13 @@ def test_a_streams_usage_is_counted_and_its_errors_are_read(server, tmp_path):
         ask(server, "stream_cut", tmp_path / "c.sqlite", stream=True)
     with pytest.raises(ModelError, match=r"quota or balance is used up .429: You exceeded your current quota"):
         ask(server, "stream_error", tmp_path / "c.sqlite", stream=True)
+
+
+@pytest.mark.parametrize(("mode", "stream"), [("stream_hang", True), ("hang", False)])
+def test_a_server_that_falls_silent_is_said_at_once_and_given_up(server, tmp_path, caplog, mode, stream):
+    with pytest.raises(RunError, match=r"failed 3 times \(last: no answer in 0.3 s\); rerun to send these alone"):
+        ask(server, mode, tmp_path / "c.sqlite", requests(8), timeout_s=0.3, stream=stream)
+    assert caplog.text.count("no answer in 0.3 s; trying again") == 1
 
 
 def test_odd_texts_are_kept_as_what_files_can_hold(server, tmp_path):

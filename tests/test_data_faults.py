@@ -182,6 +182,46 @@ def test_no_record_shows_its_own_or_a_held_out_answer(tmp_path, caplog):
     assert "1 training examples and 3 history items left out" in caplog.text
 
 
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+def test_one_text_in_two_codings_is_one_text(tmp_path, caplog):
+    """An accent is one code (Windows, Linux) or two (names from a Mac)."""
+    rows = [
+        row | {"input": f"{row['input']} {COMPOSED}", "output": f"{row['output']} {COMPOSED}"} for row in rows_for()
+    ]
+    again = [{key: value.replace(COMPOSED, DECOMPOSED) for key, value in row.items()} for row in rows[1:3]]
+    splits = load(write(tmp_path, "jsonl", rows + again))
+    assert (splits.report["items"], splits.report["duplicates"]) == (8, 2)
+    card = "name: cafe\nkind: label\ndescription: d\ninstruction: i\nquestion: '{{ text }}'\n"
+    card += "entry: '{{ text }} {{ output }}'\ninput_fields: [text]\nmetrics: [accuracy]\nquery: '{{ text }}'\n"
+    (tmp_path / "card.yaml").write_text(card + f"labels: [{DECOMPOSED}, bar]\n", encoding="utf-8")
+    labels = [{"user_id": "a", "text": f"t{i}", "output": (COMPOSED, DECOMPOSED, "bar")[i % 3]} for i in range(6)]
+    splits = load(write(tmp_path, "csv", labels), task="card.yaml")
+    assert {e.target for e in splits.train + splits.heldout} == {DECOMPOSED, "bar"} and splits.report["items"] == 6
+
+
+def test_what_one_source_holds_out_no_other_shows(tmp_path, caplog):
+    """One file, or two that overlap, under two names: neither trains on what the other asks."""
+    rows = [{**row, "date": f"2024-05-0{i % 4 + 1}"} for i, row in enumerate(rows_for())]
+    later = [
+        {**row, "input": f"new {row['input']}", "date": f"2024-06-0{i % 4 + 1}"} for i, row in enumerate(rows_for())
+    ]
+    write(tmp_path, "jsonl", rows, "may")
+    write(tmp_path, "csv", rows + later, "all")
+    one, two = (SourceSettings(task="generic-text", path=path, name=path[:3]) for path in ("may.jsonl", "all.csv"))
+    splits = load_splits(DataSettings(sources=(one, two)), 0, tmp_path)
+    asked = {(e.user_id, e.input) for part in splits.values() for e in part.heldout}
+    assert len(asked) == 4
+    for part in splits.values():
+        assert not asked & {(e.user_id, e.input) for e in part.train}
+        for example in part.train + part.heldout:
+            assert not asked & {(example.user_id, item.fields["input"]) for item in example.profile}
+    assert splits["all"].report["leaks_across"] == {"examples": 2, "history": 8}
+    assert "all: 2 training examples and 8 history items left out: another source holds out" in caplog.text
+    assert "leaks_across" not in splits["may"].report
+
+
 @pytest.mark.parametrize("ending", ["csv", "tsv"])
 def test_two_columns_of_one_name_are_refused(tmp_path, ending):
     path = write(tmp_path, ending, rows_for())
@@ -432,11 +472,11 @@ def damaged(ending: str, tmp_path: Path, fault: str) -> tuple[Path, int]:
         data = gzip.decompress(path.read_bytes()) if packed else path.read_bytes()
         data = data.replace(b"BAD", b"caf\xe9")
         path.write_bytes(gzip.compress(data) if packed else data)
-    return path, 4 if "sv" in ending else 3
+    return path, 4 if "sv" in ending else 1 if "json" in ending and "jsonl" not in ending else 3
 
 
 @pytest.mark.parametrize("fault", ["byte", "undated", "huge"])
-@pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "csv.gz", "parquet"])
+@pytest.mark.parametrize("ending", ["jsonl", "json", "json.gz", "csv", "tsv", "csv.gz", "parquet"])
 def test_one_bad_record_goes_alone_under_skip(tmp_path, ending, fault):
     if ending == "parquet" and fault == "byte":
         pytest.skip("the format itself keeps text UTF-8")

@@ -43,7 +43,7 @@ def test_skip_writes_what_was_left_out_and_why(mine):
     folder = mine.parent / "runs" / "smoke" / "data"
     rejects = [json.loads(line) for line in (folder / "package-synopsis" / "rejects.jsonl").open(encoding="utf-8")]
     assert [(row["line"], row["reason"].split(";")[0]) for row in rejects] == [
-        (9, "not JSON (Invalid control character at at column 37)"),
+        (9, "not JSON (Invalid control character at column 37)"),
         (10, "field 'output' is missing (found: user_id, input)"),
         (0, "user 'lone' has one item and so no history"),
     ]

@@ -19,8 +19,9 @@ from tagpr.engine.text import decode, end_token_ids, learned_ids, think_opening,
 from tagpr.engine.tiny import build_tiny_model
 from tagpr.engine.transformers_model import TransformersModel
 from tagpr.engine.types import Sampling
-from tagpr.errors import ModelError
+from tagpr.errors import ModelError, RunError
 from tagpr.rewards.composite import CompositeReward
+from tagpr.serve.engines import CompletionRequest, GrowingText
 from tagpr.tasks import load_task
 from tagpr.training.gspo import train_gspo
 from tagpr.training.job import RLJob
@@ -173,6 +174,62 @@ def test_rl_and_evaluation_agree_on_a_well_formed_completion(folders, tmp_path, 
     assert len(vllm.generate([prompt], Sampling(64, 3, temperature=0))[0]) == 3 and asked[-1][1]["n"] == 1
     with pytest.raises(ModelError, match=r"no log-probs at temperature 0\.7"):
         vllm.generate([prompt], Sampling(64, temperature=0.7, logprobs=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_vllms_completions_are_read_as_transformers_are(folders, monkeypatch, template, kind):
+    """Whole turns, from token ids alone: end, padding and only these dropped; cut ones unfinished; log-probs kept."""
+    folder = folders(template, kind)
+    tokenizer = load_tokenizer(folder)
+    learned = learned_ids(tokenizer, CHAIN)
+    assert tokenizer.pad_token_id != tokenizer.eos_token_id
+    drawn = [
+        SimpleNamespace(token_ids=tuple(learned), finish_reason="stop"),
+        SimpleNamespace(token_ids=(*learned[:-1], tokenizer.pad_token_id), finish_reason="length"),
+    ]
+    for one in drawn:
+        one.logprobs = [{i: SimpleNamespace(logprob=-1.0), 0: SimpleNamespace(logprob=-9.0)} for i in one.token_ids]
+    asked = []
+
+    class LLM:
+        def __init__(self, folder, **options):
+            pass
+
+        def generate(self, prompts, sampling):
+            asked.extend(sampling)
+            if len(prompts[0]["prompt_token_ids"]) > 900:
+                raise ValueError("The decoder prompt (length 1000) is longer\nthan the maximum model length of 900.")
+            return [SimpleNamespace(outputs=drawn) for _ in prompts]
+
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=LLM, SamplingParams=lambda **given: given))
+    model = load_text_model(folder, "vllm")
+    ((whole, cut),) = model.generate([CHAT], Sampling(64, 2, logprobs=True))
+    assert whole.text == cut.text == CHAIN and (whole.finished, cut.finished) == (True, False)
+    assert whole.body == learned[:-1] and whole.logprobs == [-1.0] * len(learned)
+    assert asked[0]["detokenize"] is False and set(asked[0]["stop_token_ids"]) >= {tokenizer.eos_token_id}
+    with pytest.raises(RunError, match=r"engine vllm: The decoder prompt .length 1000. is longer than the maximum"):
+        model.generate([[1] * 1000], Sampling(64))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_what_serving_streams_is_the_whole_turn(folders, template, kind):
+    tokenizer = load_tokenizer(folders(template, kind))
+    learned = learned_ids(tokenizer, CHAIN)
+    request = CompletionRequest("final", tuple(prompt_of(tokenizer)), Sampling(64))
+    text = GrowingText(tokenizer, request, [tokenizer.eos_token_id])
+    pieces = [text.grow(learned[:size])[0] for size in range(1, len(learned) + 1)]
+    assert "".join(pieces) + text.rest(CHAIN) == CHAIN
+
+
+def test_a_model_that_vllm_does_not_load_is_one_line(folders, monkeypatch):
+    def fails(folder, **options):
+        raise RuntimeError("Engine core initialization failed.\nSee root cause above.")
+
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=fails))
+    with pytest.raises(ModelError, match=r"does not load .Engine core initialization failed. See root cause above"):
+        load_text_model(folders("plain", "plain"), "vllm")
 
 
 def test_a_tokenizer_larger_than_the_embedding_is_one_line_at_load(tmp_path):

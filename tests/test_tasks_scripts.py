@@ -7,6 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tagpr.chains.build import build_chains
+from tagpr.chains.grammar import write_completion
+from tagpr.chains.settings import ChainSettings
 from tagpr.data.load import load_splits
 from tagpr.data.settings import DataSettings, SourceSettings
 from tagpr.tasks import load_task
@@ -90,3 +93,24 @@ def test_reading_data_chooses_the_tokens(tmp_path):
     source = SourceSettings(task="generic-text", path="zh.jsonl")
     (split,) = load_splits(DataSettings(sources=(source,)), 0, tmp_path).values()
     assert split.task.rouge_tokens == "characters" and split.report["rouge_tokens"] == "characters"
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_stage_0_keeps_right_answers_in_any_script(tmp_path, name):
+    """Tokens that delete a script's letters would score every right answer 0: not one chain would be left."""
+    text, _ = TEXTS[name]
+    rows = [
+        json.dumps({"user_id": u, "input": f"{text} {i}", "output": f"{text} {i}"}) for u in "abc" for i in range(4)
+    ]
+    (tmp_path / "mine.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    source = SourceSettings(task="generic-text", path="mine.jsonl")
+    (split,) = load_splits(DataSettings(sources=(source,)), 0, tmp_path).values()
+    name = split.task.name
+    chains = [
+        {"task": name, "example_id": e.id, "completion": write_completion([("make_decision", text)], e.target)}
+        for e in split.train
+    ]
+    (tmp_path / "chains.jsonl").write_text("\n".join(map(json.dumps, chains)))
+    settings = ChainSettings(teacher="written", written=tmp_path / "chains.jsonl", min_segments=1)
+    funnel = build_chains(settings, {name: split.task}, {name: split.train}, None, tmp_path / "out", 0)
+    assert funnel.steps[-1].total == len(split.train)

@@ -6,12 +6,11 @@ line and key, and the nearest right name. The blocks themselves are defined in t
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, JsonValue, PrivateAttr, ValidationError
 
 from tagpr.chains.settings import ChainSettings
@@ -25,6 +24,7 @@ from tagpr.rewards.settings import RewardSettings
 from tagpr.settings import ModelSpec, Settings
 from tagpr.systems.settings import SystemSettings
 from tagpr.training.settings import GSPOSettings, SFTSettings
+from tagpr.yaml_text import KeyPath, parse_yaml, read_text
 
 
 class Recipe(Settings):
@@ -101,20 +101,10 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises RecipeError with one line `FILE:LINE: KEY: what is wrong; the fix`.
     """
     path = find_recipe(name_or_path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise RecipeError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
+    parsed = parse_yaml(read_text(path, str(path)), str(path))
+    values, lines = parsed.value, parsed.lines
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys such as 'name', 'model' and 'data'")
-    lines = dict(_key_lines(root, path))
     for override in overrides:
         _apply(values, override)
     try:
@@ -125,32 +115,12 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(_first_problem(error, path, lines)) from None
 
 
-def _key_lines(node: yaml.Node, path: Path, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
-    """(key path, 1-based line) of every key; a duplicate key is an error, since YAML would keep only the last."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            name, line = str(key.value), key.start_mark.line + 1
-            if name in seen:
-                raise RecipeError(f"{path}:{line}: duplicate key '{name}'; keep one")
-            seen.add(name)
-            yield (*prefix, name), line
-            yield from _key_lines(value, path, (*prefix, name))
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield (*prefix, str(index)), value.start_mark.line + 1
-            yield from _key_lines(value, path, (*prefix, str(index)))
-
-
 def _apply(values: dict[str, Any], override: str) -> None:
     """Set one `a.b=value` in place; the value is read as YAML."""
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise RecipeError(f"override '{override}': write it as key=value, e.g. sft.epochs=1")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"override '{override}': the value is not valid YAML") from error
+    value = parse_yaml(text, f"override '{override}'").value
     *parents, last = key.split(".")
     block = values
     for parent in parents:
@@ -161,7 +131,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
     block[last] = value
 
 
-def _first_problem(error: ValidationError, path: Path, lines: dict[tuple[str, ...], int]) -> str:
+def _first_problem(error: ValidationError, path: Path, lines: dict[KeyPath, int]) -> str:
     problems = error.errors()
     # a block given where a name may stand too (chains.teacher): what is wrong with the block, not that it is no name
     blocks = [one for one in problems if not (one["type"] == "literal_error" and isinstance(one["input"], Mapping))]

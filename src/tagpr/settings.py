@@ -5,15 +5,15 @@ Each room defines its own settings next to the code that reads them; `tagpr.reci
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 
 
 class Settings(BaseModel):
     """A frozen pydantic model that rejects unknown keys (the recipe loader names the nearest right key)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     renamed: ClassVar[Mapping[str, str]] = {}
     """Keys of earlier versions and what they are called now: refused with the new name."""
@@ -25,6 +25,20 @@ class Settings(BaseModel):
             if isinstance(values, Mapping) and old in values:
                 raise ValueError(f"'{old}' is called '{new}' now; write {new}")
         return values
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_booleans_as_numbers(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, bool) and info.field_name:
+            taken = _types(cls.model_fields[info.field_name].annotation)
+            if bool not in taken and taken & {int, float}:
+                raise ValueError(f"must be a number, not {'yes' if value else 'no'}")
+        return value
+
+
+def _types(annotation: object) -> set[object]:
+    """The types that a field takes, its alternatives apart."""
+    return {part for one in get_args(annotation) for part in _types(one)} or {annotation}
 
 
 def _beside_recipe(path: Path, info: ValidationInfo) -> Path:

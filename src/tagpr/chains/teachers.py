@@ -15,8 +15,9 @@ from tagpr.chains.heuristic.teacher import HeuristicTeacher
 from tagpr.chains.steps import Row
 from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.clients.types import CachedModel, Refusal, Reply, Request
+from tagpr.data.formats.jsonl import json_lines
+from tagpr.data.rejects import Rejects
 from tagpr.errors import DataError
-from tagpr.files import read_jsonl
 from tagpr.tasks.types import Example, Interaction, Task
 
 
@@ -90,21 +91,21 @@ def written_rollouts(
 
     `vocabulary`: the tags they were written with. Raises DataError naming file and row if a row is no completion.
     """
-    try:
-        written = read_jsonl(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as JSONL ({error}); see chains.written") from None
     found: dict[tuple[str, str], list[str]] = {}
-    for number, row in enumerate(written, 1):
+    for line, row in json_lines(path, Rejects()):
         if not all(isinstance(row.get(key), str) for key in ("task", "example_id", "completion")):
-            raise DataError(f"{path}:{number}: needs task, example_id and completion, all text")
-        found.setdefault((row["task"], row["example_id"]), []).append(row["completion"])
+            raise DataError(f"{path}:{line}: needs task, example_id and completion, all text")
+        found.setdefault((str(row["task"]), str(row["example_id"])), []).append(str(row["completion"]))
     rows: list[Row] = []
     for row in drawn:
         for sample, text in enumerate(found.get((row["task"], row["example_id"]), ())[:samples]):
             answer = parse_response(text, vocabulary).answer
             rows.append(row | {"sample": sample, "chain": "", "answer": answer, "completion": text})
-    return rows, {"examples without a completion": len(drawn) - len({(r["task"], r["example_id"]) for r in rows})}
+    without = len(drawn) - len({(r["task"], r["example_id"]) for r in rows})
+    return rows, {
+        "examples without a completion": without,
+        "completions not used": sum(map(len, found.values())) - len(rows),
+    }
 
 
 def heuristic_rollouts(

@@ -16,6 +16,7 @@ import yaml
 
 from tagpr.errors import RecipeError
 from tagpr.files import write_text
+from tagpr.yaml_text import parse_yaml, read_text
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 RESERVED = ("think",)
@@ -86,15 +87,9 @@ class Vocabulary:
 
 def load_vocabulary(path: str | Path | None = None) -> Vocabulary:
     """Read `vocabulary.yaml`; None gives the paper's nine tags. Raises RecipeError naming file and entry."""
-    source = resources.files("tagpr.chains") / "paper_vocabulary.yaml" if path is None else Path(path)
-    try:
-        rows = yaml.safe_load(source.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"vocabulary {path}: cannot be read ({error}); give a YAML file or leave it out") from None
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" line {where.line + 1}" if where else ""
-        raise RecipeError(f"vocabulary {path}{line}: not valid YAML; fix the syntax") from None
+    source = Path(str(resources.files("tagpr.chains") / "paper_vocabulary.yaml")) if path is None else Path(path)
+    origin = f"vocabulary {path}"
+    rows = parse_yaml(read_text(source, origin), origin).value
     if not isinstance(rows, list):
         raise RecipeError(f"vocabulary {path}: must be a list of entries with `name` and `definition`")
     tags = []

@@ -143,6 +143,7 @@ class CallEngine:
                 return reply
             except TimeoutError:
                 error = PassingError(f"no answer in {self.calls.timeout_s:g} s")
+                self._say_once(error, "trying again", run)
             except EmptyReply as caught:
                 self._pay(caught.reply)
                 empty += 1
@@ -165,9 +166,14 @@ class CallEngine:
             raise ModelError(f"{where}: {error}; {error.hopeless_first}")
         if error.wait > LONGEST_WAIT:
             raise RunError(f"{where}: asks to wait {error.wait:.0f} s ({error}); rerun then, what is answered is kept")
-        if error.wait > self.calls.backoff_max_s and not run.said:
+        if error.wait > self.calls.backoff_max_s:
+            self._say_once(error, f"asks to wait {error.wait:.0f} s; waiting", run)
+
+    def _say_once(self, error: PassingError, what: str, run: _Run) -> None:
+        """A wait that would look as if nothing happened is said the first time."""
+        if not run.said:
             run.said = True
-            logger.warning("%s: asks to wait %.0f s (%s); waiting", where, error.wait, error)
+            logger.warning("%s: %s; %s", self.generator.base_url, error, what)
 
     def _pay(self, reply: Reply) -> None:
         self.spend.prompt_tokens += reply.prompt_tokens
@@ -210,7 +216,7 @@ class _Run:
     failed: list[str] = field(default_factory=list)  # last errors of calls given up
     refused: list[Refusal] = field(default_factory=list)
     stopped: str = ""  # the cap that was reached
-    said: bool = False  # that the server asks for a long wait
+    said: bool = False  # that the server keeps calls waiting
 
 
 def _first(errors: BaseExceptionGroup[TagPRError]) -> TagPRError:

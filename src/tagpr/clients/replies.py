@@ -25,7 +25,7 @@ def read_chat(answer: object) -> Reply | Refusal:
         counts = [_number(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")]
         if not isinstance(field, str):
             raise TypeError("reasoning is no text")
-    except (TypeError, KeyError, IndexError, ValueError):
+    except (TypeError, KeyError, IndexError, ValueError, OverflowError):
         raise PassingError(f"an answer of another shape: {json.dumps(answer)[:120]}") from None
     reason = choice.get("finish_reason")
     if reason == "content_filter":

@@ -1,11 +1,12 @@
 """Duplicate interactions: one as a held-out question and its duplicate in the history, the answer is in the prompt.
 
-Two interactions are the same if user, question and answer are, spaces around them aside; ids and dates may
-differ.
+Two interactions are the same if user, question and answer are, spaces around them aside and however their accents are
+coded (NFC); ids and dates may differ.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from unicodedata import normalize
 
 from tagpr.data.split import Item
 from tagpr.tasks import Example, Interaction, Kind, Task
@@ -25,8 +26,8 @@ def drop_duplicates(items: Iterable[Item]) -> tuple[list[Item], list[Repeat]]:
     kept: list[Item] = []
     repeats: list[Repeat] = []
     for item in items:
-        question = tuple(sorted((name, value.strip()) for name, value in item.question.items()))
-        key = item.user_id, item.input.strip(), question, item.output.strip()
+        question = tuple(sorted((name, _plain(value)) for name, value in item.question.items()))
+        key = item.user_id, _plain(item.input), question, _plain(item.output)
         first = seen.setdefault(key, item)
         if first is item:
             kept.append(item)
@@ -47,16 +48,16 @@ class Leaks:
 
 
 def without_leaks(
-    task: Task, train: Sequence[Example], heldout: Sequence[Example]
+    task: Task, train: Sequence[Example], heldout: Sequence[Example], others: Sequence[Example] = ()
 ) -> tuple[list[Example], list[Example], Leaks]:
     """(train, heldout, what was taken out): no answer to a held-out question is in any history or training target
-    of that user, and no example's own answer in its history.
+    of that user, and no example's own answer in its history. `others`: held-out questions of other sources.
     """
-    seen = {_key(example) for example in heldout}
+    seen = {_key(example) for example in (*heldout, *others)}
     kept = [example for example in train if _key(example) not in seen]
     asked: dict[str, dict[str, list[Example]]] = {}
-    for example in heldout:
-        asked.setdefault(example.user_id, {}).setdefault((example.target or "").strip(), []).append(example)
+    for example in (*heldout, *others):
+        asked.setdefault(example.user_id, {}).setdefault(_plain(example.target or ""), []).append(example)
     cleaned: list[list[Example]] = []
     removed = 0
     for part in (kept, heldout):
@@ -71,19 +72,24 @@ def without_leaks(
 
 
 def _key(example: Example) -> tuple[str, str, str]:
-    return example.user_id, example.input.strip(), (example.target or "").strip()
+    return example.user_id, _plain(example.input), _plain(example.target or "")
+
+
+def _plain(text: str) -> str:
+    """A text as it is compared."""
+    return (text if text.isascii() else normalize("NFC", text)).strip()
 
 
 def _tells(task: Task, item: Interaction, example: Example, held: Mapping[str, Sequence[Example]]) -> bool:
     """Whether a history item is the example itself or one of the user's held-out questions, answer included."""
-    answer = item.fields.get(task.output_name, "").strip()
+    answer = _plain(item.fields.get(task.output_name, ""))
     if not answer:
         return False
     return any(_asks(task, item, other) for other in _of_answer(answer, example, held))
 
 
 def _of_answer(answer: str, example: Example, held: Mapping[str, Sequence[Example]]) -> Iterator[Example]:
-    if example.target is not None and example.target.strip() == answer:
+    if example.target is not None and _plain(example.target) == answer:
         yield example
     yield from held.get(answer, ())
 
@@ -92,10 +98,10 @@ def _asks(task: Task, item: Interaction, example: Example) -> bool:
     """Whether the item's question is the example's. Official input texts wrap it in words; if a history item has no
     question (tweets), a free text that equals the answer is the same item.
     """
-    question = item.fields.get(task.input_name, "").strip()
+    question = _plain(item.fields.get(task.input_name, ""))
     if not question:
         return task.kind is Kind.TEXT
     own = {name: value for name, value in example.fields.items() if name in item.fields and name != task.output_name}
-    if task.input_name in own and own[task.input_name].strip() == question:
-        return all(item.fields[name].strip() == value.strip() for name, value in own.items())
-    return task.input_pattern is None and task.input_name in own and f'"{question}"' in example.input
+    if task.input_name in own and _plain(own[task.input_name]) == question:
+        return all(_plain(item.fields[name]) == _plain(value) for name, value in own.items())
+    return task.input_pattern is None and task.input_name in own and f'"{question}"' in _plain(example.input)

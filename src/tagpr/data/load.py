@@ -1,7 +1,8 @@
 """Entry point of tagpr.data: every source of a recipe, read, freed of duplicates, split and counted."""
 
 import logging
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeGuard
 
@@ -46,7 +47,30 @@ def load_splits(settings: DataSettings, seed: int, folder: Path) -> dict[str, Sp
         if one.task.name in splits:
             raise RecipeError(f"data.sources: duplicate task {one.task.name}; give one source per task")
         splits[one.task.name] = one
-    return splits
+    return {name: _without_shared(one, list(splits.values())) for name, one in splits.items()}
+
+
+def _without_shared(one: Splits, all_: Sequence[Splits]) -> Splits:
+    """A source without the held-out answers of the others: one file, or two that overlap, can stand under two names.
+
+    Only sources of like questions are compared; the tasks of a user that ask for other fields are not the same.
+    """
+    names = (one.task.input_name, one.task.output_name)
+    like = [other for other in all_ if other is not one and (other.task.input_name, other.task.output_name) == names]
+    others = [example for other in like for example in other.heldout]
+    if not others:
+        return one
+    train, heldout, leaks = without_leaks(one.task, one.train, one.heldout, others)
+    if not leaks:
+        return one
+    logger.warning(
+        "data: %s: %d training examples and %d history items left out: another source holds out their answers",
+        *(one.task.name, leaks.examples, leaks.history),
+    )
+    if one.train:
+        need_examples(one.task, train, "training", one.task.name, "another source holds out the rest")
+    used = {"leaks_across": asdict(leaks), "train_used": len(train)}
+    return replace(one, train=train, heldout=heldout, report={**one.report, **used})
 
 
 def placed(settings: DataSettings) -> tuple[SourceSettings, ...]:

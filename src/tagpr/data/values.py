@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from unicodedata import normalize
 
 LONGEST_FIELD = 1_000_000
 """Characters; longer fields are refused: they are damaged files, not a user's text."""
@@ -43,9 +44,16 @@ def plain_text(text: str) -> str:
 
 
 def label_of(text: str, labels: Sequence[str]) -> str:
-    """The label that `text` means: itself, or for a whole number like "4.0" the label "4"; else the text as it is."""
+    """The label that `text` means: itself or the one with the same characters (an accent can be written as one code or
+    as two), or for a whole number like "4.0" the label "4"; else the text as it is.
+    """
     if text in labels:
         return text
+    if not text.isascii():
+        composed = normalize("NFC", text)
+        same = [label for label in labels if normalize("NFC", label) == composed]
+        if same:
+            return same[0]
     try:
         number = float(text)
     except ValueError:

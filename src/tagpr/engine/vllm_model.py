@@ -15,7 +15,7 @@ from tagpr.engine.sampling import seeds_of
 from tagpr.engine.text import end_token_ids
 from tagpr.engine.transformers_model import completions, prompt_ids
 from tagpr.engine.types import Completion, Continuation, Progress, Prompts, Sampling
-from tagpr.errors import ModelError
+from tagpr.errors import ModelError, RunError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,19 +30,23 @@ class VLLMModel:
 
     @classmethod
     def load(cls, folder: Path) -> VLLMModel:
-        """The checkpoint in `folder`. Raises ModelError if vLLM is not installed."""
+        """The checkpoint in `folder`. Raises ModelError if vLLM is not installed or does not load it."""
         tokenizer = load_tokenizer(folder)
         try:
             from vllm import LLM  # pyright: ignore[reportMissingImports]  # optional, and for GPUs
         except ImportError:
             raise ModelError("engine vllm: vLLM is not installed; pip install vllm, or use transformers") from None
-        return cls(LLM(str(folder), **_engine_options()), tokenizer, end_token_ids(tokenizer, folder=folder))
+        try:
+            engine = LLM(str(folder), **_engine_options())
+        except Exception as error:  # whatever the engine's own processes die of
+            raise ModelError(f"engine vllm: {folder} does not load ({_line(error)})") from None
+        return cls(engine, tokenizer, end_token_ids(tokenizer, folder=folder))
 
     def generate(
         self, prompts: Prompts, sampling: Sampling, progress: Progress | None = None
     ) -> list[list[Completion]]:
         """`sampling.num_samples` completions of each prompt. Raises ModelError for log-probs at a temperature that is
-        neither 0 nor 1: vLLM gives those of the unscaled distribution.
+        neither 0 nor 1 (vLLM gives those of the unscaled distribution), RunError for a prompt that vLLM refuses.
         """
         from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
 
@@ -65,13 +69,20 @@ class VLLMModel:
             )
             for seed in seeds_of(ids, sampling.seed)
         ]
-        outputs = self.engine.generate([{"prompt_token_ids": prompt} for prompt in ids], parameters)
+        try:
+            outputs = self.engine.generate([{"prompt_token_ids": prompt} for prompt in ids], parameters)
+        except ValueError as error:  # a prompt longer than the model's context
+            raise RunError(f"engine vllm: {_line(error)}") from None
         if progress is not None:
             progress(len(ids), len(ids), "completions")
         rows = [[_continuation(one, sampling.logprobs) for one in output.outputs] for output in outputs]
         if drawn < sampling.num_samples:
             rows = [row * sampling.num_samples for row in rows]
         return completions(self.tokenizer, self.end_ids, ids, rows)
+
+
+def _line(error: Exception) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:300]
 
 
 def _engine_options() -> dict[str, bool]:

@@ -18,6 +18,7 @@ from tagpr.plugins import is_own
 from tagpr.tasks.metrics import METRICS, own_metric
 from tagpr.tasks.tokens import RougeTokens
 from tagpr.tasks.types import Kind, Task
+from tagpr.yaml_text import parse_yaml, read_text
 
 
 def list_tasks() -> list[str]:
@@ -33,7 +34,7 @@ def load_task(name_or_path: str | Path) -> Task:
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise RecipeError(f"task card {text}: no such file; give a YAML file or one of: {', '.join(list_tasks())}")
-        return parse_card(path.read_text(encoding="utf-8", errors="replace"), text, path.parent)
+        return parse_card(read_text(path, f"task card {text}"), text, path.parent)
     if text not in list_tasks():
         from difflib import get_close_matches
 
@@ -52,11 +53,7 @@ def _bundled(name: str) -> Task:
 
 def parse_card(text: str, origin: str, folder: Path = Path()) -> Task:
     """A `Task` from YAML text; `origin` is what errors call it, `folder` where its files are."""
-    try:
-        raw = _load(text)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise RecipeError(f"task card {origin}: not valid YAML: {reason}") from None
+    raw = parse_yaml(text, f"task card {origin}", _labels_as_written).value
     if not isinstance(raw, dict):
         raise RecipeError(f"task card {origin}: must be one mapping of keys (name, kind, instruction, ...)")
     try:
@@ -72,19 +69,13 @@ def parse_card(text: str, origin: str, folder: Path = Path()) -> Task:
     return task
 
 
-def _load(text: str) -> object:
-    """The card's YAML with labels as they are written: `yes`, `no`, `4.0` are no booleans or floats."""
-    loader = yaml.SafeLoader(text)
-    try:
-        root = loader.get_single_node()
-        for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
-            if key.value == "labels" and isinstance(value, yaml.SequenceNode):
-                for label in value.value:
-                    if isinstance(label, yaml.ScalarNode):
-                        label.tag = "tag:yaml.org,2002:str"
-        return None if root is None else loader.construct_document(root)
-    finally:
-        loader.dispose()
+def _labels_as_written(root: yaml.Node) -> None:
+    """`yes`, `no`, `4.0` among the labels are no booleans or floats."""
+    for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
+        if key.value == "labels" and isinstance(value, yaml.SequenceNode):
+            for label in value.value:
+                if isinstance(label, yaml.ScalarNode):
+                    label.tag = "tag:yaml.org,2002:str"
 
 
 def read_task(values: Mapping[str, object]) -> Task:

@@ -58,7 +58,9 @@ def _value(raw: str) -> object:
     try:
         return json.loads(raw, object_pairs_hook=one_object)
     except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error.msg} at column {error.colno}); one object per line") from None
+        raise ValueError(
+            f"not JSON ({error.msg.removesuffix(' at')} at column {error.colno}); one object per line"
+        ) from None
     except RepeatedKey:
         raise
     except (RecursionError, ValueError):
