@@ -44,7 +44,7 @@ class TokenRewardManager(NaiveRewardManager):
         super().__init__(config, TurnTokenizer(tokenizer), *more, **options)
 
     async def run_single(self, data: Any) -> dict[str, Any]:
-        """The reward of one sample. Samples of a prompt may share their `extra_info`: this one gets its own, with ids."""
+        """The reward of one sample. Samples may share an `extra_info`: each gets its own, with its token ids."""
         item = data[0]
         mask, size = item.batch["attention_mask"].bool(), item.batch["responses"].shape[-1]
         info = dict(item.non_tensor_batch.get("extra_info") or {}) | {
