@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from tagpr.data import DataSettings, SourceSettings, Splits, load_splits
 from tagpr.data.check import check, render_check
 from tagpr.data.dates import iso_date
+from tagpr.data.examples import write_examples
 from tagpr.data.formats.lamp import lamp_examples
 from tagpr.data.formats.pgraphrag import pgraphrag_examples
 from tagpr.data.rejects import Rejects
@@ -424,8 +425,18 @@ FOREIGN = {
     "bz2": (b"BZh91AY" + b"x" * 40, "a bzip2 file"),
     "sqlite": (b"SQLite format 3\x00" + b"x" * 40, "an SQLite database"),
     "gz": (gzip.compress(b'{"user_id": "a"}\n' * 2000)[:40], "a damaged gzip file"),
+    "old excel": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\x00" * 99, "an old Excel or Word file"),
+    "rich text": (b"{\\rtf1\\ansi user_id,input,output}", "is rich text"),
+    "web page": (b"\xef\xbb\xbf\n<!DOCTYPE html>\n<html><body>Sign in, please</body></html>", "is a web page or XML"),
+    "xml": (b"<?xml version='1.0'?>\n<rows/>", "is a web page or XML"),
+    "feather": (b"ARROW1\x00\x00" + b"x" * 40, "a Feather (Arrow) file"),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 123\n", "run git lfs pull"),
+    "gz of gz": (gzip.compress(gzip.compress(b'{"user_id": "a"}\n')), "packed with gzip twice"),
     "columns": (b'{"user_id": {"0": "a"}, "input": {"0": "x"}, "output": {"0": "y"}}', "orient='records'"),
     "wrapped": (b'{"data": [{"user_id": "a", "input": "x", "output": "y"}]}', "a list under 'data'"),
+    "wrapped with more": (b'{"data": [{"user_id": "a", "input": "x", "output": "y"}], "version": 1}', "under 'data'"),
+    "split": (b'{"columns": ["user_id"], "index": [0], "data": [["a"]]}', "orient='records'"),
+    "by user": (b'{"a": [{"input": "x"}], "b": [{"input": "y"}]}', "lists of records (a, b); save them as one list"),
     "empty": (b"", "the file is empty"),
     "blank": (b" \n\n", "the file is empty"),
 }
@@ -434,11 +445,112 @@ FOREIGN = {
 @pytest.mark.parametrize("kind", FOREIGN)
 @pytest.mark.parametrize("ending", ["jsonl", "json", "csv"])
 def test_what_a_file_is_instead_is_named(tmp_path, kind, ending):
-    if kind in ("columns", "wrapped") and ending != "json":
+    if kind in ("columns", "wrapped", "wrapped with more", "split", "by user") and ending != "json":
         pytest.skip("a JSON file")
     path = tmp_path / f"mine.{ending}"
     path.write_bytes(FOREIGN[kind][0])
     assert FOREIGN[kind][1] in complaint(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "inputs"),
+    [
+        ("sep=;\r\nuser_id;input;output\r\na;x, y;t\r\na;z;u\r\n", {"x, y", "z"}),  # Excel's first line
+        ("user_id, input, output\na,x,t\na,z,u\n", {"x", "z"}),  # spaces in the header
+        (
+            'user_id,input,output\na,"say \\"hi\\", you",t\na,"a ""b"" c",u\n',
+            {'say "hi", you', 'a "b" c'},
+        ),  # MySQL's quotes
+        ('user_id,input,output\na,"C:\\dir\\",t\na,z,u\n', {"C:\\dir\\", "z"}),
+        (",user_id,input,output\n0,a,x,t\n1,a,z,u\n", {"x", "z"}),  # pandas' index
+    ],
+)
+def test_csv_as_other_programs_write_it(tmp_path, text, inputs):
+    path = tmp_path / "mine.csv"
+    path.write_bytes(text.encode())
+    splits = load(path)
+    assert not splits.rejects
+    assert {item.fields["input"] for e in splits.train + splits.heldout for item in e.profile} | {
+        e.input for e in splits.train + splits.heldout
+    } == inputs
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "json"])
+def test_a_file_of_which_nothing_is_left_says_why(tmp_path, ending):
+    path = write(tmp_path, ending, rows_for())
+    path.write_bytes(path.read_bytes().replace(b"text", b"t\xe9xt"))
+    assert "no training example for task generic-text: 8 records are left out (line " in complaint(
+        path, on_error="skip"
+    )
+    assert "not UTF-8" in complaint(path, on_error="skip")
+
+
+@pytest.mark.parametrize("name", ["mine.json", "mine.json.gz", "mine.txt"])
+def test_a_list_is_a_list_whatever_follows_it(tmp_path, name):
+    data = json.dumps(rows_for("a")).encode() + b"\n" + json.dumps(rows_for("b")).encode() + b"\n\x00\x00"
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    splits = load(path, "skip")
+    assert splits.report["items"] == splits.report["records"] == 8 and len(splits.rejects) == 2
+
+
+HALVES = {"a surrogate": "a\ud800", "another surrogate": "a\udbff", "NUL": "a\x00"}
+
+
+@pytest.mark.parametrize("field", ["user_id", "id"])
+@pytest.mark.parametrize("kind", HALVES)
+def test_ids_that_cleaning_would_change_are_refused(tmp_path, kind, field):
+    """Two users whose ids differ in what no file can hold must not become one."""
+    rows = rows_for()
+    rows[1][field] = HALVES[kind]
+    path = write(tmp_path, "jsonl", rows)
+    assert f"mine.jsonl:2: field '{field}' holds NUL or half of a character" in complaint(path)
+    assert load(path, "skip").report["items"] == 7
+    item = {"text": "t", "title": "h", "id": HALVES[kind], HALVES[kind]: "x"}
+    text = "Generate a headline for the following article: words"
+    record = {"id": "1", "user_id": "u", "input": text, "output": "h", "profile": [item]}
+    bad = {**record, "id": "2", field: HALVES[kind]}
+    path = write(tmp_path, "json", [record, bad], "train_questions")
+    rejects = Rejects(skip=True)
+    examples = lamp_examples(path, load_task("lamp-4"), rejects)
+    assert len(examples) == 1 and rejects.records == 1 and "half of a character" in rejects.rows[0].reason
+    write_examples(tmp_path / "out.jsonl", examples)  # nothing in a history that no file can hold
+
+
+def test_users_that_look_alike_are_named(tmp_path, caplog):
+    names = ["ann", "ann ", "Ann", COMPOSED, DECOMPOSED, "bo"]
+    rows = [{**row, "user_id": name} for name in names for row in rows_for("x", 3)]
+    path = write(tmp_path, "jsonl", rows)
+    splits = load(path)
+    assert (splits.report["users"], splits.report["users_alike"]) == (6, 3)
+    assert "3 users differ from another only by spaces, case or accents ('ann' and 'ann ')" in caplog.text
+    assert "users alike but for spaces, case or accents: 3 ('ann' and 'ann ')" in render_check(check(path))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([0, 2**62, 86_400_000_000, 172_800_000_000], pa.timestamp("us")),
+        pa.array([0, 2**30, 1, 2], pa.date32()),
+    ],
+    ids=["timestamp", "date"],
+)
+def test_a_date_that_python_cannot_hold_goes_alone(tmp_path, column):
+    rows = rows_for("a")
+    pq.write_table(pa.table({k: [r[k] for r in rows] for k in rows[0]} | {"date": column}), tmp_path / "mine.parquet")
+    assert "mine.parquet:2: a value cannot be read" in complaint(tmp_path / "mine.parquet")
+    splits = load(tmp_path / "mine.parquet", "skip")
+    assert (splits.report["items"], splits.report["records"], splits.report["split"]) == (3, 4, "time")
+
+
+def test_a_day_is_not_before_a_time_of_the_same_day(tmp_path):
+    dates = ["2024-05-30", "2024-05-31", "2024-05-31T18:00", "2024-06-01T00:00", "2024-06-01"]
+    rows = [{**row, "date": date} for row, date in zip(rows_for("a", 5), dates, strict=True)]
+    splits = load(write(tmp_path, "jsonl", rows))
+    seen = {e.input: [item.fields["input"] for item in e.profile] for e in splits.train + splits.heldout}
+    texts = [row["input"] for row in rows]
+    assert seen[texts[1]] == seen[texts[2]] == texts[:1]  # the 31st may have been in the evening
+    assert seen[texts[3]] == texts[:3]
 
 
 def test_files_without_rows(tmp_path):

@@ -15,6 +15,7 @@ from tagpr.data.formats.lamp import find_questions
 from tagpr.data.formats.protocol import Reader, Source
 from tagpr.data.formats.registry import find_reader, guess_reader
 from tagpr.data.formats.rows import date_column, rows_of
+from tagpr.data.ids import look_alikes
 from tagpr.data.rejects import Reject, Rejects
 from tagpr.data.split import Item, by_user, split_items, unused
 from tagpr.errors import DataError
@@ -118,6 +119,9 @@ def _item_counts(items: Sequence[Item], repeats: Sequence[Repeat], task: Task) -
         counts["exact duplicates, left out"] = f"{len(repeats)} ({where})"
     train, heldout, _ = split_items(task, items, seed=0)
     counts |= {"examples": f"{len(train)} to train on, {len(heldout)} held out"}
+    if alike := look_alikes(by_user(items)):
+        first, second = alike[0]
+        counts["users alike but for spaces, case or accents"] = f"{len(alike)} ({first[:40]!r} and {second[:40]!r})"
     nothing = unused(items, train + heldout, 1)
     counts |= {f"users without example ({reason})": count for reason, count in nothing.users.items()}
     counts |= {f"items without example ({reason})": count for reason, count in nothing.items.items()}

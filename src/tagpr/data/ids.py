@@ -1,6 +1,7 @@
 """Names of items and examples, so that two of them never share one: chains are filed under an example's id."""
 
 from collections.abc import Iterable, Sequence
+from unicodedata import normalize
 
 
 def item_names(given: Sequence[str], prefix: str = "", others: Iterable[str] = ()) -> list[str]:
@@ -21,3 +22,14 @@ def item_names(given: Sequence[str], prefix: str = "", others: Iterable[str] = (
 def example_id(user_id: str, name: str) -> str:
     """`USER-NAME`; `-` and `%` in the user's id are percent-encoded, so no two pairs give one id."""
     return f"{user_id.replace('%', '%25').replace('-', '%2D')}-{name}"
+
+
+def look_alikes(users: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of users whose ids differ only by spaces, by case, or by how an accent is coded: one user, perhaps."""
+    seen: dict[str, str] = {}
+    pairs = []
+    for user in users:
+        first = seen.setdefault(" ".join(normalize("NFC", user).casefold().split()), user)
+        if first is not user:
+            pairs.append((first, user))
+    return pairs

@@ -12,6 +12,7 @@ from tagpr.data.formats.lamp import find_questions
 from tagpr.data.formats.protocol import Records, Source
 from tagpr.data.formats.registry import find_reader
 from tagpr.data.formats.rows import date_column
+from tagpr.data.ids import look_alikes
 from tagpr.data.rejects import Rejects
 from tagpr.data.settings import DataSettings, SourceSettings
 from tagpr.data.split import (
@@ -131,9 +132,10 @@ def load_source(source: SourceSettings, seed: int, folder: Path, rejects: Reject
         halves = _split_examples(_examples(records), None if dev is None else _examples(dev), task, source, seed)
         halves.report["records"] = len(records) + len(dev or ()) + rejects.records
     train = [] if source.zero_shot else halves.train
+    why = "; ".join(filter(None, (rejects.summary, halves.why)))
     if not source.zero_shot:
-        need_examples(task, train, "training", origin, halves.why)
-    need_examples(task, halves.heldout, "held-out", origin, halves.why)
+        need_examples(task, train, "training", origin, why)
+    need_examples(task, halves.heldout, "held-out", origin, why)
     task = with_rouge_tokens(task, [example.target for example in train + halves.heldout if example.target])
     report: dict[str, object] = {"origin": origin, "reader": reader.name, **halves.report}
     if task.kind is Kind.TEXT:
@@ -187,6 +189,11 @@ def _split_items(
         min_history=source.min_history,
         max_history=source.max_history,
     )
+    if alike := look_alikes(by_user(items)):
+        logger.warning(
+            "data: %s: %d users differ from another only by spaces, case or accents (%r and %r); each counts by itself",
+            *(origin, len(alike), *alike[0]),
+        )
     undated = "date" not in source.fields and bool(items) and not items[0].date
     if path is not None and undated and (column := date_column(path, task)):
         logger.warning(
@@ -199,6 +206,8 @@ def _split_items(
         logger.warning("data: %s: %s", origin, nothing)
     report: dict[str, object] = {"users": len(by_user(items)), "items": len(items), "split": how}
     report |= {"records": read + rejects.records, "duplicates": len(repeats), "no_example": asdict(nothing)}
+    if alike:
+        report["users_alike"] = len(alike)
     return _Halves(train, heldout, report, str(nothing))
 
 

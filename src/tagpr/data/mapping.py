@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from shlex import quote
 
 from tagpr.data.dates import iso_date
 from tagpr.data.values import absent, named
@@ -52,9 +53,7 @@ class Proposal:
         """`; did you mean --field user_id=who ...?`, or "" if no column looks like one."""
         if not self.fields:
             return ""
-        return (
-            f"; did you mean {' '.join(f'--field {ours}={named([theirs])}' for ours, theirs in self.fields.items())}?"
-        )
+        return f"; did you mean {' '.join(f'--field {ours}={_shown(theirs)}' for ours, theirs in self.fields.items())}?"
 
 
 def propose_fields(rows: Sequence[Mapping[str, object]], task: Task, names: Mapping[str, str]) -> Proposal:
@@ -79,6 +78,11 @@ def propose_fields(rows: Sequence[Mapping[str, object]], task: Task, names: Mapp
         if named:
             found[ours] = named[0]
     return Proposal(found)
+
+
+def _shown(name: str) -> str:
+    """A column's name as a shell takes it, spaces around it included."""
+    return quote(name) if name.isprintable() and len(name) <= 40 else named([name])
 
 
 def _plain(name: str) -> str:

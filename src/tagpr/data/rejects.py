@@ -37,6 +37,12 @@ class Rejects:
         """Whole records left out so far."""
         return sum(row.record for row in self.rows)
 
+    @property
+    def summary(self) -> str:
+        """How many records are left out and why the first is, "" if none is."""
+        first = next((row for row in self.rows if row.record), None)
+        return f"{self.records} records are left out (line {first.line}: {first.reason})" if first else ""
+
     def add(self, path: Path | str, line: int, reason: str, raw: object = "", *, record: bool = True) -> None:
         """Raise DataError `path:line: reason`, or note it if bad records are skipped.
 

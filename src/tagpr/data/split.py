@@ -96,8 +96,13 @@ def split_items(
 def _before(own: Sequence[Item], kept: Sequence[int], position: int, dated: bool) -> list[int]:
     """Positions of the training items that a query at `position` may see, oldest first."""
     if dated:
-        return [other for other in kept if (own[other].date or "") < (own[position].date or "")]
+        return [other for other in kept if _earlier(own[other].date or "", own[position].date or "")]
     return [other for other in sorted(kept) if other != position]
+
+
+def _earlier(one: str, other: str) -> bool:
+    """Whether `one` is surely before `other`: a day without a time is not before a time of the same day."""
+    return one < other and not other.startswith(one)
 
 
 def _example(task: Task, own: Sequence[Item], names: Sequence[str], position: int, past: Sequence[int]) -> Example:
@@ -170,6 +175,6 @@ def need_examples(task: Task, examples: Sequence[Example], what: str, origin: st
     """Raise DataError if a split came out empty; `why` says what gave no example."""
     if not examples:
         raise DataError(
-            f"{origin}: no {what} example for task {task.name}; users need at least two lines each"
-            f" (lower min_history, or give a file with more history){'; ' + why if why else ''}"
+            f"{origin}: no {what} example for task {task.name}{': ' + why if why else ''}; "
+            "users need at least two lines each (lower min_history, or give a file with more history)"
         )

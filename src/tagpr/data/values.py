@@ -31,6 +31,16 @@ def text_of(value: object) -> str:
     return plain_text(text)
 
 
+def id_of(value: object) -> str:
+    """A field that tells records or users apart, as text. Raises as `text_of`, and if cleaning would change it: two ids
+    could become one.
+    """
+    text = text_of(value)
+    if isinstance(value, str) and text != value:
+        raise ValueError("holds NUL or half of a character; ids must be whole text")
+    return text
+
+
 def named(names: Iterable[object]) -> str:
     """The first few of a file's names for an error: on one line, however long and wherever broken they are."""
     return ", ".join(plain_text(" ".join(str(name).split())[:40]) for name in list(names)[:8])

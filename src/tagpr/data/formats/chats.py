@@ -19,6 +19,7 @@ from tagpr.data.formats.protocol import Source
 from tagpr.data.formats.rows import Container, peek, rows_of
 from tagpr.data.ids import example_id
 from tagpr.data.rejects import Rejects
+from tagpr.data.values import plain_text
 from tagpr.errors import DataError
 from tagpr.tasks import Example, Interaction, Task
 
@@ -155,8 +156,8 @@ def _example(
         raise ValueError(f"{len(options)} options; task {task.name} has the labels {', '.join(task.labels)}")
     if target not in task.labels:
         raise ValueError(f"answer {target[:40]!r} is none of {', '.join(task.labels)}")
-    fields = {f"option{place}": text for place, text in enumerate(options, 1)}
-    return Example(example_id(user, name), user, task.name, question, target, history, fields=fields)
+    fields = {f"option{place}": plain_text(text) for place, text in enumerate(options, 1)}
+    return Example(example_id(user, name), user, task.name, plain_text(question), target, history, fields=fields)
 
 
 def turns(messages: Iterable[object]) -> tuple[Interaction, ...]:
@@ -168,12 +169,13 @@ def turns(messages: Iterable[object]) -> tuple[Interaction, ...]:
     for message in messages:
         if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
             raise ValueError("a message of the chat history must be {role, content}")
+        content = plain_text(message["content"])
         if message.get("role") != "assistant":
-            found.append({"user": message["content"], "assistant": ""})
+            found.append({"user": content, "assistant": ""})
         elif found and not found[-1]["assistant"]:
-            found[-1]["assistant"] = message["content"]
+            found[-1]["assistant"] = content
         else:
-            found.append({"user": "", "assistant": message["content"]})
+            found.append({"user": "", "assistant": content})
     return tuple(Interaction(str(place), fields) for place, fields in enumerate(found))
 
 

@@ -1,6 +1,7 @@
 """Rows of CSV and TSV files with a header line, numbered as an editor shows them."""
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,9 @@ def csv_rows(path: Path, rejects: Rejects, delimiter: str = "") -> Iterator[tupl
         header = next(lines, "")
         if not header.strip():
             raise DataError(f"{path}: the file is empty; the first line must name the columns")
+        if found := re.fullmatch(r"sep=(.)\s*", header):  # Excel's first line
+            delimiter, header = found[1], next(lines, "")
+            lines.taken.pop(0)
         mark = delimiter or max(_DELIMITERS, key=header.count)
         lines.give_back(0)
         records = _Records(lines, mark)
@@ -46,7 +50,7 @@ def csv_rows(path: Path, rejects: Rejects, delimiter: str = "") -> Iterator[tupl
 
 def _names(path: Path, records: "_Records") -> list[str]:
     try:
-        names = records.next()
+        names = [name.strip() for name in records.next()]
     except csv.Error as error:
         raise DataError(f"{path}:1: the header is not readable as CSV ({error}); correct its quotes") from None
     duplicate = next((name for i, name in enumerate(names) if name and name in names[:i]), None)
@@ -115,6 +119,8 @@ class _Records:
         self._lines.give_back(1)
         self._reader = self._new_reader(self._lines)
         line = self._lines.taken[0]
+        if '\\"' in line and (escaped := self._with_escapes(line, width)):
+            return escaped
         if line.count('"') % 2:
             return "a quote opens here and never closes; close it, or double the quotes inside a field"
         try:
@@ -122,6 +128,14 @@ class _Records:
         except csv.Error as error:
             return f"not readable as CSV ({error})"
         return row if len(row) == width else f"not readable as CSV ({problem}); double the quotes inside a field"
+
+    def _with_escapes(self, line: str, width: int) -> list[str]:
+        """The fields of a line whose inner quotes are escaped, not doubled (MySQL's way); [] if it is no such line."""
+        try:
+            row = next(csv.reader([line], delimiter=self._delimiter, doublequote=False, escapechar="\\", strict=True))
+        except csv.Error:
+            return []
+        return row if len(row) == width else []
 
     def _swallowed(self, width: int) -> str:
         """Whether a field over several lines is rather an open quote: every line inside is a whole record by itself."""

@@ -11,7 +11,7 @@ from tagpr.data.formats.jsonl import Row
 from tagpr.data.mapping import propose_fields
 from tagpr.data.rejects import Rejects
 from tagpr.data.split import Item
-from tagpr.data.values import absent, label_of, named, text_of
+from tagpr.data.values import absent, id_of, label_of, named, text_of
 from tagpr.errors import DataError
 from tagpr.tasks import Kind, Task
 
@@ -126,7 +126,7 @@ def _text(row: Mapping[str, object], ours: str, names: Mapping[str, str], task: 
         what = "empty (NaN)" if isinstance(value, float) else "empty"
         raise ValueError(f"field {key!r} is {what}; every line needs user_id, input and output")
     try:
-        return text_of(value)
+        return id_of(value) if ours in ("user_id", "id", "work") else text_of(value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"field {key!r} {error}") from None
 

@@ -10,6 +10,7 @@ from tagpr.data.formats.json_recovery import RecordShape, after_broken, next_sta
 from tagpr.data.formats.jsonl import RepeatedKey, Row, one_object
 from tagpr.data.formats.text import open_text, undecodable
 from tagpr.data.rejects import Rejects
+from tagpr.data.values import named
 from tagpr.errors import DataError
 
 MOST_BROKEN = 200
@@ -128,7 +129,7 @@ class _Records:
         )
 
     def _go_on(self, at: int | None, reason: str, *, record: bool = True) -> None:
-        rest = f"; {REST} ({self._read} records were)" if at is None else ""
+        rest = f"; {REST} ({self._read} records before it were)" if at is None else ""
         self._refuse(f"{reason}{rest}", record=record)
         self._lost = at is None
         self.position = _skip(self.text, len(self.text) if at is None else at)
@@ -159,10 +160,17 @@ class _Records:
 def _need_record(path: Path, value: Mapping[str, object]) -> None:
     """One object as the whole file is seldom a record. Raises DataError naming what it is instead."""
     lists = [key for key, part in value.items() if isinstance(part, list) and key != "profile"]
-    if len(value) == len(lists) == 1:
-        raise DataError(f"{path}:1: one object with a list under {lists[0][:40]!r}; save the list itself")
+    rows = [key for key in lists if _objects(value[key])]
+    if len(rows) == 1 or len(value) == len(lists) == 1:
+        raise DataError(f"{path}:1: one object with a list under {(rows or lists)[0][:40]!r}; save the list itself")
+    if rows:
+        raise DataError(f"{path}:1: one object with lists of records ({named(rows)}); save them as one list")
     if len(value) > 1 and all(isinstance(part, dict | list) for part in value.values()):
         raise DataError(f"{path}:1: written by columns (pandas' default); save it with orient='records'")
+
+
+def _objects(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(part, dict) for part in value)
 
 
 def _skip(text: str, position: int) -> int:

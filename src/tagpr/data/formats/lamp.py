@@ -16,7 +16,7 @@ from pathlib import Path
 from tagpr.data.dates import iso_date
 from tagpr.data.formats.interactions import pattern_fields
 from tagpr.data.formats.json_list import read_text
-from tagpr.data.formats.profiles import good_entries, history_item, record_text
+from tagpr.data.formats.profiles import good_entries, history_item, record_id, record_text
 from tagpr.data.formats.protocol import Source
 from tagpr.data.formats.rows import Container, peek, rows_of
 from tagpr.data.ids import item_names
@@ -147,8 +147,8 @@ def _example(record: Mapping[str, object], task: Task, golds: Mapping[str, str])
     """One record without its history; an absent id is "". Raises ValueError."""
     text = record_text(record, "input")
     user_key = next((key for key in USER_KEYS if not absent(record.get(key))), None)
-    name = "" if absent(record.get("id")) else record_text(record, "id")
-    user_id = record_text(record, user_key) if user_key else name
+    name = "" if absent(record.get("id")) else record_id(record, "id")
+    user_id = record_id(record, user_key) if user_key else name
     target = golds.get(name)
     if target is None and record.get("output") is not None:
         target = record_text(record, "output")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tagpr.data.formats.jsonl import Row
+from tagpr.data.rejects import Rejects
 from tagpr.errors import DataError
 
 if TYPE_CHECKING:
@@ -14,8 +15,11 @@ BATCH = 4096
 """Rows in memory at once."""
 
 
-def parquet_rows(path: Path) -> Iterator[Row]:
-    """(row number from 1, row) of a Parquet file. Raises DataError."""
+def parquet_rows(path: Path, rejects: Rejects) -> Iterator[Row]:
+    """(row number from 1, row) of a Parquet file; a row with a value that Python cannot hold is rejected alone.
+
+    Raises DataError.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -28,15 +32,30 @@ def parquet_rows(path: Path) -> Iterator[Row]:
                 raise DataError(f"{path}: two columns are named {duplicate[:40]!r}; rename one")
             target = pa.schema([(field.name, _readable(field.type)) for field in schema])
             for batch in file.iter_batches(batch_size=BATCH):
-                for row in pa.Table.from_batches([batch]).cast(target, safe=False).to_pylist():
+                for row in _objects(pa.Table.from_batches([batch]).cast(target, safe=False)):
                     number += 1
-                    yield number, {key: plain(value) for key, value in row.items()}
+                    if isinstance(row, str):
+                        rejects.add(path, number, row)
+                    else:
+                        yield number, {key: plain(value) for key, value in row.items()}
     except OSError as error:
         raise DataError(f"{path}: cannot be read as Parquet ({_first_line(error)})") from None
     except (pa.ArrowException, UnicodeDecodeError, ValueError) as error:
         raise DataError(f"{path}: not a sound Parquet file ({_first_line(error)})") from None
     if not number:
         raise DataError(f"{path}: the file has no rows")
+
+
+def _objects(table: "pa.Table") -> Iterator[dict[str, object] | str]:
+    """The rows as Python objects, or what is wrong with one: a date beyond the year 9999, text that is not UTF-8."""
+    try:
+        yield from table.to_pylist()
+    except (OverflowError, ValueError):
+        for place in range(table.num_rows):
+            try:
+                yield table.slice(place, 1).to_pylist()[0]
+            except (OverflowError, ValueError) as error:
+                yield f"a value cannot be read ({_first_line(error)})"
 
 
 def plain(value: object) -> object:

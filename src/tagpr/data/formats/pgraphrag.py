@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tagpr.data.formats.profiles import history_item, profile_of, record_text
+from tagpr.data.formats.profiles import history_item, profile_of, record_id
 from tagpr.data.formats.protocol import Source
 from tagpr.data.formats.rows import Container, peek, rows_of
 from tagpr.data.rejects import Rejects
@@ -49,7 +49,7 @@ def pgraphrag_examples(path: Path, task: Task, rejects: Rejects, history: Histor
     seen: set[str] = set()
     for line, record in rows_of(path, rejects):
         try:
-            name = record_text(record, "id")
+            name = record_id(record, "id")
             entries = profile_of(record, NEEDED)
             if not entries:
                 raise ValueError("field 'profile' is empty; its first item is the question")

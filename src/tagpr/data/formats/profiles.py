@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tagpr.data.rejects import Rejects
-from tagpr.data.values import absent, named, text_of
+from tagpr.data.values import absent, id_of, named, plain_text, text_of
 from tagpr.tasks import Interaction
 
 MOST_ITEMS = 1_000_000
@@ -21,6 +21,15 @@ def record_text(record: Mapping[str, object], key: str) -> str:
     try:
         return text_of(value)
     except (TypeError, ValueError) as error:
+        raise ValueError(f"field {key!r} {error}") from None
+
+
+def record_id(record: Mapping[str, object], key: str) -> str:
+    """`record_text` of a field that tells records or users apart: refused if cleaning would change it."""
+    record_text(record, key)
+    try:
+        return id_of(record[key])
+    except ValueError as error:
         raise ValueError(f"field {key!r} {error}") from None
 
 
@@ -83,8 +92,8 @@ def history_item(entry: Mapping[str, object], position: int, id_key: str, date: 
         ):
             continue
         try:
-            fields[str(key)] = text_of(value)
+            fields[plain_text(str(key))] = text_of(value)
         except (TypeError, ValueError) as error:
             raise ValueError(f"profile item {position}: field {key!r} {error}") from None
     identifier = entry.get(id_key)
-    return Interaction(str(position if identifier in (None, "") else identifier), fields, date)
+    return Interaction(plain_text(str(position if identifier in (None, "") else identifier)), fields, date)

@@ -59,6 +59,8 @@ def _of_file(path: Path, _changed: int, _size: int) -> Container:
     named_lines = ending in (".jsonl", ".ndjson")
     if line.startswith("{") and named_lines:
         return Container.JSONL
+    if line.startswith("[") and not named_lines:
+        return Container.JSON  # what follows the list, its reader says
     if line.startswith(("[", "{")):  # a value that is followed by more lines is one of many, whatever the file's name
         return Container.JSON if alone or not _is_json(line) else Container.JSONL
     looks_delimited = any(mark in line for mark in ",;\t|") and ending != ".json" and not named_lines
@@ -71,7 +73,7 @@ def rows_of(path: Path, rejects: Rejects, container: Container | None = None) ->
         case Container.HUB:
             return hub_rows(path)
         case Container.PARQUET:
-            return parquet_rows(path)
+            return parquet_rows(path, rejects)
         case Container.CSV:
             return csv_rows(path, rejects)
         case Container.JSON:

@@ -28,6 +28,11 @@ _FOREIGN = (
     (b"\x28\xb5\x2f\xfd", "a zstandard file; unpack it, or pack it with gzip"),
     (b"SQLite format 3", "an SQLite database; export the table as CSV"),
     (b"%PDF", "a PDF; export the data as CSV"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel or Word file; save the sheet as CSV"),
+    (b"{\\rtf", "rich text; save it as plain text"),
+    (b"ARROW1", "a Feather (Arrow) file; save it as Parquet"),
+    (b"version https://git-lfs", "a Git LFS pointer in the data's place; run git lfs pull"),
+    (_GZIP, "packed with gzip twice; unpack it once"),
 )
 _UNDECODABLE = re.compile("[\udc80-\udcff]")
 
@@ -54,9 +59,12 @@ def open_text(path: Path) -> Iterator[TextIOWrapper]:
     with reading(path), _open_bytes(path) as stream:
         head = stream.read(4096)
         stream.seek(0)
+        start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
         for mark, what in _FOREIGN:
             if head.startswith(mark):
                 raise DataError(f"{path}: is {what}")
+        if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+            raise DataError(f"{path}: is a web page or XML; download the data file itself, or export it as CSV or JSON")
         encoding = _encoding(head)
         errors = "surrogateescape" if encoding == "utf-8-sig" else "strict"
         with TextIOWrapper(stream, encoding=encoding, errors=errors, newline="") as text:
