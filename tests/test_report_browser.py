@@ -1,34 +1,16 @@
 """The report in a real browser (headless Chromium), from disk with the network off; accessibility by axe-core."""
 
-import shutil
+# ruff: noqa: F811 (fixtures are imported)
 import time
 from pathlib import Path
 
 import pytest
-from selenium import webdriver
 
+from browser import browser, needs_browser, open_page, text_of, violations, wait_for  # noqa: F401
 from fake_run import build_fake_run
 from tagpr.report import write_report
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver on PATH")
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    profile = tmp_path_factory.mktemp("chromium")
-    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", f"user-data-dir={profile}"):
-        options.add_argument(f"--{flag}")
-    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_script_timeout(60)
-    driver.set_window_size(1280, 1000)
-    yield driver
-    driver.quit()
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
@@ -37,24 +19,8 @@ def page(tmp_path_factory):
     return write_report(run, run / "report")
 
 
-def _open(browser, page: Path, seconds: float = 30) -> None:
-    browser.get_log("browser")
-    browser.get(page.as_uri())
-    until = time.monotonic() + seconds
-    while browser.execute_script("return document.documentElement.dataset.ready") != "true":
-        assert time.monotonic() < until, [entry["message"] for entry in browser.get_log("browser")]
-        time.sleep(0.05)
-
-
-def _text(browser, selector: str) -> str:
-    return browser.execute_script("return document.querySelector(arguments[0]).innerText", selector)
-
-
-def _wait_for(browser, script: str, seconds: float = 10) -> None:
-    until = time.monotonic() + seconds
-    while not browser.execute_script(script):
-        assert time.monotonic() < until, script
-        time.sleep(0.05)
+def _open(browser, page: Path) -> None:
+    open_page(browser, page.as_uri())
 
 
 def _set(browser, name: str, value: str, event: str) -> None:
@@ -67,32 +33,21 @@ def _set(browser, name: str, value: str, event: str) -> None:
     )
 
 
-def _violations(browser) -> list[str]:
-    import axe_core_python
-
-    source = Path(axe_core_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
-    browser.execute_script(source)
-    found = browser.execute_async_script(
-        "const done = arguments[0]; axe.run(document, { resultTypes: ['violations'] }).then(r => done(r.violations))"
-    )
-    return [f"{v['id']}: {v['help']}: {[node['html'][:160] for node in v['nodes'][:3]]}" for v in found]
-
-
 def test_opens_without_an_error_or_a_request(browser, page):
     _open(browser, page)
     assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
     requested = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
     assert [name for name in requested if not name.startswith(("data:", "blob:"))] == []
     assert browser.title == "demo · tagpr report"  # the hostile text's onerror would have changed it
-    assert _text(browser, "#count") == "70 cases"
-    assert "History of this user" in _text(browser, "#case")
+    assert text_of(browser, "#count") == "70 cases"
+    assert "History of this user" in text_of(browser, "#case")
 
 
 def test_hostile_question_is_shown_as_text(browser, page):
     _open(browser, page)
     _set(browser, "query", "onerror", "input")
-    _wait_for(browser, "return /^2 of 70/.test(document.getElementById('count').innerText)")
-    _wait_for(browser, "return document.getElementById('case').innerText.includes('</script><img src=x')")
+    wait_for(browser, "return /^2 of 70/.test(document.getElementById('count').innerText)")
+    wait_for(browser, "return document.getElementById('case').innerText.includes('</script><img src=x')")
     assert browser.execute_script("return document.images.length") == 0
     assert browser.title == "demo · tagpr report"
 
@@ -100,23 +55,23 @@ def test_hostile_question_is_shown_as_text(browser, page):
 def test_filters_and_search(browser, page):
     _open(browser, page)
     _set(browser, "outcome", "worse", "change")
-    _wait_for(browser, "return / of 70/.test(document.getElementById('count').innerText)")
-    worse = int(_text(browser, "#count").split()[0])
+    wait_for(browser, "return / of 70/.test(document.getElementById('count').innerText)")
+    worse = int(text_of(browser, "#count").split()[0])
     assert 0 < worse < 70
     assert browser.execute_script("return document.querySelectorAll('#list .mark.worse').length") == min(worse, 50)
     _set(browser, "task", "package-section", "change")
-    _wait_for(browser, "return [...document.querySelectorAll('#list small')].every(e => /section/.test(e.innerText))")
+    wait_for(browser, "return [...document.querySelectorAll('#list small')].every(e => /section/.test(e.innerText))")
     _set(browser, "query", "输入法", "input")
     _set(browser, "outcome", "", "change")
-    _wait_for(browser, "return /^1 of 70/.test(document.getElementById('count').innerText)")
+    wait_for(browser, "return /^1 of 70/.test(document.getElementById('count').innerText)")
     _set(browser, "query", "no such words anywhere", "input")
-    _wait_for(browser, "return /No case matches/.test(document.getElementById('case').innerText)")
+    wait_for(browser, "return /No case matches/.test(document.getElementById('case').innerText)")
     _set(browser, "query", "", "input")
     _set(browser, "task", "", "change")
     fault = browser.execute_script("return document.querySelector('#fault option:nth-child(2)').value")
     _set(browser, "fault", fault, "change")
-    _wait_for(browser, "return / of 70/.test(document.getElementById('count').innerText)")
-    _wait_for(browser, "return document.querySelector('#case .faults') !== null")
+    wait_for(browser, "return / of 70/.test(document.getElementById('count').innerText)")
+    wait_for(browser, "return document.querySelector('#case .faults') !== null")
 
 
 def test_every_text_of_a_user_has_its_own_direction(browser, page):
@@ -137,12 +92,12 @@ def test_keyboard(browser, page):
 
     _open(browser, page)
     body = browser.switch_to.active_element
-    first = _text(browser, "#case .head")
+    first = text_of(browser, "#case .head")
     body.send_keys("j")
-    _wait_for(browser, "return document.querySelector('#list [aria-current]') === document.activeElement")
-    _wait_for(browser, f"return document.querySelector('#case .head').innerText !== {first!r}")
+    wait_for(browser, "return document.querySelector('#list [aria-current]') === document.activeElement")
+    wait_for(browser, f"return document.querySelector('#case .head').innerText !== {first!r}")
     browser.switch_to.active_element.send_keys("k")
-    _wait_for(browser, f"return document.querySelector('#case .head').innerText === {first!r}")
+    wait_for(browser, f"return document.querySelector('#case .head').innerText === {first!r}")
     browser.switch_to.active_element.send_keys("/")
     assert browser.execute_script("return document.activeElement.id") == "query"
     browser.switch_to.active_element.send_keys("j")  # typing is typing
@@ -156,7 +111,7 @@ def test_from_the_summary_to_those_who_lost(browser, page):
     worse = browser.execute_script(
         "const link = document.querySelector('a[data-outcome=worse]'); link.click(); return link.innerText"
     )
-    _wait_for(browser, f"return document.getElementById('count').innerText.startsWith('{worse.split()[0]} of 70')")
+    wait_for(browser, f"return document.getElementById('count').innerText.startsWith('{worse.split()[0]} of 70')")
     assert browser.execute_script("return document.getElementById('outcome').value") == "worse"
 
 
@@ -173,7 +128,7 @@ def test_accessible_in_both_themes_and_on_a_phone(browser, page, theme, width):
             before = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
             browser.execute_script("document.getElementById('theme').click()")
             assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") != before
-        assert _violations(browser) == []
+        assert violations(browser) == []
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
@@ -187,9 +142,9 @@ def test_ten_thousand_cases_stay_quick_and_small(browser, tmp_path):
     started = time.monotonic()
     _open(browser, page)
     assert time.monotonic() - started < 10
-    assert _text(browser, "#count") == "10000 cases"
+    assert text_of(browser, "#count") == "10000 cases"
     started = time.monotonic()
     _set(browser, "query", "u4321", "input")
-    _wait_for(browser, "return /^2 of 10000/.test(document.getElementById('count').innerText)")
+    wait_for(browser, "return /^2 of 10000/.test(document.getElementById('count').innerText)")
     assert time.monotonic() - started < 5
-    assert "user u4321" in _text(browser, "#case")
+    assert "user u4321" in text_of(browser, "#case")

@@ -159,6 +159,33 @@ def test_interactions_and_forgetting(address, copied):
         assert b"violin tuner" not in file.read_bytes() and "new/user é".encode() not in file.read_bytes()
 
 
+def test_ids_are_found_by_their_beginning(address):
+    for name in ("pre", "pre-b", "pre-a", "prf"):
+        body = {"items": [{"id": "1", "fields": ITEM}]}
+        assert httpx2.post(f"{address}/v1/users/{name}/interactions", json=body).status_code == 201
+
+    def found(**query) -> list[str]:
+        return [one["id"] for one in httpx2.get(f"{address}/v1/users", params=query).json()["data"]]
+
+    assert found(prefix="pre") == ["pre", "pre-a", "pre-b"] and found(prefix="pre", limit=2) == ["pre", "pre-a"]
+    assert found(prefix="pre", limit=1) == ["pre"] and found(prefix="pre", after="pre-a") == ["pre-b"]
+    assert found(prefix="pre-") == ["pre-a", "pre-b"] and found(prefix="prx") == []
+
+
+def test_a_history_of_the_request_is_shown_and_not_kept(address, user):
+    shown = [{"id": "x", "date": "2024-01-02", "fields": {"synopsis": "zither tuner", "section": "sound"}}]
+    body = {"messages": question(), "user": user, "max_tokens": 2, "tagpr": {"history": shown}}
+    reply = httpx2.post(f"{address}/v1/chat/completions", json=body).json()["choices"][0]["tagpr"]
+    assert [item["id"] for item in reply["evidence"]["items"]] == ["x"] and reply["text"]
+    assert "zither" not in httpx2.get(f"{address}/v1/users/{user}/interactions").text
+    body["tagpr"] = {"history": [{"id": "x", "date": "yesterday", "fields": {"a": "b"}}]}
+    assert httpx2.post(f"{address}/v1/chat/completions", json=body).status_code == 400
+    judged = {"user": "nobody", "question": "sound mixer", "answer": "net", "rating": "down", "history": shown}
+    assert httpx2.post(f"{address}/v1/feedback", json=judged).status_code == 201
+    kept = httpx2.get(f"{address}/v1/feedback", params={"user": "nobody"}).json()
+    assert "zither tuner" in kept["messages"][-1]["content"] and kept["entries"] == ["x"]
+
+
 def test_no_user_ever_sees_another(address):
     """32 clients and 100 users, each with a secret word: no reply holds another's."""
     users = [f"secret-user-{number}" for number in range(100)]

@@ -11,7 +11,7 @@ from tagpr.cli.data import data
 from tagpr.cli.forget import forget
 from tagpr.cli.options import AsJson, Overrides, Quiet, RecipeArgument, RunsOption
 from tagpr.cli.parsing import parse_shard
-from tagpr.cli.serve import serve
+from tagpr.cli.serve import serve, studio
 from tagpr.cli.session import opened
 from tagpr.cli.show import print_bench, print_diagnosis, print_results, show_results
 from tagpr.cli.stages import ReportGroup, stage_command, stage_group
@@ -255,4 +255,5 @@ def analyse(
 app.add_typer(sweep, name="sweep")
 app.command("ask")(ask)
 app.command("serve")(serve)
+app.command("studio")(studio)
 app.command("forget")(forget)

@@ -18,6 +18,7 @@ from tagpr.serve.replies import add_refusals, allow
 from tagpr.serve.served_run import ServedRun
 from tagpr.serve.settings import ServeSettings
 from tagpr.serve.store import feedback_path, open_store
+from tagpr.serve.studio import add_studio
 from tagpr.serve.users_api import users_router
 
 
@@ -49,6 +50,7 @@ def create_app(run: str | Path, settings: ServeSettings, engine: Engine | None =
     app.include_router(chat_router(model, settings, metrics))
     app.include_router(users_router(model, store, feedback, settings))
     app.include_router(feedback_router(model, feedback))
+    add_studio(app, served)
 
     @app.get("/healthz", tags=["server"])
     async def healthz() -> dict[str, str]:

@@ -63,7 +63,8 @@ def _query(body: ChatRequest, request: Request, model: PersonalModel) -> Query:
         raise RefusedError(404, f"no model '{body.model}'; there is {', '.join(model.run.systems)}")
     question = next((message.text for message in reversed(body.messages) if message.role == "user"), "")
     history_of = own.history_of if own.history_of is not None or user else ""
-    return Query(user or "", own.fields or question, own.task, system, history_of, frozenset(own.without))
+    shown = None if own.history is None else [item.interaction() for item in own.history]
+    return Query(user or "", own.fields or question, own.task, system, history_of, frozenset(own.without), shown)
 
 
 class _Turn:
@@ -203,7 +204,7 @@ _JSON = TypeAdapter[dict[str, JsonValue]](dict[str, JsonValue])
 def public(answer: PersonalAnswer) -> dict[str, JsonValue]:
     """What is ours of an answer, as JSON."""
     values = json.loads(json.dumps(asdict(answer)))
-    kept = ("user", "task", "system", "history_of", "segments", "evidence", "faults")
+    kept = ("user", "task", "system", "history_of", "text", "segments", "evidence", "faults")
     return _JSON.validate_python({name: values[name] for name in kept})
 
 

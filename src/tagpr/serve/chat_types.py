@@ -1,15 +1,10 @@
 """The bodies of `/v1/chat/completions`: OpenAI's, as far as the engine can do it, and our own part `tagpr`."""
 
-from typing import Annotated
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
-
-from tagpr.data.values import plain_text
+from tagpr.serve.items import NewInteraction
 from tagpr.serve.served_run import SystemName
-
-Text = Annotated[str, AfterValidator(plain_text), Field(max_length=200_000)]
-"""Text without what tokenizers and databases refuse."""
-UserId = Annotated[str, AfterValidator(plain_text), Field(min_length=1, max_length=256)]
+from tagpr.serve.text_types import Text, UserId
 
 
 class ContentPart(BaseModel):
@@ -44,6 +39,8 @@ class TagPROptions(BaseModel):
     """Show this user's history instead of the user's own; "" shows none."""
     without: list[Text] = Field(default=[], max_length=10_000)
     """Ids of history items to leave out."""
+    history: list[NewInteraction] | None = Field(default=None, max_length=1_000)
+    """Shown instead of any stored history; nothing of it is kept."""
     fields: dict[Text, Text] | None = None
     """The question's fields, for cards with several, instead of a message."""
 

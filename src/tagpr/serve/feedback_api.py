@@ -2,23 +2,25 @@
 
 import json
 from dataclasses import asdict
-from typing import Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from tagpr.serve.chat_types import Text, UserId
 from tagpr.serve.feedback import FeedbackStore, new_feedback
+from tagpr.serve.items import NewInteraction
 from tagpr.serve.model import PersonalModel, Query
 from tagpr.serve.replies import allow
+from tagpr.serve.text_types import Text, UserId
 
 
 class NewFeedback(BaseModel):
     """A thumb, and what would have been better."""
 
     user: UserId
-    question: Text = Field(min_length=1)
+    question: Annotated[Text, Field(min_length=1)] | dict[Text, Text]
+    """Its text, or its fields for cards with several."""
     answer: Text
     """The text that is judged: the answer, or the whole turn with its chain."""
     rating: Literal["up", "down"]
@@ -26,6 +28,8 @@ class NewFeedback(BaseModel):
     task: str | None = None
     system: Literal["base", "sft", "guided", "final"] | None = None
     without: list[Text] = Field(default=[], max_length=10_000)
+    history: list[NewInteraction] | None = Field(default=None, max_length=1_000)
+    """The history that was shown, if it was not the stored one (what-if)."""
 
 
 def feedback_router(model: PersonalModel, feedback: FeedbackStore) -> APIRouter:
@@ -36,7 +40,8 @@ def feedback_router(model: PersonalModel, feedback: FeedbackStore) -> APIRouter:
     def judge(request: Request, body: NewFeedback) -> dict[str, object]:
         """Keep what a user says of an answer, with the prompt as it was shown."""
         allow(request, body.user)
-        query = Query(body.user, body.question, body.task, body.system, without=frozenset(body.without))
+        shown = None if body.history is None else [item.interaction() for item in body.history]
+        query = Query(body.user, body.question, body.task, body.system, None, frozenset(body.without), shown)
         new = new_feedback(model.put(query), body.rating, body.answer, body.better)
         feedback.add(new)
         return {"id": new.id, "object": "feedback", "pair": new.chosen is not None and new.rejected is not None}

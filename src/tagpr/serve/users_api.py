@@ -8,26 +8,14 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from tagpr.data.dates import iso_date
-from tagpr.errors import DataError
 from tagpr.profiles.bm25 import index_of
 from tagpr.profiles.repository import ProfileRepository
-from tagpr.serve.chat_types import Text
 from tagpr.serve.feedback import FeedbackStore
+from tagpr.serve.items import NewInteraction, StoredInteraction
 from tagpr.serve.model import PersonalModel
 from tagpr.serve.replies import RefusedError, allow
 from tagpr.serve.settings import ServeSettings
 from tagpr.tasks.types import Interaction
-
-
-class NewInteraction(BaseModel):
-    """One thing that a user did."""
-
-    id: Annotated[Text, Field(max_length=256)] = ""
-    """Made where it is empty. Sent again with the same content, an item is not added twice."""
-    date: Annotated[Text, Field(max_length=64)] | None = None
-    fields: dict[Annotated[Text, Field(max_length=128)], Text] = Field(min_length=1, max_length=64)
-    """By the names of the task's card."""
 
 
 class Append(BaseModel):
@@ -35,15 +23,6 @@ class Append(BaseModel):
 
     task: str | None = None
     items: list[NewInteraction] = Field(min_length=1)
-
-
-class StoredInteraction(BaseModel):
-    """An item as it is kept."""
-
-    task: str
-    id: str
-    date: str | None
-    fields: dict[str, str]
 
 
 def users_router(
@@ -58,14 +37,18 @@ def users_router(
         task: str | None = None,
         after: Annotated[str, Query(max_length=256)] = "",
         limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
+        prefix: Annotated[str, Query(max_length=256)] = "",
     ) -> dict[str, object]:
-        """Ids of users with a history, sorted, page by page: `after` is the last id of the page before."""
+        """Ids of users with a history, sorted, page by page: `after` is the last id of the page before.
+
+        Those that begin with `prefix` only, where it is given.
+        """
         only: str | None = request.state.only_user
         name = task_named(model, task)
         if only is not None:
-            found = [only] if store.get(name, only) else []
+            found = [only] if only.startswith(prefix) and store.get(name, only) else []
         else:
-            found = list(store.users(name, after, limit))
+            found = list(_page(store, name, prefix, after, limit))
         return {"object": "list", "task": name, "data": [{"id": user, "object": "user"} for user in found]}
 
     @router.get("/v1/users/{user_id:path}/interactions/export")
@@ -80,7 +63,7 @@ def users_router(
         """A user's items, oldest first."""
         allow(request, user_id)
         name = task_named(model, task)
-        return {"object": "list", "data": [_stored(name, item) for item in store.get(name, user_id)]}
+        return {"object": "list", "data": [StoredInteraction.of(name, item) for item in store.get(name, user_id)]}
 
     @router.post("/v1/users/{user_id:path}/interactions", status_code=201)
     def append(request: Request, user_id: str, body: Append) -> dict[str, object]:
@@ -91,9 +74,8 @@ def users_router(
         if len(body.items) > settings.max_items:
             raise RefusedError(413, f"at most {settings.max_items} items at a time")
         name = task_named(model, body.task)
-        items = [Interaction(item.id, item.fields, _date(item.date)) for item in body.items]
-        stored = store.append(name, user_id, items)
-        return {"object": "list", "data": [_stored(name, item) for item in stored]}
+        stored = store.append(name, user_id, [item.interaction() for item in body.items])
+        return {"object": "list", "data": [StoredInteraction.of(name, item) for item in stored]}
 
     @router.delete("/v1/users/{user_id:path}")
     def delete(request: Request, user_id: str) -> dict[str, object]:
@@ -115,18 +97,18 @@ def task_named(model: PersonalModel, name: str | None) -> str:
     return name or next(iter(model.run.tasks))
 
 
-def _stored(task: str, item: Interaction) -> StoredInteraction:
-    return StoredInteraction(task=task, id=item.id, date=item.date, fields=dict(item.fields))
+def _page(store: ProfileRepository, task: str, prefix: str, after: str, limit: int) -> Iterator[str]:
+    """The ids that begin with `prefix` behind `after`: sorted, they follow one another."""
+    if prefix and after < prefix and store.get(task, prefix):
+        yield prefix
+        limit -= 1
+    for user in store.users(task, max(after, prefix), limit) if limit else ():
+        if not user.startswith(prefix):
+            return
+        yield user
 
 
 def _lines(rows: list[tuple[str, str, Interaction]]) -> Iterator[str]:
     for task, user, item in rows:
         row = {"user_id": user, "task": task, "id": item.id, "date": item.date, **item.fields}
         yield json.dumps(row, ensure_ascii=False) + "\n"
-
-
-def _date(date: str | None) -> str | None:
-    try:
-        return iso_date(date) if date else None
-    except (ValueError, OverflowError, OSError):
-        raise DataError("an item's date is none; write it as 2024-05-31") from None

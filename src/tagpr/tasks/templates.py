@@ -6,7 +6,7 @@ One filter of our own: `lead(n)`, the first n words of a text (n characters if t
 from collections.abc import Mapping
 from functools import lru_cache
 
-from jinja2 import StrictUndefined, Template, TemplateError
+from jinja2 import StrictUndefined, Template, TemplateError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tagpr.errors import RecipeError
@@ -34,6 +34,14 @@ def _environment() -> ImmutableSandboxedEnvironment:
     )
     environment.filters["lead"] = lead
     return environment
+
+
+def names_in(source: str) -> list[str]:
+    """The names that a template reads, sorted. Raises RecipeError for one that does not parse."""
+    try:
+        return sorted(meta.find_undeclared_variables(_environment().parse(source)))
+    except TemplateError as error:
+        raise RecipeError(f"template {' '.join(source.split())[:60]!r}: {error}") from None
 
 
 def render(source: str, values: Mapping[str, object]) -> str:

@@ -1,0 +1,11 @@
+"""Text as bodies may hold it."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from tagpr.data.values import plain_text
+
+Text = Annotated[str, AfterValidator(plain_text), Field(max_length=200_000)]
+"""Text without what tokenizers and databases refuse."""
+UserId = Annotated[str, AfterValidator(plain_text), Field(min_length=1, max_length=256)]
