@@ -23,7 +23,7 @@ _HOME = {
     "write_pairs": "data",
 }
 
-__all__ = list(_HOME)
+__all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll] (one list of names, above)
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,7 @@ _PUBLIC = {
     "system_names": "registry",
 }
 
-__all__ = list(_PUBLIC)
+__all__ = list(_PUBLIC)  # pyright: ignore[reportUnsupportedDunderAll] (one list of names, above)
 
 
 def __getattr__(name: str) -> Any:
