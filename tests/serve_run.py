@@ -14,6 +14,8 @@ SETTINGS = [
     *("prmu.prompts=6", "guided.steps=1", "exploratory.steps=1", "guided.heldout_prompts=0"),
     *("guided.heldout_every=0", "evaluate.max_new_tokens=24", "evaluate.resamples=100"),
 ]
+_MADE: list[Path] = []
+"""The run of this session: every module that imports the fixture has one of its own, the run is the same."""
 
 
 @pytest.fixture(scope="session")
@@ -24,9 +26,11 @@ def trained_run(tmp_path_factory) -> Path:
     """
     if given := os.environ.get("TAGPR_TEST_RUN"):
         return Path(given)
-    run = Run.open("smoke", SETTINGS, tmp_path_factory.mktemp("runs"))
-    make(run)
-    return run.folder.path
+    if not _MADE:
+        run = Run.open("smoke", SETTINGS, tmp_path_factory.mktemp("runs"))
+        make(run)
+        _MADE.append(run.folder.path)
+    return _MADE[0]
 
 
 @pytest.fixture

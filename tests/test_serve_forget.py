@@ -11,15 +11,19 @@ from typer.testing import CliRunner
 import tagpr
 from serve_run import own_run, trained_run  # noqa: F401
 from tagpr.cli import app
+from tagpr.clients.cache import ReplyCache, default_cache
+from tagpr.clients.types import Reply
 from tagpr.data import read_examples
 from tagpr.errors import DataError
+from tagpr.prmu.data import read_pairs
 from tagpr.prmu.score import PRMU
 from tagpr.serve.feedback import FeedbackStore, new_feedback
 from tagpr.serve.forget import forget
 from tagpr.serve.model import Query
 from tagpr.serve.served_run import ServedRun
 from tagpr.serve.store import feedback_path, open_store
-from tagpr.serve.traces import find_traces
+from tagpr.serve.traces import Traces, find_traces
+from tagpr.serve.update import update
 from tagpr.tasks import Interaction
 
 TASK = "package-section"
@@ -40,7 +44,8 @@ def everything_in(folder) -> str:
 
 
 @pytest.mark.parametrize("part", ["train", "heldout"])
-def test_nothing_of_the_user_is_left_and_others_are_the_same(own_run, part):  # noqa: F811
+def test_nothing_of_the_user_is_left_and_others_are_the_same(own_run, part, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("TAGPR_CACHE", str(tmp_path / "cache"))
     served = ServedRun.open(own_run)
     examples = read_examples(served.folder.train(TASK) if part == "train" else served.folder.heldout(TASK))
     rows = PRMU.from_pretrained(served.folder.model("prmu")).users
@@ -53,9 +58,11 @@ def test_nothing_of_the_user_is_left_and_others_are_the_same(own_run, part):  # 
         feedback.add(new_feedback(asked, "down", "net", "sound"))
         others = [one for one in model.users() if one != user][:5]
         before = [model.ask(one, "sound mixer") for one in others]
+        feedback.add(new_feedback(model.put(Query(others[0], "sound mixer")), "down", "net", "sound"))
     stored = store.get(TASK, user)
     feedback.close()
     store.close()
+    update(own_run)
     traces = find_traces(served.folder, served.tasks, user, stored)
     old = PRMU.from_pretrained(served.folder.model("prmu"))
     kept_rows = {one: old.model.users.offsets[row].clone() for one, row in old.users.items() if one != user}
@@ -63,11 +70,20 @@ def test_nothing_of_the_user_is_left_and_others_are_the_same(own_run, part):  # 
         path: [line for line in path.read_text().splitlines() if not traces.within(json.loads(line))]
         for path in served.folder.predictions.rglob("*.jsonl")
     }
-    assert user in everything_in(own_run) and traces.texts
+    rows_of_others = [pair for pair in read_pairs(served.folder.pairs) if pair.user_id in kept_rows]
+    asked_others = [pair.user_id for pair in rows_of_others], [pair.prompt_ids for pair in rows_of_others]
+    old_scores = old.score(*asked_others, [pair.chosen_ids for pair in rows_of_others])
+    with ReplyCache(default_cache()) as cache:
+        quote = f"The user once wrote: {max(traces.texts, key=len)}!"
+        cache.put_many([(b"1", Reply(quote, "", True, 1, 1)), (b"2", Reply("of nobody", "", True, 1, 1))])
+    assert user in everything_in(own_run) and traces.texts and (own_run / "feedback" / "corrections.jsonl").is_file()
 
     done = forget(own_run, user)
 
-    left = everything_in(own_run)
+    left = everything_in(own_run) + everything_in(tmp_path / "cache")
+    assert done.left == ()
+    with ReplyCache(default_cache()) as cache:
+        assert cache.get(b"1") is None and cache.get(b"2") is not None
     assert user not in left
     assert [text for text in traces.texts if text in left] == []
     assert {removal.path.suffix for removal in done.removals} >= {".jsonl", ".sqlite", ".html"}
@@ -76,6 +92,7 @@ def test_nothing_of_the_user_is_left_and_others_are_the_same(own_run, part):  # 
         assert user not in model.users()
         assert [model.ask(one, "sound mixer") for one in others] == before
     new = PRMU.from_pretrained(served.folder.model("prmu"))
+    assert new.score(*asked_others, [pair.chosen_ids for pair in rows_of_others]) == old_scores != []
     assert set(new.users) == set(kept_rows)
     assert all(torch.equal(new.model.users.offsets[row], kept_rows[one]) for one, row in new.users.items())
     for name, value in old.model.state_dict().items():
@@ -84,6 +101,20 @@ def test_nothing_of_the_user_is_left_and_others_are_the_same(own_run, part):  # 
     assert {path: path.read_text().splitlines() for path in predictions} == predictions
     with pytest.raises(DataError, match="knows no user"):
         forget(own_run, user)
+
+
+def test_files_of_no_known_kind_are_named(own_run):  # noqa: F811
+    user = read_examples(ServedRun.open(own_run).folder.train(TASK))[0].user_id
+    (own_run / "notes.bin").write_bytes(b"\x00\xff said " + user.encode())
+    (own_run / "other.bin").write_bytes(b"\x00\xff")
+    assert [path.name for path in forget(own_run, user).left] == ["notes.bin"]
+
+
+def test_a_short_id_counts_where_it_names_the_user():
+    traces = Traces("ada", frozenset(), frozenset())
+    kept = {"bob": [1], "users": ["bob"], "words": ["ada", "an ada compiler"], "ada lovelace": 2}
+    assert traces.without(kept | {"ada": [2], "users": ["ada", "bob"]}) == kept
+    assert traces.within({"per_user": {"ada": 0.5}}) and not traces.within(kept)
 
 
 def test_the_command_says_file_by_file(own_run):  # noqa: F811

@@ -2,6 +2,7 @@
 
 import json
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 import tagpr
 from serve_run import own_run, trained_run  # noqa: F401
-from tagpr.errors import DataError
+from tagpr.errors import DataError, RunError
 from tagpr.profiles.repository import open_repository
 from tagpr.serve.histories import RunHistories
 from tagpr.serve.served_run import ServedRun
@@ -102,21 +103,88 @@ def test_deleted_text_is_on_the_disk_no_more(repository, tmp_path):
     assert any(b"secret of ada 49" in path.read_bytes() for path in files)
 
 
+def test_writes_that_wait_share_one_commit_and_fail_alone(repository, monkeypatch):
+    database, commits, outcomes = repository.database, list[int](), dict[int, object]()
+    repository.append("t", "u3", [item("x", "the first")])
+    commit, gate = database._commit, threading.Event()
+
+    def slow(together) -> None:
+        commits.append(len(together))
+        gate.wait()  # as for the disk
+        commit(together)
+
+    monkeypatch.setattr(database, "_commit", slow)
+
+    def append(number: int) -> None:
+        try:
+            outcomes[number] = repository.append("t", f"u{number}", [item("x")])
+        except DataError as error:
+            outcomes[number] = error
+
+    threads = [threading.Thread(target=append, args=(number,)) for number in range(8)]
+    threads[0].start()
+    while not commits:
+        time.sleep(0.001)
+    for thread in threads[1:]:
+        thread.start()
+    while len(database._waiting) < 7:
+        time.sleep(0.001)
+    gate.set()
+    for thread in threads:
+        thread.join()
+    assert commits == [1, 7]
+    assert isinstance(outcomes.pop(3), DataError) and len(outcomes) == 7
+    assert [repository.get("t", f"u{number}")[0].fields["synopsis"] for number in range(5)] == [
+        *("x", "x", "x", "the first", "x")
+    ]
+
+
+@pytest.mark.parametrize("limit", ["pages", "file"])
+def test_a_full_disk_is_said_and_loses_nothing_acknowledged(tmp_path, limit):
+    """`pages`: SQLite's own "database or disk is full"; `file`: the operating system refuses to let a file grow."""
+    path, kept = tmp_path / "p.sqlite", list[str]()
+    repository = open_repository(path)
+    repository.append("t", "ada", [item("0")])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limit == "pages":
+        repository.database.connection.execute("PRAGMA max_page_count=40")
+    else:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        with pytest.raises(RunError, match=r"p\.sqlite: cannot be written .*; free space or rights, and try again"):
+            for number in range(1, 500):
+                repository.append("t", "ada", [item(str(number), "text " * 200)])
+                kept.append(str(number))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert kept and [one.id for one in repository.get("t", "ada")] == ["0", *kept]
+    repository.close()
+    again = open_repository(path)
+    again.append("t", "ada", [item("after")])
+    assert [one.id for one in again.get("t", "ada")] == ["0", *kept, "after"]
+    again.close()
+
+
 APPEND = """
-import sys
+import os, sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tagpr.profiles.repository import open_repository
 from tagpr.tasks import Interaction
 repository, start = open_repository(Path(sys.argv[1])), int(sys.argv[2])
-for number in range(start, start + 500):
+def append(number):
     repository.append("t", f"u{number % 7}", [Interaction(str(number), {"x": "text " * 20})])
-    print(number, flush=True)
+    os.write(1, f"{number}\\n".encode())  # one call: lines of threads never mix
+with ThreadPoolExecutor(int(sys.argv[3])) as pool:
+    list(pool.map(append, range(start, start + 500)))
 """
+THREADS = 8
 
 
 def kill_while_appending(path: Path, start: int, seconds: float) -> list[int]:
     """Numbers whose append was acknowledged before SIGKILL."""
-    child = subprocess.Popen([sys.executable, "-c", APPEND, str(path), str(start)], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", APPEND, str(path), str(start), str(THREADS)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     first = child.stdout.readline()
     time.sleep(seconds)
@@ -127,7 +195,7 @@ def kill_while_appending(path: Path, start: int, seconds: float) -> list[int]:
     return [int(line) for line in lines[:-1]]
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_acknowledged_appends_survive_sigkill(tmp_path, kills):
     path, acknowledged, rng = tmp_path / "p.sqlite", list[int](), random.Random(0)
     for number in range(kills):
@@ -135,7 +203,8 @@ def test_acknowledged_appends_survive_sigkill(tmp_path, kills):
         repository = open_repository(path)
         stored = {int(one.id) for user in repository.users("t") for one in repository.get("t", user)}
         assert set(acknowledged) <= stored
-        assert len(stored - set(acknowledged)) <= number + 1  # one may be written and not yet acknowledged
+        # those of the commit that was on the disk and not yet acknowledged may be there too
+        assert len(stored - set(acknowledged)) <= THREADS * (number + 1)
         repository.append("t", "u0", [item(f"-{number + 1}")])
         acknowledged.append(-number - 1)
         repository.close()

@@ -24,6 +24,7 @@ from tagpr.chains.teachers import ShownPrompt, heuristic_rollouts, teacher_rollo
 from tagpr.chains.vocabulary import Tag, Vocabulary, load_vocabulary, renaming
 from tagpr.clients.settings import GeneratorSettings
 from tagpr.clients.types import CachedModel
+from tagpr.data.corrections import is_correction
 from tagpr.errors import RecipeError, RunError
 from tagpr.tasks.types import Example, Task
 
@@ -181,10 +182,11 @@ def _shown(task: Task, example: Example, prompt: Callable[[Task, Example], Shown
 def _draw(train: Mapping[str, Sequence[Example]], per_task: int | None, seed: int) -> list[Row]:
     rows = []
     for name in sorted(train):
-        usable = [example for example in train[name] if example.target]
+        usable = [example for example in train[name] if example.target and not is_correction(example)]
         if per_task is not None and len(usable) > per_task:
             picks = random.Random(f"{seed}/{name}/sample").sample(range(len(usable)), per_task)
             usable = [usable[i] for i in sorted(picks)]
+        usable += filter(is_correction, train[name])
         rows += [{"task": name, "example_id": example.id, "user_id": example.user_id} for example in usable]
     return rows
 

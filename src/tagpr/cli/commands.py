@@ -8,7 +8,10 @@ import typer
 
 from tagpr.cli.ask import ask
 from tagpr.cli.data import data
+from tagpr.cli.export import export
+from tagpr.cli.feedback import feedback, update
 from tagpr.cli.forget import forget
+from tagpr.cli.new import new
 from tagpr.cli.options import AsJson, Overrides, Quiet, RecipeArgument, RunsOption
 from tagpr.cli.parsing import parse_shard
 from tagpr.cli.serve import serve, studio
@@ -35,6 +38,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
         raise typer.Exit()
 
 
+app.command("new")(new)
 app.command("run")(
     stage_command(None, "Run every stage of a recipe that is missing or out of date, and print the results.")
 )
@@ -257,3 +261,6 @@ app.command("ask")(ask)
 app.command("serve")(serve)
 app.command("studio")(studio)
 app.command("forget")(forget)
+app.command("feedback")(feedback)
+app.command("update")(update)
+app.command("export")(export)

@@ -9,6 +9,7 @@ import typer
 
 from tagpr.cli.options import AsJson, OnError
 from tagpr.cli.stages import stage_group
+from tagpr.errors import DataError
 
 data = stage_group("data")
 
@@ -53,7 +54,6 @@ def _pairs(fields: list[str]) -> dict[str, str]:
     from pydantic import ValidationError
 
     from tagpr.data.settings import SourceSettings
-    from tagpr.errors import DataError
 
     names = dict(pair.split("=", 1) for pair in fields if "=" in pair)
     if len(names) != len(fields):
@@ -89,3 +89,33 @@ def data_adapt(
 
     report = adapt(name, raw, out, _rewriter(model, base_url, out) if model else None)
     typer.echo(", ".join(f"{key} {value}" for key, value in report.items()) + f" -> {out}")
+
+
+@data.command("import")
+def data_import(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="ChatGPT's or Claude's archive, Telegram's JSON, mbox.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="JSONL file for the result.")],
+    scrub: Annotated[
+        bool, typer.Option("--scrub", help="Replace names, addresses and numbers (see docs/data.md).")
+    ] = False,
+    names: Annotated[list[str] | None, typer.Option("--name", help="With --scrub: a name that occurs.")] = None,
+    names_model: Annotated[
+        str, typer.Option("--names-model", help="With --scrub: an installed spaCy model that finds names and places.")
+    ] = "",
+) -> None:
+    """Read what you downloaded of yourself: every reply with what it answers, as JSONL for `tagpr new`."""
+    from tagpr.data.imports import read_export, write_replies
+
+    if (names or names_model) and not scrub:
+        raise DataError("--name and --names-model do nothing without --scrub; add it")
+    export = read_export(path)
+    replies = list(export.replies)
+    if scrub:
+        from tagpr.data.imports.scrub import Scrubber
+
+        replies = Scrubber([*export.names, *(names or ())], names_model).replies(replies)
+    write_replies(out, replies)
+    users = len({reply.user_id for reply in replies})
+    typer.echo(f"{path}: {export.format}, {len(replies)} replies of {users} users{', scrubbed' if scrub else ''}")
+    typer.echo(f"wrote {out}")
+    typer.echo(f"next: tagpr new {out}")

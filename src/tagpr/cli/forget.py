@@ -27,5 +27,7 @@ def forget(
         typer.echo(f"{removal.path}: {removal.what}")
     for sentence in done.in_weights:
         typer.echo(f"the weights may still hold something: {sentence}")
+    for path in done.left:
+        typer.echo(f"{path}: still holds the id or a text of the user, and is of no known kind; remove it by hand")
     if done.in_weights:
         typer.echo("to be rid of that too, take the user out of the recipe's source files and run the recipe again")

@@ -9,7 +9,7 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tagpr.clients.replies import clean_text
@@ -121,6 +121,18 @@ class ReplyCache:
                 (key, reply.content, reply.reasoning, reply.finished, reply.prompt_tokens, reply.completion_tokens),
             )
         return reply if done.rowcount else self.get(key) or reply
+
+    def forget(self, holds: Callable[[str], bool]) -> int:
+        """Remove every reply whose text `holds` something, from the disk too; returns how many that were."""
+        with self._named():
+            self.connection.execute("PRAGMA secure_delete=ON")
+            rows = self.connection.execute("SELECT key, content, reasoning FROM replies")
+            keys = [(key,) for key, content, reasoning in rows if holds(f"{content}\n{reasoning}")]
+            self.connection.execute("BEGIN IMMEDIATE")
+            self.connection.executemany("DELETE FROM replies WHERE key = ?", keys)
+            self.connection.execute("COMMIT")
+            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log holds pages from before
+        return len(keys)
 
     def _reply(self, row: Sequence[object]) -> Reply:
         content, reasoning, finished, *counts = row[:5]

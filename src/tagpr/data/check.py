@@ -54,6 +54,8 @@ def guess_task(path: Path, reader: str) -> str:
         return "pgraphrag-title"
     if reader == "posts":
         return "post-title"
+    if reader.startswith(("personamem", "prefeval")):
+        return "prefeval-mcq" if reader == "prefeval-mcq" else "personamem"
     if reader in ("lamp", "longlamp"):
         first = next((row for _, row in rows_of(path, Rejects(skip=True))), {})
         if reader == "longlamp":
@@ -83,24 +85,29 @@ def check(path: Path, task_name: str = "", names: Mapping[str, str] | None = Non
     if path.is_dir():
         path = find_questions(path, "train", "dev", "test")
     task = load_task(task_name or guess_task(path, reader.name))
+    shown = task_name or ("post-title" if reader.name == "posts" else "")
+    return check_as(path, reader, task, names or {}, shown)
+
+
+def check_as(path: Path, reader: Reader, task: Task, names: Mapping[str, str], shown: str) -> Check:
+    """Read `path` by a reader for a task, and report. shown: what a file of interactions is said to be read as."""
     rejects = Rejects(skip=True)
     try:
-        records = reader.read(path, Source(task, rejects, names or {}, history="both"))
+        records = reader.read(path, Source(task, rejects, names, history="both"))
     except DataError as error:  # the whole file; what was noted row by row says the same again and again
-        return Check(path, reader, task_name or "any", {}, [_whole_file(path, str(error))])
+        return Check(path, reader, shown or "any", {}, [_whole_file(path, str(error))])
     items = [record for record in records if isinstance(record, Item)]
     examples = [record for record in records if isinstance(record, Example)]
     if examples:
         return Check(path, reader, task.name, _example_counts(examples), rejects.rows)
-    shown = task.name if task_name or reader.name == "posts" else "any text task"
     kept, repeats = drop_duplicates(items)
     counts = _item_counts(kept, repeats, task)
-    if kept and not kept[0].date and "date" not in (names or {}) and (column := date_column(path, task)):
+    if kept and not kept[0].date and "date" not in names and (column := date_column(path, task)):
         counts["dates"] = f"{counts['dates']} (a date in another column? --field date={column})"
     single = sum(len(own) < 2 for own in by_user(kept).values())
     if single:
         rejects.note(path, 0, f"{single} users have one item and so no history", record=False)
-    return Check(path, reader, shown, counts, rejects.rows)
+    return Check(path, reader, task.name if shown else "any text task", counts, rejects.rows)
 
 
 def _whole_file(path: Path, message: str) -> Reject:

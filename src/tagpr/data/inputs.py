@@ -19,7 +19,8 @@ def data_files(settings: DataSettings, folder: Path) -> list[Path]:
     """Every file the data stage reads, in the recipe's order: data, the outputs beside LaMP's questions, cards, and the
     user's own readers and metrics. Hub datasets and what comes with the package are not files of the user's.
     """
-    return list(dict.fromkeys(path for source in placed(settings) for path in _files(source, folder)))
+    found = [path for source in placed(settings) for path in _files(source, folder)]
+    return list(dict.fromkeys([*found, *filter(None, [settings.corrections])]))
 
 
 def data_fingerprints(settings: DataSettings, folder: Path) -> dict[str, str]:

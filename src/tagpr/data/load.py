@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeGuard
 
+from tagpr.data.corrections import with_corrections
 from tagpr.data.duplicates import drop_duplicates, without_leaks
 from tagpr.data.formats.hub import on_hub
 from tagpr.data.formats.lamp import find_questions
@@ -48,7 +49,8 @@ def load_splits(settings: DataSettings, seed: int, folder: Path) -> dict[str, Sp
         if one.task.name in splits:
             raise RecipeError(f"data.sources: duplicate task {one.task.name}; give one source per task")
         splits[one.task.name] = one
-    return {name: _without_shared(one, list(splits.values())) for name, one in splits.items()}
+    found = {name: _without_shared(one, list(splits.values())) for name, one in splits.items()}
+    return found if settings.corrections is None else with_corrections(found, settings.corrections)
 
 
 def _without_shared(one: Splits, all_: Sequence[Splits]) -> Splits:

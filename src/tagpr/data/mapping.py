@@ -11,9 +11,9 @@ from tagpr.tasks import Task
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "user_id": (
-        *("user_id", "user", "userid", "uid", "user_name", "username", "author", "author_id", "reviewer_id"),
+        *("user_id", "user", "userid", "uid", "user_name", "username", "author", "authors", "author_id"),
         *(
-            "reviewerid",
+            "reviewer_id",
             "reviewer",
             "customer_id",
             "customer",
@@ -68,7 +68,7 @@ def propose_fields(rows: Sequence[Mapping[str, object]], task: Task, names: Mapp
         free = [
             column for column in columns if column not in taken and any(not absent(row.get(column)) for row in rows)
         ]
-        named = [column for name in usual for column in free if _plain(column) == _plain(name)]
+        named = [column for name in usual for column in free if plain_name(column) == plain_name(name)]
         if ours == "date":
             named = [column for column in named if _dates(rows, column)]
         elif ours == "input" and not named:
@@ -85,7 +85,8 @@ def _shown(name: str) -> str:
     return quote(name) if name.isprintable() and len(name) <= 40 else named([name])
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A column's name without case, spaces and punctuation."""
     return re.sub(r"[^a-z0-9]", "", name.casefold())
 
 

@@ -84,5 +84,7 @@ class DataSettings(Settings):
     """One entry per task."""
     on_error: Literal["stop", "skip"] = "stop"
     """At a bad line: stop, or skip it and list it with its reason in the task's `rejects.jsonl`."""
+    corrections: RecipePath | None = None
+    """Answers that users corrected, which `tagpr update` wrote: further training examples. Null: none."""
     folder: RecipePath | None = None
     """Where the sources' relative paths start; null: the recipe's folder."""

@@ -22,7 +22,8 @@ def fit_row(
 ) -> float:
     """Set o_u of `row` by eq. 2 on `groups`; returns the loss reached. No other parameter changes.
 
-    `starts`: how many existing rows, spread over what was learned, are tried besides the generic user.
+    `starts`: how many other rows, spread over what was learned, are tried besides the generic user
+    and the row as it is.
     """
     assert model.users is not None
     offsets = model.users.offsets
@@ -30,7 +31,8 @@ def fit_row(
     model.eval()
     model.requires_grad_(False)
     try:
-        candidates = torch.cat([torch.zeros_like(offsets[:1]), _spread(offsets, row, starts)])
+        own = offsets.data[row : row + 1].clone()
+        candidates = torch.cat([torch.zeros_like(offsets[:1]), own, _spread(offsets, row, starts)])
         losses = []
         for candidate in candidates:
             offsets.data[row] = candidate

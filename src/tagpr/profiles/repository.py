@@ -49,8 +49,16 @@ class ProfileRepository(Protocol):
         ...
 
 
-def open_repository(path: Path) -> ProfileRepository:
-    """The repository in a file, made if it is not there. Raises DataError if the file is something else."""
+def open_repository(place: Path | str, space: str = "") -> ProfileRepository:
+    """The repository in a file, or in the PostgreSQL database of a URL (`postgresql://...`), made if it is not there.
+
+    space: whose rows these are in a database that several runs share. Raises DataError if the file or the tables are
+    something else, RunError if the database cannot be reached.
+    """
+    if isinstance(place, str):
+        from tagpr.profiles.postgres_repository import PostgresRepository
+
+        return PostgresRepository(place, space)
     from tagpr.profiles.sqlite_repository import SQLiteRepository
 
-    return SQLiteRepository(path)
+    return SQLiteRepository(place)

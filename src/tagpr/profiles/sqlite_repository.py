@@ -2,13 +2,11 @@
 
 import json
 import sqlite3
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from tagpr.errors import DataError
 from tagpr.profiles.database import Database
+from tagpr.profiles.new_items import not_yet, users_in, with_ids
 from tagpr.tasks.types import Interaction
 
 _SCHEMA = """
@@ -41,24 +39,17 @@ class SQLiteRepository:
 
     def append(self, task: str, user_id: str, items: Sequence[Interaction]) -> tuple[Interaction, ...]:
         """Add items, all or none, durable when it returns; returns them as stored."""
-        named = [item if item.id else replace(item, id=uuid.uuid4().hex) for item in items]
-        with self.database.writing() as connection:
-            _add(connection, task, user_id, named)
+        named = with_ids(items)
+        self.database.write(lambda connection: _add(connection, task, user_id, named))
         return tuple(named)
 
     def load(self, task: str, rows: Iterable[tuple[str, Interaction]]) -> int:
         """Add many users' items in one transaction; returns how many were new."""
-        added, last, own = 0, "", list[Interaction]()
-        with self.database.writing() as connection:
-            for user_id, item in rows:
-                if user_id != last and own:
-                    added += _add(connection, task, last, own)
-                    own = []
-                last = user_id
-                own.append(item if item.id else replace(item, id=uuid.uuid4().hex))
-            if own:
-                added += _add(connection, task, last, own)
-        return added
+
+        def work(connection: sqlite3.Connection) -> int:
+            return sum(_add(connection, task, user_id, items) for user_id, items in users_in(rows))
+
+        return self.database.write(work)
 
     def export(self, task: str | None = None, user_id: str | None = None) -> Iterator[tuple[str, str, Interaction]]:
         """Every (task, user id, interaction), or those of one task or user, by user and in order."""
@@ -72,8 +63,8 @@ class SQLiteRepository:
 
     def delete_user(self, user_id: str) -> int:
         """Remove everything of a user; the deleted bytes are overwritten."""
-        with self.database.writing() as connection:
-            removed = connection.execute("DELETE FROM interactions WHERE user_id = ?", (user_id,)).rowcount
+        statement = "DELETE FROM interactions WHERE user_id = ?"
+        removed = self.database.write(lambda connection: connection.execute(statement, (user_id,)).rowcount)
         self.database.scrub()
         return removed
 
@@ -91,19 +82,11 @@ def _history(connection: sqlite3.Connection, task: str, user_id: str) -> tuple[I
 
 def _add(connection: sqlite3.Connection, task: str, user_id: str, items: Sequence[Interaction]) -> int:
     """Insert those of `items` that are not there yet. Raises DataError if an id is another item's."""
-    if not user_id:
-        raise DataError("an interaction needs a user id; give one")
-    own = {item.id: item for item in _history(connection, task, user_id)}
-    place, added = len(own), 0
-    for item in items:
-        known = own.get(item.id)
-        if known is not None:
-            if (dict(known.fields), known.date) != (dict(item.fields), item.date):
-                raise DataError(f"user '{user_id}': has another item of id '{item.id}'; give the new one its own id")
-            continue
-        fields = json.dumps(dict(item.fields), ensure_ascii=False)
-        row = (user_id, task, place + added, item.id, item.date, fields)
-        connection.execute("INSERT INTO interactions VALUES (?, ?, ?, ?, ?, ?)", row)
-        own[item.id] = item
-        added += 1
-    return added
+    history = _history(connection, task, user_id)
+    new = not_yet(user_id, history, items)
+    rows = [
+        (user_id, task, place, item.id, item.date, json.dumps(dict(item.fields), ensure_ascii=False))
+        for place, item in enumerate(new, len(history))
+    ]
+    connection.executemany("INSERT INTO interactions VALUES (?, ?, ?, ?, ?, ?)", rows)
+    return len(rows)

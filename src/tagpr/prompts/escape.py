@@ -11,9 +11,10 @@ import re
 from functools import lru_cache
 
 # "<" and its full-width forms (some normalisers fold those); "[" only before what looks like a control token.
-_OPENINGS = re.compile(
-    r"([<\uff1c\ufe64])(\\*)(?=[^\s\d=<\\]|\Z)|(\[)(\\*)(?=/?[A-Z_]{2,}[\]\d]|/?\||[gs]MASK\]|/?[A-Z_|]*\Z)"
-)
+ESCAPE = r"([<\uff1c\ufe64])(\\*)(?=[^\s\d=<\\]|\Z)|(\[)(\\*)(?=/?[A-Z_]{2,}[\]\d]|/?\||[gs]MASK\]|/?[A-Z_|]*\Z)"
+"""What `escape` looks for, and what it writes instead (`ESCAPED`), as an exported prompt states them."""
+ESCAPED = r"\1\2\3\4\\"
+_OPENINGS = re.compile(ESCAPE)
 _CLOSED = re.compile(
     r"([<\uff1c\ufe64])\\(\\*)(?=[^\s\d=<\\]|\Z)|(\[)\\(\\*)(?=/?[A-Z_]{2,}[\]\d]|/?\||[gs]MASK\]|/?[A-Z_|]*\Z)"
 )
@@ -21,7 +22,7 @@ _CLOSED = re.compile(
 
 def escape(text: str) -> str:
     """`text` with every possible opening of control text broken by a backslash."""
-    return _OPENINGS.sub(r"\1\2\3\4\\", text)
+    return _OPENINGS.sub(ESCAPED, text)
 
 
 def restore(text: str) -> str:

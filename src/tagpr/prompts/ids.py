@@ -18,7 +18,7 @@ def message_ids(messages: Sequence[dict[str, str]], tokenizer: Any) -> list[int]
 
     A template that knows no system turn (Gemma's) gets the system text at the start of the user's turn.
     """
-    tokens = _control_tokens(tokenizer)
+    tokens = control_tokens(tokenizer)
     # The system message is ours and the card's; users' text is in the others.
     messages = [
         message if message["role"] == "system" else {**message, "content": guard(message["content"], tokens)}
@@ -33,7 +33,7 @@ def message_ids(messages: Sequence[dict[str, str]], tokenizer: Any) -> list[int]
 
 def inert(text: str, tokenizer: Any) -> str:
     """A person's text in which no control token of this tokenizer is one."""
-    return guard(text, _control_tokens(tokenizer))
+    return guard(text, control_tokens(tokenizer))
 
 
 def plain_ids(text: str, tokenizer: Any) -> list[int]:
@@ -44,7 +44,7 @@ def plain_ids(text: str, tokenizer: Any) -> list[int]:
 _TOKENS: "weakref.WeakKeyDictionary[Any, tuple[str, ...]]" = weakref.WeakKeyDictionary()
 
 
-def _control_tokens(tokenizer: Any) -> tuple[str, ...]:
+def control_tokens(tokenizer: Any) -> tuple[str, ...]:
     """Every token the tokenizer calls special. (Its plain added tokens may be mere text, like Gemma's newlines.)"""
     if tokenizer not in _TOKENS:
         added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]

@@ -48,7 +48,7 @@ def new_feedback(asked: Asked, rating: Literal["up", "down"], answer: str, bette
         user=asked.user,
         task=asked.task.name,
         system=asked.system,
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        date=datetime.now(UTC).isoformat(timespec="microseconds"),
         question=asked.example.input,
         entries=tuple(entry.id for entry in asked.entries),
         messages=tuple(dict(message) for message in asked.messages),
@@ -67,8 +67,7 @@ class FeedbackStore:
     def add(self, feedback: Feedback) -> None:
         """Keep one judgement."""
         row = (feedback.id, feedback.user, json.dumps(asdict(feedback), ensure_ascii=False))
-        with self.database.writing() as connection:
-            connection.execute("INSERT INTO feedback VALUES (?, ?, ?)", row)
+        self.database.write(lambda connection: connection.execute("INSERT INTO feedback VALUES (?, ?, ?)", row))
 
     def all(self, user: str | None = None) -> Iterator[Feedback]:
         """Every judgement, or a user's, oldest first."""
@@ -81,8 +80,8 @@ class FeedbackStore:
 
     def delete_user(self, user: str) -> int:
         """Remove a user's judgements, from the disk too; returns how many that were."""
-        with self.database.writing() as connection:
-            removed = connection.execute("DELETE FROM feedback WHERE user_id = ?", (user,)).rowcount
+        statement = "DELETE FROM feedback WHERE user_id = ?"
+        removed = self.database.write(lambda connection: connection.execute(statement, (user,)).rowcount)
         self.database.scrub()
         return removed
 

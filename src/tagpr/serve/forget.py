@@ -6,21 +6,22 @@ What the weights of the policy hold cannot be taken out: `Forgotten.in_weights` 
 """
 
 import csv
-import hashlib
 import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tagpr.clients.cache import ReplyCache, default_cache
 from tagpr.errors import DataError
 from tagpr.files import read_json, write_json, write_text
-from tagpr.runs.layout import STAGES, RunFolder
+from tagpr.runs.layout import RunFolder
 from tagpr.runs.manifest import read_manifest
 from tagpr.runs.stage import locked
 from tagpr.serve.feedback import FeedbackStore
+from tagpr.serve.manifests import renew_manifests
 from tagpr.serve.served_run import ServedRun
-from tagpr.serve.store import feedback_path, open_store, store_path
+from tagpr.serve.store import feedback_path, has_store, open_store, place_of
 from tagpr.serve.traces import Traces, find_traces
 
 
@@ -40,6 +41,8 @@ class Forgotten:
     removals: tuple[Removal, ...]
     in_weights: tuple[str, ...]
     """What the policy's weights may still hold, a sentence for each stage that saw the user."""
+    left: tuple[Path, ...] = ()
+    """Files of a kind that is not known here and still hold the id or a text: to be removed by hand."""
 
 
 def forget(run: str | Path, user: str) -> Forgotten:
@@ -47,13 +50,13 @@ def forget(run: str | Path, user: str) -> Forgotten:
     served = ServedRun.open(run)
     folder = served.folder
     with locked(folder.path):
-        store = open_store(served) if store_path(served).is_file() else None
+        store = open_store(served) if has_store(served) else None
         stored = [] if store is None else [item for _, _, item in store.export(None, user)]
         traces = find_traces(folder, served.tasks, user, stored)
         if not stored and not traces.examples:
             raise DataError(f"{folder.path}: knows no user '{user}'")
         in_weights = _in_weights(folder, traces)
-        removals = [] if store is None else [Removal(store_path(served), f"{store.delete_user(user)} interactions")]
+        removals = [] if store is None else [Removal(place_of(served), f"{store.delete_user(user)} interactions")]
         if feedback_path(served).is_file():
             feedback = FeedbackStore(feedback_path(served))
             removals.append(Removal(feedback_path(served), f"{feedback.delete_user(user)} judgements"))
@@ -67,8 +70,10 @@ def forget(run: str | Path, user: str) -> Forgotten:
             if what:
                 removals.append(Removal(path, what))
         removals += _pages(folder)
-        _renew_manifests(folder)
-    return Forgotten(user, tuple(removals), in_weights)
+        removals += _replies(folder, traces)
+        renew_manifests(folder)
+        left = tuple(path for path in sorted(folder.path.rglob("*")) if path.is_file() and _holds(path, traces))
+    return Forgotten(user, tuple(removals), in_weights, left)
 
 
 def _jsonl(path: Path, traces: Traces) -> str:
@@ -158,6 +163,39 @@ def _pages(folder: RunFolder) -> list[Removal]:
     return removals
 
 
+def _replies(folder: RunFolder, traces: Traces) -> list[Removal]:
+    """Replies of language models that quote the user, in the caches that the run used; prompts are not kept there."""
+    caches = {default_cache()}
+    manifest = read_manifest(folder.stage("chains"))
+    block = manifest.settings.get("chains") if manifest is not None else None
+    if isinstance(block, dict) and isinstance(named := block.get("cache"), str):
+        caches.add(Path(named))
+    removals = []
+    for path in sorted(path for path in caches if path.is_file()):
+        with ReplyCache(path) as cache:
+            count = cache.forget(traces.in_text)
+        if count:
+            removals.append(Removal(path, f"{count} replies that quote the user"))
+    return removals
+
+
+_HEAD = 2**20
+"""Bytes of a file of weights that are looked at: its header and metadata."""
+
+
+def _holds(path: Path, traces: Traces) -> bool:
+    """Whether a file still holds the id or a text; of weights only the header is read, of Parquet the rows."""
+    if path.parent.name == "model" and path.suffix != ".safetensors" and path.name != "users.json":
+        return False  # a tokenizer's words, one of which may be the id
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        return any(traces.within(row) for row in pq.read_table(path).to_pylist())
+    with open(path, "rb") as stream:
+        data = stream.read(_HEAD if path.suffix in (".safetensors", ".bin", ".pt", ".gguf") else -1)
+    return traces.in_text(data.decode("utf-8", "replace"))
+
+
 def _in_weights(folder: RunFolder, traces: Traces) -> tuple[str, ...]:
     import pyarrow.parquet as pq
 
@@ -169,15 +207,3 @@ def _in_weights(folder: RunFolder, traces: Traces) -> tuple[str, ...]:
         if own := users.count(traces.user):
             found.append(f"{stage}: {own} of the {len(users)} texts it learned from were about this user")
     return tuple(found)
-
-
-def _renew_manifests(folder: RunFolder) -> None:
-    """The files that a stage's manifest lists, as they are now, so that the stage still counts as complete."""
-    for stage in STAGES:
-        manifest = read_manifest(folder.stage(stage))
-        if manifest is not None:
-            places = {name: folder.stage(stage) / name for name in manifest.files}
-            files = {
-                name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in places.items() if path.is_file()
-            }
-            manifest.model_copy(update={"files": files}).write(folder.stage(stage))

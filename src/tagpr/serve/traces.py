@@ -26,6 +26,10 @@ class Traces:
         named = len(self.user) >= LONG_ID and self.user in text and bool(self._word.search(text))
         return named or any(own in text for own in self.texts)
 
+    def _names(self, key: str) -> bool:
+        """Whether a JSON key is the user's id or holds a trace."""
+        return key == self.user or self.in_text(key)
+
     @cached_property
     def _word(self) -> re.Pattern[str]:
         return re.compile(rf"(?<!\w){re.escape(self.user)}(?!\w)")
@@ -33,27 +37,27 @@ class Traces:
     def within(self, value: object, key: str = "") -> bool:
         """Whether a JSON-like value holds a trace; `key` is the name under which it stands."""
         if isinstance(value, str):
-            if key in ("user_id", "user", "history") and value in (self.user, f"other:{self.user}"):
+            if key in ("user_id", "user", "users", "history") and value in (self.user, f"other:{self.user}"):
                 return True
             return (key in ("id", "example_id") and value in self.examples) or self.in_text(value)
         if isinstance(value, dict):
-            return any(self.in_text(str(name)) or self.within(part, str(name)) for name, part in value.items())
+            return any(self._names(str(name)) or self.within(part, str(name)) for name, part in value.items())
         return any(self.within(part, key) for part in value) if isinstance(value, list | tuple) else False
 
-    def without(self, value: object) -> object:
-        """A JSON value without the entries and list elements that hold a trace directly."""
+    def without(self, value: object, key: str = "") -> object:
+        """A JSON value without the entries and list elements that hold a trace directly; `key`: where it stands."""
         if isinstance(value, dict):
             return {
-                name: self.without(part)
+                name: self.without(part, str(name))
                 for name, part in value.items()
-                if not self.in_text(str(name)) and not (isinstance(part, str) and self.within(part, str(name)))
+                if not self._names(str(name)) and not (isinstance(part, str) and self.within(part, str(name)))
             }
         if isinstance(value, list):
-            return [self.without(part) for part in value if not self._own(part)]
+            return [self.without(part, key) for part in value if not self._own(part, key)]
         return value
 
-    def _own(self, part: object) -> bool:
-        direct = part.items() if isinstance(part, dict) else [("", part)]
+    def _own(self, part: object, key: str) -> bool:
+        direct = part.items() if isinstance(part, dict) else [(key, part)]
         return any(isinstance(one, str) and self.within(one, str(name)) for name, one in direct)
 
 

@@ -81,7 +81,8 @@ def items_of_rows(
 def _item(line: int, row: Mapping[str, object], task: Task, names: Mapping[str, str]) -> Item:
     """One row. Raises ValueError."""
     user_id, text, output = (_text(row, ours, names, task) for ours in _REQUIRED)
-    extra = {ours: _text(row, ours, names) for ours in ("id", "work")}
+    others = set(names.values())  # a column that is another field is not its own name's as well
+    extra = {ours: "" if ours in others - {names.get(ours)} else _text(row, ours, names) for ours in ("id", "work")}
     output = output.strip()
     if task.labels and task.kind is not Kind.TEXT:
         output = label_of(output, task.labels)
@@ -153,10 +154,15 @@ def _need_fields(path: Path, seen: _Seen, task: Task, names: Mapping[str, str]) 
         if theirs not in seen.keys:
             found = named(sorted(map(str, seen.keys)))
             raise DataError(f"{path}: `fields` maps {ours} to {theirs[:40]!r}, which no line has (found: {found})")
-    nowhere = [key for key, count in seen.missing.items() if count == seen.rows]
-    if nowhere:
+    if any(count == seen.rows for count in seen.missing.values()):
+        known = {"input": task.input_name, "output": task.output_name}
+        nowhere = [o for o in _REQUIRED if not {o, names.get(o), known.get(o)} & seen.keys]
+        fields = " or ".join(map(repr, nowhere))
         hint = propose_fields(seen.first, task, names).hint
-        raise DataError(f"{path}: no line has a field {nowhere[0]!r} (found: {named(seen.first[0])}){hint}")
+        raise DataError(
+            f"{path}: no line has a field {fields} (found: {named(seen.first[0])}){hint}; "
+            f"`tagpr new {path}` writes a recipe that maps them"
+        )
 
 
 def _dated_alike(items: list[Item], path: Path, rejects: Rejects) -> list[Item]:

@@ -1,0 +1,1 @@
+"""`tagpr new FILE`: from a file of somebody's histories to a recipe that runs."""

@@ -1,0 +1,159 @@
+"""`update`: what users said of answers becomes training, at once for the user's row, later for everything else.
+
+Judgements of one prompt make pairs: every better text against every worse one. A user's row of the reward model is
+fitted on most of the user's pairs and judged on the latest ones. All pairs go to `feedback/pairs.jsonl`, which a recipe
+names under `prmu.pairs`, with those that were held out marked as such; corrected answers go to
+`feedback/corrections.jsonl`, which it names under `data.corrections`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tagpr.chains.grammar import parse_response
+from tagpr.data.corrections import PREFIX
+from tagpr.data.examples import write_examples
+from tagpr.data.human_pairs import HumanPair, Message
+from tagpr.data.values import label_of
+from tagpr.errors import DataError
+from tagpr.files import write_jsonl
+from tagpr.prmu.human_pairs import split_by_user
+from tagpr.prmu.settings import PRMUSettings
+from tagpr.runs.stage import locked
+from tagpr.serve.feedback import Feedback, FeedbackStore
+from tagpr.serve.histories import Histories
+from tagpr.serve.manifests import renew_manifests
+from tagpr.serve.questions import make_example
+from tagpr.serve.served_run import ServedRun
+from tagpr.serve.store import feedback_path, histories_of
+from tagpr.serve.user_rows import Fitted, fit_rows
+from tagpr.tasks.types import Example
+
+HELDOUT_SHARE = 0.25
+"""Of a user's pairs, the latest: what the fitted row is judged on. At least one pair is left to fit."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """What an update did."""
+
+    judgements: int
+    pairs: int
+    single: int
+    """Judgements without another side: no better answer was given, nor a thumb the other way for the same prompt."""
+    corrections: int
+    refused: int
+    """Corrected answers that the task does not know, e.g. no label of it."""
+    fitted: tuple[Fitted, ...]
+    """One entry per user whose row was fitted; empty if the run has no reward model with users."""
+    pairs_file: Path
+    corrections_file: Path
+
+
+def update(run: str | Path) -> Update:
+    """Learn from a run's stored feedback. Raises DataError if there is none, RunError if the run is in use."""
+    served = ServedRun.open(run)
+    if not feedback_path(served).is_file():
+        raise DataError(f"{served.folder.path}: no feedback yet; it comes from the page or POST /v1/feedback")
+    with locked(served.folder.path):
+        store = FeedbackStore(feedback_path(served))
+        judgements = list(store.all())
+        store.close()
+        pairs = preference_pairs(served, judgements)
+        settings = PRMUSettings(heldout_users=0, heldout_share=HELDOUT_SHARE)
+        splits = split_by_user(pairs, settings, served.seed)
+        examples = list(_corrections(served, judgements, histories_of(served)))
+        folder = served.folder.path / "feedback"
+        pairs_file, corrections_file = folder / "pairs.jsonl", folder / "corrections.jsonl"
+        write_jsonl(pairs_file, (_row(pair, split) for pair, split in zip(pairs, splits, strict=True)))
+        write_examples(corrections_file, examples)
+        fitted = fit_rows(served, pairs, splits)
+        if fitted:
+            renew_manifests(served.folder)
+    used = {(pair.user_id, pair.context) for pair in pairs}
+    given = [one for one in judgements if one.rating == "down" and one.chosen]
+    return Update(
+        judgements=len(judgements),
+        pairs=len(pairs),
+        single=sum((one.user, _context(one)) not in used for one in judgements),
+        corrections=len(examples),
+        refused=len(given) - len(examples),
+        fitted=fitted,
+        pairs_file=pairs_file,
+        corrections_file=corrections_file,
+    )
+
+
+def preference_pairs(served: ServedRun, judgements: Iterable[Feedback]) -> list[HumanPair]:
+    """Every better text against every worse one of the same user and prompt, oldest first.
+
+    If only one of two texts has a chain, the bare answers are compared: a pair must not teach that chains are bad.
+    """
+    better: dict[tuple[str, tuple[Message, ...]], dict[str, None]] = {}
+    worse: dict[tuple[str, tuple[Message, ...]], dict[str, None]] = {}
+    for one in judgements:
+        key = one.user, _context(one)
+        for side, text in ((better, one.chosen), (worse, one.rejected)):
+            if text:
+                side.setdefault(key, {})[text] = None
+    found: dict[HumanPair, None] = {}
+    for (user, context), texts in better.items():
+        for good in texts:
+            for bad in worse.get((user, context), {}):
+                chosen, rejected = _alike(served, good, bad)
+                if chosen.strip() != rejected.strip():
+                    found[HumanPair(user, context, chosen, rejected)] = None
+    return list(found)
+
+
+def _context(one: Feedback) -> tuple[Message, ...]:
+    return tuple(Message(message["role"], message["content"]) for message in one.messages)
+
+
+def _alike(served: ServedRun, *texts: str) -> list[str]:
+    if len({"</think>" in text for text in texts}) == 1:
+        return list(texts)
+    return [_answer(served, text) for text in texts]
+
+
+def _answer(served: ServedRun, text: str) -> str:
+    """The bare answer of a turn, or of a text that is one."""
+    return parse_response(text, served.vocabulary).answer if "</think>" in text else text.strip()
+
+
+def _corrections(served: ServedRun, judgements: Sequence[Feedback], histories: Histories) -> Iterable[Example]:
+    """Corrected answers as examples, with the history that was shown, as far as it is still there."""
+    for one in judgements:
+        task = served.tasks.get(one.task)
+        if task is None or one.rating != "down" or not one.chosen:
+            continue
+        target = _answer(served, one.chosen)
+        if task.labels:
+            target = label_of(target, task.labels)
+            if target not in task.labels:
+                continue
+        shown = {item.id: item for item in histories.get(task.name, one.user)}
+        history = [shown[name] for name in one.entries if name in shown]
+        asked = make_example(task, one.user, one.question, history)
+        yield Example(
+            id=f"{PREFIX}{one.id}",
+            user_id=one.user,
+            task=task.name,
+            input=asked.input,
+            target=target,
+            profile=asked.profile,
+            date=one.date,
+            query=asked.query,
+            fields=asked.fields,
+        )
+
+
+def _row(pair: HumanPair, split: str) -> Mapping[str, object]:
+    """As `prmu.pairs` reads it; what was held out here is no training pair there."""
+    return {
+        "user_id": pair.user_id,
+        "context": [{"role": turn.role, "content": turn.content} for turn in pair.context],
+        "chosen": pair.chosen,
+        "rejected": pair.rejected,
+        "split": "train" if split == "train" else "test",
+    }
