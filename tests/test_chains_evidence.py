@@ -25,8 +25,8 @@ V = load_vocabulary()
 CHANGELOG, SECTION = load_task("package-changelog"), load_task("package-section")
 NOTES = ("d/control: Add Vcs fields.", "Fix a typo", "added a test.")
 CHAIN = """<think>
-<examine_examples> letter: capital capital small; verb: add add added; end: stop none stop </examine_examples>
-<identify_patterns> letter: 2 of 3 capital; verb: 2 of 3 add; end: 2 of 3 stop </identify_patterns>
+<analyze_input> plain </analyze_input>
+<examine_examples> "d/control: Add Vcs fields." </examine_examples>
 <make_decision> letter capital, verb add, end stop </make_decision>
 </think>
 Drop the old patch."""
@@ -55,7 +55,7 @@ def test_a_true_chain_about_habits_has_no_false_claim():
     report = check_evidence(parse_response(CHAIN, V), notes_shown())
     assert report.precision == 1.0
     assert [claim.kind for claim in report.claims] == [
-        *[ClaimKind.LISTING] * 3, *[ClaimKind.COUNT] * 3, *[ClaimKind.DECISION] * 3, ClaimKind.ANSWER
+        ClaimKind.QUESTION, ClaimKind.NOTE, *[ClaimKind.DECISION] * 3, ClaimKind.ANSWER
     ]  # fmt: skip
     assert all(CHAIN[claim.start : claim.end] == claim.text for claim in report.claims)
 
@@ -63,10 +63,10 @@ def test_a_true_chain_about_habits_has_no_false_claim():
 @pytest.mark.parametrize(
     ("so", "instead", "kind"),
     [
-        ("letter: capital capital small;", "letter: capital small small;", ClaimKind.LISTING),
-        ("end: stop none stop ", "end: stop none ", ClaimKind.LISTING),
-        ("verb: 2 of 3 add", "verb: 3 of 3 add", ClaimKind.COUNT),
-        ("end: 2 of 3 stop", "end: 1 of 3 stop", ClaimKind.COUNT),
+        (" plain ", " bug ", ClaimKind.QUESTION),
+        ("d/control: Add", "d/control: add", ClaimKind.NOTE),
+        ('fields."', 'fields"', ClaimKind.NOTE),
+        ('"d/control: Add Vcs fields."', '"Vcs fields."', ClaimKind.NOTE),
         ("Drop the old patch.", "Drop the old patch", ClaimKind.ANSWER),
         ("Drop the old patch.", "Dropped the old patch.", ClaimKind.ANSWER),
     ],
@@ -75,11 +75,28 @@ def test_each_false_claim_about_habits_is_found(so, instead, kind):
     assert [found for found, _ in false_claims(CHAIN.replace(so, instead), notes_shown())] == [kind]
 
 
-def test_a_decision_against_the_count_is_false_and_the_answer_must_follow_it():
-    against = CHAIN.replace("letter capital,", "letter small,")
-    assert false_claims(against, notes_shown()) == [
-        (ClaimKind.DECISION, "letter small"), (ClaimKind.ANSWER, "Drop the old patch.")
-    ]  # fmt: skip
+@pytest.mark.parametrize(
+    ("so", "instead", "answer", "true"),
+    [
+        ("letter capital", "letter small", "drop the old patch.", True),  # one of the three notes begins so
+        ("verb add", "verb added", "Dropped the old patch.", True),
+        ("verb add", "verb adding", "Dropping the old patch.", False),
+        ("end stop", "end none", "Drop the old patch", True),
+        ("end stop", 'end " (Closes: #N)"', "Drop the old patch (Closes: #N)", False),
+    ],
+)
+def test_a_decided_habit_is_one_that_a_shown_note_has(so, instead, answer, true):
+    chain = CHAIN.replace(so, instead).replace("Drop the old patch.", answer)
+    assert false_claims(chain, notes_shown()) == ([] if true else [(ClaimKind.DECISION, instead)])
+
+
+def test_a_habit_that_no_note_shows_can_be_decided_either_way_and_the_answer_must_follow():
+    shown = dataclasses.replace(notes_shown(), input="drop the old patch [bug 123456]")
+    chain = CHAIN.replace(" plain ", " bug ")
+    for end, written in ((". (Closes: #N)", ". (Closes: #123456)"), (", closes: #N", ", closes: #123456")):
+        decided = chain.replace("end stop", f'end "{end}"')
+        assert false_claims(decided.replace("patch.", f"patch{written}"), shown) == []
+        assert [kind for kind, _ in false_claims(decided, shown)] == [ClaimKind.ANSWER]
 
 
 def test_what_a_model_writes_freely_is_checked_by_its_quotations_and_item_numbers():
@@ -152,23 +169,23 @@ def test_the_filter_keeps_chains_whose_claims_are_true():
     shown = notes_shown()
     completions = {
         "true": CHAIN,
-        "half": CHAIN.replace("verb: 2 of 3 add", "verb: 3 of 3 add").replace("end: 2 of 3", "end: 3 of 3"),
+        "half": CHAIN.replace('fields."', 'fields"'),
         "empty": "<think><analyze_input>One thinks.</analyze_input></think>Drop the old patch.",
     }
     rows = [{"task": "t", "example_id": name, "completion": text} for name, text in completions.items()]
     kept, notes = evidence_filter(rows, V, 1.0, lambda task, example_id: shown)
     assert [row["example_id"] for row in kept] == ["true"]
-    assert notes == {"false claim: count": 1, "no checkable claim": 1}
+    assert notes == {"false claim: note": 1, "no checkable claim": 1}
     kept, _ = evidence_filter(rows, V, 0.8, lambda task, example_id: shown)
     assert [row["example_id"] for row in kept] == ["true", "half"]
 
 
 def test_the_reward_is_minus_the_share_of_false_claims_and_silence_is_the_worst():
     shown = notes_shown()
-    false = CHAIN.replace("verb: 2 of 3 add", "verb: 3 of 3 add")
+    false = CHAIN.replace('fields."', 'fields"')
     empty = "<think><analyze_input>One thinks.</analyze_input></think>Drop the old patch."
     values = [evidence_reward(parse_response(text, V), shown) for text in (CHAIN, false, empty)]
-    assert values == [0.0, pytest.approx(-0.1), -1.0]
+    assert values == [0.0, pytest.approx(-1 / 6), -1.0]
     settings = RewardSettings(gamma=0, delta_evidence=0.5)
     asked = {"task": [CHANGELOG.name] * 2, "target": ["Drop the old patch."] * 2, "example_id": ["e", "e"]}
     for stage in ("guided", "exploratory"):
@@ -177,7 +194,7 @@ def test_the_reward_is_minus_the_share_of_false_claims_and_silence_is_the_worst(
             {CHANGELOG.name: CHANGELOG}, V, settings, stage=stage, shown={(CHANGELOG.name, "e"): shown}
         )
         without, with_evidence = plain([], [CHAIN, false], **asked), reward([], [CHAIN, false], **asked)
-        assert with_evidence == [without[0], pytest.approx(without[1] - 0.05)]
+        assert with_evidence == [without[0], pytest.approx(without[1] - 0.5 / 6)]
     with pytest.raises(ValueError, match="shown"):
         CompositeReward({CHANGELOG.name: CHANGELOG}, V, settings)
 
@@ -185,7 +202,7 @@ def test_the_reward_is_minus_the_share_of_false_claims_and_silence_is_the_worst(
 def test_results_hold_the_share_of_true_claims_of_systems_that_claim_anything():
     shown = notes_shown()
     example = Example("e", "u", CHANGELOG.name, shown.input, "Drop the old patch.", shown.entries)
-    false = CHAIN.replace("verb: 2 of 3 add", "verb: 3 of 3 add")
+    false = CHAIN.replace('fields."', 'fields"')
     texts = {"true": CHAIN, "false": false, "direct": "Drop the old patch."}
     answers = {name: Answer(text, entries=("0", "1", "2")) for name, text in texts.items()}
     rows = {
@@ -193,10 +210,10 @@ def test_results_hold_the_share_of_true_claims_of_systems_that_claim_anything():
         for name, answer in answers.items()
     }
     assert {name: (row[0].true_claims, row[0].claims) for name, row in rows.items()} == {
-        "true": (10, 10), "false": (9, 10), "direct": (0, 0)
+        "true": (6, 6), "false": (5, 6), "direct": (0, 0)
     }  # fmt: skip
     systems = [SystemAnswers(name, predictions={CHANGELOG.name: row}) for name, row in rows.items()]
     results = score({CHANGELOG.name: CHANGELOG}, systems, ("true",), EvaluationSettings(resamples=100), 0)
     points = {name: scores.points for name, scores in results.tasks[CHANGELOG.name].systems.items()}
-    assert points["true"]["evidence_precision"] == 1.0 and points["false"]["evidence_precision"] == 0.9
+    assert points["true"]["evidence_precision"] == 1.0 and points["false"]["evidence_precision"] == pytest.approx(5 / 6)
     assert "evidence_precision" not in points["direct"]

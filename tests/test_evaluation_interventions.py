@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import pytest
-
 from tagpr.chains.evidence import Shown
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import load_vocabulary
@@ -63,7 +61,7 @@ def test_a_model_that_follows_its_chain_is_told_from_one_that_does_not():
 
 def test_change_notes_are_forced_by_other_habits():
     chain = (
-        "<think>\n<identify_patterns> letter: 1 of 1 capital; end: 1 of 1 none </identify_patterns>\n"
+        '<think>\n<examine_examples> "Fix a typo" </examine_examples>\n'
         "<make_decision> letter capital, end none </make_decision>\n</think>\nDrop it"
     )
     notes = (Interaction("0", {"note": "Fix a typo"}),)
@@ -76,7 +74,7 @@ def test_change_notes_are_forced_by_other_habits():
     response, shown = parse_response(chain, V), Shown.of(CHANGELOG, example, notes)
     elsewhere = replace(shown, entries=(Interaction("1", {"note": "fix a typo."}),))
     assert precision([response], [shown]) == 1.0
-    assert precision([response], [elsewhere]) == pytest.approx(0.2)  # the answer still follows from the decision
+    assert precision([response], [elsewhere]) == 0.25  # the answer still follows from the decision
 
 
 def test_chains_that_are_not_well_formed_are_left_out():

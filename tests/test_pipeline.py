@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,6 +105,22 @@ def test_a_second_run_makes_nothing_again(smoke):
     assert again.returncode == 0 and again.stderr.count("done before") == len(STAGES)
     assert before == {path: path.stat().st_mtime_ns for path in before}
     assert json.loads(again.stdout)["seconds"] < seconds / 2
+
+
+def test_label_sft_is_trained_as_long_as_sft_and_evaluated_beside_it(smoke, tmp_path):
+    shutil.copytree(smoke[0], tmp_path / "runs" / "smoke")
+    few = "evaluate.systems=[base, labels, sft]"
+    done = tagpr("run", "smoke", few, "evaluate.other_history=false", "--quiet", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    stages = json.loads(done.stdout)["stages"]
+    assert list(stages) == ["data", "chains", "sft", "labels", *STAGES[3:]]
+    labels, chains = stages["labels"]["figures"], stages["sft"]["figures"]
+    assert labels["steps"] == chains["steps"] and labels["examples"] > chains["examples"]
+    results = json.loads((tmp_path / "runs" / "smoke" / "evaluate" / "results.json").read_text())
+    row = next(row for row in results["systems"] if row["name"] == "labels")
+    assert row["system"] == "sft" and not row["reasons"]
+    block = results["tasks"]["package-section"]
+    assert block["systems"]["labels"]["points"]["chain_tokens"] == 0 and "sft" in block["differences"]["labels"]
 
 
 MOMENTS = (

@@ -17,7 +17,7 @@ from tagpr.rewards.format import format_reward
 from tagpr.rewards.repetition import repetition_reward
 from tagpr.rewards.settings import RewardSettings
 from tagpr.rewards.tag import tag_reward
-from tagpr.rewards.verifiable import verifiable_reward
+from tagpr.rewards.verifiable import find_verifiable, verifiable_reward
 from tagpr.tasks import load_task
 from tagpr.tasks.metrics import correctness
 from tagpr.tasks.types import Kind, Task
@@ -209,6 +209,14 @@ def test_evidence_needs_to_know_what_each_prompt_shows():
     for wrong in ({}, {"example_id": ["e2"]}):
         with pytest.raises(RunError, match=r"completion 0 .* column example_id"):
             reward(["p"], [GOOD], [[1]], **columns, **wrong)
+
+
+def test_the_mean_of_the_cards_metrics_tells_a_near_miss_from_nonsense():
+    task, target = load_task("package-changelog"), "Fix a typo."
+    reward = find_verifiable(RewardSettings(verifiable="metrics"))
+    assert reward(task, target, target) == 1.0
+    assert reward(task, "Fix a typo", target) == pytest.approx((0 + 10 / 11) / 2)
+    assert reward(task, "nonsense", target) < 0.2 and reward(task, " ", target) == 0.0
 
 
 def test_a_verifiable_reward_of_ones_own(tmp_path):

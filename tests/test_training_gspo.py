@@ -145,6 +145,13 @@ def test_lora_trains_and_merges(policy, tmp_path):
     assert any(not torch.equal(before[k].float(), after[k]) for k in after)
 
 
+def test_frozen_layers_stay_in_rl_too(policy, tmp_path):
+    train_gspo(RLJob(policy, rows(), vowels, GSPOSettings(**SETTINGS | {"frozen_layers": 1, "steps": 2}), tmp_path))
+    before, after = load_file(policy / "model.safetensors"), weights(tmp_path)
+    frozen = {name for name in after if "embed_tokens" in name or ".layers.0." in name}
+    assert {name for name in after if torch.equal(before[name].float(), after[name])} == frozen != after.keys()
+
+
 def test_heldout_rows_are_looked_at(policy, tmp_path):
     settings = GSPOSettings(**SETTINGS | {"steps": 2, "heldout_every": 2})
     train_gspo(RLJob(policy, rows(), vowels, settings, tmp_path, heldout=rows(4)))

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from tagpr.engine.models import load_causal_lm
 from tagpr.engine.tiny import build_tiny_model
-from tagpr.errors import RunError
+from tagpr.errors import ModelError, RunError
 from tagpr.training.rows import TrainingRow
 from tagpr.training.settings import SFTSettings
 from tagpr.training.sft import train_sft
@@ -134,3 +134,23 @@ def test_gradient_checkpointing_changes_nothing(policy, tmp_path):
 def test_choosing_steps_without_held_out_users_is_refused(idle):
     with pytest.raises(ValidationError, match="heldout_users"):
         SFTSettings(**idle)
+
+
+def test_frozen_layers_and_embeddings_stay_and_the_rest_learns(policy, tmp_path):
+    train_sft(policy, groups(), SFTSettings(**BASE | {"frozen_layers": 1}), tmp_path)
+    before, after = load_file(policy / "model.safetensors"), load_file(tmp_path / "model" / "model.safetensors")
+    frozen = {name for name in after if "embed_tokens" in name or ".layers.0." in name}
+    assert frozen and any(".layers.1." in name for name in after)
+    assert {name for name in after if torch.equal(before[name].float(), after[name])} == frozen
+
+
+def test_frozen_layers_beyond_the_model_and_beside_lora_are_refused(policy, tmp_path):
+    with pytest.raises(ModelError, match="frozen_layers=2: the model has 2 layers; lower it"):
+        train_sft(policy, groups(), SFTSettings(**BASE | {"frozen_layers": 2}), tmp_path)
+    with pytest.raises(ValidationError, match="set one of them"):
+        SFTSettings(frozen_layers=1, lora_rank=4)
+
+
+def test_steps_take_the_place_of_epochs(policy, tmp_path):
+    figures = train_sft(policy, groups(), SFTSettings(**BASE), tmp_path, steps=5)
+    assert figures["steps"] == 5 and len(read(tmp_path / "log.jsonl")) == 5

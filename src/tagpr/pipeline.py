@@ -109,6 +109,18 @@ def _sft(run: Run, context: StageContext) -> Figures:
     return run.recipe.block("sft")
 
 
+def _labels(run: Run, context: StageContext) -> Figures:
+    """The rival of SFT on chains: the training examples' labels alone, as many optimizer steps."""
+    from tagpr.training.sft import train_sft
+
+    chains = run.manifest("sft")
+    assert chains is not None  # an input of this stage
+    settings, steps = run.recipe.sft.model_copy(update={"mix": 0.0}), chains.number("steps")
+    return _json(
+        train_sft(run.model, label_groups(run), settings, context.out, context.seed, context.progress, steps=steps)
+    )
+
+
 def chain_groups(run: Run) -> "list[TrainingRow]":
     """The kept chains in token ids, those of one example together, for SFT."""
     from tagpr.chains.dataset import completions_by_example, read_chains
@@ -246,6 +258,14 @@ STAGES: tuple[Stage[Run], ...] = (
         reads.policy_files,
     ),
     Stage(
+        "labels",
+        "A rival, if evaluated: supervised fine-tuning on the labels alone.",
+        ("data", "sft"),
+        ("model", "profile", "prompt", "sft"),
+        _labels,
+        reads.policy_files,
+    ),
+    Stage(
         "prmu",
         "The personalization reward model with user embeddings.",
         ("data", "sft"),
@@ -291,12 +311,17 @@ STAGES: tuple[Stage[Run], ...] = (
 def stages(run: Run) -> list[Stage[Run]]:
     """STAGES as the run's recipe needs them.
 
-    With `sft.checkpoint` there are no chains; with gamma 0 guided RL does not wait for the reward model, and a
-    reward model of human pairs alone not for the policy.
+    Label SFT is made if it is evaluated; with `sft.checkpoint` there are no chains; with gamma 0 guided RL waits for no
+    reward model, and a reward model of human pairs alone for no policy.
     """
     found = []
+    rival = "labels" in run.recipe.evaluate.systems
     for stage in STAGES:
         inputs, blocks, files = stage.inputs, stage.blocks, stage.reads
+        if stage.name == "labels" and not rival:
+            continue
+        if stage.name == "evaluate" and rival:
+            inputs = (*inputs, "labels")
         if run.recipe.sft.checkpoint is not None:
             if stage.name == "chains":
                 continue

@@ -23,7 +23,7 @@ from tagpr.systems.prompted import Prompted
 from tagpr.systems.protocol import NoOptions
 from tagpr.systems.registry import TRIVIAL, load_system
 
-SYSTEMS = {"base": "rag-r", "sft": "w/o-rl", "guided": "w/o-exploratory", "final": "tagpr"}
+SYSTEMS = {"base": "rag-r", "labels": "sft", "sft": "w/o-rl", "guided": "w/o-exploratory", "final": "tagpr"}
 """The stage's rows, and which system of the registry each is."""
 
 
@@ -98,7 +98,8 @@ def with_others(heldout: Heldout, seed: int) -> Heldout:
 
 def checkpoint_system(name: str, folder: Path, context: Context) -> Prompted[NoOptions]:
     """The system of a row on its checkpoint; another row than the stage's answers as Base would."""
-    kind = load_system(SYSTEMS.get(name, "rag-r"))
+    # a label model answers from the same prompt as an untrained one: the question, the history, no word about tags
+    kind = load_system("rag" if name == "labels" else SYSTEMS.get(name, "rag-r"))
     trained = dict.fromkeys(kind.variants, Trained(folder))
     system = kind(replace(context, model=folder, trained=trained))
     assert isinstance(system, Prompted)

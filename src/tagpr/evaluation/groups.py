@@ -15,7 +15,7 @@ class Group(StrEnum):
     TAGPR = "TagPR"
 
 
-STAGES = ("base", "sft", "guided", "final", "final-other-history")
+STAGES = ("base", "labels", "sft", "guided", "final", "final-other-history")
 """What the evaluate stage compares: the checkpoints of a run."""
 
 

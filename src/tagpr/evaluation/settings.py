@@ -7,7 +7,7 @@ from pydantic import Field
 
 from tagpr.settings import Settings
 
-System = Literal["base", "sft", "guided", "final"]
+System = Literal["base", "labels", "sft", "guided", "final"]
 
 
 class EvaluationSettings(Settings):
@@ -16,7 +16,8 @@ class EvaluationSettings(Settings):
     renamed: ClassVar[Mapping[str, str]] = {"rows": "generation_batch_size"}
 
     systems: tuple[System, ...] = ("base", "sft", "guided", "final")
-    """Systems that answer every held-out example; `base` is the untrained model with the same prompt (RAG-R)."""
+    """Systems that answer every held-out example; `base` is the untrained model with the same prompt (RAG-R),
+    `labels` the rival: fine-tuned on the training examples' labels without chains, in as many steps as SFT."""
     other_history: bool | tuple[str, ...] = True
     """Also answer with the final model given another user's history (`final-other-history`): does it read the user?
     On every task, none, or the named ones."""

@@ -24,7 +24,7 @@ Json = dict[str, Any]
 D = TypeVar("D")
 
 STAGES = ("data", "chains", "sft", "prmu", "guided", "exploratory", "evaluate")
-SYSTEMS = ("base", "sft", "guided", "final", "final-other-history")
+SYSTEMS = ("base", "labels", "sft", "guided", "final", "final-other-history")
 """Order in tables and charts; others follow by name."""
 
 

@@ -25,7 +25,7 @@ class RewardSettings(Settings):
     min_tags: int = Field(default=3, ge=0)
     """Fewest tagged steps that R_tag accepts (appendix A.1)."""
     verifiable: str = "correctness"
-    """R_v: `correctness` (`tagpr.tasks.metrics`), or your own function of (task, answer, target) as `file.py:Name`,
-    `module:Name` or an entry point's name (group `tagpr.rewards`)."""
+    """R_v: `correctness` (`tagpr.tasks.metrics`); `metrics`, the mean of the card's metrics; or your own function of
+    (task, answer, target) as `file.py:Name`, `module:Name` or an entry point's name (group `tagpr.rewards`)."""
     rating: Literal["exact", "graded"] = "graded"
     """R_v of rating tasks: exact hit (the paper counts LaMP-3 as classification), or 1 - |error| / (largest error)."""

@@ -8,7 +8,7 @@ from typing import cast
 from tagpr.errors import RecipeError
 from tagpr.plugins import load_own
 from tagpr.rewards.settings import RewardSettings
-from tagpr.tasks.metrics import correctness
+from tagpr.tasks.metrics import correctness, higher_is_better, score_one
 from tagpr.tasks.types import Kind, Task
 
 Verifiable = Callable[[Task, str, str], float]
@@ -25,6 +25,15 @@ def verifiable_reward(task: Task, answer: str, target: str, settings: RewardSett
     return float(value == 1) if exact else value
 
 
+def metrics_reward(task: Task, answer: str, target: str) -> float:
+    """R_v in [0, 1] of a card with several metrics: their mean, of those that are best at 1 (0 for an empty answer).
+
+    Exact match alone does not tell a near miss from nonsense; with edit similarity beside it, it does.
+    """
+    values = [value for name, value in score_one(task, answer, target).items() if higher_is_better(name)]
+    return sum(values) / len(values) if values and answer.strip() else 0.0
+
+
 def find_verifiable(settings: RewardSettings, folder: Path = Path()) -> Verifiable:
     """The R_v that a recipe names; a user's own file is relative to `folder`, the recipe's.
 
@@ -32,6 +41,8 @@ def find_verifiable(settings: RewardSettings, folder: Path = Path()) -> Verifiab
     """
     if settings.verifiable == "correctness":
         return partial(verifiable_reward, settings=settings)
+    if settings.verifiable == "metrics":
+        return metrics_reward
     own = load_own(settings.verifiable, "rewards", folder)
     if not callable(own):
         raise RecipeError(f"rewards: {settings.verifiable}: no function; write one of (task, answer, target)")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-StageName = Literal["data", "chains", "sft", "prmu", "guided", "exploratory", "evaluate", "report"]
+StageName = Literal["data", "chains", "sft", "labels", "prmu", "guided", "exploratory", "evaluate", "report"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 """All stages, in the order in which they are made."""
 

@@ -27,7 +27,7 @@ from tagpr.tasks.types import Example, Task
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-LAST_STAGE: dict[str, StageName] = {"sft": "sft", "guided": "guided", "final": "exploratory"}
+LAST_STAGE: dict[str, StageName] = {"labels": "labels", "sft": "sft", "guided": "guided", "final": "exploratory"}
 """The stage that ends with each trained system's checkpoint."""
 Show = Callable[[str], AbstractContextManager[Progress]]
 """Shows the progress of a named piece of work while its context is open (`tagpr.cli.progress.terminal` is one)."""

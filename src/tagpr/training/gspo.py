@@ -33,7 +33,7 @@ from tagpr.training.job import RLJob
 from tagpr.training.launching import join_processes, summed
 from tagpr.training.master_weights import MasterAdamW
 from tagpr.training.objective import group_advantages
-from tagpr.training.policy import checkpoint_layers, computes_in_bf16, device_name, lora_config, save_policy
+from tagpr.training.policy import checkpoint_layers, computes_in_bf16, device_name, freeze, lora_config, save_policy
 from tagpr.training.rollout import Rollout, capped, derived_seed, roll_out, rows_of_step
 from tagpr.training.samples import SampleLog
 from tagpr.training.schedule import learning_rate
@@ -92,6 +92,7 @@ class _Trainer:
         self.tokenizer = load_tokenizer(policy)
         self.device = device_name()
         model: PreTrainedModel = load_causal_lm(policy, dtype="float32", device=self.device)
+        freeze(model, settings.frozen_layers)
         if adapters := lora_config(settings.lora_rank):
             from peft import get_peft_model
 

@@ -39,6 +39,21 @@ def lora_config(rank: int | None) -> "LoraConfig | None":
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
+def freeze(model: PreTrainedModel, layers: int) -> None:
+    """Leave the lowest layers and the token embeddings (a tied output head with them) out of training.
+
+    Raises ModelError if the model has no more layers than that, or none by that name.
+    """
+    if not layers:
+        return
+    stack = getattr(model.base_model, "layers", None)
+    if not isinstance(stack, torch.nn.ModuleList) or len(stack) <= layers:
+        count = len(stack) if isinstance(stack, torch.nn.ModuleList) else "no list of"
+        raise ModelError(f"frozen_layers={layers}: the model has {count} layers; lower it")
+    for module in (model.get_input_embeddings(), *stack[:layers]):
+        module.requires_grad_(False)
+
+
 def checkpoint_layers(model: PreTrainedModel) -> None:
     """Recompute every layer's activations in backward. Layers do so in training mode only, so dropout is taken out."""
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -19,6 +19,8 @@ class TrainingSettings(Settings):
     """Micro-batches are filled with whole groups (a prompt and all its completions) up to this many tokens."""
     lora_rank: int | None = Field(default=None, ge=1)
     """Train LoRA adapters of this rank (merged at the end) instead of all weights."""
+    frozen_layers: int = Field(default=0, ge=0)
+    """The lowest layers, and the token embeddings with them, stay as they are: a step takes less time and memory."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the model; the weights that the optimizer updates are fp32 in any case. auto: bf16 if fast."""
     gradient_checkpointing: bool = False
@@ -36,6 +38,13 @@ class TrainingSettings(Settings):
     def evaluates(self) -> bool:
         """Whether anything held out is evaluated during training."""
         raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _one_part_trained(self) -> "TrainingSettings":
+        """Refuse two answers to the question which weights are trained."""
+        if self.lora_rank is not None and self.frozen_layers:
+            raise ValueError("lora_rank and frozen_layers both say what is trained; set one of them")
+        return self
 
 
 class SFTSettings(TrainingSettings):

@@ -31,7 +31,7 @@ from tagpr.engine.transformers_model import TransformersModel
 from tagpr.engine.types import Progress, TextModel
 from tagpr.errors import RunError
 from tagpr.files import write_jsonl
-from tagpr.training.policy import computes_in_bf16, device_name, lora_config, save_policy
+from tagpr.training.policy import computes_in_bf16, device_name, freeze, lora_config, save_policy
 from tagpr.training.rows import TrainingRow
 from tagpr.training.settings import SFTSettings
 from tagpr.training.sft_rows import hold_out, tokens_seen, within
@@ -150,14 +150,16 @@ def train_sft(
     seed: int = 0,
     progress: Progress | None = None,
     metric: Callable[[TextModel], float] | None = None,
+    steps: int | None = None,
 ) -> SFTFigures:
     """Train `policy` on `groups` (eq. 4); writes `out/model` (a Hugging Face folder) and `out/log.jsonl`.
 
     Checkpoints are kept in `out/checkpoints`; with some there, training continues from the last one, and the result is
     the one of an undisturbed run. With `heldout_users` the rows of some users are not learned from but evaluated: by
     `metric` (the current model -> higher is better), else by their loss; `out/heldout.jsonl` has the values, and
-    `patience` and `keep` go by them. Returns metrics: examples, chains, tokens, too_long (left out), steps, final loss,
-    kept_step. Raises RunError if no chain is left or the loss is not finite.
+    `patience` and `keep` go by them. `steps`: optimizer steps instead of `epochs`. Returns metrics: examples, chains,
+    tokens, too_long (left out), steps, final loss, kept_step. Raises RunError if no chain is left or the loss is not
+    finite.
     """
     kept, too_long = within(groups, settings.max_length)
     if not kept:
@@ -170,9 +172,11 @@ def train_sft(
         kept, heldout = hold_out(kept, settings.heldout_users, seed)
     tokenizer = load_tokenizer(policy)
     per_epoch = math.ceil(len(kept) / settings.batch_size)
-    steps = max(1, round(per_epoch * settings.epochs))
+    steps = steps or max(1, round(per_epoch * settings.epochs))
+    model = load_causal_lm(policy, dtype="float32", device=device_name())
+    freeze(model, settings.frozen_layers)
     trainer = SharedPromptSFTTrainer(
-        model=load_causal_lm(policy, dtype="float32", device=device_name()),
+        model=model,
         args=_arguments(settings, out, seed, steps, per_epoch, higher_is_better=metric is not None),
         train_dataset=_dataset(kept),
         eval_dataset=_dataset(heldout) if heldout else None,
@@ -183,8 +187,8 @@ def train_sft(
         heldout=heldout,
     )
     if metric is not None:
-        model = TransformersModel(trainer.accelerator.unwrap_model(trainer.model), tokenizer)
-        trainer.metric = lambda: metric(model)
+        current = TransformersModel(trainer.accelerator.unwrap_model(trainer.model), tokenizer)
+        trainer.metric = lambda: metric(current)
     if settings.patience:
         trainer.add_callback(EarlyStoppingCallback(settings.patience))
     trainer.remove_callback(PrinterCallback)

@@ -23,14 +23,11 @@ def _claims(response: Response, shown: Shown) -> Iterator[Claim]:
     rewriting = rewrites(shown.task)
     for segment in response.segments:
         offset = max(segment.start, response.text.find(segment.text, segment.start))
-        if rewriting:
-            own = list(habit_claims(segment, offset, shown))
+        own = list(habit_claims(segment, offset, shown)) if rewriting else []
+        if own:
             yield from own
-            yield from (
-                claim
-                for claim in output_claims(segment, offset, shown)
-                if not any(habit.start <= claim.start and claim.end <= habit.end for habit in own)
-            )
+        elif rewriting:
+            yield from output_claims(segment, offset, shown)
         else:
             yield from output_claims(segment, offset, shown)
             yield from text_claims(segment, offset, shown)

@@ -1,16 +1,17 @@
-"""Claims about a user's habits, written and read back: listed note by note, counted, decided, applied.
+"""Claims about a user's habits, written and read back: the question's kind, a past note, the habits, the answer.
 
-letter: capital capital small; end: stop none stop           LISTING, in the order shown; "not shown" of none
-letter: 2 of 3 capital; end: 2 of 3 stop                     COUNT
-letter capital, end stop                                     DECISION, the commonest value (any of those tied)
+bug                                                          QUESTION, in analyze_input: bug, launchpad or plain
+"d/control: Add Vcs fields. (Closes: #123456)"               NOTE, the whole step: a shown note, letter for letter
+letter capital, end stop                                     DECISION, a value that a shown note has
 the answer                                                   ANSWER, the neutral text in the decided habits
+
+All of it can be copied: nothing is counted. A habit that no shown note has a chance to show can be decided either way.
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from tagpr.chains.evidence.notes import HABITS, chances, render, split
+from tagpr.chains.evidence.notes import HABITS, KINDS, chances, render, split
 from tagpr.chains.evidence.types import Claim, ClaimKind, Shown
 from tagpr.chains.types import Response, Segment
 from tagpr.tasks.types import Kind, Task
@@ -18,10 +19,11 @@ from tagpr.tasks.types import Kind, Task
 DECIDING = frozenset({"make_decision", "synthesize_findings", "verify_conclusion", "formulate_conclusion"})
 """Tags of the steps that settle something."""
 
+READING = "analyze_input"
+"""The tag of the step that reads the question."""
+
 _HABIT = rf"(?P<habit>{'|'.join(HABITS)})"
 _VALUE = r'(?:"[^"\n]*"|[a-z]+/?)'
-_LISTING = re.compile(rf"\b{_HABIT}: (?P<values>not shown|{_VALUE}(?: {_VALUE})*)(?=;|$)")
-_COUNT = re.compile(rf"\b{_HABIT}: (?P<count>\d+) of (?P<notes>\d+) (?P<value>{_VALUE})(?=;|$)")
 _DECISION = re.compile(rf"\b{_HABIT} (?P<value>{_VALUE})(?=,|$)")
 
 
@@ -47,11 +49,6 @@ def habit_name(value: str) -> str:
     return f'"{value}"' if "N" in value else value
 
 
-def write_listing(values: Sequence[str]) -> str:
-    """The values one by one, as a chain writes them."""
-    return " ".join(map(habit_name, values)) or "not shown"
-
-
 def habit_claims(segment: Segment, offset: int, shown: Shown) -> Iterator[Claim]:
     """Claims about habits in one step; `offset` is where its text starts in the completion."""
     notes = [entry.fields.get(shown.task.output_name, "") for entry in shown.entries]
@@ -63,18 +60,15 @@ def habit_claims(segment: Segment, offset: int, shown: Shown) -> Iterator[Claim]
     def claim(kind: ClaimKind, found: re.Match[str], true: bool) -> Claim:
         return Claim(kind, found[0], offset + found.start(), offset + found.end(), true)
 
-    for found in _COUNT.finditer(segment.text):
-        own = values(found["habit"])
-        true = int(found["count"]) == own.count(found["value"]) and int(found["notes"]) == len(own)
-        yield claim(ClaimKind.COUNT, found, true)
-    for found in _LISTING.finditer(segment.text):
-        own = values(found["habit"])
-        yield claim(ClaimKind.LISTING, found, found["values"] == (" ".join(own) or "not shown"))
+    text = segment.text
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        yield Claim(ClaimKind.NOTE, text, offset, offset + len(text), text[1:-1] in notes)
+    if segment.tag == READING and text in KINDS:
+        yield Claim(ClaimKind.QUESTION, text, offset, offset + len(text), text == expected["end"])
     if segment.tag in DECIDING:
-        for found in _DECISION.finditer(segment.text):
-            counts = Counter(values(found["habit"]))
-            true = not counts or counts[found["value"]] == max(counts.values())
-            yield claim(ClaimKind.DECISION, found, true)
+        for found in _DECISION.finditer(text):
+            own = values(found["habit"])
+            yield claim(ClaimKind.DECISION, found, not own or found["value"] in own)
 
 
 def applied_claim(response: Response, shown: Shown) -> Claim | None:

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 HABITS = ("path", "letter", "verb", "upstream", "end")
 """Every habit: how files are named, the first letter, the verb's form, release or version, how the note ends."""
 Habits = Mapping[str, str]
+KINDS = ("plain", "bug", "launchpad")
+"""What a note may close: nothing, or a bug of Debian or of Launchpad. They end differently."""
 
 _BUG = re.compile(
     r"(?P<before>[\s.,;]*[(\[]?\s*)(?P<word>[Cc]loses|CLOSES|LP)(?P<colon>:?\s*)"

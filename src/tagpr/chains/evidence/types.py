@@ -19,8 +19,8 @@ class ClaimKind(StrEnum):
     SHARED = "shared"  # an option and the history, or the question, have these words in common
     STYLE = "style"  # past outputs are so long, begin so
     SPAN = "span"  # the answer is this stretch of the text
-    LISTING = "listing"  # the shown notes have a habit so, note by note
-    COUNT = "count"  # so many of the notes that show a habit share this value
+    NOTE = "note"  # the shown history has this note, letter for letter
+    QUESTION = "question"  # the question is of this kind
     DECISION = "decision"  # what is decided is what was found
     ANSWER = "answer"  # the answer is what was decided
 

@@ -1,9 +1,8 @@
 """Habits counted over the shown notes: the heuristic teacher's evidence for tasks that rewrite a neutral text.
 
 In such a task (LaMP-7's shape) the history holds past answers only, and the question is the user's own wording. For
-every habit that the new note will show, the past notes that show it are listed one by one, counted, and the commonest
-value is taken, of equals the latest; a habit that no shown note shows is taken as most users have it. This file knows
-nothing of tags or wording.
+every habit that the new note will show, the commonest value among the past notes that show it is taken, of equals the
+latest; a habit that no shown note shows is taken as most users have it. This file knows nothing of tags or wording.
 """
 
 import random
@@ -42,7 +41,7 @@ class HabitEvidence:
     def of(
         self, example: Example, entries: Sequence[Interaction], rng: random.Random | None = None
     ) -> list[HabitCount]:
-        """Every habit that the example's note will show. With `rng`, ties and habits not shown are drawn by chance."""
+        """Every habit that the example's note will show. With `rng`, each is drawn as often as the notes have it."""
         notes = [entry.fields.get(self.task.output_name, "") for entry in entries]
         expected = chances(example.input)
         counts = []
@@ -56,15 +55,27 @@ class HabitEvidence:
 
     def _choose(self, user_id: str, habit: str, kind: str, values: tuple[str, ...], rng: random.Random | None) -> str:
         if values:
-            counts = Counter(values)
-            tied = [value for value in counts if counts[value] == max(counts.values())]  # the latest first
-            return rng.choice(tied) if rng else tied[0]
+            return (
+                rng.choice(values) if rng else Counter(values).most_common(1)[0][0]
+            )  # of equals the first, the latest
         others = self.everybody.get((habit, kind), Counter()) - self.own.get((user_id, habit, kind), Counter())
         if not others:
             return ""
         if rng:
             return rng.choices(list(others), weights=list(others.values()))[0]
         return others.most_common(1)[0][0]
+
+    def cited(self, example: Example, entries: Sequence[Interaction], counts: Sequence[HabitCount]) -> str:
+        """The shown note that has most of the chosen habits, of equals the first; "" of none shown."""
+        expected = chances(example.input)
+        best, note = -1, ""
+        for entry in entries:
+            text = entry.fields.get(self.task.output_name, "")
+            own = {count.habit: habit_values([text], count.habit, expected[count.habit]) for count in counts}
+            agreeing = sum(count.chosen in own[count.habit] for count in counts)
+            if agreeing > best:
+                best, note = agreeing, text
+        return note
 
 
 def written(neutral: str, counts: Sequence[HabitCount]) -> str:

@@ -147,11 +147,19 @@ class HeuristicTeacher:
         return chains
 
     def _rewrite(self, rng: random.Random, example: Example, entries: Sequence[Interaction], n: int) -> list[str]:
-        """Habits listed, counted and applied; past the first only ties and habits that no note shows vary."""
+        """What kind of note it is, a past note that is written alike, the habits, the answer in them.
+
+        Past the first, habits are drawn as often as the notes have them: a user who writes now so, now so can be right
+        in both ways, and the accuracy filter keeps the one that was.
+        """
         chains = []
         for sample in range(n):
             counts = self.habits.of(example, entries, rng if sample else None)
-            steps = [wording.listed_step(counts), wording.tallied_step(counts), wording.decided_step(counts)]
+            steps = [
+                wording.kind_step(example.input),
+                wording.note_step(self.habits.cited(example, entries, counts)),
+                wording.habits_step(counts),
+            ]
             chains.append(write_completion(steps, written(example.input, counts)))
         return chains
 

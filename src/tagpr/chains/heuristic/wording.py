@@ -8,7 +8,8 @@ import random
 import re
 from collections.abc import Sequence
 
-from tagpr.chains.evidence.habits import habit_name, write_listing
+from tagpr.chains.evidence.habits import READING, habit_name
+from tagpr.chains.evidence.notes import chances
 from tagpr.chains.heuristic.habits import HabitCount
 from tagpr.chains.heuristic.labels import Points, Reason
 
@@ -111,19 +112,16 @@ def cut_step(rng: random.Random, first: str, last: str) -> Step:
     return "make_decision", rng.choice((f"Keep from {first} to {last}.", f"Start at {first}, stop at {last}."))
 
 
-def listed_step(counts: Sequence[HabitCount]) -> Step:
-    """Every habit as the notes show it, one by one: "letter: capital small; verb: not shown"."""
-    return "examine_examples", "; ".join(f"{count.habit}: {write_listing(count.values)}" for count in counts)
+def kind_step(neutral: str) -> Step:
+    """Whether the new note closes a bug: "plain", "bug" or "launchpad"."""
+    return READING, chances(neutral)["end"]
 
 
-def tallied_step(counts: Sequence[HabitCount]) -> Step:
-    """How many of the notes that show a habit have the chosen value: "letter: 1 of 2 capital; verb: 0 of 0 add"."""
-    return "identify_patterns", "; ".join(
-        f"{count.habit}: {count.values.count(count.chosen)} of {len(count.values)} {habit_name(count.chosen)}"
-        for count in counts
-    )
+def note_step(note: str) -> Step:
+    """A past note as it is."""
+    return "examine_examples", f'"{note}"' if note else "No note is shown."
 
 
-def decided_step(counts: Sequence[HabitCount]) -> Step:
+def habits_step(counts: Sequence[HabitCount]) -> Step:
     """The chosen values: "letter capital, end stop"."""
     return "make_decision", ", ".join(f"{count.habit} {habit_name(count.chosen)}" for count in counts)

@@ -8,6 +8,7 @@ PERCENT = ("accuracy", "f1", "f1_positive", "exact", FORMAT_RATE, EVIDENCE_PRECI
 """Shares, which readers see as percents."""
 LABELS = {
     "base": "Base",
+    "labels": "Label SFT",
     "sft": "SFT",
     "guided": "Guided RL",
     "exploratory": "Exploratory RL",
