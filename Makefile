@@ -27,7 +27,7 @@ test: $(VENV)/.ready-test
 	$(BIN)/python -m pytest
 
 test-all: $(VENV)/.ready-test
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	$(BIN)/python -m pytest -m 'not scale'
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .

@@ -107,7 +107,8 @@ from planted_preferences import planted_world
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.prmu.trainer import train_prmu
 world = planted_world(8, 0, 8, 0, seed=0)
-facts = train_prmu(Path(sys.argv[1]), world.pairs, PRMUSettings(batch_size=8, micro_batch_size=4), Path(sys.argv[2]), 0)
+settings = PRMUSettings(batch_size=16, micro_batch_size=4)
+facts = train_prmu(Path(sys.argv[1]), world.pairs, settings, Path(sys.argv[2]), 0)
 assert facts["processes"] == 2 and facts["steps"] == 4, facts
 """
 

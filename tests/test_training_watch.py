@@ -174,7 +174,7 @@ def test_looks_without_prompts_are_refused(policy, tmp_path):
 
 def test_sharding_asked_for_in_the_stages_is_refused(policy, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(RecipeError, match="SharedPromptGRPOTrainer"):
+    with pytest.raises(RecipeError, match=r"FSDP was requested, .* set rl.engine to trl"):
         train_gspo(RLJob(policy, rows(), reward(), GSPOSettings(**SETTINGS), tmp_path))
 
 

@@ -14,11 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from tagpr import processes
 from tagpr.files import link_tree, write_json
 from tagpr.memory import give_back_memory, keep_freed_memory
 from tagpr.progress import StageContext, clock
 from tagpr.runs import Manifest, Run, Stage, Variant, reads
 from tagpr.runs.layout import StageName
+from tagpr.runs.run import show_nothing
 from tagpr.runs.stage import Figures, Work, is_made, locked, run_stage
 
 if TYPE_CHECKING:
@@ -32,20 +34,24 @@ def make(run: Run, *names: StageName) -> dict[StageName, Manifest]:
     """Make these stages of a run (all, if none is named) as far as they are missing or out of date.
 
     Returns their manifests. Raises DataError, ModelError or RunError for users' mistakes; a killed run continues
-    when this is called again.
+    when this is called again. Under torchrun or accelerate every process calls it: the training stages are divided
+    among them, the first makes the others.
     """
     keep_freed_memory()
+    if processes.count() > 1:
+        processes.join()
     manifests: dict[StageName, Manifest] = {}
     folder = run.folder.path
     works = [_work(run, stage) for stage in stages(run) if not names or stage.name in names]
     idle = all(is_made(folder, work) for work in works)  # then no process waits: variants share a run side by side
-    with nullcontext() if idle else locked(folder):
+    with nullcontext() if idle or not processes.is_first() else locked(folder):
         for work in works:
-            with run.show(work.stage) as progress:
+            with (run.show if processes.is_first() else show_nothing)(work.stage) as progress:
                 manifest, made = run_stage(folder, work, progress)
             manifests[work.stage] = manifest
             give_back_memory()
-            logger.info("%-12s %s", work.stage, clock(manifest.measured.seconds) if made else "done before")
+            if processes.is_first():
+                logger.info("%-12s %s", work.stage, clock(manifest.measured.seconds) if made else "done before")
     return manifests
 
 
@@ -62,7 +68,8 @@ def _work(run: Run, stage: Stage[Run]) -> Work:
     def call(context: StageContext) -> Figures:
         return stage.make(run, context)
 
-    return Work(stage.name, run.recipe.block(*stage.blocks), stage.reads(run), stage.inputs, run.seed, call)
+    blocks = run.recipe.block(*stage.blocks)
+    return Work(stage.name, blocks, stage.reads(run), stage.inputs, run.seed, call, stage.every_process)
 
 
 def _data(run: Run, context: StageContext) -> Figures:
@@ -104,8 +111,9 @@ def _sft(run: Run, context: StageContext) -> Figures:
         return _json(train_sft(run.model, groups, settings, context.out, context.seed, context.progress))
     from tagpr.engine.models import resolve_model
 
-    shutil.rmtree(context.out / "model", ignore_errors=True)
-    link_tree(resolve_model(run.recipe.sft.checkpoint), context.out / "model")
+    if processes.is_first():
+        shutil.rmtree(context.out / "model", ignore_errors=True)
+        link_tree(resolve_model(run.recipe.sft.checkpoint), context.out / "model")
     return run.recipe.block("sft")
 
 
@@ -210,6 +218,10 @@ def _rl(run: Run, stage: str, start: Path, prmu: "PersonalScore | None", context
     )
     sft, trackers = run.folder.model("sft"), run.folder.trackers
     job = RLJob(start, rows, reward, settings, context.out, context.seed, heldout, sft, trackers=trackers)
+    if recipe.rl.engine == "trl":
+        from tagpr.training.scale.trl_stage import train_trl
+
+        return _json(train_trl(job, recipe.rl, context.progress))
     return _json(train_gspo(job, context.progress))
 
 
@@ -256,6 +268,7 @@ STAGES: tuple[Stage[Run], ...] = (
         ("model", "profile", "prompt", "sft"),
         _sft,
         reads.policy_files,
+        every_process=True,
     ),
     Stage(
         "labels",
@@ -264,6 +277,7 @@ STAGES: tuple[Stage[Run], ...] = (
         ("model", "profile", "prompt", "sft"),
         _labels,
         reads.policy_files,
+        every_process=True,
     ),
     Stage(
         "prmu",
@@ -272,22 +286,25 @@ STAGES: tuple[Stage[Run], ...] = (
         ("model", "profile", "prompt", "prmu"),
         _prmu,
         reads.prmu_files,
+        every_process=True,
     ),
     Stage(
         "guided",
         "Stage 2: guided RL with the full reward.",
         ("data", "sft", "prmu"),
-        ("profile", "prompt", "rewards", "guided"),
+        ("profile", "prompt", "rewards", "rl", "guided"),
         _guided,
         reads.reward_files,
+        every_process=True,
     ),
     Stage(
         "exploratory",
         "Stage 3: exploratory RL with the foundation reward.",
         ("data", "guided"),
-        ("profile", "prompt", "rewards", "exploratory"),
+        ("profile", "prompt", "rewards", "rl", "exploratory"),
         _exploratory,
         reads.reward_files,
+        every_process=True,
     ),
     Stage(
         "evaluate",
@@ -305,7 +322,8 @@ STAGES: tuple[Stage[Run], ...] = (
         _report,
     ),
 )
-"""Every stage in order: name, what it does, inputs, blocks of the recipe it depends on, function, files it reads."""
+"""Every stage in order: name, what it does, inputs, blocks of the recipe it depends on, function, files it reads, and
+whether every process works on it."""
 
 
 def stages(run: Run) -> list[Stage[Run]]:

@@ -23,6 +23,7 @@ from tagpr.prompts.settings import PromptSettings
 from tagpr.rewards.settings import RewardSettings
 from tagpr.settings import ModelSpec, Settings
 from tagpr.systems.settings import SystemSettings
+from tagpr.training.scale.settings import EngineSettings
 from tagpr.training.settings import GSPOSettings, SFTSettings
 from tagpr.yaml_text import KeyPath, parse_yaml, read_text
 
@@ -57,6 +58,8 @@ class Recipe(Settings):
     """Stage 2: guided RL with the full reward (eq. 5)."""
     exploratory: GSPOSettings = GSPOSettings()
     """Stage 3: exploratory RL with the foundation reward (eq. 11)."""
+    rl: EngineSettings = EngineSettings()
+    """What the two RL stages run on: this package's loop, or TRL under accelerate."""
     evaluate: EvaluationSettings = EvaluationSettings()
     """Stages of the run compared on the held-out examples, and how answers are drawn."""
     systems: tuple[SystemSettings, ...] = ()

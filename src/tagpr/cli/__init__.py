@@ -9,6 +9,7 @@ import sys
 import warnings
 from io import TextIOWrapper
 
+from tagpr import processes
 from tagpr.cli.commands import app
 from tagpr.errors import TagPRError
 from tagpr.files import no_space, not_permitted
@@ -34,7 +35,7 @@ def main() -> None:
     try:
         app()
     except TagPRError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {_speaker()}{error}\n")
         sys.exit(2)
     except Exception as error:
         if no_space(error):
@@ -43,5 +44,9 @@ def main() -> None:
             reason = f"{error.filename}: {error.strerror}; name a folder that can be written"
         else:
             raise
-        sys.stderr.write(f"error: {reason}\n")
+        sys.stderr.write(f"error: {_speaker()}{reason}\n")
         sys.exit(2)
+
+
+def _speaker() -> str:
+    return "" if processes.is_first() else f"process {processes.rank()}: "

@@ -8,15 +8,24 @@ from pathlib import Path
 
 import typer
 
+from tagpr import processes
 from tagpr.cli.progress import terminal
+from tagpr.errors import RecipeError
 from tagpr.runs import Run
 from tagpr.runs.run import show_nothing
 
 
 @contextmanager
-def opened(recipe: str, overrides: Sequence[str] | None, runs: Path, quiet: bool = False) -> Iterator[Run]:
-    """The run of a recipe. Interrupted, the command says that it can be continued and ends with exit code 130."""
-    with logged(quiet):
+def opened(
+    recipe: str, overrides: Sequence[str] | None, runs: Path, quiet: bool = False, shared: bool = False
+) -> Iterator[Run]:
+    """The run of a recipe. Interrupted, the command says that it can be continued and ends with exit code 130.
+
+    shared: whether the command can be divided among the processes of a launcher; others are refused (RecipeError).
+    """
+    if processes.count() > 1 and not shared:
+        raise RecipeError("this command is one process; launch only `tagpr run` and the stages with torchrun")
+    with logged(quiet or not processes.is_first()):
         try:
             yield Run.open(recipe, overrides or (), runs, show_nothing if quiet else terminal)
         except KeyboardInterrupt:

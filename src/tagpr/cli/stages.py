@@ -9,6 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from tagpr import processes
 from tagpr.cli.options import AsJson, OnError, Overrides, Quiet, RecipeArgument, RunsOption
 from tagpr.cli.session import opened
 from tagpr.cli.show import print_results
@@ -52,10 +53,12 @@ def stage_command(stage: StageName | None, text: str) -> Callable[..., None]:
         as_json: AsJson = False,
     ) -> None:
         skip = [f"data.on_error={on_error}"] if on_error else []
-        with opened(recipe, [*(overrides or []), *skip], runs, quiet) as run:
+        with opened(recipe, [*(overrides or []), *skip], runs, quiet, shared=True) as run:
             began = time.monotonic()
             manifests = make(run) if stage is None else make(run, stage)
             seconds = round(time.monotonic() - began, 1)
+        if not processes.is_first():
+            return
         if as_json:
             made = {name: manifest.model_dump(mode="json") for name, manifest in manifests.items()}
             typer.echo(

@@ -223,10 +223,15 @@ def completion_logprobs(
 
 
 def completion_logprobs_and_entropies(
-    model: nn.Module, groups: Sequence[PromptGroup], *, temperature: float = 1.0, forward: nn.Module | None = None
+    model: nn.Module,
+    groups: Sequence[PromptGroup],
+    *,
+    temperature: float = 1.0,
+    forward: nn.Module | None = None,
+    fp32_head: bool = False,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """`completion_logprobs`, and the entropy of the distribution at each of their positions (no gradient)."""
-    columns, lengths = _packed_forward(model, groups, temperature, True, forward)
+    columns, lengths = _packed_forward(model, groups, temperature, True, forward, fp32_head)
     return list(columns[:, 0].split(lengths)), list(columns[:, 1].detach().split(lengths))
 
 
@@ -246,12 +251,24 @@ def _packed_forward(
     layout = PackedLayout(groups, embedding_weight(base).device)
     if not layout.targets.numel():
         return torch.zeros(0, 2 if entropy else 1, device=layout.targets.device), layout.lengths
+    return packed_forward(model, layout, temperature, entropy, forward, fp32_head), layout.lengths
+
+
+def packed_forward(
+    model: nn.Module,
+    layout: PackedLayout,
+    temperature: float = 1.0,
+    entropy: bool = False,
+    forward: nn.Module | None = None,
+    fp32_head: bool = False,
+) -> Tensor:
+    """(K, 1 or 2) log-probs (and entropies) of the layout's K targets, which must not be none, in one forward pass."""
+    base = inner_model(model)
     with group_attention(base), _head_replaced(base, layout, entropy, temperature, fp32_head):
-        out = (forward or model)(
+        return (forward or model)(
             input_ids=layout.input_ids,
             position_ids=layout.position_ids,
             use_cache=False,
             logits_to_keep=layout.predict_from,
             group_attention=layout,
         ).logits[0]
-    return out, layout.lengths

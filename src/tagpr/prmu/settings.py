@@ -91,9 +91,9 @@ class PRMUSettings(Settings):
     epochs: float = Field(default=1.0, ge=0)
     """Passes over the training prompts; 0 leaves the reward model untrained (a row of Table 4)."""
     batch_size: int = Field(default=8, ge=1)
-    """Prompts (each with all its pairs) in one optimizer step of one process."""
+    """Prompts (each with all their pairs) in one optimizer step, over all processes."""
     micro_batch_size: int = Field(default=4, ge=1)
-    """Prompts in one forward pass; divides batch_size."""
+    """Prompts in one forward pass of one process, at most; divides batch_size."""
     max_length: int = Field(default=4096, ge=16)
     """Pairs whose prompt plus longer completion exceeds this many tokens are dropped and counted."""
     save_steps: int = Field(default=10, ge=1)

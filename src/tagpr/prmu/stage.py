@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tagpr import processes
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.files import write_json, write_text
 from tagpr.prmu.data import PairSet, Rollout, card_text, read_pairs, write_pairs
@@ -44,14 +45,15 @@ def make_prmu(
     """Write `out/pairs.parquet`, `out/pairs.json` (counts), `out/model` and `out/diagnosis.json`; return metrics.
 
     policy: the SFT checkpoint that is rolled out on `questions`, unless human pairs are all there is. histories: for
-    profile-encoded users. Pairs that are there already are kept (a killed stage goes on).
+    profile-encoded users. Pairs that are there already are kept (a killed stage goes on). Of several processes the
+    first makes and diagnoses, and all train.
     """
     from tagpr.prmu.diagnose import diagnose
     from tagpr.prmu.score import PRMU
     from tagpr.prmu.trainer import train_prmu
 
     path = out / "pairs.parquet"
-    if not path.is_file():
+    if processes.is_first() and not path.is_file():
         made = PairSet((), {})
         if settings.uses_rollouts:
             made = build_pairs(_rollouts(policy, questions, vocabulary, settings, seed, progress), settings, seed)
@@ -60,9 +62,12 @@ def make_prmu(
         write_json(out / "pairs.json", made.card())
         write_text(out / "pairs.md", card_text(made.card()))
         write_pairs(path, made.pairs)
+    processes.wait()
     pairs = read_pairs(path)
-    metrics: dict[str, object] = {**train_prmu(backbone, pairs, settings, out, seed, progress, histories, tokenizer)}
-    if any(pair.split != "train" for pair in pairs):
+    with processes.whole_weights():  # a reward model is small beside the policy
+        trained = train_prmu(backbone, pairs, settings, out, seed, progress, histories, tokenizer)
+    metrics: dict[str, object] = {**trained}
+    if processes.is_first() and any(pair.split != "train" for pair in pairs):
         diagnosis = diagnose(PRMU.from_pretrained(out / "model"), pairs, seed, histories)
         write_json(out / "diagnosis.json", diagnosis)
         metrics["words"] = diagnosis["words"]

@@ -30,6 +30,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from tagpr import processes
 from tagpr.engine.models import load_tokenizer
 from tagpr.engine.trainer_checkpoints import MarkComplete, last_checkpoint
 from tagpr.errors import DataError, RunError
@@ -219,10 +220,11 @@ def _trainer(
     for module in model.modules():  # both sides of a pair are judged by one and the same network
         if isinstance(module, nn.Dropout):
             module.p = 0.0
+    rows, passes = _passes(settings)
     args = TrainingArguments(
         output_dir=str(out / "checkpoints"),
-        per_device_train_batch_size=settings.micro_batch_size,
-        gradient_accumulation_steps=settings.batch_size // settings.micro_batch_size,
+        per_device_train_batch_size=rows,
+        gradient_accumulation_steps=passes,
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="linear",
@@ -251,6 +253,21 @@ def _trainer(
     )
     trainer.remove_callback(PrinterCallback)  # metrics go to the log file and to `progress`, not to stdout
     return trainer
+
+
+def _passes(settings: PRMUSettings) -> tuple[int, int]:
+    """(prompts in a forward pass of one process, its passes in one optimizer step). Raises RunError if the batch cannot
+    be divided among the processes.
+    """
+    share, rest = divmod(settings.batch_size, processes.count())
+    if rest or not share:
+        raise RunError(
+            f"prmu.batch_size={settings.batch_size} cannot be divided among {processes.count()} processes; set it to a "
+            "multiple of their number"
+        )
+    most = min(settings.micro_batch_size, share)
+    rows = next(rows for rows in range(most, 0, -1) if share % rows == 0)
+    return rows, share // rows
 
 
 class _Collator:

@@ -25,6 +25,7 @@ class Measured(BaseModel):
     cpu_seconds: float = 0.0
     peak_memory_mib: int | None = None
     resumed: bool = False
+    processes: int = 1
 
 
 class Manifest(BaseModel):

@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 
 from pydantic import JsonValue
 
+from tagpr import processes
 from tagpr.errors import RunError
 from tagpr.progress import Progress, StageContext
 from tagpr.runs.layout import StageName
@@ -44,6 +45,8 @@ class Stage(Generic[RunT]):
     """Writes the stage's files and returns metrics for the manifest."""
     reads: Callable[[RunT], Mapping[str, str]] = lambda run: {}
     """Fingerprints, by name, of what it reads from outside the run; another content makes the stage again."""
+    every_process: bool = False
+    """Whether all processes of a command work on it; else the first alone does, and the others wait."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Work:
     inputs: tuple[StageName, ...]
     seed: int
     make: Callable[[StageContext], Figures]
+    every_process: bool = False
 
 
 def is_made(run: Path, work: Work) -> bool:
@@ -73,7 +77,8 @@ def _hash(work: Work, inputs: Mapping[StageName, str]) -> str:
 def run_stage(run: Path, work: Work, progress: Progress) -> tuple[Manifest, bool]:
     """Make one stage of the run folder `run` unless it is there already with the same hash.
 
-    Returns (manifest, made). Raises RunError if an input stage has not been run.
+    With several processes the first decides and publishes. Returns (manifest, made). Raises RunError if an input stage
+    has not been run.
     """
     inputs: dict[StageName, str] = {}
     for name in work.inputs:
@@ -84,26 +89,33 @@ def run_stage(run: Path, work: Work, progress: Progress) -> tuple[Manifest, bool
     digest = _hash(work, inputs)
     final, folder = run / work.stage, run / ".work" / f"{work.stage}-{digest[:16]}"
     existing = read_manifest(final)
-    if existing is not None and existing.hash == digest:
+    existing = processes.from_first(existing if existing is not None and existing.hash == digest else None)
+    if existing is not None:
         _require_files(final, existing)
         return existing, False
-    manifest = read_manifest(folder)
+    manifest = processes.from_first(read_manifest(folder))
     if manifest is None:  # else: killed between writing the manifest and the rename
         manifest = _make(folder, work, digest, inputs, progress)
-    _publish(run, work.stage, folder)
-    return manifest, True
+    if processes.is_first():
+        _publish(run, work.stage, folder)
+    made = processes.from_first(manifest)
+    assert made is not None  # process 0 has made it
+    return made, True
 
 
-def _make(folder: Path, work: Work, digest: str, inputs: Mapping[StageName, str], progress: Progress) -> Manifest:
-    folder.mkdir(parents=True, exist_ok=True)
-    resumed = any(folder.iterdir())
-    for torn in list(folder.rglob(".*.tmp")):  # what a kill left of an atomic write (tagpr.files); the run is locked
-        if torn.is_file():
-            torn.unlink()
-    if resumed:
-        logger.info("%s: continuing where it was stopped", work.stage)
+def _make(
+    folder: Path, work: Work, digest: str, inputs: Mapping[StageName, str], progress: Progress
+) -> Manifest | None:
+    """The stage in its work folder; its manifest on the first process, None on the others."""
+    resumed = _open(folder, work.stage) if processes.is_first() else False
+    processes.wait()
     started, cpu, reset = time.monotonic(), time.process_time(), _reset_peak_memory()
-    figures = work.make(StageContext(folder, work.seed, progress))
+    figures: Figures = {}
+    if work.every_process or processes.is_first():
+        figures = work.make(StageContext(folder, work.seed, progress))
+    cpu_seconds = sum(processes.everyones(time.process_time() - cpu))
+    if not processes.is_first():
+        return None
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     manifest = Manifest(
         stage=work.stage,
@@ -118,13 +130,26 @@ def _make(folder: Path, work: Work, digest: str, inputs: Mapping[StageName, str]
         measured=Measured(
             date=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - started, 1),
-            cpu_seconds=round(time.process_time() - cpu, 1),
+            cpu_seconds=round(cpu_seconds, 1),
             peak_memory_mib=_peak_memory_mib() if reset else None,
             resumed=resumed,
+            processes=processes.count(),
         ),
     )
     manifest.write(folder)
     return manifest
+
+
+def _open(folder: Path, stage: StageName) -> bool:
+    """Make the work folder, or clean what a kill left of it; returns whether there was one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    resumed = any(folder.iterdir())
+    for torn in list(folder.rglob(".*.tmp")):  # what a kill left of an atomic write (tagpr.files); the run is locked
+        if torn.is_file():
+            torn.unlink()
+    if resumed:
+        logger.info("%s: continuing where it was stopped", stage)
+    return resumed
 
 
 def _publish(run: Path, stage: str, folder: Path) -> None:

@@ -12,34 +12,31 @@ skips groups without variance, and resumes to the bit at any kill.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn, cast
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from tagpr.engine.models import load_causal_lm, load_tokenizer
 from tagpr.engine.transformers_model import TransformersModel
 from tagpr.engine.types import Progress
-from tagpr.errors import RunError
+from tagpr.errors import RecipeError, RunError
 from tagpr.files import read_json, write_json, write_jsonl
+from tagpr.training.advantages import rollout_advantages
 from tagpr.training.checkpoints import about, drop_bests, load_best, load_checkpoint, save_best, save_checkpoint
-from tagpr.training.heldout import greedy_scores
+from tagpr.training.heldout import greedy_scores, mean_scores
 from tagpr.training.job import RLJob
 from tagpr.training.launching import join_processes, summed
 from tagpr.training.master_weights import MasterAdamW
-from tagpr.training.objective import group_advantages
 from tagpr.training.policy import checkpoint_layers, computes_in_bf16, device_name, freeze, lora_config, save_policy
-from tagpr.training.rollout import Rollout, capped, derived_seed, roll_out, rows_of_step
+from tagpr.training.rollout import Rollout, capped, derived_seed, minibatches_of_step, roll_out, rows_of_step
 from tagpr.training.samples import SampleLog
-from tagpr.training.schedule import learning_rate
+from tagpr.training.schedule import learning_rate, total_steps
 from tagpr.training.trackers import Trackers
 from tagpr.training.updates import NotFiniteError, Updater
-from tagpr.training.watch import Watch, step_figures
+from tagpr.training.watch import Watch, amounts_of, step_figures
 
 
 def train_gspo(job: RLJob, progress: Progress | None = None, stop_after: int | None = None) -> dict[str, int | float]:
@@ -53,7 +50,7 @@ def train_gspo(job: RLJob, progress: Progress | None = None, stop_after: int | N
         raise RunError("no prompt to train on: the data stage kept no training example")
     settings, out = job.settings, job.out
     rows = capped(job.rows, settings.max_prompts, job.seed)
-    total = settings.steps or max(1, math.ceil(len(rows) * settings.epochs / settings.prompts_per_step))
+    total = total_steps(settings, len(rows))
     trainer = _Trainer(replace(job, rows=rows), total)
     start = done = trainer.resume()
     end = total if stop_after is None else min(total, start + stop_after)
@@ -70,7 +67,9 @@ def train_gspo(job: RLJob, progress: Progress | None = None, stop_after: int | N
             trainer.save(done)
     followers.close()
     kept = trainer.finish(done) if over else done
-    return {"steps": done, "of": total, "kept_step": kept} | trainer.compute(done) | trainer.watch.summary()
+    trained = sum(master.numel() for master in trainer.optimizer.masters)
+    amounts = amounts_of(settings, rows, job.seed, trainer.watch.log, trained)
+    return {"steps": done, "of": total, "kept_step": kept} | amounts | trainer.watch.summary()
 
 
 class _Trainer:
@@ -80,6 +79,9 @@ class _Trainer:
         self.heldout, self.total = list(job.heldout), total
         self.checkpoints = out / "checkpoints"
         self.rank, self.world = join_processes()
+        for name, value in (("quantization", settings.quantization), ("optimizer", settings.optimizer)):
+            if value not in (None, "adamw"):
+                raise RecipeError(f"{name}={value} needs rl.engine=trl; set it, or leave {name} out")
         if settings.prompts_per_step % self.world:
             raise RunError(
                 f"prompts_per_step={settings.prompts_per_step} is not divisible by the {self.world} processes"
@@ -109,25 +111,12 @@ class _Trainer:
         self.reference_path = job.reference or policy
         self.reference: PreTrainedModel | None = None
 
-    def compute(self, steps: int) -> dict[str, int]:
-        """Parameters trained, tokens learned from (a group's prompt counts once) and tokens sampled so far."""
-        s = self.settings
-        chosen = [i for step in range(steps) for i in self._rows_of(step, 0)]
-        prompts = sum(len(self.rows[i].prompt_ids) for i in chosen)
-        sampled = round(sum(row["length"] * row["sampled"] for row in self.watch.log))
-        learned = round(sum(row["length"] for row in self.watch.log) * s.prompts_per_step * s.group_size)
-        trained = sum(master.numel() for master in self.optimizer.masters)
-        return {"trained_parameters": trained, "trained_tokens": prompts + learned, "completion_tokens": sampled}
-
     def step(self, step: int) -> dict[str, float]:
         """One rollout and its updates; returns what was logged."""
         s = self.settings
         rollout, chosen = self._roll_out(step)
-        advantages = self._advantages(rollout, chosen)
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, 3, step))
-        # minibatches are drawn over the step's groups, so that they are the same for any number of processes
-        order = torch.randperm(s.prompts_per_step, generator=generator).tolist()
-        parts = [order[i :: s.minibatches] for i in range(s.minibatches)]
+        advantages = rollout_advantages(rollout, chosen, s, self.world)
+        parts = minibatches_of_step(step, s, self.seed)
         local = [[chosen[place // self.world] for place in part if place % self.world == self.rank] for part in parts]
         local = [[g for g in part if bool(advantages[g].any())] for part in local]
         evaluates = bool(s.heldout_every and self.heldout and (step + 1) % s.heldout_every == 0)
@@ -180,26 +169,6 @@ class _Trainer:
         differs = rollout.differs("verifiable")
         return rollout, sorted(range(len(differs)), key=lambda g: not differs[g])[:share]
 
-    def _advantages(self, rollout: Rollout, chosen: Sequence[int]) -> Tensor:
-        """(groups, G) advantages; 0 for groups that are not learned from and for cut-off completions left out."""
-        s = self.settings
-        rewards = torch.tensor(rollout.rewards, dtype=torch.float64)
-        deviation = self._deviation(rewards[list(chosen)]) if s.scale_rewards == "batch" else None
-        advantages = group_advantages(rewards, deviation=deviation).float()
-        counted = torch.tensor([[c.finished or s.truncated == "penalise" for c in g] for g in rollout.completions])
-        advantages = advantages * counted
-        if s.groups == "verifiable":
-            differs = rollout.differs("verifiable")
-            learned = torch.tensor([g in chosen and differs[g] for g in range(len(differs))])
-            advantages = advantages * learned[:, None]
-        return advantages
-
-    def _deviation(self, rewards: Tensor) -> float:
-        """Standard deviation (unbiased) of the step's rewards over all processes."""
-        count = summed(float(rewards.numel()), self.world)
-        mean = summed(rewards.sum().item(), self.world) / count
-        return math.sqrt(summed((rewards - mean).square().sum().item(), self.world) / (count - 1))
-
     def _reference(self) -> PreTrainedModel:
         if self.reference is None:
             dtype = next(self.model.parameters()).dtype
@@ -211,7 +180,7 @@ class _Trainer:
         table = greedy_scores(self.generator, self.heldout, self.reward, self.settings, self.rank, self.world)
         if not self.rank:
             write_json(self._table(step), table)
-        return _means(table)
+        return mean_scores(table)
 
     def _table(self, step: int) -> Path:
         return self.out / "heldout" / f"step-{step:05d}.json"
@@ -251,7 +220,7 @@ class _Trainer:
             step, tensors, self.watch.log = found
             self.optimizer.load(tensors)
             if self.settings.heldout_every:
-                self.watch.start = _means(read_json(self._table(0)))
+                self.watch.start = mean_scores(read_json(self._table(0)))
             return step
         if self.settings.heldout_every:
             self.watch.start = self.evaluate(0)
@@ -271,7 +240,3 @@ class _Trainer:
         self.optimizer.restore(self.model)
         save_policy(self.model, self.tokenizer, self.out / "model")
         return kept
-
-
-def _means(table: dict[str, list[float]]) -> dict[str, float]:
-    return {f"heldout/{key}": sum(column) / len(column) for key, column in table.items()}

@@ -55,3 +55,8 @@ def greedy_scores(
     everyone: list[dict[str, list[float]]] = [{} for _ in range(world)]
     torch.distributed.all_gather_object(everyone, table)
     return {key: [everyone[i % world][key][i // world] for i in range(len(rows))] for key in table}
+
+
+def mean_scores(table: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The log's figures of an evaluation: the mean of every column of `greedy_scores`."""
+    return {f"heldout/{key}": sum(column) / len(column) for key, column in table.items()}

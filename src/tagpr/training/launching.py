@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from tagpr import processes
 from tagpr.errors import RecipeError
 
 
@@ -42,23 +43,21 @@ def refuse_fewer_processes(running: int) -> None:
         )
 
 
+def on_cpu() -> bool:
+    """Whether a trainer is to use the CPU (`use_cpu`). With sharding accelerate must choose the device itself."""
+    return not torch.cuda.is_available() and processes.sharding() is None
+
+
 def join_processes() -> tuple[int, int]:
     """(rank, processes) of a stage of `train_gspo`; joins the group that torchrun announces, which is all it knows.
 
     Raises RecipeError if the launcher requested sharding or another number of processes than it started.
     """
-    for variable, name in (("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")):
-        if os.environ.get(variable, "").lower() == "true":
-            raise RecipeError(
-                f"{name} was requested, but the RL stages run data parallel; launch them with torchrun, or train with "
-                "SharedPromptGRPOTrainer (docs/engine.md)"
-            )
-    world = int(os.environ.get("WORLD_SIZE", 1))
+    if name := processes.sharding():
+        raise RecipeError(f"{name} was requested, but rl.engine=local holds whole weights; set rl.engine to trl")
+    world = processes.count()
     refuse_fewer_processes(world)
-    if torch.cuda.is_available():  # "cuda" means this process's GPU from here on
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    if world > 1 and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    processes.join()
     if not torch.distributed.is_initialized():
         return 0, 1
     return torch.distributed.get_rank(), torch.distributed.get_world_size()

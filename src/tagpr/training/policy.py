@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tagpr import processes
 from tagpr.engine.models import fast_dtype, quiet
 from tagpr.errors import ModelError
 from tagpr.training.settings import TrainingSettings
@@ -26,6 +27,13 @@ def computes_in_bf16(settings: TrainingSettings) -> bool:
     return settings.precision == "bf16" or (
         settings.precision == "auto" and fast_dtype(device_name()) is torch.bfloat16
     )
+
+
+def optimizer_name(settings: TrainingSettings) -> str:
+    """The optimizer in transformers' words."""
+    if settings.optimizer == "adamw-8bit":
+        return "adamw_8bit"
+    return "adamw_torch" if processes.sharding() else "adamw_torch_fused"
 
 
 def lora_config(rank: int | None) -> "LoraConfig | None":

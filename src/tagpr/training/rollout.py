@@ -74,6 +74,13 @@ def rows_of_step(step: int, rows: int, per_step: int, seed: int) -> list[int]:
     return chosen
 
 
+def minibatches_of_step(step: int, settings: GSPOSettings, seed: int) -> list[list[int]]:
+    """Places of the prompts of rollout `step` (from 0) in each of its updates; the same for any number of processes."""
+    generator = torch.Generator().manual_seed(derived_seed(seed, 3, step))
+    order = torch.randperm(settings.prompts_per_step, generator=generator).tolist()
+    return [order[i :: settings.minibatches] for i in range(settings.minibatches)]
+
+
 def capped(rows: Sequence[TrainingRow], most: int | Mapping[str, int] | None, seed: int) -> list[TrainingRow]:
     """At most `most` rows of every task (or as many as it says of each), drawn by `seed`, in order; None: all."""
     if most is None:

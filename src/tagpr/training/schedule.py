@@ -1,8 +1,13 @@
-"""The learning rate of an RL step: linear warm-up, then constant or falling to 0."""
+"""How many steps an RL stage has, and the learning rate of each: linear warm-up, then constant or falling to 0."""
 
 import math
 
 from tagpr.training.settings import GSPOSettings
+
+
+def total_steps(settings: GSPOSettings, rows: int) -> int:
+    """Rollout steps of a stage that trains on so many rows."""
+    return settings.steps or max(1, math.ceil(rows * settings.epochs / settings.prompts_per_step))
 
 
 def learning_rate(settings: GSPOSettings, step: int, total: int) -> float:

@@ -21,6 +21,10 @@ class TrainingSettings(Settings):
     """Train LoRA adapters of this rank (merged at the end) instead of all weights."""
     frozen_layers: int = Field(default=0, ge=0)
     """The lowest layers, and the token embeddings with them, stay as they are: a step takes less time and memory."""
+    quantization: Literal["nf4"] | None = None
+    """Hold the frozen weights under the adapters in 4 bits (QLoRA); needs lora_rank and bitsandbytes."""
+    optimizer: Literal["adamw", "adamw-8bit"] = "adamw"
+    """adamw-8bit holds AdamW's moments in 8 bits instead of 32; needs bitsandbytes and a GPU."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the model; the weights that the optimizer updates are fp32 in any case. auto: bf16 if fast."""
     gradient_checkpointing: bool = False
@@ -28,6 +32,13 @@ class TrainingSettings(Settings):
     keep: Literal["best", "last"] | None = None
     """Which weights become the stage's model: the last ones, or those with the best held-out metric. Null: the best
     where held-out users or prompts are evaluated, else the last."""
+
+    @model_validator(mode="after")
+    def _adapters_to_train(self) -> "TrainingSettings":
+        """Refuse frozen weights without anything to train."""
+        if self.quantization is not None and self.lora_rank is None:
+            raise ValueError("quantization freezes the weights; set lora_rank too")
+        return self
 
     @property
     def keeps_best(self) -> bool:

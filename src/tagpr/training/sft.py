@@ -4,6 +4,7 @@ One thing is changed, the expensive one: all kept chains of an example share its
 once for all of them (`tagpr.engine.shared_prompt`). The loss is the same token mean. Not here: which chains are kept.
 """
 
+import contextlib
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -24,15 +25,19 @@ from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from tagpr.engine.models import load_causal_lm, load_tokenizer
+from tagpr import processes
+from tagpr.engine.models import load_tokenizer
 from tagpr.engine.shared_prompt import PromptGroup, completion_logprobs, micro_batches
 from tagpr.engine.trainer_checkpoints import MarkComplete, last_checkpoint
 from tagpr.engine.transformers_model import TransformersModel
 from tagpr.engine.types import Progress, TextModel
 from tagpr.errors import RunError
 from tagpr.files import write_jsonl
-from tagpr.training.policy import computes_in_bf16, device_name, freeze, lora_config, save_policy
+from tagpr.training.launching import on_cpu
+from tagpr.training.policy import computes_in_bf16, optimizer_name
 from tagpr.training.rows import TrainingRow
+from tagpr.training.scale.loading import load_for_training
+from tagpr.training.scale.sharded import accumulating, is_sharded, save_trained
 from tagpr.training.settings import SFTSettings
 from tagpr.training.sft_rows import hold_out, tokens_seen, within
 
@@ -54,9 +59,17 @@ class SharedPromptSFTTrainer(SFTTrainer):
     ) -> torch.Tensor:
         """One backward per micro-batch of at most `tokens_per_forward` tokens; returns the summed loss."""
         groups = inputs["groups"]
+        parts = micro_batches(groups, self.tokens_per_forward)
+        passes = len(parts)
+        if is_sharded(self.accelerator):  # equally many on every process; those that add nothing weigh 0
+            passes = max(processes.everyones(passes))
         total: torch.Tensor | None = None
-        for part in micro_batches(groups, self.tokens_per_forward):
-            loss = super().training_step(model, {"groups": [groups[i] for i in part]}, num_items_in_batch)
+        for number in range(passes):
+            part = parts[min(number, len(parts) - 1)]
+            batch = {"groups": [groups[i] for i in part], "weight": float(number < len(parts))}
+            last = number == passes - 1
+            with contextlib.nullcontext() if last else accumulating(model, self.accelerator):
+                loss = super().training_step(model, batch, num_items_in_batch)
             total = loss if total is None else total + loss
         assert total is not None
         return total
@@ -69,8 +82,9 @@ class SharedPromptSFTTrainer(SFTTrainer):
         num_items_in_batch: Any = None,
     ) -> torch.Tensor:
         """Minus the sum of log p of all completion tokens, over the number of them in the whole optimizer step."""
-        logps = completion_logprobs(model, inputs["groups"])  # one (C_i,) tensor a completion
-        loss = -torch.cat(logps).sum() / num_items_in_batch
+        base = self.accelerator.unwrap_model(model)
+        logps = completion_logprobs(base, inputs["groups"], forward=model)  # one (C_i,) tensor per completion
+        loss = -torch.cat(logps).sum() / num_items_in_batch * inputs["weight"]
         if not torch.isfinite(loss):
             raise RunError(f"SFT loss is {loss.item()} at step {self.state.global_step}; lower sft.learning_rate")
         return loss * self.accelerator.num_processes  # DDP averages gradients over processes
@@ -173,15 +187,12 @@ def train_sft(
     tokenizer = load_tokenizer(policy)
     per_epoch = math.ceil(len(kept) / settings.batch_size)
     steps = steps or max(1, round(per_epoch * settings.epochs))
-    model = load_causal_lm(policy, dtype="float32", device=device_name())
-    freeze(model, settings.frozen_layers)
     trainer = SharedPromptSFTTrainer(
-        model=model,
+        model=load_for_training(policy, settings, seed),
         args=_arguments(settings, out, seed, steps, per_epoch, higher_is_better=metric is not None),
         train_dataset=_dataset(kept),
         eval_dataset=_dataset(heldout) if heldout else None,
         processing_class=tokenizer,
-        peft_config=lora_config(settings.lora_rank),
         callbacks=[_Log(progress), MarkComplete()],
         tokens_per_forward=settings.tokens_per_forward,
         heldout=heldout,
@@ -206,14 +217,18 @@ def train_sft(
         if heldout:
             values = [row for row in trainer.state.log_history if "eval_heldout" in row]
             write_jsonl(out / "heldout.jsonl", [{"step": r["step"], "heldout": r["eval_heldout"]} for r in values])
-        save_policy(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out / "model")
+    save_trained(trainer, policy, settings, tokenizer, out / "model")
     return {
         "examples": len(kept),
         "chains": sum(len(group.completion_ids) for group in kept),
         "too_long": too_long,
         "completion_tokens": sum(len(ids) for group in kept for ids in group.completion_ids),
         "trained_parameters": sum(
-            p.numel() for p in cast(PreTrainedModel, trainer.model).parameters() if p.requires_grad
+            getattr(
+                p, "ds_numel", p.numel()
+            )  # ZeRO-3 leaves an empty tensor of each weight and its true size beside it
+            for p in cast(PreTrainedModel, trainer.model).parameters()
+            if p.requires_grad
         ),
         "trained_tokens": tokens_seen(kept, done * settings.batch_size),
         "steps": done,
@@ -229,13 +244,14 @@ def _arguments(
     best = settings.keeps_best
     return SFTConfig(
         output_dir=str(out / "checkpoints"),
-        per_device_train_batch_size=max(1, settings.batch_size // _processes()),
+        per_device_train_batch_size=max(1, settings.batch_size // processes.count()),
         max_steps=steps,
         learning_rate=settings.learning_rate,
         warmup_steps=math.ceil(steps * settings.warmup_ratio),
         lr_scheduler_type="linear",
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
+        optim=optimizer_name(settings),
         bf16=computes_in_bf16(settings),
         seed=seed,
         data_seed=seed,
@@ -255,7 +271,7 @@ def _arguments(
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
         dataloader_num_workers=0,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=on_cpu(),
     )
 
 
@@ -266,7 +282,3 @@ def _dataset(groups: Sequence[TrainingRow]) -> Dataset:
             "completion_ids": [[list(ids) for ids in group.completion_ids] for group in groups],
         }
     )
-
-
-def _processes() -> int:
-    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1

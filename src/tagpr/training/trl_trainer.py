@@ -31,6 +31,7 @@ from tagpr.engine.shared_prompt import PromptGroup, completion_logprobs_and_entr
 from tagpr.engine.types import Sampling
 from tagpr.errors import RunError
 from tagpr.training.finite_rewards import refusing_nan
+from tagpr.training.scale.sharded import accumulating, is_sharded, whole_weights
 from tagpr.training.trl_settings import refuse_idle_settings
 
 logger = get_logger(__name__)
@@ -42,6 +43,8 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
     def __init__(self, *args: Any, tokens_per_forward: int = 16384, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.tokens_per_forward = tokens_per_forward
+        self.fp32_head = False
+        """Log-probabilities from fp32 logits, whatever the model computes in."""
         self._said: set[str] = set()
         self._ready = False
         refuse_idle_settings(self)
@@ -70,11 +73,8 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
         longest = max(map(len, prompt_ids)) + limit
         plain = not (self.use_vllm or self.use_transformers_continuous_batching or multimodal_fields)
         # with weights sharded during generation, processes would have to decode in step, as TRL's own generation does
-        kind = self.accelerator.distributed_type
-        in_step = kind == DistributedType.FSDP or (
-            kind == DistributedType.DEEPSPEED and not settings.ds3_gather_for_generation
-        )
-        plain = plain and not in_step
+        sharded = self.accelerator.distributed_type == DistributedType.DEEPSPEED
+        plain = plain and (settings.ds3_gather_for_generation or not sharded)
         # vLLM has its own settings: TRL makes no generation_config for it
         if plain and (config := self.generation_config):
             plain = not (config.top_k or config.min_p or (config.repetition_penalty or 1.0) != 1.0)
@@ -87,22 +87,24 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
             unwrap_model_for_generation(
                 self.model_wrapped, self.accelerator, gather_deepspeed3_params=settings.ds3_gather_for_generation
             ) as model,
-            self._dist.summon_full_params(self.model_wrapped, recurse=False),
+            whole_weights(cast(nn.Module, self.model_wrapped)),
             self.accelerator.autocast(),
         ):
             groups = generate(
                 model,
                 [list(ids) for ids in prompt_ids[::num_generations]],
-                Sampling(
-                    *(limit, num_generations, self.temperature, settings.top_p),
-                    # drawn from the process's generator, which TRL seeds per rank and the Trainer checkpoints
-                    seed=int(torch.randint(2**62, ()).item()),
-                ),
+                self._sampling(num_generations),
                 end_ids=self.eos_token_ids,
                 pad_id=cast(int, self._tokenizer.pad_token_id),
                 batch_size=max(len(prompt_ids), 1),
             )
         return [completion.token_ids for group in groups for completion in group], None
+
+    def _sampling(self, samples: int) -> Sampling:
+        """How the completions of a rollout are drawn."""
+        # the seed is drawn from the process's generator, which TRL seeds per rank and the Trainer checkpoints
+        seed = int(torch.randint(2**62, ()).item())
+        return Sampling(self.max_completion_length or 1, samples, self.temperature, self._settings.top_p, seed=seed)
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
         """TRL's rewards; it would leave one that is not finite out of the sum without a word."""
@@ -158,7 +160,7 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
         try:
             for i, part in enumerate(parts):
                 last = i == len(parts) - 1
-                with self.accelerator.no_sync(model) if not last else contextlib.nullcontext():
+                with accumulating(model, self.accelerator) if not last else contextlib.nullcontext():
                     with self.compute_loss_context_manager():
                         loss = self.compute_loss(model, part) * (len(part["completion_ids"]) / rows)
                     self.accelerator.backward(loss)
@@ -262,7 +264,7 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
         lengths = attention_mask[:, cut:].sum(1).tolist()
         completions = [row[:n] for row, n in zip(input_ids[:, cut:].tolist(), lengths, strict=True)]
         groups = [PromptGroup(prompt_ids[a][prompt_mask[a].bool()].tolist(), completions[a:b]) for a, b in spans]
-        sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+        sharded = is_sharded(self.accelerator)
         batches = [list(range(len(groups)))]
         if not torch.is_grad_enabled():
             batches = micro_batches(groups, self.tokens_per_forward)
@@ -279,6 +281,7 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
                     [groups[i] for i in batch],
                     temperature=self.temperature,
                     forward=model if sharded or torch.is_grad_enabled() else None,
+                    fp32_head=self.fp32_head,
                 )
             rows = [row for i in batch for row in range(*spans[i])]
             for row, values, spread in zip(rows, found, entropy, strict=True):

@@ -13,7 +13,8 @@ import torch
 from tagpr.errors import RunError
 from tagpr.files import write_json
 from tagpr.training.heldout import METRIC, metric_of
-from tagpr.training.rollout import Rollout
+from tagpr.training.rollout import Rollout, rows_of_step
+from tagpr.training.rows import TrainingRow
 from tagpr.training.settings import GSPOSettings
 from tagpr.training.updates import Update
 
@@ -70,6 +71,20 @@ def step_figures(
     figures["loss"] = sum(sums[f"u{i}/loss"] for i in range(len(updates))) / max(len(updates), 1)
     figures["grad_norm"] = sum(update.norm for update in updates) / max(len(updates), 1)
     return figures
+
+
+def amounts_of(
+    settings: GSPOSettings, rows: Sequence[TrainingRow], seed: int, log: Sequence[dict[str, float]], trained: int
+) -> dict[str, int]:
+    """Parameters trained, tokens learned from (a group's prompt counts once) and sampled, over the steps of `log`."""
+    s = settings
+    chosen = [
+        i for step in range(len(log)) for i in rows_of_step(step * s.oversample, len(rows), s.prompts_per_step, seed)
+    ]
+    prompts = sum(len(rows[i].prompt_ids) for i in chosen)
+    learned = round(sum(row["length"] for row in log) * s.prompts_per_step * s.group_size)
+    sampled = round(sum(row["length"] * row["sampled"] for row in log))
+    return {"trained_parameters": trained, "trained_tokens": prompts + learned, "completion_tokens": sampled}
 
 
 def _examples(rollout: Rollout, count: int) -> list[dict[str, str | float | None]]:

@@ -1,0 +1,93 @@
+"""RL jobs on a tiny model for the tests of engines and processes: run as a script, one process or several trains one.
+
+python scale_jobs.py ENGINE POLICY OUT [KEY=VALUE]...   (engine: local or trl; a key of GSPOSettings)
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.rewards.composite import CompositeReward
+from tagpr.rewards.settings import RewardSettings
+from tagpr.tasks import load_task
+from tagpr.training.gspo import train_gspo
+from tagpr.training.job import RLJob
+from tagpr.training.rows import TrainingRow
+from tagpr.training.scale.settings import EngineSettings
+from tagpr.training.scale.trl_stage import train_trl
+from tagpr.training.settings import GSPOSettings
+
+SETTINGS = {
+    "learning_rate": 1e-3,
+    "steps": 4,
+    "prompts_per_step": 4,
+    "group_size": 3,
+    "minibatches": 2,
+    "max_new_tokens": 8,
+    "precision": "fp32",
+    "tokens_per_forward": 64,
+    "save_steps": 2,
+}
+TASK = load_task("package-section")
+
+
+def rows(count=6):
+    """Prompts of different lengths, three users."""
+    prompts = [list(range(5 + 3 * i, 12 + 4 * i)) for i in range(count)]
+    return [
+        TrainingRow(prompt, task=TASK.name, target="utils", user_id=f"u{i % 3}", example_id=f"e{i}")
+        for i, prompt in enumerate(prompts)
+    ]
+
+
+def personal(users, prompts, completions):
+    """Stands for R_PRMU: a number in (0, 1) for each completion, by user and tokens."""
+    columns = zip(users, prompts, completions, strict=True)
+    return [0.1 + 0.8 * (sum(ids) * 31 + len(prompt) + len(user)) % 97 / 97 for user, prompt, ids in columns]
+
+
+def job(policy, out, **changes):
+    """The job; `changes` are keys of GSPOSettings."""
+    settings = GSPOSettings(**SETTINGS | changes)
+    reward = CompositeReward({TASK.name: TASK}, load_vocabulary(None), RewardSettings(), personal)
+    every = rows()
+    heldout = every[4:] if settings.heldout_every else []
+    return RLJob(Path(policy), every[:4], reward, settings, Path(out), 3, heldout)
+
+
+def train(engine, policy, out, **changes):
+    """Train and return the stage's figures."""
+    made = job(policy, out, **changes)
+    return train_gspo(made) if engine == "local" else train_trl(made, EngineSettings(engine="trl"))
+
+
+def kill_at(call):
+    """The process 1 dies when it scores the rollout of this number."""
+    score, calls = CompositeReward.components, []
+
+    def dying(*args, **columns):
+        calls.append(1)
+        if len(calls) == call and os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return score(*args, **columns)
+
+    CompositeReward.components = dying
+
+
+if __name__ == "__main__":
+    if os.environ.get("SHARD_ON_CPU"):
+        sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+        from shard_on_cpu import shard_on_cpu
+
+        shard_on_cpu()
+    if os.environ.get("KILL_AT"):
+        kill_at(int(os.environ["KILL_AT"]))
+    pairs = (change.split("=", 1) for change in sys.argv[4:])
+    train(*sys.argv[1:4], **{key: json.loads(value) for key, value in pairs})
+    from accelerate import PartialState
+
+    state = PartialState()
+    print("distributed:", state.distributed_type.value, state.num_processes)

@@ -1,0 +1,94 @@
+"""Stages made by two processes: one locks and publishes, both train, and a death of one ends both."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+HEAD = """
+import os, signal, sys, time
+from pathlib import Path
+from tagpr import processes
+from tagpr.files import write_json
+from tagpr.progress import silent
+from tagpr.runs.stage import Work, locked, run_stage
+
+run = Path(sys.argv[1])
+processes.join()
+
+
+def one(context):
+    assert processes.rank() == 0
+    time.sleep(0.2)
+    write_json(context.out / "one.json", {"seed": context.seed})
+    return {"by": processes.rank()}
+
+
+def every(context):
+    (context.out / "checkpoints").mkdir(exist_ok=True)
+    (context.out / "checkpoints" / str(processes.rank())).touch()
+    if KILL and processes.rank() == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    found = processes.everyones(processes.rank())
+    if processes.is_first():
+        write_json(context.out / "every.json", {"ranks": found, "one": (run / "data" / "one.json").is_file()})
+    return {"from": processes.rank()}
+
+
+def fails(context):
+    from tagpr.errors import RunError
+    raise RunError("the data is wrong")
+
+
+def work(name, make, every_process, inputs=()):
+    return Work(name, {}, {}, inputs, 3, make, every_process)
+"""
+STAGES = """
+data, made = run_stage(run, work("data", one, False), silent)
+sft, _ = run_stage(run, work("sft", every, True, ("data",)), silent)
+assert data.figures == {"by": 0} and sft.figures == {"from": 0}, (data, sft)
+assert data.measured.processes == 2 and (run / "sft" / "every.json").is_file()
+assert not run_stage(run, work("data", one, False), silent)[1]
+print("done", processes.rank(), made)
+"""
+
+
+def torchrun(*command, timeout=120, **environment):
+    """Two processes of a command, over gloo."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--rdzv-backend=c10d"]
+    launcher += ["--rdzv-endpoint=localhost:0"]
+    settings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)} | environment
+    return subprocess.run(
+        [*launcher, *map(str, command)], env=settings, capture_output=True, text=True, timeout=timeout
+    )
+
+
+@pytest.fixture
+def script(tmp_path):
+    def write(body, kill=False):
+        path = tmp_path / "work.py"
+        path.write_text(textwrap.dedent(HEAD).replace("KILL", str(kill)) + textwrap.dedent(body))
+        return path
+
+    return write
+
+
+def test_two_processes_make_the_stages_of_one_run(tmp_path, script):
+    killed = torchrun(script(STAGES, kill=True), tmp_path / "run")
+    assert killed.returncode != 0 and (tmp_path / "run" / "data" / "manifest.json").is_file()
+    assert not (tmp_path / "run" / "sft").exists()
+    done = torchrun(script(STAGES), tmp_path / "run")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert sorted(done.stdout.split("\n")[:2]) == ["done 0 False", "done 1 False"]
+    manifest = json.loads((tmp_path / "run" / "sft" / "manifest.json").read_text())
+    assert manifest["measured"]["resumed"] and set(manifest["files"]) == {"every.json"}
+    assert json.loads((tmp_path / "run" / "sft" / "every.json").read_text()) == {"ranks": [0, 1], "one": True}
+
+
+def test_a_mistake_of_the_first_process_ends_the_others(tmp_path, script):
+    failed = torchrun(script('run_stage(run, work("data", fails, False), silent)'), tmp_path / "run")
+    assert failed.returncode != 0 and "RunError: the data is wrong" in failed.stderr
+    assert not (tmp_path / "run" / "data").exists()
