@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -13,6 +14,10 @@ from tagpr.data.load import load_splits
 from tagpr.data.settings import DataSettings, SourceSettings
 from tagpr.errors import DataError
 from tagpr.evaluation.evaluate import trivial_baselines
+from tagpr.experiments.compare import Row, option_baselines
+from tagpr.systems.options import FirstOption
+from tagpr.systems.protocol import NoOptions
+from tagpr.systems.registry import load_system
 from tagpr.tasks import load_task
 
 CHAT = [
@@ -152,3 +157,8 @@ def test_prefeval_mcq_and_baselines_that_read_nobody(tmp_path) -> None:
     right = {name: [row.scores["accuracy"] for row in found] for name, found in rows.items()}
     assert right["longest-option"] == [1.0] * 8 and right["shortest-option"] == [0.0] * 8
     assert right["first-option"] == [float(example.target == "(a)") for example in splits.heldout]
+    listed = [Row("rag", "rag", load_system("rag"), NoOptions()), Row("x", "first-option", FirstOption, NoOptions())]
+    added = option_baselines(listed, {"prefeval-mcq": splits})  # in every table of `tagpr compare` too
+    assert [row.name for row in added] == ["shortest-option", "longest-option"]
+    without = [replace(example, fields={}) for example in splits.heldout]
+    assert not option_baselines([], {"prefeval-mcq": replace(splits, heldout=without)})

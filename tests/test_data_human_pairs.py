@@ -1,6 +1,7 @@
 """Human pairs: each format in the exact form of its files, and what a bad row is told."""
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pytest
 from tagpr.data.human_pairs import EVERYONE, HumanPair, Message, read_human_pairs
 from tagpr.data.rejects import Rejects
 from tagpr.errors import DataError
+from tagpr.serve.feedback import Feedback, FeedbackStore
 
 USER = Message("user", "Tea or coffee?")
 
@@ -140,3 +142,66 @@ def test_a_pair_counts_once_names_are_mapped_and_bad_rows_can_be_skipped(tmp_pat
     empty = file(tmp_path / "none.jsonl", {"user_id": "u", "conversation_history": []})
     with pytest.raises(DataError, match="no pair in it"):
         read_human_pairs(empty)
+
+
+def utterance(turn: int, place: int, **changes: object) -> dict[str, object]:
+    row = {
+        "utterance_id": f"ut{turn}{place}",
+        "interaction_id": f"int{turn}",
+        "conversation_id": "c0",
+        "user_id": "user0",
+    }
+    row |= {
+        "turn": turn,
+        "within_turn_id": place,
+        "user_prompt": f"Question {turn}",
+        "model_response": f"Reply {turn}{place}",
+    }
+    return row | {"score": 50 + 10 * place, "if_chosen": place == 1} | changes
+
+
+def test_prism_raw_utterances_are_the_conversations_they_were_part_of(tmp_path) -> None:
+    """One scored reply a row: in a turn every two are a pair with a margin; the next turn follows the chosen one."""
+    rows = [utterance(0, 0), utterance(0, 1), utterance(1, 0), utterance(1, 1), utterance(0, 0, conversation_id="c1")]
+    first, second = read_human_pairs(file(tmp_path / "utterances.jsonl", *rows))
+    assert (first.user_id, first.context, first.chosen, first.rejected) == (
+        "user0", (Message("user", "Question 0"),), "Reply 01", "Reply 00",
+    )  # fmt: skip
+    assert first.margin == pytest.approx(0.1)
+    assert second.context == (
+        Message("user", "Question 0"), Message("assistant", "Reply 01"), Message("user", "Question 1"),
+    )  # fmt: skip
+    bad = file(tmp_path / "bad.jsonl", utterance(0, 0), utterance(0, 1, user_id="user9"))
+    with pytest.raises(DataError, match=r"bad.jsonl:2: conversation 'c0' is of two users"):
+        read_human_pairs(bad)
+
+
+def test_a_servers_feedback_is_read_from_its_store_and_its_export(tmp_path) -> None:
+    """What `tagpr serve` wrote: a correction makes a pair, a thumb alone none."""
+    store = FeedbackStore(tmp_path / "serve" / "feedback.sqlite")
+    messages = ({"role": "system", "content": "Answer."}, {"role": "user", "content": "Tea or coffee?"})
+    for number, (user, chosen, rejected) in enumerate(
+        [("ann", "Tea.", "Coffee."), ("ann", "Tea!", None), ("bob", "Coffee.", "Tea.")]
+    ):
+        rating = "down" if rejected else "up"
+        store.add(
+            Feedback(
+                f"f{number}", user, "t", "final", f"2026-01-0{3 - number}", "q", (), messages, rating, chosen, rejected
+            )
+        )
+    rows = [json.dumps(asdict(one)) for one in store.all()]
+    pairs = read_human_pairs(store.database.path)  # while the server has it open
+    store.close()
+    context = (Message("system", "Answer."), Message("user", "Tea or coffee?"))
+    assert [(pair.user_id, pair.context, pair.chosen, pair.rejected) for pair in pairs] == [
+        ("bob", context, "Coffee.", "Tea."),  # oldest first
+        ("ann", context, "Tea.", "Coffee."),
+    ]
+    export = tmp_path / "export.jsonl"
+    export.write_text("\n".join(rows) + "\n")
+    assert [replace(pair, place="") for pair in read_human_pairs(export)] == [replace(pair, place="") for pair in pairs]
+    with pytest.raises(DataError, match="no such file"):
+        read_human_pairs(tmp_path / "none.sqlite")
+    (tmp_path / "other.sqlite").write_bytes(b"no database")
+    with pytest.raises(DataError, match="holds no feedback of `tagpr serve`"):
+        read_human_pairs(tmp_path / "other.sqlite")

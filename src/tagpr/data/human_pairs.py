@@ -12,6 +12,8 @@ from itertools import chain
 from pathlib import Path
 from re import split as split_by
 
+from tagpr.data.formats.feedback import feedback_rows, is_feedback_store
+from tagpr.data.formats.prism import UTTERANCES, conversations_of
 from tagpr.data.formats.rows import rows_of
 from tagpr.data.rejects import Rejects
 from tagpr.data.values import absent, named, text_of
@@ -59,16 +61,21 @@ def read_human_pairs(
     for a file without a pair.
     """
     rejects = rejects or Rejects()
-    rows = rows_of(Path(path), rejects)
+    rows = feedback_rows(Path(path)) if is_feedback_store(path) else rows_of(Path(path), rejects)
+    renamed = {theirs: ours for ours, theirs in (fields or {}).items()}
+    rows = ((number, _renamed(row, renamed)) for number, row in rows)
     first = next(rows, None)
     if first is None:
         raise DataError(f"{path}: no row; a pair has user_id, context, chosen and rejected")
-    renamed = {theirs: ours for ours, theirs in (fields or {}).items()}
-    convert = FORMATS[guess_format(_renamed(first[1], renamed)) if format == "auto" else format]
+    name = guess_format(first[1]) if format == "auto" else format
+    rows = chain([first], rows)
+    if name == UTTERANCES:
+        rows = conversations_of(rows, Path(path), rejects)
+    convert = FORMATS[name]
     found: dict[tuple[str, tuple[Message, ...], str, str], HumanPair] = {}
-    for number, row in chain([first], rows):
+    for number, row in rows:
         try:
-            for pair in convert(_renamed(row, renamed)):
+            for pair in convert(row):
                 if pair.chosen == pair.rejected:
                     raise ValueError("chosen and rejected are the same text; remove the row")
                 key = (pair.user_id, pair.context, pair.chosen, pair.rejected)
@@ -84,6 +91,10 @@ def guess_format(row: Row) -> str:
     """The format of a file by its first row's fields."""
     if "conversation_history" in row:
         return "prism"
+    if {"user_prompt", "model_response", "score"} <= set(row):
+        return UTTERANCES
+    if {"user", "messages", "rating"} <= set(row):
+        return "feedback"
     if {"chosen", "rejected"} <= set(row):
         if "context" in row:
             return "pairs"
@@ -137,7 +148,9 @@ def _prism(row: Row) -> Iterator[HumanPair]:
             for worse, rejected in scored:
                 if better > worse and chosen != rejected:
                     yield HumanPair(user, tuple(context), chosen, rejected, margin=(better - worse) / 100)
-        context += [Message("assistant", _text(part, "content")) for part in replies if part.get("if_chosen")][:1]
+        context += [Message("assistant", _text(part, "content")) for part in replies if _true(part.get("if_chosen"))][
+            :1
+        ]
 
 
 def _personalized_rewardbench(row: Row) -> Iterator[HumanPair]:
@@ -151,6 +164,14 @@ def _personalized_rewardbench(row: Row) -> Iterator[HumanPair]:
         split="test",
         history=tuple(_text(item, "text") for item in past if isinstance(item, Mapping)),
     )
+
+
+def _feedback(row: Row) -> Iterator[HumanPair]:
+    """A judgement that `tagpr serve` kept: the prompt as it was shown, and a better and a worse text if it has both."""
+    if absent(row.get("chosen")) or absent(row.get("rejected")):
+        return  # a thumb alone, which orders nothing
+    context = _messages(_needed(row, "messages"))
+    yield HumanPair(_text(row, "user"), context, _answer(row["chosen"]), _answer(row["rejected"]))
 
 
 def _hh(row: Row) -> Iterator[HumanPair]:
@@ -167,8 +188,10 @@ def _hh(row: Row) -> Iterator[HumanPair]:
 FORMATS: Mapping[str, Convert] = {
     "pairs": _plain,
     "prism": _prism,
+    UTTERANCES: _prism,
     "personalized-rewardbench": _personalized_rewardbench,
     "hh": _hh,
+    "feedback": _feedback,
 }
 """How rows are read, by the name that `prmu.pairs.format` gives. PersonalRewardBench's two sets are
 `pairs`."""
@@ -234,6 +257,11 @@ def _list(value: object, key: str) -> list[object]:
     if not isinstance(value, list):
         raise TypeError(f"field {key!r} must be a list")
     return value
+
+
+def _true(value: object) -> bool:
+    """A flag, also as CSV has it."""
+    return value is True or value == 1 or str(value).strip().lower() == "true"
 
 
 def _number(value: object) -> float:

@@ -9,6 +9,7 @@ from tagpr.settings import RecipePath, Settings
 FORMATS = (
     *("bundled", "jsonl", "json", "csv", "parquet", "posts", "lamp", "longlamp", "pgraphrag"),
     *("personamem-v1", "personamem-v2", "personamem-v2-128k", "prefeval-mcq"),
+    *("lamp-qa", "prefeval", "longmemeval", "amazon-dpl"),
 )
 """Names of the readers that come with the package; see `tagpr.data.formats`."""
 FIELDS = ("user_id", "input", "output", "date", "id", "work")

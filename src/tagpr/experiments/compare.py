@@ -17,6 +17,7 @@ from tagpr.chains.dataset import completions_by_example, read_chains
 from tagpr.data import Splits
 from tagpr.errors import RecipeError
 from tagpr.evaluation.groups import table_order
+from tagpr.evaluation.judged import judge_answers
 from tagpr.evaluation.results import Results
 from tagpr.evaluation.runner import SystemRunner
 from tagpr.evaluation.scoring import SystemAnswers, score
@@ -31,8 +32,8 @@ from tagpr.runs.reads import prompt_files
 from tagpr.runs.stage import locked
 from tagpr.settings import Settings
 from tagpr.systems.context import Chains
-from tagpr.systems.protocol import System
-from tagpr.systems.registry import load_system, read_options
+from tagpr.systems.protocol import NoOptions, System
+from tagpr.systems.registry import OPTION_BASELINES, load_system, read_options
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ def compare(run: Run) -> Comparison:
     rows = read_rows(run)
     keep_freed_memory()
     make(run, "data")
+    _ = run.judges  # a task that needs some and has none is said now
     if run.recipe.chains.vocabulary == "discover":
         make(run, "chains")  # every reasoning prompt names the tags
     out, limit = run.folder.compare, run.recipe.evaluate.limit
@@ -76,6 +78,7 @@ def compare(run: Run) -> Comparison:
     with locked(out), run.show("compare") as progress:
         blocks = run.recipe.block(*type(run.recipe).model_fields)
         chunk = run.recipe.evaluate.chunk
+        rows = [*rows, *option_baselines(rows, data)]
         runner = SystemRunner(out / "systems", run.context(), data, blocks, _common(run), chunk, progress, run.base)
         found: list[SystemAnswers] = []
         results, table = Results((), {}), ""
@@ -102,6 +105,16 @@ def read_rows(run: Run) -> list[Row]:
     return rows
 
 
+def option_baselines(rows: Sequence[Row], data: Mapping[str, Splits]) -> list[Row]:
+    """The baselines that see only the options, unless they are listed: benchmarks of multiple choice leak, so they
+    stand in every table of one. None if no example has its options in its fields.
+    """
+    if not any("option1" in example.fields for splits in data.values() for example in splits.heldout[:1]):
+        return []
+    missing = [name for name in OPTION_BASELINES if name not in {row.system for row in rows}]
+    return [Row(name, name, load_system(name), NoOptions()) for name in missing]
+
+
 def _run(runner: SystemRunner, run: Run, row: Row) -> SystemAnswers:
     """Make what the system needs of the run, then run it."""
     try:
@@ -123,6 +136,8 @@ def _write(run: Run, data: Mapping[str, Splits], found: Sequence[SystemAnswers])
     heldout = {name: splits.heldout for name, splits in data.items()}
     ordered = sorted(found, key=lambda answers: table_order(answers.system))
     references = [answers.name for spec in REFERENCES for answers in ordered if answers.system == spec]
+    if run.judges is not None:
+        ordered = judge_answers(ordered, tasks, heldout, run.judges, run.folder.compare / "judge.json")
     results = score(tasks, ordered, references, run.recipe.evaluate, run.seed, heldout)
     results.write(run.folder.compare / "results.json")
     return results, write_tables(results, run.folder.compare)

@@ -16,9 +16,11 @@ from tagpr.plugins import is_own, load_own
 from tagpr.settings import Settings
 from tagpr.systems.protocol import System
 
+OPTION_BASELINES = ("first-option", "shortest-option", "longest-option")
+"""Rows that see only a question's options."""
 TRIVIAL = (
     *("majority", "user-majority", "last-label", "nearest-neighbour"),
-    *("first-option", "shortest-option", "longest-option"),
+    *OPTION_BASELINES,
     *("lead-sentence", "neutral-copy", "common-habits", "own-habits"),
 )
 """Rows without a model, which no paper shows."""

@@ -23,6 +23,7 @@ from tagpr.tasks.aggregate import MACRO_F1, MEAN, POSITIVE_F1, ROOT_MEAN_SQUARE,
 from tagpr.tasks.answers import label_set, normalise_answer, parse_rating
 from tagpr.tasks.meteor import meteor
 from tagpr.tasks.rouge import rouge
+from tagpr.tasks.rubric_target import RUBRIC
 from tagpr.tasks.types import Kind, Task
 
 Score = Callable[[Task, str, str], float]
@@ -126,6 +127,7 @@ METRICS: dict[str, Metric] = {
         Metric("meteor", True, _meteor, _TEXT, title="METEOR"),
         Metric("exact", True, _exact, _RATING | _TEXT, title="exact match"),
         Metric("edit", True, _edit, _TEXT, title="edit similarity"),
+        Metric(RUBRIC, True, None, _TEXT),  # given by judges (tagpr.judges), not computed
     )
 }
 """Every metric known in this process, by name: these, and users' own once a card has named them."""

@@ -46,7 +46,7 @@ class PersonaMemReader:
         if beside == path or not beside.is_file():
             raise DataError(f"{path}: no {beside.name} beside it; put the file of its shared contexts there")
         contexts = _shared_contexts(beside, source.rejects)
-        return _examples(path, source, lambda number, row: _personamem_1(row, source.task, contexts))
+        return read_questions(path, source, lambda number, row: _personamem_1(row, source.task, contexts))
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,9 @@ class PersonaMem2Reader:
 
     def read(self, path: Path, source: Source) -> list[Example]:
         """One example per row."""
-        return _examples(path, source, lambda number, row: _personamem_2(row, number, source.task, path, self.size))
+        return read_questions(
+            path, source, lambda number, row: _personamem_2(row, number, source.task, path, self.size)
+        )
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,22 @@ class PrefEvalReader:
 
     def read(self, path: Path, source: Source) -> list[Example]:
         """One example per record; the first option of the file is the right one, so they are shuffled, by place."""
-        return _examples(path, source, lambda number, row: _prefeval(row, number, source.task, path))
+        return read_questions(path, source, lambda number, row: _prefeval(row, number, source.task, path))
 
 
-def _examples(path: Path, source: Source, convert: Callable[[int, Mapping[str, object]], Example]) -> list[Example]:
+def read_questions(
+    path: Path, source: Source, convert: Callable[[int, Mapping[str, object]], Example | None]
+) -> list[Example]:
+    """The example that `convert` makes of each row (place in the file, row); none of a row that gives None.
+
+    What `convert` says by ValueError or TypeError goes to the rejects, also that two questions have one id.
+    """
     examples: dict[str, Example] = {}
     for number, (line, row) in enumerate(rows_of(path, source.rejects)):
         try:
             example = convert(number, row)
+            if example is None:
+                continue
             if example.id in examples:
                 raise ValueError(f"question {example.id[:40]!r} stands twice; ids must be unique")
             examples[example.id] = example

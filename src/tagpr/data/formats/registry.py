@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import TypeGuard
 
 from tagpr.data.bundled import BundledReader
+from tagpr.data.formats.amazon import AmazonReader
 from tagpr.data.formats.chats import PersonaMem2Reader, PersonaMemReader, PrefEvalReader
 from tagpr.data.formats.lamp import LampReader, LongLampReader
+from tagpr.data.formats.open_questions import LampQAReader, LongMemEvalReader, PrefEvalOpenReader
 from tagpr.data.formats.pgraphrag import PGraphRAGReader
 from tagpr.data.formats.protocol import Reader
 from tagpr.data.formats.tables import TABLES, PostsReader
@@ -17,6 +19,7 @@ READERS: tuple[Reader, ...] = (
     *(BundledReader(), *TABLES),
     *(PostsReader(), LampReader(), LongLampReader(), PGraphRAGReader()),
     *(PersonaMemReader(), PersonaMem2Reader(), PersonaMem2Reader("personamem-v2-128k", size="128k"), PrefEvalReader()),
+    *(LampQAReader(), PrefEvalOpenReader(), LongMemEvalReader(), AmazonReader()),
 )
 """Every reader of the package; `tagpr.data.settings.FORMATS` are their names."""
 
