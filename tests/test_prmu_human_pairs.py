@@ -4,18 +4,20 @@ import json
 from pathlib import Path
 
 import pytest
+from transformers import LlamaForSequenceClassification
 from typer.testing import CliRunner
 
 from tagpr.cli import app
 from tagpr.data.human_pairs import HumanPair, Message
 from tagpr.engine.models import load_tokenizer
 from tagpr.engine.tiny import build_tiny_model
-from tagpr.errors import DataError
+from tagpr.errors import DataError, ModelError
 from tagpr.files import read_json
 from tagpr.pipeline import make
 from tagpr.prmu.data import read_pairs
 from tagpr.prmu.few_shot import few_shot
-from tagpr.prmu.human_pairs import split_by_user, tokenised
+from tagpr.prmu.human_pairs import split_by_user, tokenised, with_past
+from tagpr.prmu.rivals import by_reward_model
 from tagpr.prmu.score import PRMU
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.runs import Run
@@ -73,15 +75,45 @@ def recipe(tmp_path_factory) -> Path:
     return folder / "people.yaml"
 
 
+def reward_model(folder: Path, labels: int = 1) -> Path:
+    """A random sequence-classification model, as reward models off the shelf are."""
+    tiny = build_tiny_model(folder / "tiny")
+    model = LlamaForSequenceClassification.from_pretrained(tiny, num_labels=labels)
+    load_tokenizer(tiny).save_pretrained(folder / "rm")
+    model.save_pretrained(folder / "rm")
+    return folder / "rm"
+
+
+def test_a_reward_model_off_the_shelf_has_one_label(tmp_path) -> None:
+    tokenizer = load_tokenizer(build_tiny_model(tmp_path / "policy"))
+    with pytest.raises(ModelError, match="has 3 labels; a reward model has one"):
+        by_reward_model(str(reward_model(tmp_path, 3)), tokenizer)
+    pairs = tokenised([pair("u1", 0), pair("u2", 0)], ["train"] * 2, tokenizer)
+    first, second = by_reward_model(str(reward_model(tmp_path)), tokenizer)(pairs)
+    assert first == pytest.approx(-second, abs=1e-5) != 0  # the same answers the other way round: it knows no users
+
+
+def test_earlier_choices_are_shown_before_the_context_and_held_out_ones_never() -> None:
+    pairs = [pair("u1", number) for number in range(5)]
+    shown = with_past(pairs, ["train", "train", "train", "seen", "seen"], 2)
+    assert len(shown[0].context) == 1 and shown[2].context[1:] == pairs[2].context
+    assert [line for line in shown[4].context[0].content.splitlines() if line.startswith("- ")] == [
+        f"- What to drink at {number}? -> I would take coffee (rather than: I would take tea)" for number in (1, 2)
+    ]
+    assert with_past(pairs, ["train"] * 5, 0) == pairs
+
+
 def test_a_reward_model_of_human_pairs_alone_and_its_bench(recipe, tmp_path) -> None:
-    run = Run.open(recipe, runs=tmp_path)
+    off_the_shelf = str(reward_model(tmp_path))
+    own = f"prmu.reward_model={off_the_shelf}"
+    run = Run.open(recipe, [own], runs=tmp_path)
     make(run, "data")
     make(run, "prmu")
     assert run.manifest("sft") is None and not (run.folder.path / "chains").exists()
     pairs = read_pairs(run.folder.pairs)
     assert {p.kind for p in pairs} == {"human"} and {p.split for p in pairs} == {"train", "seen", "unseen"}
     assert read_json(run.folder.stage("prmu") / "pairs.json")["train/human"]["users"] == 6
-    shown = CliRunner().invoke(app, ["prmu", "bench", str(recipe), "--runs", str(tmp_path), "--json"])
+    shown = CliRunner().invoke(app, ["prmu", "bench", str(recipe), own, "--runs", str(tmp_path), "--json"])
     assert shown.exit_code == 0, shown.output
     found = json.loads(shown.stdout)
     assert found == read_json(run.folder.analyses / "prmu-bench.json")
@@ -89,11 +121,14 @@ def test_a_reward_model_of_human_pairs_alone_and_its_bench(recipe, tmp_path) -> 
     shares = {(row["group"], row["system"]): row for row in found["rows"]}
     assert {group for group, _ in shares} == {"seen", "unseen", *(f"fitted on {n}" for n in (0, 1, 3, 9))}
     # Half of the users like either drink, so that without users chance is all there is.
+    systems = ["PRMU", "without users", "majority length", "linear model", off_the_shelf]
+    assert [row["system"] for row in found["rows"] if row["group"] == "seen"] == systems
+    assert shares["seen", "linear model"]["mean"] > 0.9 and 0.3 < shares["seen", off_the_shelf]["mean"] < 0.7
     assert shares["seen", "PRMU"]["mean"] > 0.9 > 0.6 > shares["seen", "without users"]["mean"]
     assert shares["seen", "PRMU"]["pairs"] == 18 and shares["fitted on 9", "PRMU"]["pairs"] == 6
     assert shares["fitted on 9", "PRMU"]["mean"] > 0.9  # two users the model never saw
     assert set(found["calibration_error"]) == {row["group"] for row in found["gains"]}
-    table = CliRunner().invoke(app, ["prmu", "bench", str(recipe), "--runs", str(tmp_path)])
+    table = CliRunner().invoke(app, ["prmu", "bench", str(recipe), own, "--runs", str(tmp_path)])
     assert "seen users" in table.stdout and "fitted on 9" in table.stdout and "+50.0%" in table.stdout, table.output
 
 

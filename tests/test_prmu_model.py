@@ -12,11 +12,14 @@ from torch.nn.functional import logsigmoid
 from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import DataError, ModelError
 from tagpr.prmu.data import Pair
+from tagpr.prmu.frozen_states import FrozenStates
 from tagpr.prmu.initialise import build_model
 from tagpr.prmu.model import PRMUConfig, PRMUModel
 from tagpr.prmu.packing import PreferenceGroup, ended, pack
 from tagpr.prmu.past_pairs import Past
 from tagpr.prmu.score import PRMU, encode_items
+from tagpr.prmu.settings import PRMUSettings
+from tagpr.prmu.trainer import train_prmu
 from tagpr.prmu.users import BasisHead, PrototypeHead
 
 OPTIONS = ("soft-token", "profile-encoded", "mlp-head", "basis", "prototypes", "none")
@@ -55,6 +58,7 @@ def test_shared_prompt_equals_separate_sequences(backbone, option, frozen_layers
     model = prmu(backbone, option, frozen_layers=frozen_layers)
     users, prompts, completions = sequences(12)
     shared = model.logits(users, prompts, completions)
+    model.model.states = FrozenStates()  # a backbone that is frozen whole keeps what it has run
     alone = torch.cat([model.logits([u], [p], [c]) for u, p, c in zip(users, prompts, completions, strict=True)])
     assert torch.allclose(shared, alone, atol=1e-5)
     assert shared.std() > 1e-2
@@ -228,3 +232,35 @@ def test_backbones_of_both_kinds_load_and_a_trained_head_is_kept(kind, tmp_path)
             expected = [own(torch.tensor([[*prompt, *answer, 2]])).logits.item() for answer in completions]
         assert scored.tolist() == pytest.approx(expected, abs=1e-5) and max(expected) - min(expected) > 1e-3
     assert build_model(tmp_path / "backbone", PRMUConfig({}, "soft-token", 2, 3, 1, 0.2, [2], 0), None, seed=0).users
+
+
+def test_a_backbone_that_is_frozen_whole_runs_each_text_once(backbone, monkeypatch) -> None:
+    one, other = prmu(backbone, "basis", frozen_layers=2), prmu(backbone, "mlp-head", frozen_layers=2)
+    one.model.states = other.model.states = FrozenStates()
+    runs = []
+    run = PRMUModel._hidden
+    monkeypatch.setattr(PRMUModel, "_hidden", lambda self, ids, *rest: runs.append(len(ids)) or run(self, ids, *rest))
+    users, prompts, completions = sequences(12)
+    first = one.logits(users, prompts, completions)
+    assert sum(runs) == 4  # prompts
+    assert torch.equal(one.logits(users[::-1], prompts[::-1], completions[::-1]).flip(0), first)
+    other.logits(users, prompts, completions)
+    assert sum(runs) == 4
+    one.logits(users[:1], prompts[:1], [[7, 8, 9]])
+    assert sum(runs) == 5
+
+
+def test_a_saved_model_of_a_fixed_encoder_scores_the_same(backbone, tmp_path) -> None:
+    pairs = [
+        Pair("human", "train", f"e{i}", f"u{i % 3}", "t", (3 + i, 4), (10 + i % 4,), (20 + i % 5,)) for i in range(12)
+    ]
+    settings = PRMUSettings(user_option="basis", basis_rank=2, frozen_layers=2, epochs=2, batch_size=4)
+    train_prmu(backbone, pairs, settings, tmp_path / "out", 0)
+    loaded = PRMU.from_pretrained(tmp_path / "out" / "model", dtype="float32")
+    assert loaded.model.is_fixed_encoder and loaded.model.state_scale.std() > 0
+    users, prompts = [pair.user_id for pair in pairs], [pair.prompt_ids for pair in pairs]
+    before = loaded.logits(users, prompts, [pair.chosen_ids for pair in pairs])
+    loaded.save(tmp_path / "again")
+    again = PRMU.from_pretrained(tmp_path / "again", dtype="float32")
+    again.model.states = FrozenStates()
+    assert torch.allclose(again.logits(users, prompts, [pair.chosen_ids for pair in pairs]), before, atol=1e-5)

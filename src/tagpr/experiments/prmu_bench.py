@@ -17,6 +17,7 @@ def bench_prmu(run: Run) -> PRMUBench:
     from tagpr.prmu.bench import bench
     from tagpr.prmu.data import read_pairs
     from tagpr.prmu.histories import user_histories
+    from tagpr.prmu.rivals import by_length, by_linear_model, by_reward_model
     from tagpr.prmu.score import PRMU
 
     run.require("prmu")
@@ -24,12 +25,17 @@ def bench_prmu(run: Run) -> PRMUBench:
     made = tuple(stage for stage in variant.shared if run.manifest(stage) is not None)
     rival = replace(variant, shared=made).open(run)
     make(rival, "prmu")
+    rivals = {"majority length": by_length, "linear model": by_linear_model}
+    if run.recipe.prmu.reward_model is not None:
+        judged = by_reward_model(run.recipe.prmu.reward_model, run.tokenizer)
+        rivals[run.recipe.prmu.reward_model] = lambda train: judged
     found = bench(
         PRMU.from_pretrained(run.folder.model("prmu")),
         PRMU.from_pretrained(rival.folder.model("prmu")),
         read_pairs(run.folder.pairs),
         run.seed,
         user_histories(run.tasks, run.train, run.prompts, run.recipe.prmu),
+        rivals,
     )
     write_json(run.folder.analyses / "prmu-bench.json", found.to_json())
     return found

@@ -1,13 +1,13 @@
 """A reward model on held-out pairs, by how well it can know the user, beside rivals that know nobody.
 
 Users seen in training, unseen ones, and unseen ones after `fit_user` on a few pairs are apart. The rivals: the same
-model trained without users, and the length that is preferred more often in training. PRP pairs are left out where there
-are others, since they can be won without knowing the user.
+model trained without users, and those of `tagpr.prmu.rivals`. PRP pairs are left out where there are others, since they
+can be won without knowing the user.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -16,11 +16,12 @@ from tagpr.errors import DataError
 from tagpr.prmu.data import Pair
 from tagpr.prmu.diagnose import calibration, ordered_right
 from tagpr.prmu.few_shot import few_shot, margins
+from tagpr.prmu.rivals import Margins
 from tagpr.prmu.score import PRMU
 from tagpr.statistics import mean_interval, minimum_detectable_effect, paired_bootstrap
 
 RESAMPLES = 2000
-RIVAL, LENGTH = "without users", "majority length"
+RIVAL = "without users"
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Share:
     """Pairs ordered right (a tie counts one half), with the 95% interval over users."""
 
     group: str  # seen, unseen, or fitted on N
-    system: str  # PRMU, without users, majority length
+    system: str  # PRMU, without users, or another rival
     mean: float
     low: float
     high: float
@@ -67,11 +68,16 @@ def bench(
     pairs: Sequence[Pair],
     seed: int,
     histories: Mapping[str, Sequence[Sequence[int]]] | None = None,
+    rivals: Mapping[str, Callable[[Sequence[Pair]], Margins]] | None = None,
 ) -> PRMUBench:
-    """The held-out pairs (splits seen and unseen) under each system. Raises DataError if there are none."""
+    """The held-out pairs (splits seen and unseen) under each system. Raises DataError if there are none.
+
+    rivals: name -> what makes a rival of the training pairs; no further ones if None.
+    """
     if any(pair.kind != "PRP" for pair in pairs):
         pairs = [pair for pair in pairs if pair.kind != "PRP"]
-    longer = prefers_longer([pair for pair in pairs if pair.split == "train"])
+    train = [pair for pair in pairs if pair.split == "train"]
+    others = {name: make(train) for name, make in (rivals or {}).items()}
     judged: dict[str, tuple[list[Pair], np.ndarray]] = {}
     for split in ("seen", "unseen"):
         if members := [pair for pair in pairs if pair.split == split]:
@@ -86,7 +92,7 @@ def bench(
         systems = {
             "PRMU": ordered_right(values),
             RIVAL: ordered_right(margins(without_users, members)),
-            LENGTH: ordered_right(_lengths(members) * (1 if longer else -1)),
+            **{name: ordered_right(rival(members)) for name, rival in others.items()},
         }
         for name, shares in systems.items():
             found = mean_interval(shares, users, RESAMPLES, seed)
@@ -95,13 +101,3 @@ def bench(
         gains.append(Gain(group, gain.mean, gain.low, gain.high, minimum_detectable_effect(gain)))
         errors[group] = calibration(values)["expected_calibration_error"]
     return PRMUBench(prmu.model.settings.user_option, tuple(rows), tuple(gains), errors)
-
-
-def prefers_longer(pairs: Sequence[Pair]) -> bool:
-    """Whether the longer of two answers is preferred more often than the shorter one."""
-    return float(np.sign(_lengths(pairs)).sum()) >= 0
-
-
-def _lengths(pairs: Sequence[Pair]) -> np.ndarray:
-    """Tokens of chosen minus tokens of rejected, [pairs]."""
-    return np.array([len(pair.chosen_ids) - len(pair.rejected_ids) for pair in pairs])

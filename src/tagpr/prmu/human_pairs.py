@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from tagpr.data.human_pairs import HumanPair, read_human_pairs
+from tagpr.data.human_pairs import HumanPair, Message, read_human_pairs
 from tagpr.errors import DataError
 from tagpr.prmu.data import Pair
 from tagpr.prmu.settings import PairSettings, PRMUSettings
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 TASK = "human"
 """Task and kind of such a pair."""
+LONGEST_PAST = 200
+"""Characters of each text of an earlier pair that a context shows."""
 
 
 def human_pairs(settings: PRMUSettings, tokenizer: PreTrainedTokenizerBase, seed: int) -> list[Pair]:
@@ -25,7 +28,8 @@ def human_pairs(settings: PRMUSettings, tokenizer: PreTrainedTokenizerBase, seed
     assert source is not None
     read = read_human_pairs(source.path, source.format, source.fields)
     kept = [pair for pair in read if pair.margin is None or pair.margin >= source.min_margin]
-    pairs = tokenised(kept, split_by_user(kept, settings, seed), tokenizer)
+    splits = split_by_user(kept, settings, seed)
+    pairs = tokenised(with_past(kept, splits, source.past_shown), splits, tokenizer)
     if not any(pair.split == "train" for pair in pairs):
         raise DataError(
             f"{source.path}: none of {len(read)} pairs is left to train on; lower prmu.pairs.min_margin, "
@@ -59,6 +63,27 @@ def split_by_user(pairs: Sequence[HumanPair], settings: PRMUSettings, seed: int)
         "unseen" if pair.user_id in unseen else "seen" if (pair.user_id, pair.context) in held else "train"
         for pair in pairs
     ]
+
+
+def with_past(pairs: Sequence[HumanPair], splits: Sequence[str], most: int) -> list[HumanPair]:
+    """The pairs with the user's latest `most` earlier ones (none that is held out of a seen user) told before."""
+    past: dict[str, list[HumanPair]] = {}
+    found = []
+    for pair, split in zip(pairs, splits, strict=True):
+        own = past.setdefault(pair.user_id, [])
+        shown = [old for old in own if old.context != pair.context][-most:] if most else []
+        found.append(replace(pair, context=(_told(shown), *pair.context)) if shown else pair)
+        if split != "seen":
+            own.append(pair)
+    return found
+
+
+def _told(past: Sequence[HumanPair]) -> Message:
+    lines = ["Earlier choices of this person:"]
+    for old in past:
+        asked = old.context[-1].content[:LONGEST_PAST]
+        lines.append(f"- {asked} -> {old.chosen[:LONGEST_PAST]} (rather than: {old.rejected[:LONGEST_PAST]})")
+    return Message("user", "\n".join(lines))
 
 
 def tokenised(pairs: Sequence[HumanPair], splits: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[Pair]:

@@ -5,9 +5,11 @@ What a PRMU computes is `tagpr.prmu.model`'s; training it is `tagpr.prmu.trainer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
@@ -17,6 +19,7 @@ from tagpr.engine.padded_rows import PaddedLayout
 from tagpr.errors import ModelError
 from tagpr.prmu.decoder import Decoder, as_decoder, run_layers
 from tagpr.prmu.model import PRMUConfig, PRMUModel
+from tagpr.prmu.packing import PreferenceGroup, encode_texts
 from tagpr.prmu.settings import PRMUSettings
 
 
@@ -63,7 +66,7 @@ def new_prmu(
             parameter.requires_grad_("lora_" in name)
     else:
         trained.requires_grad_(True)
-        model.backbone.norm.requires_grad_(True)
+        model.backbone.norm.requires_grad_(not model.is_fixed_encoder)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -127,6 +130,20 @@ def keep_layers(backbone: Decoder, layers: int | None, frozen_layers: int, folde
     backbone.config.num_hidden_layers = wanted
     if getattr(backbone.config, "layer_types", None):
         backbone.config.layer_types = list(backbone.config.layer_types)[:wanted]
+
+
+@torch.no_grad()
+def standardise_states(model: PRMUModel, groups: Sequence[PreferenceGroup]) -> None:
+    """Set the mean and scale of a fixed encoder's states to those of the groups' texts.
+
+    All are run at the start and in batches of their own: a training that was killed then goes on with the same states.
+    A reward model's own head keeps saying what it said, but for a constant.
+    """
+    found = encode_texts(model, groups)
+    model.state_mean.copy_(found.mean(0))
+    model.state_scale.copy_(found.std(0).clamp(min=1e-6))
+    if isinstance(model.head, nn.Linear):
+        model.head.weight.mul_(model.state_scale)
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from tagpr.engine.group_attention import NAME
 from tagpr.engine.padded_rows import PaddedLayout
 from tagpr.prmu.decoder import Decoder, as_decoder, run_layers
+from tagpr.prmu.frozen_states import FrozenStates, states_of
 from tagpr.prmu.users import BasisHead, HistoryEncoder, PrototypeHead, UserEmbedding
 
 
@@ -65,6 +66,15 @@ class PRMUModel(nn.Module):
             with torch.no_grad():
                 self.head.weight.normal_(std=size**-1) if head is None else self.head.weight.copy_(head)
         self.compute_dtype = torch.float32
+        self.states: FrozenStates | None = None  # of a fixed encoder, looked up when first needed
+        if self.is_fixed_encoder:  # what all texts have in common would drown what tells them apart
+            self.state_mean = nn.Buffer(torch.zeros(size))
+            self.state_scale = nn.Buffer(torch.ones(size))
+
+    @property
+    def is_fixed_encoder(self) -> bool:
+        """Every layer is frozen and the user enters at the head: the backbone says the same of a text for ever."""
+        return not self.tokens_per_user and self.settings.frozen_layers >= len(self.backbone.layers)
 
     @property
     def tokens_per_user(self) -> int:
@@ -115,14 +125,35 @@ class PRMUModel(nn.Module):
             user_rows = torch.full((len(input_ids),), -1, device=input_ids.device)
         users = self.user_vectors(user_rows, history, history_mask)
 
-        with torch.autocast(input_ids.device.type, self.compute_dtype, enabled=self.compute_dtype != torch.float32):
-            hidden = self._hidden(input_ids, segment_ids, position_ids, users)  # [B, m + T, d]
-            pooled = hidden[ends[:, 0], ends[:, 1] + self.tokens_per_user]  # [N, d]
+        pooled = self._pooled(input_ids, segment_ids, position_ids, ends, users)
         with torch.autocast(input_ids.device.type, enabled=False):
             logits = self._head(pooled.float(), None if users is None else users[ends[:, 0]])  # [N]
         if chosen is not None and rejected is not None:
             logits = torch.cat([logits[chosen], logits[rejected]])
         return SequenceClassifierOutput(logits=logits)
+
+    def _pooled(
+        self, input_ids: Tensor, segments: Tensor, positions: Tensor, ends: Tensor, users: Tensor | None
+    ) -> Tensor:
+        """The state [N, d] at the end of each completion."""
+        if self.is_fixed_encoder:
+            states = self.encoded(input_ids, segments, positions, ends).to(input_ids.device)
+            return (states - self.state_mean) / self.state_scale
+        with torch.autocast(input_ids.device.type, self.compute_dtype, enabled=self.compute_dtype != torch.float32):
+            hidden = self._hidden(input_ids, segments, positions, users)  # [B, m + T, d]
+            return hidden[ends[:, 0], ends[:, 1] + self.tokens_per_user]  # [N, d]
+
+    @torch.no_grad()
+    def encoded(self, input_ids: Tensor, segments: Tensor, positions: Tensor, ends: Tensor) -> Tensor:
+        """The states [N, d] of a fixed encoder, before they are standardised; each text is run once."""
+
+        def encode(rows: list[int]) -> Tensor:
+            with torch.autocast(input_ids.device.type, self.compute_dtype, enabled=self.compute_dtype != torch.float32):
+                return self._hidden(input_ids[rows], segments[rows], positions[rows], None)
+
+        if self.states is None:
+            self.states = states_of(self.backbone)
+        return self.states.pooled(input_ids, segments, ends, encode)
 
     def _head(self, pooled: Tensor, users: Tensor | None) -> Tensor:
         """f [N] of pooled states [N, d] and their users' e_u [N, size]; user tokens are in the states already."""

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, fields
 
 import torch
 
-from tagpr.engine.padded_rows import pad_rows
+from tagpr.engine.padded_rows import pad_rows, padded_batches
 from tagpr.engine.shared_prompt import PromptGroup
 from tagpr.prmu.data import Pair
+from tagpr.prmu.model import PRMUModel
 
 
 @dataclass(frozen=True)
@@ -90,3 +91,19 @@ def pack(
                 mask[row, : len(item)] = True
         batch |= {"history": history, "history_mask": mask}
     return batch
+
+
+@torch.no_grad()
+def encode_texts(model: PRMUModel, groups: Sequence[PreferenceGroup], token_budget: int = 8192) -> torch.Tensor:
+    """States [N, d] of a fixed encoder after each distinct completion of each distinct prompt; new texts are run."""
+    texts: dict[tuple[int, ...], dict[tuple[int, ...], None]] = {}
+    for group in groups:
+        texts.setdefault(group.prompt_ids, {}).update(dict.fromkeys(group.completions))
+    merged = [PreferenceGroup("", prompt, tuple(completions)) for prompt, completions in texts.items()]
+    config, device = model.settings, next(model.parameters()).device
+    states = []
+    for batch in padded_batches([group.tokens for group in merged], token_budget):
+        packed = pack([merged[i] for i in batch], [-1] * len(batch), config.end_ids, config.pad_id)
+        names = ("input_ids", "segment_ids", "position_ids", "ends")
+        states.append(model.encoded(*(packed[name].to(device) for name in names)))
+    return torch.cat(states)

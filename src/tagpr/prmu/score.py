@@ -26,7 +26,7 @@ from tagpr.errors import DataError, ModelError
 from tagpr.files import read_json, write_json
 from tagpr.prmu.fit_user import fit_row
 from tagpr.prmu.model import PRMUConfig, PRMUModel, empty_model
-from tagpr.prmu.packing import PreferenceGroup, group_pairs, pack
+from tagpr.prmu.packing import PreferenceGroup, encode_texts, group_pairs, pack
 from tagpr.prmu.past_pairs import Past
 
 logger = logging.getLogger(__name__)
@@ -168,6 +168,8 @@ class PRMU:
         """f of each completion of each group, length-sorted into batches under the token budget."""
         config, device = self.model.settings, next(self.model.parameters()).device
         self.model.eval()
+        if self.model.is_fixed_encoder:
+            encode_texts(self.model, groups, self.token_budget)  # each prompt once, whoever's it is
         results: list[Tensor] = [torch.empty(0)] * len(groups)
         rows = [self.row(group.user_id, group.history is not None) for group in groups]
         for batch in padded_batches([group.tokens for group in groups], self.token_budget):

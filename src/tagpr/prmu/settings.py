@@ -13,11 +13,14 @@ class PairSettings(Settings):
     """Pairs of answers that users ordered."""
 
     path: str
-    """JSONL, JSON, CSV or Parquet file, relative to the recipe, or `hub:OWNER/NAME/CONFIG/SPLIT`."""
-    format: Literal["auto", "pairs", "prism", "personalized-rewardbench", "hh"] = "auto"
+    """JSONL, JSON, CSV or Parquet file, or a server's feedback (`.sqlite`), relative to the recipe, or
+    `hub:OWNER/NAME/CONFIG/SPLIT`."""
+    format: Literal["auto", "pairs", "prism", "prism-utterances", "personalized-rewardbench", "hh", "feedback"] = "auto"
     """How rows are read (docs/prmu.md); auto: by the first row's fields."""
     fields: dict[str, str] = Field(default_factory=dict)
     """Our field name -> the file's (user_id, context, chosen, rejected, split, scores), for those that differ."""
+    past_shown: int = Field(default=0, ge=0)
+    """Show so many of the user's earlier pairs before the context: with `user_option: none` the in-context rival."""
     min_margin: float = Field(default=0.0, ge=0)
     """Leave out pairs whose scores differ by less, in the file's unit (PRISM: of 1); pairs without scores stay."""
     rollouts: bool = True
@@ -36,6 +39,8 @@ class PRMUSettings(Settings):
 
     backbone: ModelSpec | None = None
     """Backbone as a model spec (causal or sequence classification); none: the model the policy starts from."""
+    reward_model: ModelSpec | None = None
+    """A reward model off the shelf (sequence classification, one label) that `tagpr prmu bench` judges beside it."""
     user_option: Literal["soft-token", "profile-encoded", "mlp-head", "basis", "prototypes", "none"] = "soft-token"
     """How e_u enters: tokens in the input, the same plus an encoding of the history, through an MLP head, as weights of
     a low-rank basis of rewards, as a mixture of prototype users, or not."""

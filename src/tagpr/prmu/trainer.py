@@ -36,7 +36,7 @@ from tagpr.engine.trainer_checkpoints import MarkComplete, last_checkpoint
 from tagpr.errors import DataError, RunError
 from tagpr.files import write_jsonl
 from tagpr.prmu.data import Pair
-from tagpr.prmu.initialise import merge_lora, new_prmu
+from tagpr.prmu.initialise import merge_lora, new_prmu, standardise_states
 from tagpr.prmu.loss import bradley_terry_loss
 from tagpr.prmu.model import PRMUConfig, PRMUModel
 from tagpr.prmu.optimizer import RowAdamW, parameter_groups
@@ -98,6 +98,8 @@ def train_prmu(
         PreferenceGroup(g.user_id, g.prompt_ids, g.completions, g.preferences, g.example_id, encoded.get(g.user_id))
         for g in group_pairs(kept)
     ]
+    if model.is_fixed_encoder:
+        standardise_states(model, groups)
     trainer = _trainer(model, groups, users, settings, out, seed, progress)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad) if settings.epochs else 0
     checkpoint = last_checkpoint(out / "checkpoints")
