@@ -36,12 +36,32 @@ def content_for(body: dict) -> tuple[str, str]:
         return "", f"<analyze_input>{chain}</analyze_input>"
     if "Say what the job is" in text:
         return "", "Do the job."
+    if "You mark one answer by one criterion" in text:
+        return "", marked(text, body["model"])
+    if "You keep notes on one person" in text:
+        notes = re.findall(r"^- (.*)$", text, re.M)
+        return "", "\n".join(f"- {note}" for note in notes[::-1])
+    if "You compare two answers" in text:
+        first, second = (len(text.split(f"Answer {place}:\n<<<\n", 1)[1].split("\n>>>", 1)[0]) for place in (1, 2))
+        return "", f'{{"better": {1 if first >= second else 2}}}'  # the longer one; of equals the first shown
     answers = re.findall(r"-> (\w+)$", text, re.M) or ["net"]
     pick = answers[body.get("seed", 0) % len(answers)]
     return (
         f"The question is about a thing. The history has {answers[0]}. So I decide on {pick}.",
         f"<answer>{pick}</answer>",
     )
+
+
+def marked(text: str, model: str) -> str:
+    """A mark from 0 to the best by the text alone; the strict judge gives one less now and then, the vague one none."""
+    digest = int(hashlib.sha256(text.encode()).hexdigest(), 16)
+    best = int(re.findall(r"Marks are whole numbers from 0 to (\d+)", text)[0])
+    mark = digest % (best + 1)
+    if model == "strict" and (digest >> 8) % 4 == 0:
+        mark = max(0, mark - 1)
+    if model == "vague" and (digest >> 8) % 5 == 0:
+        return "It depends on the person."
+    return f'Here it is:\n```json\n{{"reason": "r", "score": {mark}}}\n```'
 
 
 JUDGED = ("coherence", "accuracy", "completeness", "relevance")

@@ -8,14 +8,14 @@ Run folders, skipping and resuming are `tagpr.runs`'.
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from tagpr import processes
-from tagpr.files import link_tree, write_json
+from tagpr.files import link_tree, weights_key, write_json
 from tagpr.memory import give_back_memory, keep_freed_memory
 from tagpr.progress import StageContext, clock
 from tagpr.runs import Manifest, Run, Stage, Variant, reads
@@ -212,7 +212,7 @@ def _rl(run: Run, stage: str, start: Path, prmu: "PersonalScore | None", context
             for name, splits in run.data.items()
             for example in splits.train
         }
-    verifiable = find_verifiable(recipe.rewards, run.base)
+    verifiable = find_verifiable(recipe.rewards, run.base, recipe.judge)
     reward = CompositeReward(
         run.tasks, run.vocabulary, recipe.rewards, prmu, stage=stage, shown=shown, verifiable=verifiable
     )
@@ -226,11 +226,19 @@ def _rl(run: Run, stage: str, start: Path, prmu: "PersonalScore | None", context
 
 
 def _evaluate(run: Run, context: StageContext) -> Figures:
-    from tagpr.evaluation.evaluate import evaluate_systems
+    from tagpr.evaluation.evaluate import RewardModel, evaluate_systems
+    from tagpr.prmu.stage import scorer
 
     settings = run.recipe.evaluate
+    judges = run.judges
     checkpoints = run.checkpoints(settings.systems)
-    results = evaluate_systems(checkpoints, run.data, run.context(), settings, context.out, context.progress)
+    prmu = None
+    if settings.best_of > 1:
+        folder, heldout = run.folder.model("prmu"), {name: splits.heldout for name, splits in run.data.items()}
+        prmu = RewardModel(scorer(folder, run.tasks, heldout, run.prompts), weights_key(folder))
+    results = evaluate_systems(
+        checkpoints, run.data, run.context(), settings, context.out, context.progress, judges, prmu
+    )
     return _json(
         {
             name: {system: dict(scores.points) for system, scores in task.systems.items()}
@@ -326,6 +334,11 @@ STAGES: tuple[Stage[Run], ...] = (
 whether every process works on it."""
 
 
+def _with_rubric(files: Callable[[Run], Mapping[str, str]]) -> Callable[[Run], Mapping[str, str]]:
+    """The files of a stage that judges work in, with the recipe's own rubric."""
+    return lambda run: {**files(run), **reads.rubric_files(run)}
+
+
 def stages(run: Run) -> list[Stage[Run]]:
     """STAGES as the run's recipe needs them.
 
@@ -348,6 +361,10 @@ def stages(run: Run) -> list[Stage[Run]]:
                 blocks, files = ("sft",), reads.taught_files
         if stage.name == "prmu" and not run.recipe.prmu.uses_rollouts:
             inputs = tuple(name for name in inputs if name != "sft")
+        if run.recipe.judge is not None and stage.name in ("guided", "exploratory", "evaluate"):
+            blocks, files = (*blocks, "judge"), _with_rubric(files)
+        if stage.name == "evaluate" and run.recipe.evaluate.best_of > 1:
+            inputs = (*inputs, "prmu")
         if stage.name == "guided" and not run.recipe.rewards.gamma:
             inputs = tuple(name for name in inputs if name != "prmu")
         found.append(replace(stage, inputs=inputs, blocks=blocks, reads=files))

@@ -17,6 +17,7 @@ from tagpr.chains.settings import ChainSettings
 from tagpr.data.settings import DataSettings
 from tagpr.errors import RecipeError
 from tagpr.evaluation.settings import EvaluationSettings
+from tagpr.judges.settings import JudgeSettings
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.profiles.settings import ProfileSettings
 from tagpr.prompts.settings import PromptSettings
@@ -62,6 +63,8 @@ class Recipe(Settings):
     """What the two RL stages run on: this package's loop, or TRL under accelerate."""
     evaluate: EvaluationSettings = EvaluationSettings()
     """Stages of the run compared on the held-out examples, and how answers are drawn."""
+    judge: JudgeSettings | None = None
+    """Models that mark text answers by a rubric: the metric `rubric`, and R_v as `rewards.verifiable: rubric:NAME`."""
     systems: tuple[SystemSettings, ...] = ()
     """Rows of `tagpr compare`: names, or mappings `{system: NAME, label: ROW, option: value}`."""
 

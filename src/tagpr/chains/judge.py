@@ -1,13 +1,13 @@
 """The LLM filter: four dimensions of 1 to 5, the total recomputed, one repair request for unreadable JSON."""
 
-import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tagpr.chains.asking import ask, fill
 from tagpr.chains.steps import Row
+from tagpr.clients.json_objects import json_objects
 from tagpr.clients.types import CachedModel, Refusal, Reply, Request
 from tagpr.tasks.types import Example, Task
 
@@ -20,28 +20,11 @@ def read_scores(text: str) -> dict[str, int] | None:
     Reads the last JSON object that has them: in code fences, after prose, with scores as numbers, digits in strings,
     objects with `score`, or "4/5". A stated total is ignored: totals are recomputed from the parts.
     """
-    for value in reversed(list(_objects(text))):
+    for value in reversed(list(json_objects(text))):
         scores = {name: _score(value.get(name)) for name in DIMENSIONS}
         if all(score is not None for score in scores.values()):
             return {name: score for name, score in scores.items() if score is not None}
     return None
-
-
-def _objects(text: str) -> Iterator[dict[str, object]]:
-    decoder = json.JSONDecoder()
-    text = re.sub(r",\s*([}\]])", r"\1", text)  # trailing commas
-    position = text.find("{")
-    tries = 0
-    while position >= 0 and tries < 50:
-        tries += 1
-        try:
-            value, end = decoder.raw_decode(text, position)
-        except (ValueError, RecursionError):
-            end = position + 1
-        else:
-            if isinstance(value, dict):
-                yield {str(key).lower().split(" ")[-1]: part for key, part in value.items()}
-        position = text.find("{", end)
 
 
 def _score(part: object) -> int | None:

@@ -9,19 +9,31 @@ from pathlib import Path
 
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.data.split import Splits
+from tagpr.evaluation.best_of import BestOf, Choose, PersonalScore
 from tagpr.evaluation.breakdown import write_users
 from tagpr.evaluation.heldout import Heldout, answer, answer_and_keep, token_count
+from tagpr.evaluation.judged import judge_answers
 from tagpr.evaluation.predict import fingerprint, model_key
 from tagpr.evaluation.predictions import Prediction
 from tagpr.evaluation.questions import OTHER_HISTORY, Question, with_other_history
 from tagpr.evaluation.results import Results
 from tagpr.evaluation.scoring import SystemAnswers, score
 from tagpr.evaluation.settings import EvaluationSettings
+from tagpr.judges.marking import Judges
 from tagpr.progress import Progress, silent
 from tagpr.systems.context import Context, Trained
 from tagpr.systems.prompted import Prompted
 from tagpr.systems.protocol import NoOptions
 from tagpr.systems.registry import TRIVIAL, load_system
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """Who chooses the best of several answers."""
+
+    score: PersonalScore
+    key: str  # a name of its content
+
 
 SYSTEMS = {"base": "rag-r", "labels": "sft", "sft": "w/o-rl", "guided": "w/o-exploratory", "final": "tagpr"}
 """The stage's rows, and which system of the registry each is."""
@@ -44,11 +56,14 @@ def evaluate_systems(
     settings: EvaluationSettings,
     out: Path,
     progress: Progress = silent,
+    judges: Judges | None = None,
+    prmu: RewardModel | None = None,
 ) -> Results:
     """Let the systems answer every held-out example, and score them with the trivial baselines.
 
     checkpoints: folder by row (`SYSTEMS`). data: the examples by task name. context: what systems are given, but for
-    their checkpoints. A rerun keeps the answers that are there and does not load a model that has answered everything.
+    their checkpoints. judges: who marks text answers, if anybody does. A rerun keeps the answers that are there and
+    does not load a model that has answered everything. prmu: chooses among the answers of `settings.best_of`.
     """
     seed = context.seed
     own = {name: Heldout(splits.task, splits.heldout[: settings.limit]) for name, splits in data.items()}
@@ -75,11 +90,19 @@ def evaluate_systems(
             done += len(heldout.examples)
         answered.append(found)
         del system  # its model goes before the next one's is loaded
+    if prmu is not None and settings.best_of > 1:
+        name = list(checkpoints)[-1]
+        system = checkpoint_system(name, checkpoints[name], context)
+        key = model_key(checkpoints[name], settings)
+        answered += best_of_rows(system, key, prmu, own, settings, out, relay, progress)
     write_users(out / "users.csv", ((task, "own", _by_system(answered, task)) for task in data))
     answered += trivial_baselines({n: replace(splits, heldout=list(own[n].examples)) for n, splits in data.items()})
     examples = {name: heldout.examples for name, heldout in own.items()}
+    tasks = {name: splits.task for name, splits in data.items()}
+    if judges is not None:
+        answered = judge_answers(answered, tasks, examples, judges, out / "judge.json", progress)
     results = score(
-        {name: splits.task for name, splits in data.items()},
+        tasks,
         answered,
         stage_references(answered),
         settings,
@@ -88,6 +111,42 @@ def evaluate_systems(
     )
     results.write(out / "results.json")
     return results
+
+
+def best_of_rows(
+    system: Prompted[NoOptions],
+    key: str,
+    prmu: RewardModel,
+    asked: Mapping[str, Heldout],
+    settings: EvaluationSettings,
+    out: Path,
+    relay: _Relay,
+    progress: Progress,
+) -> list[SystemAnswers]:
+    """The rows of `settings.best_of` sampled answers of a checkpoint; `key` names its content."""
+    sampler = BestOf(system, settings)
+    found = []
+    for row, choose in sampler.rows(prmu.score).items():
+        one = SystemAnswers(row, row, system.reasons)
+        for task, heldout in asked.items():
+
+            def answer_chunk(
+                picked: list[int], report: Progress, heldout: Heldout = heldout, choose: Choose = choose
+            ) -> list[Prediction]:
+                relay.to = report
+                return sampler.answer(heldout, picked, choose, report)
+
+            def report(done: int, total: int, _: str = "", note: str = f"{row} {task}") -> None:
+                progress(done, total, note)
+
+            prompts = [tuple(system.prompt_ids(example)) for example in heldout.asked]
+            questions = [Question(example, ids, ()) for example, ids in zip(heldout.examples, prompts, strict=True)]
+            how = f"{key} {settings.best_of} {settings.best_of_temperature} {prmu.key}"
+            made = fingerprint(heldout.task, questions, settings.chunk, f"{row} {how}")
+            path = out / "predictions" / row / f"{task}.jsonl"
+            one.predictions[task] = answer_and_keep(system, heldout, path, made, settings.chunk, answer_chunk, report)
+        found.append(one)
+    return found
 
 
 def with_others(heldout: Heldout, seed: int) -> Heldout:

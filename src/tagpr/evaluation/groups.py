@@ -23,7 +23,7 @@ def group_of(system: str) -> Group:
     """The part of the table that a system (its name in the registry, `api:MODEL`, `file.py:Class`) belongs to."""
     if system in TRIVIAL:
         return Group.TRIVIAL
-    if system in (*STAGES, "tagpr") or system.startswith("w/o-"):
+    if system in (*STAGES, "tagpr") or system.startswith(("w/o-", "best-of-")):
         return Group.TAGPR
     if system.startswith("api:"):
         return Group.API

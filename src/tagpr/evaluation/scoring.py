@@ -28,6 +28,7 @@ from tagpr.evaluation.statistics import Statistic, mean, share, task_statistics,
 from tagpr.statistics import Floats, bootstrap_sums, percentile_intervals
 from tagpr.systems.cost import Cost
 from tagpr.tasks.metrics import higher_is_better
+from tagpr.tasks.rubric_target import RUBRIC, WIN_RATE
 from tagpr.tasks.types import Example, Task
 
 
@@ -165,6 +166,11 @@ def _statistics(task: Task, rows: Sequence[Prediction], targets: Sequence[str]) 
         FORMAT_RATE: mean([float(row.format_ok) for row in rows]),
         CHAIN_TOKENS: mean([row.chain_tokens for row in rows]),
     }
+    for name in (RUBRIC, WIN_RATE):
+        if all(name in row.scores for row in rows):
+            found[name] = mean([row.scores[name] for row in rows])
+        elif name in task.metrics:
+            raise RunError(f"answers to {task.name} are not marked by judges; add the block judge to the recipe")
     if any(row.claims for row in rows):
         found[EVIDENCE_PRECISION] = share([row.true_claims for row in rows], [row.claims for row in rows])
     return found

@@ -29,6 +29,11 @@ class EvaluationSettings(Settings):
     """Longest completion of a compared system that answers without reasoning."""
     temperature: float = Field(default=0.0, ge=0)
     """0 is greedy, which the reported metrics use."""
+    best_of: int = Field(default=1, ge=1)
+    """From 2 on: the last checkpoint also answers this often, and three rows take the best by PRMU, by the policy's own
+    likelihood and by majority vote. Needs the stage prmu."""
+    best_of_temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature of those answers."""
     engine: Literal["transformers", "vllm"] = "transformers"
     """What decodes: this package's loop over the transformers model, or vLLM if that is installed (a GPU)."""
     generation_batch_size: int = Field(default=64, ge=1)

@@ -17,7 +17,7 @@ def choose(task: Task, example: Example, settings: ProfileSettings, seed: int) -
     if not profile or not settings.k:
         return ()
     match settings.retriever:
-        case Retriever.RECENCY:
+        case Retriever.RECENCY | Retriever.MEMORY:  # the memory itself is the prompt's summary
             order = recency_order(profile)
         case Retriever.RANDOM:
             order = list(range(len(profile)))

@@ -22,7 +22,7 @@ from tagpr.rewards.format import format_reward
 from tagpr.rewards.repetition import repetition_reward
 from tagpr.rewards.settings import RewardSettings
 from tagpr.rewards.tag import tag_reward
-from tagpr.rewards.verifiable import Verifiable, find_verifiable
+from tagpr.rewards.verifiable import Verifiable, find_verifiable, verify_all
 from tagpr.tasks.types import Task
 
 Ids = Sequence[int]
@@ -132,11 +132,13 @@ class CompositeReward:
         personal = list(self.prmu(user_id, prompt_ids, completion_ids)) if self.prmu else [0.0] * len(completions)
         asked = example_id or [""] * len(completions)
         rows = []
-        columns = zip(completions, task, target, personal, asked, strict=True)
-        for number, (text, name, reference, prmu, which) in enumerate(columns):
+        for number, (name, reference, which) in enumerate(zip(task, target, asked, strict=True)):
             self._refuse(number, name, reference, which)
-            response = parse_response(text, self.vocabulary, self.think_prefilled)
-            v = self.verifiable(self.tasks[name], response.answer, reference)
+        responses = [parse_response(text, self.vocabulary, self.think_prefilled) for text in completions]
+        answers = [response.answer for response in responses]
+        verified = verify_all(self.verifiable, [self.tasks[name] for name in task], answers, target)
+        columns = zip(completions, responses, verified, task, personal, asked, strict=True)
+        for number, (text, response, v, name, prmu, which) in enumerate(columns):
             f, rep = format_reward(response), repetition_reward(text, s.ngram, s.delta)
             tag = tag_reward(response, s.min_tags)
             total = guided(v, rep, f, tag, prmu, s) if self.stage == "guided" else foundation(v, rep, f)

@@ -6,6 +6,9 @@ from pydantic import Field
 
 from tagpr.settings import Settings
 
+RUBRIC_PREFIX = "rubric:"
+"""Before the rubric that `verifiable` names."""
+
 
 class RewardSettings(Settings):
     """Weights and constants of eqs. 5-9. The defaults are the paper's, if it prints them."""
@@ -25,7 +28,9 @@ class RewardSettings(Settings):
     min_tags: int = Field(default=3, ge=0)
     """Fewest tagged steps that R_tag accepts (appendix A.1)."""
     verifiable: str = "correctness"
-    """R_v: `correctness` (`tagpr.tasks.metrics`); `metrics`, the mean of the card's metrics; or your own function of
-    (task, answer, target) as `file.py:Name`, `module:Name` or an entry point's name (group `tagpr.rewards`)."""
+    """R_v: `correctness` (the card's own measure), `metrics` (the mean of the card's metrics), `rouge` (the card's, but
+    ROUGE on every text task), `rubric:NAME` or `rubric:FILE.yaml` (text answers are marked by the judges of the block
+    `judge`), or your own function of (task, answer, target) as `file.py:Name`, `module:Name` or an entry point's name
+    (group `tagpr.rewards`)."""
     rating: Literal["exact", "graded"] = "graded"
     """R_v of rating tasks: exact hit (the paper counts LaMP-3 as classification), or 1 - |error| / (largest error)."""

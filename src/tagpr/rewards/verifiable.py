@@ -1,18 +1,56 @@
-"""R_v, the verifiable reward (eq. 6): how good the answer is, by the card's own measure."""
+"""R_v, the verifiable reward (eq. 6): how good the answer is, by the card's measure, by judges or by own code."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast, runtime_checkable
 
 from tagpr.errors import RecipeError
+from tagpr.judges.marking import Judges, Marker, Submission
+from tagpr.judges.settings import JudgeSettings
 from tagpr.plugins import load_own
-from tagpr.rewards.settings import RewardSettings
-from tagpr.tasks.metrics import correctness, higher_is_better, score_one
+from tagpr.rewards.settings import RUBRIC_PREFIX, RewardSettings
+from tagpr.tasks.metrics import METRICS, correctness, higher_is_better, score_one
 from tagpr.tasks.types import Kind, Task
 
 Verifiable = Callable[[Task, str, str], float]
 """R_v: (task, answer, target) -> how good the answer is, best in [0, 1]."""
+
+
+@runtime_checkable
+class ManyVerifiable(Protocol):
+    """An R_v that judges many answers at once, because each takes a call."""
+
+    def many(self, tasks: Sequence[Task], answers: Sequence[str], targets: Sequence[str]) -> list[float]:
+        """R_v of each answer."""
+        ...
+
+
+class RubricReward:
+    """R_v by judges on text tasks, the card's measure on others. An answer without a readable verdict earns 0."""
+
+    def __init__(self, judges: Marker, others: Verifiable) -> None:
+        self.judges, self.others = judges, others
+
+    def __call__(self, task: Task, answer: str, target: str) -> float:
+        """R_v of one answer."""
+        return self.many([task], [answer], [target])[0]
+
+    def many(self, tasks: Sequence[Task], answers: Sequence[str], targets: Sequence[str]) -> list[float]:
+        """R_v of each answer, the text ones marked side by side. Raises RunError at a cap of the judges."""
+        texts = [i for i, task in enumerate(tasks) if task.kind is Kind.TEXT]
+        judged = self.judges.mark([Submission.of(tasks[i].instruction, answers[i], targets[i]) for i in texts])
+        values = dict(zip(texts, (one.score or 0.0 for one in judged), strict=True))
+        return [values[i] if i in values else self.others(task, answers[i], targets[i]) for i, task in enumerate(tasks)]
+
+
+def verify_all(
+    verifiable: Verifiable, tasks: Sequence[Task], answers: Sequence[str], targets: Sequence[str]
+) -> list[float]:
+    """R_v of each answer, at once where that is possible."""
+    if isinstance(verifiable, ManyVerifiable):
+        return verifiable.many(tasks, answers, targets)
+    return [verifiable(*row) for row in zip(tasks, answers, targets, strict=True)]
 
 
 def verifiable_reward(task: Task, answer: str, target: str, settings: RewardSettings | None = None) -> float:
@@ -20,6 +58,8 @@ def verifiable_reward(task: Task, answer: str, target: str, settings: RewardSett
 
     The paper says accuracy for classification, its ratings among them, and ROUGE for texts, not which ROUGE.
     """
+    if settings is not None and settings.verifiable == "rouge" and task.kind is Kind.TEXT:
+        return METRICS["rouge"].of(task, answer, target) if answer.strip() else 0.0
     value = correctness(task, answer, target)
     exact = task.kind is Kind.RATING and settings is not None and settings.rating == "exact"
     return float(value == 1) if exact else value
@@ -34,15 +74,22 @@ def metrics_reward(task: Task, answer: str, target: str) -> float:
     return sum(values) / len(values) if values and answer.strip() else 0.0
 
 
-def find_verifiable(settings: RewardSettings, folder: Path = Path()) -> Verifiable:
-    """The R_v that a recipe names; a user's own file is relative to `folder`, the recipe's.
+def find_verifiable(settings: RewardSettings, folder: Path = Path(), judge: JudgeSettings | None = None) -> Verifiable:
+    """The R_v that a recipe names; a user's own file is relative to `folder`, the recipe's. judge: its judges.
 
-    Raises RecipeError if it cannot be loaded or is no function.
+    Raises RecipeError if it cannot be loaded, is no function, or needs judges and there are none.
     """
-    if settings.verifiable == "correctness":
-        return partial(verifiable_reward, settings=settings)
+    by_card = partial(verifiable_reward, settings=settings)
+    if settings.verifiable in ("correctness", "rouge"):
+        return by_card
     if settings.verifiable == "metrics":
         return metrics_reward
+    if settings.verifiable.startswith(RUBRIC_PREFIX):
+        if judge is None:
+            raise RecipeError(
+                f"rewards.verifiable: {settings.verifiable} needs judges; add judge: {{judges: [{{model: ...}}]}}"
+            )
+        return RubricReward(Judges.load(judge, folder, settings.verifiable.removeprefix(RUBRIC_PREFIX)), by_card)
     own = load_own(settings.verifiable, "rewards", folder)
     if not callable(own):
         raise RecipeError(f"rewards: {settings.verifiable}: no function; write one of (task, answer, target)")

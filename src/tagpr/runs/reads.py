@@ -9,6 +9,7 @@ from tagpr.clients.settings import GeneratorSettings
 from tagpr.data.inputs import data_fingerprints
 from tagpr.files import fingerprint, weights_key
 from tagpr.plugins import code_digest, is_own, load_own
+from tagpr.rewards.settings import RUBRIC_PREFIX
 from tagpr.runs.run import Run
 
 
@@ -18,9 +19,10 @@ def data_files(run: Run) -> dict[str, str]:
 
 
 def prompt_files(run: Run) -> dict[str, str]:
-    """The user's own prompt templates."""
-    templates = run.recipe.prompt.templates
-    return {"prompt.templates": fingerprint(templates)} if templates else {}
+    """The user's own prompt templates, and the model in a folder that writes the profile memory."""
+    templates, writer = run.recipe.prompt.templates, run.recipe.profile.memory.writer
+    own = {"prompt.templates": fingerprint(templates)} if templates else {}
+    return own | _checkpoint("profile.memory.writer", writer.model if isinstance(writer, GeneratorSettings) else None)
 
 
 def model_files(run: Run) -> dict[str, str]:
@@ -60,11 +62,21 @@ def reward_files(run: Run) -> dict[str, str]:
     """The code of a user's own reward, besides the templates."""
     spec = run.recipe.rewards.verifiable
     own = {}
+    if spec.startswith(RUBRIC_PREFIX):
+        path = run.base / spec.removeprefix(RUBRIC_PREFIX)
+        return prompt_files(run) | ({"rewards.verifiable": fingerprint(path)} if path.is_file() else {})
     if is_own(spec, "rewards"):
         own = {"rewards.verifiable": code_digest(spec, "rewards", run.base)}
         if own["rewards.verifiable"]:
             load_own(spec, "rewards", run.base)  # a wrong name is said before anything is trained with it
     return prompt_files(run) | own
+
+
+def rubric_files(run: Run) -> dict[str, str]:
+    """The user's own rubric, by which judges mark."""
+    named = run.recipe.judge.rubric if run.recipe.judge is not None else ""
+    path = run.base / named
+    return {"judge.rubric": fingerprint(path)} if named and path.is_file() else {}
 
 
 def taught_files(run: Run) -> dict[str, str]:

@@ -27,6 +27,8 @@ from tagpr.tasks.types import Example, Task
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from tagpr.judges.marking import Judges
+
 LAST_STAGE: dict[str, StageName] = {"labels": "labels", "sft": "sft", "guided": "guided", "final": "exploratory"}
 """The stage that ends with each trained system's checkpoint."""
 Show = Callable[[str], AbstractContextManager[Progress]]
@@ -139,6 +141,15 @@ class Run:
 
         return load_tokenizer(self.model)
 
+    @cached_property
+    def judges(self) -> "Judges | None":
+        """Who marks answers by a rubric; None if the recipe names nobody. Raises RecipeError if a task needs judges."""
+        from tagpr.evaluation.judged import need_judges
+        from tagpr.judges.marking import Judges
+
+        need_judges({name: splits.task for name, splits in self.data.items()}, self.recipe.judge)
+        return None if self.recipe.judge is None else Judges.load(self.recipe.judge, self.base)
+
     @property
     def named_vocabulary(self) -> Vocabulary:
         """The tags that the recipe names; the paper's if it has them discovered."""
@@ -197,5 +208,8 @@ class Run:
         """Builds prompts with this recipe's settings and these tags."""
         tags, recipe = vocabulary.names, self.recipe
         if tags not in self._prompts:
-            self._prompts[tags] = PromptBuilder(self.tokenizer, recipe.profile, recipe.prompt, tags, recipe.seed)
+            builder = PromptBuilder(self.tokenizer, recipe.profile, recipe.prompt, tags, recipe.seed)
+            for splits in self.data.values() if recipe.profile.retriever == "memory" else ():
+                builder.prepare(splits.task, [*splits.train, *splits.heldout])
+            self._prompts[tags] = builder
         return self._prompts[tags]

@@ -36,6 +36,8 @@ class Prompted(System[OptionsT]):
 
     def order(self, examples: Sequence[Example]) -> list[int]:
         """The longest prompt first: rows of one batch are then about as long as each other."""
+        for task in {example.task for example in examples}:
+            self.prompts.prepare(self.context.tasks[task], [one for one in examples if one.task == task])
         lengths = [len(self.prompt_ids(example)) for example in examples]
         return sorted(range(len(examples)), key=lambda i: (-lengths[i], i))
 
