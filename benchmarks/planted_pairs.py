@@ -8,7 +8,8 @@ user has a taste on every topic, which side of it is liked, made in one of three
                   topic one likes either side, the third is never asked about it
     independent   every topic by itself, by lot
 
-The text never says which answer is preferred: over all users either side is liked about as often. Users seen in
+The text never says which answer is preferred: over all users either side is liked about as often. People err: of the
+pairs that are learned from, trained or fitted, 15% stand the wrong way round; judged pairs do not. Users seen in
 training are judged on other pairs of theirs, new users after `fit_user` on 0, 1, 3 and 9 pairs. The options that enter
 at the head read a random two-layer backbone that is frozen whole; soft-token trains it. No language, no real data.
 
@@ -41,6 +42,7 @@ OWN = {"basis": ("basis",), "prototypes": ("prototypes",), "independent": ("soft
 TOPICS, RANK = 8, 3
 SIDE_WORDS = 2  # words a side of a topic has
 NOISE = (200, 216)
+ERRORS = 0.15  # share of the pairs to learn from that stand the wrong way round
 RATES = {"learning_rate": 2e-3, "head_learning_rate": 1e-2, "user_learning_rate": 5e-2}
 
 
@@ -69,6 +71,9 @@ def planted_pairs(world: str, users: int, unseen: int, train: int, heldout: int,
         for index, split in enumerate(splits):
             topic = random.choice([topic for topic in range(TOPICS) if liked[number, topic] >= 0])
             side = int(liked[number, topic])
+            learned = split == "train" or (split == "unseen" and index < max(SHOTS))
+            if learned and random.random() < ERRORS:
+                side = 1 - side
             answers = [(_word(random, topic, s),) for s in (side, 1 - side)]
             prompt = (random.randrange(*NOISE), 10 + topic, random.randrange(*NOISE))
             pairs.append(Pair("PQP", split, f"{user}-{index}", user, world, prompt, *answers))
@@ -130,14 +135,14 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a quick trial; writes no results file")
     parser.add_argument("--worlds", nargs="+", default=WORLDS, choices=WORLDS)
     parser.add_argument("--options", nargs="+", default=OPTIONS, choices=OPTIONS)
-    parser.add_argument("--epochs", type=float, default=40)
+    parser.add_argument("--epochs", type=float, default=30)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    users, unseen, train, heldout = size = (40, 8, 24, 8) if args.small else (200, 40, 12, 16)
+    users, unseen, train, heldout = size = (40, 8, 24, 8) if args.small else (200, 40, 24, 16)
     figures: dict[str, object] = {
         "users": users, "unseen_users": unseen, "training_pairs_per_user": train, "heldout_pairs_per_user": heldout,
-        "epochs": args.epochs, "seed": args.seed, "rank": RANK, "prototypes": 3, "topics": TOPICS,
+        "epochs": args.epochs, "seed": args.seed, "rank": RANK, "prototypes": 3, "topics": TOPICS, "errors": ERRORS,
     }  # fmt: skip
     for world in args.worlds:
         found = {}

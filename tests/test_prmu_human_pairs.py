@@ -121,9 +121,9 @@ def test_a_reward_model_of_human_pairs_alone_and_its_bench(recipe, tmp_path) -> 
     shares = {(row["group"], row["system"]): row for row in found["rows"]}
     assert {group for group, _ in shares} == {"seen", "unseen", *(f"fitted on {n}" for n in (0, 1, 3, 9))}
     # Half of the users like either drink, so that without users chance is all there is.
-    systems = ["PRMU", "without users", "majority length", "linear model", off_the_shelf]
+    systems = ["PRMU", "without users", "majority length", "linear model", "rm"]
     assert [row["system"] for row in found["rows"] if row["group"] == "seen"] == systems
-    assert shares["seen", "linear model"]["mean"] > 0.9 and 0.3 < shares["seen", off_the_shelf]["mean"] < 0.7
+    assert shares["seen", "linear model"]["mean"] > 0.9 and 0.3 < shares["seen", "rm"]["mean"] < 0.7
     assert shares["seen", "PRMU"]["mean"] > 0.9 > 0.6 > shares["seen", "without users"]["mean"]
     assert shares["seen", "PRMU"]["pairs"] == 18 and shares["fitted on 9", "PRMU"]["pairs"] == 6
     assert shares["fitted on 9", "PRMU"]["mean"] > 0.9  # two users the model never saw

@@ -1,6 +1,7 @@
 """`tagpr prmu bench`: a run's reward model on its held-out pairs, beside the same model without users."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from tagpr.experiments.variants import REWARD_MODELS
 from tagpr.files import write_json
@@ -27,8 +28,9 @@ def bench_prmu(run: Run) -> PRMUBench:
     make(rival, "prmu")
     rivals = {"majority length": by_length, "linear model": by_linear_model}
     if run.recipe.prmu.reward_model is not None:
-        judged = by_reward_model(run.recipe.prmu.reward_model, run.tokenizer)
-        rivals[run.recipe.prmu.reward_model] = lambda train: judged
+        spec = run.recipe.prmu.reward_model
+        judged = by_reward_model(spec, run.tokenizer)
+        rivals[Path(spec).name if Path(spec).is_dir() else spec] = lambda train: judged
     found = bench(
         PRMU.from_pretrained(run.folder.model("prmu")),
         PRMU.from_pretrained(rival.folder.model("prmu")),
