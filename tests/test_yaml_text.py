@@ -106,6 +106,20 @@ def test_overrides_are_read_alike(override):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("evaluate.resamples=5", "override 'evaluate.resamples=5': evaluate.resamples: input should be greater"),
+        ("data.sources=[{tsk: x}]", "override 'data.sources=[{tsk: x}]': unknown key 'data.sources.0.tsk'"),
+        ("sft={epochs: no}", "override 'sft={epochs: no}': sft.epochs: must be a number, not no"),
+    ],
+)
+def test_a_wrong_override_is_named_and_not_the_files_line(override, says):
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("smoke", [override])
+    assert str(caught.value).startswith(says)
+
+
 def test_what_an_alias_repeats_is_read(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(RECIPE + "guided: &g {steps: 2}\nexploratory: {<<: *g, group_size: 3}\n")

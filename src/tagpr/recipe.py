@@ -118,7 +118,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         recipe._written = Recipe.model_validate(values).model_dump(mode="json")
         return recipe
     except ValidationError as error:
-        raise RecipeError(_first_problem(error, path, lines)) from None
+        raise RecipeError(_first_problem(error, path, _places(path, lines, overrides))) from None
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -137,16 +137,28 @@ def _apply(values: dict[str, Any], override: str) -> None:
     block[last] = value
 
 
-def _first_problem(error: ValidationError, path: Path, lines: dict[KeyPath, int]) -> str:
+def _places(path: Path, lines: Mapping[KeyPath, int], overrides: Sequence[str]) -> dict[KeyPath, str]:
+    """Where each key has its value from: a line of the file, or the override that set it or what it is part of."""
+    said = {tuple(one.partition("=")[0].split(".")): f"override '{' '.join(one.split())[:80]}'" for one in overrides}
+    written = {
+        keys: f"{path}:{line}"
+        for keys, line in lines.items()
+        if not any(keys[:n] in said for n in range(1, len(keys) + 1))
+    }
+    return written | said
+
+
+def _first_problem(error: ValidationError, path: Path, places: Mapping[KeyPath, str]) -> str:
     problems = error.errors()
     # a block given where a name may stand too (chains.teacher): what is wrong with the block, not that it is no name
     blocks = [one for one in problems if not (one["type"] == "literal_error" and isinstance(one["input"], Mapping))]
     problem = (blocks or problems)[0]
+    if problem["type"] == "missing":  # it may be there, misspelt
+        problem = next((one for one in blocks if one["type"] == "extra_forbidden"), problem)
     # pydantic also names the alternative it tried: a settings class, `literal[...]`
     keys = tuple(part for part in map(str, problem["loc"]) if not part.endswith("Settings") and "[" not in part)
     dotted = ".".join(keys)
-    line = next((lines[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in lines), None)
-    where = f"{path}:{line}" if line else str(path)
+    where = next((places[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in places), str(path))
     if problem["type"] == "extra_forbidden":
         near = difflib.get_close_matches(keys[-1], _names_at(keys[:-1]), n=1, cutoff=0.4)
         hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(_names_at(keys[:-1]))}"
