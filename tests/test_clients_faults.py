@@ -5,6 +5,7 @@ import sqlite3
 import time
 from pathlib import Path
 
+import openai  # noqa: F401  (imported here, so that no test on seconds pays for it)
 import pytest
 
 from chains_server import running_server

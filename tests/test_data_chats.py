@@ -10,6 +10,7 @@ import pytest
 
 from tagpr.data.formats.protocol import Source
 from tagpr.data.formats.registry import guess_reader
+from tagpr.data.inputs import data_fingerprints
 from tagpr.data.load import load_splits
 from tagpr.data.settings import DataSettings, SourceSettings
 from tagpr.errors import DataError
@@ -162,3 +163,15 @@ def test_prefeval_mcq_and_baselines_that_read_nobody(tmp_path) -> None:
     assert [row.name for row in added] == ["shortest-option", "longest-option"]
     without = [replace(example, fields={}) for example in splits.heldout]
     assert not option_baselines([], {"prefeval-mcq": replace(splits, heldout=without)})
+
+
+@pytest.mark.parametrize("make", [v1, v2])
+def test_the_files_of_chats_count_as_data(tmp_path, make):
+    """An edited history makes the data stage again, though the questions that name it are as before."""
+    path = make(tmp_path)
+    settings = DataSettings(sources=(SourceSettings(task="personamem", path=str(path.relative_to(tmp_path))),))
+    before = data_fingerprints(settings, tmp_path)
+    chats = [name for name in before if not name.endswith(".csv")]
+    assert len(chats) == 1
+    (tmp_path / chats[0]).write_text((tmp_path / chats[0]).read_text() + " ")
+    assert data_fingerprints(settings, tmp_path) != before

@@ -14,7 +14,7 @@ from tagpr.progress import silent
 from tagpr.runs import Run
 from tagpr.runs.stage import run_stage
 
-NAMES = tuple(stage.name for stage in STAGES)
+NAMES = tuple(stage.name for stage in STAGES if stage.name != "labels")  # which is made where a row asks for it
 CARD = """\
 name: mine
 kind: text
@@ -31,11 +31,15 @@ FILES = {
     "card.yaml": CARD,
     "own.py": METRIC.format("length"),
     "own_metrics_module.py": METRIC.format("words"),
-    "reader.py": "class Reader:\n    pass\n",
+    "reader.py": "from helpers.text import strip\n\n\nclass Reader:\n    pass\n",
+    "helpers/__init__.py": "",
+    "helpers/text.py": "from reader_words import STOP\n\nstrip = str.strip\n",
+    "reader_words.py": "STOP = ['the']\n",
     "templates/user.jinja": "{{ question }}\n",
     "vocabulary.yaml": "- {name: a, definition: b}\n",
     "chains.jsonl": '{"task": "mine", "example_id": "1", "completion": "c"}\n',
-    "reward.py": "def score(task, answer, target):\n    return 1.0\n",
+    "reward_words.py": "LIKED = ['good']\n",
+    "reward.py": "import reward_words\n\n\ndef score(task, answer, target):\n    return 1.0\n",
     "policy/config.json": "{}\n",
     "policy/model.safetensors": "weights\n",
     "policy/chat_template.jinja": "{{ messages }}\n",
@@ -53,10 +57,11 @@ RECIPE = {
 }
 FIRST = {  # the first stage that reads each file; all after it have it among their inputs
     **dict.fromkeys(("mine.jsonl", "card.yaml", "own.py", "own_metrics_module.py", "reader.py"), "data"),
+    **dict.fromkeys(("helpers/text.py", "reader_words.py"), "data"),  # what the user's own code imports
     **dict.fromkeys(("templates/user.jinja", "vocabulary.yaml", "chains.jsonl"), "chains"),
     **dict.fromkeys(("policy/config.json", "policy/model.safetensors", "policy/chat_template.jinja"), "chains"),
     "backbone/config.json": "prmu",
-    "reward.py": "guided",
+    **dict.fromkeys(("reward.py", "reward_words.py"), "guided"),
 }
 
 
@@ -71,7 +76,8 @@ def project(folder: Path, **changes: object) -> Path:
 
 def made(recipe: Path, *overrides: str) -> list[str]:
     """Go through every stage as a new `tagpr run` does, with nothing computed; the stages that were not skipped."""
-    sys.modules.pop("own_metrics_module", None)
+    for name in ("own_metrics_module", "reward_words"):
+        sys.modules.pop(name, None)
     run = Run.open(recipe, list(overrides), recipe.parent / "runs")
     works = [replace(_work(run, stage), make=lambda context: {}) for stage in stages(run)]
     return [work.stage for work in works if run_stage(run.folder.path, work, silent)[1]]
@@ -104,6 +110,18 @@ def test_a_stage_is_made_again_exactly_if_a_file_it_reads_changed(recipe: Path, 
     assert made(recipe) == []
     path.write_text(before)
     assert made(recipe) == since(FIRST[name])
+
+
+def test_the_modules_of_a_package_count_together(recipe: Path, tmp_path: Path) -> None:
+    package = tmp_path / "words_of_mine"
+    (package / "inner").mkdir(parents=True)
+    for name in ("__init__.py", "inner/__init__.py", "inner/other.py"):
+        (package / name).write_text("")
+    (package / "rewards.py").write_text("def score(task, answer, target):\n    return 1.0\n")
+    swapped = ("rewards.verifiable=words_of_mine.rewards:score",)
+    assert made(recipe, *swapped) == list(NAMES) and made(recipe, *swapped) == []
+    (package / "inner" / "other.py").write_text("LIKED = 1\n")
+    assert made(recipe, *swapped) == since("guided") and made(recipe, *swapped) == []
 
 
 def test_what_no_stage_reads_and_where_the_project_lies_make_nothing_again(

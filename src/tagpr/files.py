@@ -105,13 +105,16 @@ def fingerprint(path: Path) -> str:
 
 
 def weights_key(folder: Path) -> str:
-    """A short name of a checkpoint's content. Reads 64 KiB of each weights file."""
+    """A short name of a checkpoint's content: of all of a weights file up to 256 MiB, else of 4 MiB spread over it."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}".encode())
         with open(path, "rb") as stream:
-            for part in range(64):
-                stream.seek(size * part // 64)
+            if size <= 2**28:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+                continue
+            for part in range(4096):
+                stream.seek(size * part // 4096)
                 digest.update(stream.read(1024))
     return digest.hexdigest()[:16]

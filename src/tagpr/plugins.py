@@ -9,9 +9,11 @@ Systems, rewards, readers and metrics are found in this one way. A package offer
 A recipe's author runs what the recipe names: nothing here is a sandbox.
 """
 
+import ast
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -61,7 +63,8 @@ def load_own(spec: str, kind: Kind, folder: Path = Path()) -> object:
 
 
 def code_digest(spec: str, kind: Kind, folder: Path = Path()) -> str:
-    """SHA-256 of the file that `spec` names: `file.py`, or that of the module (of the entry point's, for a name).
+    """SHA-256 of the code that `spec` names: of `file.py`, or of the module (of the entry point's, for a name), and of
+    what it imports from beside it.
 
     It goes by the place and not by what is found there, because an instance (a `Metric`) does not know where it was
     made. "" where there is no such file: whoever loads it says so.
@@ -70,12 +73,50 @@ def code_digest(spec: str, kind: Kind, folder: Path = Path()) -> str:
     if not place:
         place = next((point.module for point in entry_points(group=f"tagpr.{kind}", name=spec)), "")
     if place.endswith(".py"):
-        return fingerprint(folder / place)
+        return _digest(folder / place)
     try:
         found = importlib.util.find_spec(place) if place else None
     except (ImportError, ValueError):
         return ""
-    return fingerprint(Path(found.origin)) if found is not None and found.origin else ""
+    return _digest(Path(found.origin)) if found is not None and found.origin else ""
+
+
+def code_files(path: Path) -> list[Path]:
+    """A Python file with the files of its own that it needs: all of its package, or, if it is in none, the modules and
+    packages beside it that it imports, and those that these do.
+    """
+    root = path.parent
+    while (root / "__init__.py").is_file():
+        root = root.parent
+    if root != path.parent:
+        return sorted((root / path.relative_to(root).parts[0]).rglob("*.py"))
+    found, waiting = {path}, [path]
+    while waiting and path.parent.name not in ("site-packages", "dist-packages"):  # beside it is everything else
+        for name in _imported(waiting.pop()):
+            beside = [path.parent / f"{name}.py", *sorted((path.parent / name).rglob("*.py"))]
+            new = [file for file in beside if file.is_file() and file not in found]
+            found.update(new)
+            waiting += new
+    return sorted(found)
+
+
+def _digest(path: Path) -> str:
+    files = code_files(path)
+    if files == [path]:
+        return fingerprint(path)
+    lines = [f"{os.path.relpath(file, path.parent)} {fingerprint(file)}" for file in files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _imported(path: Path) -> set[str]:
+    """The first names of the modules that a file imports; none if it does not parse, which whoever loads it says."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return set()
+    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return {name.partition(".")[0] for name in names} - {""}
 
 
 def _from_module(name: str, origin: str) -> ModuleType:

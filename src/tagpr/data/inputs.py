@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from tagpr.data.formats.chats import chat_files
 from tagpr.data.formats.hub import on_hub
 from tagpr.data.formats.lamp import find_questions, outputs_beside
 from tagpr.data.load import card_of, placed
 from tagpr.data.settings import FORMATS, DataSettings, SourceSettings
 from tagpr.errors import DataError, TagPRError
 from tagpr.files import fingerprint
-from tagpr.plugins import code_digest
+from tagpr.plugins import code_digest, code_files
 from tagpr.tasks import load_task
 
 
@@ -41,7 +42,8 @@ def _files(source: SourceSettings, folder: Path) -> Iterator[Path]:
     card = card_of(source, folder)
     if isinstance(card, Path):
         yield card
-        yield from (Path(spec.rpartition(":")[0]) for spec in _own_metrics(card) if ".py:" in spec)
+        own = [Path(spec.rpartition(":")[0]) for spec in _own_metrics(card) if ".py:" in spec]
+        yield from (file for path in own for file in code_files(path))
     for text, split in ((source.path, "train"), (source.heldout_path, "dev")):
         if not text or on_hub(text):
             continue
@@ -51,9 +53,10 @@ def _files(source: SourceSettings, folder: Path) -> Iterator[Path]:
         yield path
         if outputs := outputs_beside(path):
             yield outputs
+        yield from chat_files(path)
     place, _, _ = source.format.rpartition(":")
     if place.endswith(".py"):
-        yield folder / place
+        yield from code_files(folder / place)
 
 
 def _own_metrics(card: Path) -> tuple[str, ...]:

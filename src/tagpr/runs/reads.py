@@ -85,7 +85,7 @@ def taught_files(run: Run) -> dict[str, str]:
 
 
 def _checkpoint(key: str, spec: str | None) -> dict[str, str]:
-    """A model folder by its small files and by samples of its weights; nothing for what is no folder: a model of the
+    """A model folder by its small files and by its weights; nothing for what is no folder: a model of the
     hub or of a package does not change under its name.
     """
     folder = Path(spec).expanduser() if spec else None

@@ -8,6 +8,7 @@ import ast
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -42,7 +43,7 @@ class PersonaMemReader:
 
     def read(self, path: Path, source: Source) -> list[Example]:
         """One example per question; the history ends where the question was asked."""
-        beside = path.with_name(path.name.replace("questions", "shared_contexts")).with_suffix(".jsonl")
+        beside = _contexts_of(path)
         if beside == path or not beside.is_file():
             raise DataError(f"{path}: no {beside.name} beside it; put the file of its shared contexts there")
         contexts = _shared_contexts(beside, source.rejects)
@@ -83,6 +84,24 @@ class PrefEvalReader:
     def read(self, path: Path, source: Source) -> list[Example]:
         """One example per record; the first option of the file is the right one, so they are shuffled, by place."""
         return read_questions(path, source, lambda number, row: _prefeval(row, number, source.task, path))
+
+
+def chat_files(path: Path) -> list[Path]:
+    """The files of chats that a file of questions needs: shared contexts beside it, histories that its rows name."""
+    beside = _contexts_of(path)
+    found = [beside] if beside != path and beside.is_file() else []
+    if not path.is_file() or not PersonaMem2Reader().guess(path):
+        return found
+    for _, row in rows_of(path, Rejects(skip=True)):
+        for key, link in row.items():
+            if str(key).startswith("chat_history_") and isinstance(link, str):
+                with suppress(ValueError):  # which the reader says
+                    found.append(_linked(path, link))
+    return list(dict.fromkeys(found))
+
+
+def _contexts_of(path: Path) -> Path:
+    return path.with_name(path.name.replace("questions", "shared_contexts")).with_suffix(".jsonl")
 
 
 def read_questions(
