@@ -165,13 +165,35 @@ def test_prefeval_mcq_and_baselines_that_read_nobody(tmp_path) -> None:
     assert not option_baselines([], {"prefeval-mcq": replace(splits, heldout=without)})
 
 
-@pytest.mark.parametrize("make", [v1, v2])
-def test_the_files_of_chats_count_as_data(tmp_path, make):
+def amazon(folder: Path) -> Path:
+    review = {"rating": 5, "title": "t", "text": "words", "asin": "A", "timestamp": 0}
+    row = {"user_id": "u", "profile": [review], "data": review | {"text": "more words"}}
+    (folder / "meta.jsonl").write_text(json.dumps({"asin": "A", "title": "T", "description": "d"}) + "\n")
+    (folder / "main.jsonl").write_text(json.dumps(row) + "\n")
+    return folder / "main.jsonl"
+
+
+def own(folder: Path) -> Path:
+    (folder / "reader.py").write_text(
+        "class Mine:\n    name = says = 'mine'\n    def guess(self, path): return 0.0\n"
+        "    def read(self, path, source): return []\n"
+        "    def also_reads(self, path): return [path.with_name('beside.txt')]\n"
+    )
+    (folder / "beside.txt").write_text("words")
+    (folder / "mine.txt").write_text("words")
+    return folder / "mine.txt"
+
+
+@pytest.mark.parametrize(
+    ("make", "format"), [(v1, "auto"), (v2, "auto"), (amazon, "auto"), (v2, "personamem-v2"), (own, "reader.py:Mine")]
+)
+def test_what_a_reader_reads_beside_the_questions_counts_as_data(tmp_path, make, format):
     """An edited history makes the data stage again, though the questions that name it are as before."""
     path = make(tmp_path)
-    settings = DataSettings(sources=(SourceSettings(task="personamem", path=str(path.relative_to(tmp_path))),))
+    settings = DataSettings(
+        sources=(SourceSettings(task="personamem", path=str(path.relative_to(tmp_path)), format=format),)
+    )
     before = data_fingerprints(settings, tmp_path)
-    chats = [name for name in before if not name.endswith(".csv")]
-    assert len(chats) == 1
-    (tmp_path / chats[0]).write_text((tmp_path / chats[0]).read_text() + " ")
+    (beside,) = (name for name in before if (tmp_path / name) != path and not name.endswith(".py"))
+    (tmp_path / beside).write_text((tmp_path / beside).read_text() + " ")
     assert data_fingerprints(settings, tmp_path) != before

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from tagpr.data.formats.chats import chat_files
 from tagpr.data.formats.hub import on_hub
 from tagpr.data.formats.lamp import find_questions, outputs_beside
+from tagpr.data.formats.protocol import ReadsMore
+from tagpr.data.formats.registry import find_reader
 from tagpr.data.load import card_of, placed
 from tagpr.data.settings import FORMATS, DataSettings, SourceSettings
 from tagpr.errors import DataError, TagPRError
@@ -17,8 +18,9 @@ from tagpr.tasks import load_task
 
 
 def data_files(settings: DataSettings, folder: Path) -> list[Path]:
-    """Every file the data stage reads, in the recipe's order: data, the outputs beside LaMP's questions, cards, and the
-    user's own readers and metrics. Hub datasets and what comes with the package are not files of the user's.
+    """Every file the data stage reads, in the recipe's order: data and what its reader reads beside it (answers, chats,
+    products), cards, and the user's own readers and metrics. Hub datasets and what comes with the package are not files
+    of the user's.
     """
     found = [path for source in placed(settings) for path in _files(source, folder)]
     return list(dict.fromkeys([*found, *filter(None, [settings.corrections])]))
@@ -53,7 +55,9 @@ def _files(source: SourceSettings, folder: Path) -> Iterator[Path]:
         yield path
         if outputs := outputs_beside(path):
             yield outputs
-        yield from chat_files(path)
+        with suppress(TagPRError):
+            reader = find_reader(source.format, path, folder)
+            yield from reader.also_reads(path) if isinstance(reader, ReadsMore) else ()
     place, _, _ = source.format.rpartition(":")
     if place.endswith(".py"):
         yield from code_files(folder / place)

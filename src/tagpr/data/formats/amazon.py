@@ -37,13 +37,22 @@ class AmazonReader:
         data = first.get("data")
         return 0.95 if "user_id" in first and isinstance(data, Mapping) and "asin" in data else 0.0
 
+    def also_reads(self, path: Path) -> list[Path]:
+        """The products."""
+        beside = _products_of(path)
+        return [beside] if beside != path and beside.is_file() else []
+
     def read(self, path: Path, source: Source) -> list[Example]:
         """One example per row. Raises DataError if the products are not beside the reviews."""
-        beside = path.with_name(path.name.replace("main", "meta"))
+        beside = _products_of(path)
         if beside == path or not beside.is_file():
             raise DataError(f"{path}: no file of its products beside it; name them main... and meta...")
         products = _products(beside, source.rejects)
         return read_questions(path, source, lambda number, row: _example(row, source.task, products))
+
+
+def _products_of(path: Path) -> Path:
+    return path.with_name(path.name.replace("main", "meta"))
 
 
 def _products(path: Path, rejects: Rejects) -> dict[str, tuple[str, str]]:

@@ -41,6 +41,11 @@ class PersonaMemReader:
         first = peek(path).first or {}
         return 0.95 if {"shared_context_id", "all_options"} <= set(first) else 0.0
 
+    def also_reads(self, path: Path) -> list[Path]:
+        """The shared contexts."""
+        beside = _contexts_of(path)
+        return [beside] if beside != path and beside.is_file() else []
+
     def read(self, path: Path, source: Source) -> list[Example]:
         """One example per question; the history ends where the question was asked."""
         beside = _contexts_of(path)
@@ -63,6 +68,15 @@ class PersonaMem2Reader:
         first = peek(path).first or {}
         return 0.95 if {"user_query", "incorrect_answers"} <= set(first) else 0.0
 
+    def also_reads(self, path: Path) -> list[Path]:
+        """The chat histories that the rows name."""
+        found: dict[Path, None] = {}
+        with suppress(DataError):  # which reading says
+            for _, row in rows_of(path, Rejects(skip=True)):
+                with suppress(ValueError):
+                    found[_linked(path, str(row.get(f"chat_history_{self.size}_link")))] = None
+        return list(found)
+
     def read(self, path: Path, source: Source) -> list[Example]:
         """One example per row."""
         return read_questions(
@@ -84,20 +98,6 @@ class PrefEvalReader:
     def read(self, path: Path, source: Source) -> list[Example]:
         """One example per record; the first option of the file is the right one, so they are shuffled, by place."""
         return read_questions(path, source, lambda number, row: _prefeval(row, number, source.task, path))
-
-
-def chat_files(path: Path) -> list[Path]:
-    """The files of chats that a file of questions needs: shared contexts beside it, histories that its rows name."""
-    beside = _contexts_of(path)
-    found = [beside] if beside != path and beside.is_file() else []
-    if not path.is_file() or not PersonaMem2Reader().guess(path):
-        return found
-    for _, row in rows_of(path, Rejects(skip=True)):
-        for key, link in row.items():
-            if str(key).startswith("chat_history_") and isinstance(link, str):
-                with suppress(ValueError):  # which the reader says
-                    found.append(_linked(path, link))
-    return list(dict.fromkeys(found))
 
 
 def _contexts_of(path: Path) -> Path:

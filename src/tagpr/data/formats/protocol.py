@@ -15,7 +15,7 @@
 A recipe names it: `sources: [{task: ..., path: ..., format: my_reader.py:MyReader}]`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
@@ -68,4 +68,13 @@ class Reader(Protocol):
 
     def read(self, path: Path, source: Source) -> Records:
         """Everything in `path`; what is wrong goes to `source.rejects`. Raises DataError if it is no such file."""
+        ...
+
+
+@runtime_checkable
+class ReadsMore(Protocol):
+    """A reader that reads other files than `path` too."""
+
+    def also_reads(self, path: Path) -> Sequence[Path]:
+        """Those that are there: an edit of one makes the data stage again, as one of `path` does. Raises nothing."""
         ...
