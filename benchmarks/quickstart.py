@@ -3,13 +3,18 @@
     make run && make bench-quickstart
 
 Runs nothing that is there already (a stage with the same hash is skipped); takes metrics, seconds, CPU seconds and
-memory of each stage from the run folder, so that the README's numbers are those of one real run; and of RL the curve.
+memory of each stage from the run folder, so that the README's numbers are those of one real run. Besides: the curve of
+RL, what the reward model's diagnosis says, and of the chains' claims, by kind, the share that is true.
 """
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 from results_file import write_results
+from tagpr.chains.evidence import Shown, check_evidence
+from tagpr.chains.grammar import parse_response
+from tagpr.evaluation.predictions import read_predictions
 from tagpr.files import read_json, read_jsonl
 from tagpr.pipeline import make
 from tagpr.runs import Run
@@ -34,6 +39,23 @@ def curve(folder: Path) -> dict[str, object]:
     }
 
 
+def claims(run: Run, system: str) -> dict[str, dict[str, object]]:
+    """By task: how many claims of each kind a system's chains make, and the share of them that is true."""
+    found = {}
+    for name, splits in run.data.items():
+        made, true = Counter[str](), Counter[str]()
+        profiles = {example.id: example for example in splits.heldout}
+        for row in read_predictions(run.folder.predictions / system / f"{name}.jsonl"):
+            example = profiles[row.id]
+            entries = {entry.id: entry for entry in example.profile}
+            shown = Shown.of(splits.task, example, tuple(entries[entry] for entry in row.entries if entry in entries))
+            report = check_evidence(parse_response(row.completion, run.vocabulary), shown)
+            made.update(str(claim.kind) for claim in report.claims)
+            true.update(str(claim.kind) for claim in report.claims if claim.true)
+        found[name] = {kind: {"claims": made[kind], "true": round(true[kind] / made[kind], 4)} for kind in made}
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipe", default="quickstart")
@@ -52,7 +74,9 @@ def main() -> None:
         "clone_to_report_seconds": arguments.clone_to_report,
         "resumed": [name for name, values in measured.items() if values.resumed],
         "stages": {name: manifest.figures for name, manifest in stages.items() if name != "evaluate"},
+        "prmu": read_json(run.folder.stage("prmu") / "diagnosis.json"),
         "rl": {stage: curve(run.folder.stage(stage)) for stage in RL},
+        "claims": {system: claims(run, system) for system in ("sft", "final")},
         "results": read_json(run.folder.results),
     }
     write_results(arguments.recipe, "make run && make bench-quickstart", figures)

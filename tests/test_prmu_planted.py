@@ -135,3 +135,7 @@ def test_a_verdict_needs_pairs_of_users_seen_in_training(tmp_path) -> None:
     figures = diagnose(PRMU.from_pretrained(tmp_path / "model"), pairs, 0)
     assert figures["words"].startswith("Untested: no held-out PQP pair is of a user seen in training")
     assert not figures["seen"] and set(figures["effect"]) == {"unseen"}
+    few = sorted({pair.user_id for pair in world.pairs if pair.split == "seen"})[:4]
+    of_few = [pair for pair in world.pairs if pair.split == "seen" and pair.user_id in few]
+    said = diagnose(PRMU.from_pretrained(tmp_path / "model"), of_few, 0)["words"]
+    assert said.startswith("Untested: the") and "held-out PQP pairs are of 4 seen users" in said

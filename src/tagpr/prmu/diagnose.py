@@ -20,6 +20,8 @@ from tagpr.prmu.score import PRMU
 from tagpr.profiles.history_bins import history_bin
 from tagpr.statistics import mean_interval, minimum_detectable_effect, paired_bootstrap
 
+FEWEST_USERS = 8
+"""With pairs of fewer users a resampled interval is no measure of anything, and the embedding counts as untested."""
 GENERIC = "\0generic"  # an id no data can hold: scored with o_u = 0
 
 
@@ -243,10 +245,13 @@ def words(
         return "This model has no user embedding."
     split = "unseen" if user_option == "profile-encoded" and "unseen" in effects else "seen"
     found = effects.get(split)
-    if found is None:
+    if found is None or found["users"] < FEWEST_USERS:
+        had = f"no held-out {kind} pair is of a user seen in training"
+        if found is not None:
+            had = f"the {found['n']} held-out {kind} pairs are of {found['users']} {split} users"
         return (
-            f"Untested: no held-out {kind} pair is of a user seen in training, so nothing says whether the user "
-            "embedding is used; draw several prompts of each user (prmu.prompts_per_user) or raise prmu.prompts."
+            f"Untested: {had}, so nothing says whether the user embedding is used; draw several prompts of each user "
+            "(prmu.prompts_per_user) or raise prmu.prompts."
         )
     right, shuffled = accuracies[split][kind]["right"], accuracies[split][kind]["shuffled"]
     said = (
