@@ -140,7 +140,12 @@ def test_each_false_claim_about_items_and_words_is_found(so, instead, kind):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "<think>", 'x3 net is ""', "<think><make_decision>letter</make_decision></think>a"]
+    "text",
+    [
+        *("", "<think>", 'x3 net is ""', "<think><make_decision>letter</make_decision></think>a"),
+        '<think><make_decision>verb additive, upstream one, path x/, letter odd, end "N"</make_decision></think>a',
+        '<think><examine_examples>"</examine_examples><make_decision>end ""</make_decision></think>a',
+    ],
 )
 def test_any_text_has_a_report(text):
     for shown in (notes_shown(), packages_shown()):

@@ -116,7 +116,7 @@ def render(neutral: str, habits: Habits) -> str:
     if upstream and "upstream" in habits:
         rest = f"{upstream[1]} {habits['upstream']}{rest[upstream.end() :]}"
     word, space, tail = rest.partition(" ")
-    word = FORMS[habits.get("verb", "add")].get(word, word)
+    word = FORMS.get(habits.get("verb", "add"), {}).get(word, word)
     if habits.get("letter") == "capital" and word[1:].islower() | (len(word) == 1):
         word = word[:1].upper() + word[1:]
     text = head + word + space + tail
