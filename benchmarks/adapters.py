@@ -29,7 +29,7 @@ def figures_of(name: str, raw: Path) -> dict[str, Any]:
         if name == "acl-citations":
             files = {"format": "lamp", "path": ".", "heldout_path": "."}
         splits = load_splits(DataSettings(sources=(SourceSettings(task=task, **files),), on_error="skip"), 0, out)[task]
-    figures: dict[str, Any] = {"task": task, "users": splits.report["users"], "split": splits.report["split"]}
+    figures: dict[str, Any] = {"task": task, "users": splits.report.users, "split": splits.report.split}
     figures |= {"train": len(splits.train), "heldout": len(splits.heldout)}
     if splits.task.kind in (Kind.LABEL, Kind.RATING):
         figures |= baselines(splits)

@@ -42,7 +42,7 @@ from tagpr.clients.cache import ReplyCache, request_body, request_keys
 from tagpr.clients.calls import CallEngine
 from tagpr.clients.settings import CallSettings, GeneratorSettings
 from tagpr.clients.types import Reply, Request
-from tagpr.engine.cached_local import CachedLocalModel
+from tagpr.engine.cached_model import CachedModel
 from test_chains_discovery import PLANTED, rand_index, uses
 
 DELAY, IN_FLIGHT = 0.05, 64
@@ -161,7 +161,7 @@ def tagging_modes(folder: Path, count: int, model: str) -> dict[str, Any]:
     chains = [chain for parts in (1, 3) for chain in raw_chains(count // 2, parts)]
     vocabulary = load_vocabulary()
     settings = GeneratorSettings(model=model, engine="transformers", temperature=0.0, max_new_tokens=256)
-    tagger = CachedLocalModel(settings, folder / "tags.sqlite")
+    tagger = CachedModel(settings, CallSettings(), folder / "tags.sqlite")
     split = [split_sentences(chain) for chain in chains]
     figures: dict[str, Any] = {"tagger": Path(model).name, "chains": count}
     for mode in ("inline", "ranges"):

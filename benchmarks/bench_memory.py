@@ -22,6 +22,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tagpr.progress import StageContext
+
 COMMAND = "make bench-memory"
 REPOSITORY = Path(__file__).resolve().parents[1]
 BEFORE = "41a80df"
@@ -91,7 +93,7 @@ def measure(steps: int) -> dict:
             learning_rate=1e-4, epochs=1, batch_size=BATCH, save_steps=10 * steps, tokens_per_forward=2048
         )
         started = time.monotonic()
-        train_sft(policy, groups(steps * BATCH), settings, Path(folder) / "out", progress=progress)
+        train_sft(policy, groups(steps * BATCH), settings, StageContext(Path(folder) / "out", progress=progress))
         seconds = time.monotonic() - started
     settled = min(SETTLED, len(series) // 2)
     return {

@@ -26,6 +26,8 @@ from tagpr.prmu.past_pairs import Past
 from tagpr.prmu.score import PRMU
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.prmu.trainer import train_prmu
+from tagpr.progress import StageContext
+from tagpr.statistics import Bootstrap
 
 FIT_PAIRS = 8
 
@@ -68,7 +70,7 @@ def _trained(backbone: Path, out: Path, world: World, option: str, epochs: float
         micro_batch_size=32,
         save_steps=100_000,
     )
-    train_prmu(backbone, world.pairs, settings, out, seed, histories=world.histories)
+    train_prmu(backbone, world.pairs, settings, StageContext(out, seed=seed), histories=world.histories)
     return PRMU.from_pretrained(out / "model", dtype="float32")
 
 
@@ -80,7 +82,7 @@ def fitted(prmu: PRMU, world: World, seed: int) -> dict:
         prmu.fit_user(user, Past(tuple(own[:FIT_PAIRS])))
         rest += own[FIT_PAIRS:]
     users = [pair.user_id for pair in rest]
-    return accuracy(margins(prmu, rest), users, seed)
+    return accuracy(margins(prmu, rest), users, Bootstrap(seed=seed))
 
 
 def scoring(layers: int, prompt: int, completion: int, group: int, repeats: int, threads: int, device: str) -> dict:

@@ -75,8 +75,8 @@ def main() -> None:
     synopses = [synopsis_baselines(splits["package-synopsis"]) for splits in runs]
     first = runs[0]["package-section"]
     figures = {
-        "users": first.report["users"],
-        "items": first.report["items"],
+        "users": first.report.users,
+        "items": first.report.items,
         "train": len(first.train),
         "heldout": len(first.heldout),
         "labels": dict(Counter(example.target for example in first.train + first.heldout).most_common()),

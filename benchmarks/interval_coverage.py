@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tagpr.statistics import Floats, paired_bootstrap
+from tagpr.statistics import Bootstrap, Floats, paired_bootstrap
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,6 @@ def coverage(
     for number in range(times):
         drawn = simulate(rng, users, most, spread, difference)
         clusters = drawn.users if clustered else None
-        interval = paired_bootstrap(drawn.scores, drawn.reference, clusters, resamples, seed + number, level)
+        interval = paired_bootstrap(drawn.scores, drawn.reference, clusters, Bootstrap(resamples, seed + number, level))
         held += interval.low <= difference <= interval.high
     return held / times

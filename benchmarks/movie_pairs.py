@@ -37,8 +37,9 @@ from tagpr.prmu.rivals import by_length, by_linear_model
 from tagpr.prmu.score import PRMU
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.prmu.trainer import train_prmu
+from tagpr.progress import StageContext
 from tagpr.prompts.ids import plain_ids
-from tagpr.statistics import mean_interval, minimum_detectable_effect, paired_bootstrap
+from tagpr.statistics import Bootstrap, mean_interval, minimum_detectable_effect, paired_bootstrap
 
 SYSTEM = "Tags that people give to movies."
 MOVIES, USERS, UNSEEN = 400, 150, 30  # the movies with the most taggers; users with the most tags on them
@@ -135,7 +136,7 @@ def trained(model: Path, pairs: Sequence[Pair], option: str, epochs: float, dept
         | {"basis_rank": 8, "prototypes": 8, "batch_size": 32, "micro_batch_size": 32, "save_steps": 100_000}
     )
     with tempfile.TemporaryDirectory() as folder:
-        train_prmu(model, pairs, settings, Path(folder), SEED, histories=histories)
+        train_prmu(model, pairs, settings, StageContext(Path(folder), seed=SEED), histories=histories)
         return PRMU.from_pretrained(Path(folder) / "model")
 
 
@@ -184,13 +185,13 @@ def in_context(pairs: Path, model: Path) -> None:
 
 def share(right: np.ndarray, users: Sequence[str]) -> dict[str, float]:
     """Mean, interval over users and counts."""
-    found = mean_interval(right, users, 2000, SEED)
+    found = mean_interval(right, users, Bootstrap(2000, SEED))
     return {"mean": found.mean, "low": found.low, "high": found.high, "pairs": len(right), "users": len(set(users))}
 
 
 def gain(right: np.ndarray, rival: np.ndarray, users: Sequence[str]) -> dict[str, float]:
     """`right` minus `rival` on the same pairs, with the smallest effect they would have shown (power 80%)."""
-    found = paired_bootstrap(right, rival, users, 2000, SEED)
+    found = paired_bootstrap(right, rival, users, Bootstrap(2000, SEED))
     least = minimum_detectable_effect(found)
     return {"mean": found.mean, "low": found.low, "high": found.high, "minimum_detectable": least}
 

@@ -33,6 +33,7 @@ from tagpr.files import write_json
 from tagpr.prmu.initialise import new_prmu
 from tagpr.prmu.score import PRMU
 from tagpr.prmu.settings import PRMUSettings
+from tagpr.progress import StageContext
 from tagpr.rewards.composite import CompositeReward
 from tagpr.rewards.settings import RewardSettings
 from tagpr.tasks import load_task
@@ -118,7 +119,7 @@ def job(folder: Path, out: Path) -> RLJob:
     """The stage that every engine runs."""
     prmu = PRMU.from_pretrained(folder / "prmu", dtype="float32")
     reward = CompositeReward({TASK.name: TASK}, load_vocabulary(None), RewardSettings(), prmu.score)
-    return RLJob(folder / "policy", rows(), reward, SETTINGS, out, SEED)
+    return RLJob(folder / "policy", rows(), reward, SETTINGS, StageContext(out, seed=SEED))
 
 
 def keep(out: Path, update: int, gradients: dict[str, torch.Tensor]) -> None:

@@ -33,7 +33,8 @@ from tagpr.prmu.few_shot import SHOTS, few_shot, margins
 from tagpr.prmu.score import PRMU
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.prmu.trainer import train_prmu
-from tagpr.statistics import mean_interval, paired_bootstrap
+from tagpr.progress import StageContext
+from tagpr.statistics import Bootstrap, mean_interval, paired_bootstrap
 
 WORLDS = ("basis", "prototypes", "independent")
 OPTIONS = ("none", "soft-token", "mlp-head", "basis", "prototypes")
@@ -91,7 +92,7 @@ def trained(backbone: Path, out: Path, pairs: list[Pair], option: str, epochs: f
         | {"frozen_layers": 0 if option == "soft-token" else 2, **RATES}
         | {"batch_size": 64, "micro_batch_size": 64, "save_steps": 100_000}
     )
-    train_prmu(backbone, pairs, settings, out, seed)
+    train_prmu(backbone, pairs, settings, StageContext(out, seed=seed))
     return PRMU.from_pretrained(out / "model", dtype="float32")
 
 
@@ -117,14 +118,17 @@ def summary(found: dict[str, dict], world: str, seed: int) -> dict:
     for option, one in found.items():
         table[option] = {"training_seconds": one["training_seconds"]}
         for group, right in one["right"].items():
-            mean = mean_interval(right, one["users"][group], 2000, seed)
+            mean = mean_interval(right, one["users"][group], Bootstrap(2000, seed))
             table[option][group] = {"mean": mean.mean, "low": mean.low, "high": mean.high, "pairs": len(right)}
     ahead = {}
     for own in (name for name in OWN[world] if name in found):
         for other in (name for name in found if name not in OWN[world]):
             for group in set(found[own]["right"]) & set(found[other]["right"]):
                 gain = paired_bootstrap(
-                    found[own]["right"][group], found[other]["right"][group], found[own]["users"][group], 2000, seed
+                    found[own]["right"][group],
+                    found[other]["right"][group],
+                    found[own]["users"][group],
+                    Bootstrap(2000, seed),
                 )
                 ahead.setdefault(f"{own} - {other}", {})[group] = [gain.mean, gain.low, gain.high]
     return {"options": table, "ahead": ahead}

@@ -21,7 +21,10 @@ import re
 import sys
 import time
 from collections import Counter, defaultdict
+from dataclasses import asdict
 from pathlib import Path
+
+from tagpr.progress import StageContext
 
 LABELS = [
     "sci-fi",
@@ -211,12 +214,18 @@ def measure(args: argparse.Namespace) -> None:
             )
             start = time.time()
             with tempfile.TemporaryDirectory() as folder:
-                facts = train_prmu(backbone, pairs, settings, Path(folder), args.seed, histories=histories)
+                facts = train_prmu(
+                    backbone, pairs, settings, StageContext(Path(folder), seed=args.seed), histories=histories
+                )
                 prmu = PRMU.from_pretrained(Path(folder) / "model")
             prmu.token_budget = args.token_budget
             figures_of = diagnose(prmu, pairs, args.seed, histories)
             del figures_of["calibration"]["bins"], figures_of["by_history_length"]
-            task[f"{option}, {args.epochs:g} epochs"] = {"command": command, "training": facts, "diagnosis": figures_of}
+            task[f"{option}, {args.epochs:g} epochs"] = {
+                "command": command,
+                "training": asdict(facts),
+                "diagnosis": figures_of,
+            }
             print(path.stem, option, round(time.time() - start), "s:", figures_of["words"], flush=True)
             write_results("prmu-real", command, {**figures, "device": device})
 

@@ -73,7 +73,9 @@ def main() -> None:
         "peak_memory_gib": round(max(values.peak_memory_mib or 0 for values in measured.values()) / 1024, 2),
         "clone_to_report_seconds": arguments.clone_to_report,
         "resumed": [name for name, values in measured.items() if values.resumed],
-        "stages": {name: manifest.figures for name, manifest in stages.items() if name != "evaluate"},
+        "stages": {
+            name: manifest.model_dump(mode="json")["metrics"] for name, manifest in stages.items() if name != "evaluate"
+        },
         "prmu": read_json(run.folder.stage("prmu") / "diagnosis.json"),
         "rl": {stage: curve(run.folder.stage(stage)) for stage in RL},
         "claims": {system: claims(run, system) for system in ("sft", "final")},

@@ -21,6 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tagpr.files import read_json, read_jsonl, write_json, write_jsonl, write_text
+from tagpr.progress import StageContext
 from tagpr.report.svg import Line, colour, line_chart
 from tagpr.rewards.settings import RewardSettings
 from tagpr.statistics import paired_bootstrap
@@ -128,8 +129,10 @@ def bring(work: Path, name: str, stage: str, start: Path, steps: int) -> None:
 
     rows = rows_of(work / "train.jsonl")
     sft = work / "runs" / "rl-long" / "sft" / "model"
-    job = RLJob(start, rows, reward(work, stage), settings, out, 0, heldout, reference=sft)
-    train_gspo(job, progress, stop_after=steps - at)
+    job = RLJob(
+        start, rows, reward(work, stage), settings, StageContext(out, progress=progress), heldout, reference=sft
+    )
+    train_gspo(job, stop_after=steps - at)
 
 
 def reached(out: Path) -> int:

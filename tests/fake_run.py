@@ -150,7 +150,7 @@ def build_fake_run(folder: Path, users: int = 40, per_user: int = 1, seed: int =
                 "settings": {},
                 "versions": {"tagpr": "0.1.0", "torch": "2.13.0"},
                 "files": {},
-                "figures": {},
+                "metrics": {},
                 "measured": {"date": "2026-11-21T05:00:00+00:00", "seconds": measured, "peak_memory_mib": 3100},
             },
         )

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.progress import StageContext
 from tagpr.rewards.composite import CompositeReward
 from tagpr.rewards.settings import RewardSettings
 from tagpr.tasks import load_task
@@ -55,11 +56,11 @@ def job(policy, out, **changes):
     reward = CompositeReward({TASK.name: TASK}, load_vocabulary(None), RewardSettings(), personal)
     every = rows()
     heldout = every[4:] if settings.heldout_every else []
-    return RLJob(Path(policy), every[:4], reward, settings, Path(out), 3, heldout)
+    return RLJob(Path(policy), every[:4], reward, settings, StageContext(Path(out), seed=3), heldout)
 
 
 def train(engine, policy, out, **changes):
-    """Train and return the stage's figures."""
+    """Train and return the stage's metrics."""
     made = job(policy, out, **changes)
     return train_gspo(made) if engine == "local" else train_trl(made, EngineSettings(engine="trl"))
 

@@ -11,6 +11,7 @@ from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.engine.tiny import build_tiny_model
 from tagpr.prmu.optimizer import RowAdamW
 from tagpr.profiles.past import past_questions
+from tagpr.progress import StageContext
 from tagpr.systems import Context, Decoding, load_system
 from tagpr.systems.encoders import TextEncoder
 from tagpr.systems.fit_settings import FitSettings
@@ -58,7 +59,7 @@ def fitted(folder: Path, judged: list[Judged], out: Path) -> HydraScorer:
     scorer = HydraScorer(encoder(folder), [row.user_id for row in judged], judged, 0)
     base = [p for p in scorer.base.parameters() if p.requires_grad]
     groups = [{"params": base}, {"params": [scorer.heads], "lr": 1e-2, "rows": True}]
-    fit_module(scorer, len(judged), FIT, out, 0, groups=groups, optimizer=RowAdamW)
+    fit_module(scorer, len(judged), FIT, StageContext(out), groups=groups, optimizer=RowAdamW)
     return scorer
 
 
@@ -99,7 +100,7 @@ def test_a_step_moves_only_the_heads_it_used(encoder_folder, tmp_path) -> None:
     scorer = HydraScorer(encoder(encoder_folder), USERS, judged, 0)
     before = scorer.heads.detach().clone()
     groups = [{"params": [scorer.heads], "lr": 1e-2, "rows": True}]
-    fit_module(scorer, len(judged), FIT, tmp_path, 0, groups=groups, optimizer=RowAdamW)
+    fit_module(scorer, len(judged), FIT, StageContext(tmp_path), groups=groups, optimizer=RowAdamW)
     moved = (scorer.heads != before).any(1).tolist()
     assert moved == [user in USERS[:2] for user in USERS]
     assert torch.equal(scorer.head("stranger"), scorer.heads.mean(0))

@@ -13,6 +13,7 @@ from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.engine.models import load_causal_lm
 from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import ModelError, RunError
+from tagpr.progress import StageContext
 from tagpr.systems import Context, Decoding, load_system
 from tagpr.systems.encoders import TextEncoder
 from tagpr.systems.fit_settings import PPlugFit
@@ -89,7 +90,7 @@ def test_the_answer_is_only_in_the_history(reader, encoder, tmp_path) -> None:
     right = {}
     for history, n in ((True, 400), (False, 160)):
         plug = PersonaPlug(reader, encoder, planted(encoder, n, 1, history), 0.1, 0)
-        fit_module(plug, n, settings, tmp_path / str(history), 0)
+        fit_module(plug, n, settings, StageContext(tmp_path / str(history)))
         asked = planted(encoder, 100, 2, history)
         written = plug.write([replace(item, answer_ids=()) for item in asked], 4, 4, [EOS], 0)
         right[history] = sum(ids == list(item.answer_ids) for ids, item in zip(written, asked, strict=True))
@@ -152,7 +153,7 @@ def test_a_killed_fit_goes_on_to_the_same_bits(reader, encoder, tmp_path) -> Non
             if stop is not None and next(calls) == stop:
                 raise KeyboardInterrupt
 
-        fit_module(PersonaPlug(reader, encoder, items, 0.2, 0), 24, settings, folder, 0, progress)
+        fit_module(PersonaPlug(reader, encoder, items, 0.2, 0), 24, settings, StageContext(folder, progress=progress))
 
     fit(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -195,12 +196,12 @@ def test_errors_are_one_line(encoder_folder, reader, encoder, tmp_path) -> None:
     with pytest.raises(ModelError, match=r"^systems: pplug: encoder: encoder '.*nowhere' does not load .*no network$"):
         TextEncoder(str(tmp_path / "nowhere"), 8, "systems: pplug: encoder")
     with pytest.raises(RunError, match="nothing to fit on"):
-        fit_module(PersonaPlug(reader, encoder, [], 0.0, 0), 0, PPlugFit(), tmp_path, 0)
+        fit_module(PersonaPlug(reader, encoder, [], 0.0, 0), 0, PPlugFit(), StageContext(tmp_path))
     plug = PersonaPlug(reader, encoder, planted(encoder, 2, 0, True), 0.0, 0)
     with torch.no_grad():
         plug.instruction.fill_(float("nan"))
     with pytest.raises(RunError, match="loss became nan at step 1"):
-        fit_module(plug, 2, PPlugFit(), tmp_path / "nan", 0)
+        fit_module(plug, 2, PPlugFit(), StageContext(tmp_path / "nan"))
 
 
 def test_longformers_first_token_sees_beyond_its_window(encoder_folder, tmp_path) -> None:

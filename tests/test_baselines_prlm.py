@@ -12,6 +12,7 @@ from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import RunError
 from tagpr.files import read_json, read_jsonl, write_json
+from tagpr.progress import StageContext
 from tagpr.systems import Context, Decoding, load_system
 from tagpr.systems.encoders import TextEncoder
 from tagpr.systems.fit_settings import PrLMFit
@@ -58,7 +59,7 @@ def test_the_reward_model_learns_what_the_profile_adds(encoder_folder, tmp_path)
     for marked, n in ((True, 400), (False, 160)):
         model = ContrastiveReward(encoder(encoder_folder), planted(n, 0, marked), 0)
         settings = PrLMFit(learning_rate=2e-3, epochs=5, batch_size=16, micro_batch_size=16, save_steps=1000)
-        fit_module(model, n, settings, tmp_path / str(marked), 0)
+        fit_module(model, n, settings, StageContext(tmp_path / str(marked)))
         accuracy[marked] = model.accuracy(planted(200, 1, marked))
     assert accuracy[True] >= 0.9 and 0.4 <= accuracy[False] <= 0.6, accuracy
 
@@ -127,10 +128,10 @@ def test_grpo_raises_a_reward_in_the_stages_loop(tmp_path) -> None:
         epsilon_high=0.2, save_steps=100, precision="fp32", tokens_per_forward=512,
     )  # fmt: skip
     rows = [TrainingRow([10 + i, 11 + i, 12 + i]) for i in range(4)]
-    figures = train_gspo(RLJob(tiny, rows, vowels, settings, tmp_path / "out", 0, objective=grpo_loss))
+    metrics = train_gspo(RLJob(tiny, rows, vowels, settings, StageContext(tmp_path / "out"), objective=grpo_loss))
     log = read_jsonl(tmp_path / "out" / "log.jsonl")
     first, last = (sum(row["reward"] for row in part) / 3 for part in (log[:3], log[-3:]))
-    assert last > first + 0.05 and figures["trained_parameters"] > 0
+    assert last > first + 0.05 and metrics.trained_parameters > 0
 
 
 def people(n: int, task: str) -> list[Example]:

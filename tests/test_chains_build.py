@@ -27,6 +27,7 @@ from tagpr.chains.tagging import (
 )
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.errors import RecipeError, RunError
+from tagpr.progress import StageContext
 from tagpr.tasks.metrics import correctness
 from tagpr.tasks.types import Kind
 from test_chains_heuristic import label_examples, label_task, text_examples
@@ -53,7 +54,9 @@ def test_heuristic_chains_and_their_funnel(tmp_path):
         train["t"][number] = replace(example, target="net" if example.target != "net" else "games")
     seen = []
     settings = ChainSettings(examples_per_task=30)
-    funnel = build_chains(settings, tasks, train, shown, tmp_path, 1, lambda *a: seen.append(a))
+    funnel = build_chains(
+        settings, tasks, train, shown, StageContext(tmp_path, seed=1, progress=lambda *a: seen.append(a))
+    )
     counts = {step.step: step for step in funnel.steps}
     assert list(counts) == ["sample", "rollouts", "accuracy_filter", "judge_filter", "tagging", "format_filter", "keep"]
     assert counts["sample"].total == 60 and counts["rollouts"].total == 960
@@ -89,36 +92,36 @@ def digests(folder) -> dict[str, str]:
 
 def test_same_seed_same_bytes_and_resuming_after_any_step(tmp_path):
     tasks, train = two_tasks(16)
-    build_chains(ChainSettings(), tasks, train, shown, tmp_path / "a", 1)
-    build_chains(ChainSettings(), tasks, train, shown, tmp_path / "b", 1)
+    build_chains(ChainSettings(), tasks, train, shown, StageContext(tmp_path / "a", seed=1))
+    build_chains(ChainSettings(), tasks, train, shown, StageContext(tmp_path / "b", seed=1))
     whole = digests(tmp_path / "a")
     assert whole == digests(tmp_path / "b")
     for step in ("sample", "rollouts", "accuracy_filter", "tagging", "keep"):
         (tmp_path / "b" / "steps" / f"{step}.parquet").unlink()
         (tmp_path / "b" / "chains.parquet").unlink()
-        build_chains(ChainSettings(), tasks, train, shown, tmp_path / "b", 1)
+        build_chains(ChainSettings(), tasks, train, shown, StageContext(tmp_path / "b", seed=1))
         assert whole == digests(tmp_path / "b")
-    build_chains(ChainSettings(), tasks, train, shown, tmp_path / "c", 2)
+    build_chains(ChainSettings(), tasks, train, shown, StageContext(tmp_path / "c", seed=2))
     assert whole != digests(tmp_path / "c")
 
 
 def test_a_changed_setting_reruns_from_its_step_on(tmp_path):
     tasks, train = two_tasks(16)
-    build_chains(ChainSettings(), tasks, train, shown, tmp_path, 1)
+    build_chains(ChainSettings(), tasks, train, shown, StageContext(tmp_path, seed=1))
 
     def no_prompt(task, example):
         raise AssertionError("rollouts ran again")
 
-    funnel = build_chains(ChainSettings(keep_per_example=1), tasks, train, no_prompt, tmp_path, 1)
+    funnel = build_chains(ChainSettings(keep_per_example=1), tasks, train, no_prompt, StageContext(tmp_path, seed=1))
     assert funnel.steps[-1].total < funnel.steps[-2].total
     with pytest.raises(AssertionError, match="rollouts ran again"):
-        build_chains(ChainSettings(samples=4), tasks, train, no_prompt, tmp_path, 1)
+        build_chains(ChainSettings(samples=4), tasks, train, no_prompt, StageContext(tmp_path, seed=1))
 
 
 def test_no_survivors_is_an_error_with_the_counts(tmp_path):
     tasks, train = two_tasks(10)
     with pytest.raises(RunError, match=r"not one chain survived \(sample 20, rollouts 320, .*format_filter 0"):
-        build_chains(ChainSettings(min_segments=9), tasks, train, shown, tmp_path, 1)
+        build_chains(ChainSettings(min_segments=9), tasks, train, shown, StageContext(tmp_path, seed=1))
     assert Funnel.read(tmp_path / "funnel.json").steps[-1].total == 0
 
 
@@ -133,7 +136,7 @@ def test_settings_that_cannot_work_are_refused():
 
 def test_a_teacher_model_needs_a_tagger(tmp_path):
     with pytest.raises(RecipeError, match=r"chains\.tagger: missing"):
-        build_chains(ChainSettings(teacher={"model": "m"}), {}, {}, shown, tmp_path, 1)
+        build_chains(ChainSettings(teacher={"model": "m"}), {}, {}, shown, StageContext(tmp_path, seed=1))
 
 
 def test_one_budget_for_all_models(tmp_path):
@@ -145,9 +148,9 @@ def test_one_budget_for_all_models(tmp_path):
         blocks = roles | {"samples": 8, "cache": tmp_path / "c.sqlite"}
         with pytest.raises(RunError, match=r"max_requests: 85 requests are sent; \d+ calls are left"):
             settings = ChainSettings(**blocks, calls={"max_requests": 85})
-            build_chains(settings, tasks, train, shown, tmp_path / "d", 1)
+            build_chains(settings, tasks, train, shown, StageContext(tmp_path / "d", seed=1))
         assert (tmp_path / "log").read_text().count("ask") == 85
-        build_chains(ChainSettings(**blocks), tasks, train, shown, tmp_path / "d", 1)
+        build_chains(ChainSettings(**blocks), tasks, train, shown, StageContext(tmp_path / "d", seed=1))
     asked = [line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("ask")]
     assert len(asked) == len(set(asked)) > 85
 
@@ -166,7 +169,7 @@ def test_faults_of_the_server_do_not_change_the_dataset(tmp_path, tagging: str):
                 discovery={"encoder": "tfidf", "k": 3}, cache=tmp_path / f"{name}.sqlite",
                 calls={"attempts": 40, "timeout_s": 0.7, "backoff_s": 0.01, "backoff_max_s": 0.05},
             )  # fmt: skip
-            return build_chains(settings, tasks, train, shown, tmp_path / name, 1)
+            return build_chains(settings, tasks, train, shown, StageContext(tmp_path / name, seed=1))
 
     good, bad = build("good"), build("bad", "--fault-rate", "0.3")
     assert good == bad
@@ -184,7 +187,7 @@ def test_the_folder_loads_with_datasets(tmp_path):
     import datasets
 
     tasks, train = two_tasks(12)
-    build_chains(ChainSettings(), tasks, train, shown, tmp_path / "d", 1)
+    build_chains(ChainSettings(), tasks, train, shown, StageContext(tmp_path / "d", seed=1))
     loaded = datasets.load_dataset(str(tmp_path / "d"), cache_dir=str(tmp_path / "cache"))["train"]
     assert len(loaded) == len(read_parquet(tmp_path / "d" / "chains.parquet"))
     assert {"completion", "answer", "score", "tags"} <= set(loaded.column_names)

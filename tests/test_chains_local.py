@@ -8,13 +8,13 @@ import pytest
 
 from tagpr.clients.settings import CallSettings, GeneratorSettings
 from tagpr.clients.types import Reply, Request
-from tagpr.engine.cached_model import cached_model
+from tagpr.engine.cached_model import CachedModel
 from tagpr.errors import ModelError
 
 
 def ask(engine: str, cache: Path, requests: list[Request], **settings) -> list[Reply]:
     block = GeneratorSettings(model="random:tiny", engine=engine, **{"max_new_tokens": 12, **settings})
-    return cached_model(block, CallSettings(), cache).generate(requests)
+    return CachedModel(block, CallSettings(), cache).generate(requests)
 
 
 def rollouts(text: str, count: int) -> list[Request]:
@@ -34,7 +34,7 @@ def test_transformers_rollouts_differ_repeat_and_are_cached(tmp_path, monkeypatc
     def load(self):
         raise AssertionError("a cached reply loaded the model")
 
-    monkeypatch.setattr("tagpr.engine.cached_local.CachedLocalModel.load", load)
+    monkeypatch.setattr("tagpr.engine.cached_model.CachedModel.load", load)
     assert ask("transformers", tmp_path / "a.sqlite", asked[::-1]) == first[::-1]
 
 

@@ -20,6 +20,7 @@ from tagpr.chains.steps import read_parquet, write_parquet
 from tagpr.cli import app
 from tagpr.data.examples import write_examples
 from tagpr.errors import DataError, RunError, TagPRError
+from tagpr.progress import StageContext
 from test_chains_build import shown, two_tasks
 
 
@@ -29,7 +30,7 @@ def chains(tmp_path_factory):
     tasks, train = two_tasks(24)
     for name, examples in train.items():
         write_examples(run / "data" / name / "train.jsonl", examples)
-    build_chains(ChainSettings(), tasks, train, shown, run / "chains", 1)
+    build_chains(ChainSettings(), tasks, train, shown, StageContext(run / "chains", seed=1))
     return run / "chains"
 
 

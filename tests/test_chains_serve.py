@@ -22,6 +22,7 @@ from tagpr.chains.tagging import explore, restrict, squeeze
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.clients.settings import GeneratorSettings
 from tagpr.errors import RunError
+from tagpr.progress import StageContext
 from test_chains_build import shown
 from test_chains_heuristic import label_examples, label_task
 
@@ -69,7 +70,7 @@ def test_every_step_runs_and_the_funnel_is_honest(endpoint, tmp_path):
     )  # fmt: skip
     tasks, train = {"t": label_task()}, {"t": label_examples(12)}
     try:
-        build_chains(settings, tasks, train, shown, tmp_path / "chains", 1)
+        build_chains(settings, tasks, train, shown, StageContext(tmp_path / "chains", seed=1))
     except RunError as error:  # a 135M model as teacher: nothing may survive, and then it has to say so
         assert "not one chain survived" in str(error)
     funnel = Funnel.read(tmp_path / "chains" / "funnel.json")
@@ -83,7 +84,7 @@ def test_every_step_runs_and_the_funnel_is_honest(endpoint, tmp_path):
     again = ChainSettings(**settings.model_dump() | {"calls": {"max_requests": 0}})
     shutil.rmtree(tmp_path / "chains" / "steps")
     try:  # everything is in the cache: a rerun from nothing asks for nothing
-        build_chains(again, tasks, train, shown, tmp_path / "chains", 1)
+        build_chains(again, tasks, train, shown, StageContext(tmp_path / "chains", seed=1))
     except RunError as error:
         assert "not one chain survived" in str(error)
     assert Funnel.read(tmp_path / "chains" / "funnel.json") == funnel

@@ -13,6 +13,7 @@ from tagpr.chains.settings import ChainSettings
 from tagpr.chains.steps import read_parquet
 from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.errors import DataError, RecipeError
+from tagpr.progress import StageContext
 from tagpr.tasks import Example, load_task
 from test_chains_build import shown, two_tasks
 
@@ -25,7 +26,7 @@ def build(folder: Path, rows, **settings):
     path = folder / "rollouts.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     chosen = ChainSettings(teacher="written", written=path, **settings)
-    funnel = build_chains(chosen, {"lamp-2": TASK}, TRAIN, lambda task, example: None, folder / "out", 0)
+    funnel = build_chains(chosen, {"lamp-2": TASK}, TRAIN, lambda task, example: None, StageContext(folder / "out"))
     return {step.step: step for step in funnel.steps}, read_parquet(folder / "out" / "chains.parquet")
 
 
@@ -85,8 +86,10 @@ def test_the_heuristic_teacher_writes_ones_own_tags_if_they_cover_its_own(tmp_pa
     mapped = "".join(f"- {{name: {n}, members: [{', '.join(m)}]}}\n" for n, m in zip(names, members, strict=True))
     tasks, train = two_tasks(24)
     plain, own = tmp_path / "plain", tmp_path / "own"
-    build_chains(ChainSettings(samples=4), tasks, train, shown, plain, 0)
-    build_chains(ChainSettings(samples=4, vocabulary=own_tags(tmp_path, mapped)), tasks, train, shown, own, 0)
+    build_chains(ChainSettings(samples=4), tasks, train, shown, StageContext(plain))
+    build_chains(
+        ChainSettings(samples=4, vocabulary=own_tags(tmp_path, mapped)), tasks, train, shown, StageContext(own)
+    )
     places = {member: name for name, group in zip(names, members, strict=True) for member in group}
     before, after = read_chains(plain), read_chains(own)
     assert before and [chain.answer for chain in before] == [chain.answer for chain in after]
@@ -98,7 +101,7 @@ def test_the_heuristic_teacher_writes_ones_own_tags_if_they_cover_its_own(tmp_pa
 def test_a_vocabulary_without_a_place_for_the_heuristic_tags_is_refused(tmp_path):
     settings = ChainSettings(vocabulary=own_tags(tmp_path, OWN))
     with pytest.raises(RecipeError, match=r"my\.yaml: has no tag for analyze_input, .* of the heuristic teacher; list"):
-        build_chains(settings, {"lamp-2": TASK}, TRAIN, lambda task, example: None, tmp_path / "out", 0)
+        build_chains(settings, {"lamp-2": TASK}, TRAIN, lambda task, example: None, StageContext(tmp_path / "out"))
 
 
 @pytest.mark.parametrize("teacher", [{}, {"teacher": "written", "written": "rollouts.jsonl"}])

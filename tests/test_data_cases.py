@@ -50,7 +50,7 @@ def load(name: str, on_error: str = "stop"):
 def test_good_cases_are_read_whole(name):
     splits = load(name)
     records, split = READ[name]
-    assert (splits.report["items"], splits.report["records"], splits.report["split"]) == (records, records, split)
+    assert (splits.report.items, splits.report.records, splits.report.split) == (records, records, split)
     ids = [example.id for example in splits.train + splits.heldout]
     assert len(set(ids)) == len(ids) and not splits.rejects
     for example in splits.train + splits.heldout:
@@ -66,7 +66,7 @@ def test_bad_cases_are_one_line(name):
 
 
 def test_what_skip_leaves_of_the_bad_ones():
-    assert load("date_firstmissing.jsonl", "skip").report["items"] == 7
-    assert load("nan_text.jsonl", "skip").report["items"] == 7
-    assert load("nanfloat.parquet", "skip").report["items"] == 5
-    assert load("longlamp_one_null.jsonl", "skip").report["users"] == 10
+    assert load("date_firstmissing.jsonl", "skip").report.items == 7
+    assert load("nan_text.jsonl", "skip").report.items == 7
+    assert load("nanfloat.parquet", "skip").report.items == 5
+    assert load("longlamp_one_null.jsonl", "skip").report.users == 10

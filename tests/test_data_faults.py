@@ -20,6 +20,7 @@ from tagpr.data.examples import write_examples
 from tagpr.data.formats.lamp import lamp_examples
 from tagpr.data.formats.pgraphrag import pgraphrag_examples
 from tagpr.data.rejects import Rejects
+from tagpr.data.report import Leaks, Unused
 from tagpr.errors import DataError, RecipeError
 from tagpr.tasks import load_task
 
@@ -70,7 +71,7 @@ def complaint(path: Path, **more) -> str:
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_every_kind_of_file_gives_the_same_examples(tmp_path, ending):
     splits = load(write(tmp_path, ending, rows_for()))
-    assert (len(splits.train), len(splits.heldout), splits.report["records"]) == (6, 2, 8)
+    assert (len(splits.train), len(splits.heldout), splits.report.records) == (6, 2, 8)
     assert splits.heldout[0].input.startswith("text ") and not splits.rejects
 
 
@@ -95,7 +96,7 @@ def test_a_quote_that_never_closes_costs_its_own_line(tmp_path, where, later, pl
     path.write_text(end.join(["user_id,input,output", *rows]) + end, newline="")
     splits = load(path, "skip")
     assert [(row.line, row.record) for row in splits.rejects] == [(place + 2, True)]
-    assert splits.report["items"] == 5 and splits.report["records"] == 6
+    assert splits.report.items == 5 and splits.report.records == 6
     assert f"mine.csv:{place + 2}: a quote opens here and never closes" in complaint(path)
 
 
@@ -106,7 +107,7 @@ def test_quotes_that_close_keep_their_lines(tmp_path):
     texts = {e.input for e in splits.train + splits.heldout} | {
         i.fields["input"] for e in splits.train for i in e.profile
     }
-    assert texts == {'two\nlines, "really"', '5" pipe', "q loose"} and splits.report["records"] == 3
+    assert texts == {'two\nlines, "really"', '5" pipe', "q loose"} and splits.report.records == 3
 
 
 IDS = {
@@ -154,7 +155,7 @@ def test_the_same_interaction_twice_counts_once(tmp_path, ending, more, caplog):
     again = [{**row, "id": f"again {row['id']}"} | ({"date": "2024-06-01"} if more else {}) for row in rows[2:5]]
     path = write(tmp_path, ending, rows + again)
     splits = load(path)
-    assert (splits.report["items"], splits.report["duplicates"], splits.report["records"]) == (8, 3, 11)
+    assert (splits.report.items, splits.report.duplicates, splits.report.records) == (8, 3, 11)
     assert "3 exact duplicates left out" in caplog.text
     for example in splits.train + splits.heldout:
         assert (example.input, example.target) not in {(i.fields["input"], i.fields["output"]) for i in example.profile}
@@ -179,7 +180,7 @@ def test_no_record_shows_its_own_or_a_held_out_answer(tmp_path, caplog):
     splits = load(tmp_path / "train.json", task="lamp-4", **source)
     shown = {e.id: [i.fields["title"] for i in e.profile] for e in splits.train + splits.heldout}
     assert shown == {"1": ["Old"], "3": ["Old", "Other"], "9": ["Old"]}
-    assert splits.report["leaks"] == {"examples": 1, "history": 3}
+    assert splits.report.leaks == Leaks(examples=1, history=3)
     assert "1 training examples and 3 history items left out" in caplog.text
 
 
@@ -193,13 +194,13 @@ def test_one_text_in_two_codings_is_one_text(tmp_path, caplog):
     ]
     again = [{key: value.replace(COMPOSED, DECOMPOSED) for key, value in row.items()} for row in rows[1:3]]
     splits = load(write(tmp_path, "jsonl", rows + again))
-    assert (splits.report["items"], splits.report["duplicates"]) == (8, 2)
+    assert (splits.report.items, splits.report.duplicates) == (8, 2)
     card = "name: cafe\nkind: label\ndescription: d\ninstruction: i\nquestion: '{{ text }}'\n"
     card += "entry: '{{ text }} {{ output }}'\ninput_fields: [text]\nmetrics: [accuracy]\nquery: '{{ text }}'\n"
     (tmp_path / "card.yaml").write_text(card + f"labels: [{DECOMPOSED}, bar]\n", encoding="utf-8")
     labels = [{"user_id": "a", "text": f"t{i}", "output": (COMPOSED, DECOMPOSED, "bar")[i % 3]} for i in range(6)]
     splits = load(write(tmp_path, "csv", labels), task="card.yaml")
-    assert {e.target for e in splits.train + splits.heldout} == {DECOMPOSED, "bar"} and splits.report["items"] == 6
+    assert {e.target for e in splits.train + splits.heldout} == {DECOMPOSED, "bar"} and splits.report.items == 6
 
 
 def test_what_one_source_holds_out_no_other_shows(tmp_path, caplog):
@@ -218,9 +219,9 @@ def test_what_one_source_holds_out_no_other_shows(tmp_path, caplog):
         assert not asked & {(e.user_id, e.input) for e in part.train}
         for example in part.train + part.heldout:
             assert not asked & {(example.user_id, item.fields["input"]) for item in example.profile}
-    assert splits["all"].report["leaks_across"] == {"examples": 2, "history": 8}
+    assert splits["all"].report.leaks_across == Leaks(examples=2, history=8)
     assert "all: 2 training examples and 8 history items left out: another source holds out" in caplog.text
-    assert "leaks_across" not in splits["may"].report
+    assert splits["may"].report.leaks_across is None
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv"])
@@ -266,7 +267,7 @@ def test_a_number_that_is_none_or_nothing_is_no_text(tmp_path, value, field):
     path.write_text("\n".join(rows))
     assert f"mine.jsonl:4: field '{field}' is " in complaint(path)
     splits = load(path, "skip")
-    assert [row.line for row in splits.rejects] == [4] and splits.report["items"] == 7
+    assert [row.line for row in splits.rejects] == [4] and splits.report.items == 7
 
 
 @pytest.mark.parametrize("kind", [pa.float32(), pa.float64(), pa.decimal128(5, 1)], ids=str)
@@ -351,11 +352,11 @@ def test_a_mapping_to_a_field_that_is_nowhere_is_refused(tmp_path, ours, ending)
 def test_dates_under_another_name_are_said_and_read_once_they_are_named(tmp_path, ending, name, caplog):
     rows = [row | {name: f"2024-05-0{i % 4 + 1}"} for i, row in enumerate(rows_for())]
     path = write(tmp_path, ending, rows)
-    assert load(path).report["split"] == "random"
+    assert load(path).report.split == "random"
     assert f"read without dates, so held-out items are a random choice; if column '{name}' is the date" in caplog.text
     caplog.clear()
     named = load(path, fields={"date": name})
-    assert named.report["split"] == "time" and all(example.date for example in named.heldout)
+    assert named.report.split == "time" and all(example.date for example in named.heldout)
     assert "without dates" not in caplog.text
 
 
@@ -389,10 +390,10 @@ def test_users_and_items_that_gave_no_example_are_counted_with_the_reason(tmp_pa
     ]
     path = write(tmp_path, "csv", rows)
     splits = load(path, "skip")
-    assert splits.report["no_example"] == {
-        "users": {"all items on one date, so none is another's past": 2, "one item and so no history": 1},
-        "items": {"fewer than 1 earlier item(s) to show": 1},
-    }
+    assert splits.report.no_example == Unused(
+        users={"all items on one date, so none is another's past": 2, "one item and so no history": 1},
+        items={"fewer than 1 earlier item(s) to show": 1},
+    )
     assert "2 users gave none: all items on one date" in caplog.text
     assert "users without example (all items on one date, so none is another's past): 2" in render_check(check(path))
     path = write(tmp_path, "csv", [row for row in rows if row["user_id"] in "bc"])
@@ -416,7 +417,7 @@ def test_encodings_and_line_ends(tmp_path, encoding, ending, end):
     path = tmp_path / f"mine.{ending}"
     path.write_bytes(gzip.compress(data) if ending.endswith(".gz") else data)
     splits = load(path)
-    assert splits.report["items"] == 8 and splits.heldout[0].target == "tïtle 中" and not splits.rejects
+    assert splits.report.items == 8 and splits.heldout[0].target == "tïtle 中" and not splits.rejects
 
 
 FOREIGN = {
@@ -488,7 +489,7 @@ def test_a_list_is_a_list_whatever_follows_it(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
     splits = load(path, "skip")
-    assert splits.report["items"] == splits.report["records"] == 8 and len(splits.rejects) == 2
+    assert splits.report.items == splits.report.records == 8 and len(splits.rejects) == 2
 
 
 HALVES = {"a surrogate": "a\ud800", "another surrogate": "a\udbff", "NUL": "a\x00"}
@@ -502,7 +503,7 @@ def test_ids_that_cleaning_would_change_are_refused(tmp_path, kind, field):
     rows[1][field] = HALVES[kind]
     path = write(tmp_path, "jsonl", rows)
     assert f"mine.jsonl:2: field '{field}' holds NUL or half of a character" in complaint(path)
-    assert load(path, "skip").report["items"] == 7
+    assert load(path, "skip").report.items == 7
     item = {"text": "t", "title": "h", "id": HALVES[kind], HALVES[kind]: "x"}
     text = "Generate a headline for the following article: words"
     record = {"id": "1", "user_id": "u", "input": text, "output": "h", "profile": [item]}
@@ -519,7 +520,7 @@ def test_users_that_look_alike_are_named(tmp_path, caplog):
     rows = [{**row, "user_id": name} for name in names for row in rows_for("x", 3)]
     path = write(tmp_path, "jsonl", rows)
     splits = load(path)
-    assert (splits.report["users"], splits.report["users_alike"]) == (6, 3)
+    assert (splits.report.users, splits.report.users_alike) == (6, 3)
     assert "3 users differ from another only by spaces, case or accents ('ann' and 'ann ')" in caplog.text
     assert "users alike but for spaces, case or accents: 3 ('ann' and 'ann ')" in render_check(check(path))
 
@@ -537,7 +538,7 @@ def test_a_date_that_python_cannot_hold_goes_alone(tmp_path, column):
     pq.write_table(pa.table({k: [r[k] for r in rows] for k in rows[0]} | {"date": column}), tmp_path / "mine.parquet")
     assert "mine.parquet:2: a value cannot be read" in complaint(tmp_path / "mine.parquet")
     splits = load(tmp_path / "mine.parquet", "skip")
-    assert (splits.report["items"], splits.report["records"], splits.report["split"]) == (3, 4, "time")
+    assert (splits.report.items, splits.report.records, splits.report.split) == (3, 4, "time")
 
 
 def test_a_day_is_not_before_a_time_of_the_same_day(tmp_path):
@@ -564,7 +565,7 @@ def test_files_without_rows(tmp_path):
 def test_whole_numbers_with_a_point_are_labels(tmp_path, ending):
     rows = [{"user_id": u, "text": f"review {i} {u}", "score": float(i % 5 + 1)} for u in "ab" for i in range(6)]
     splits = load(write(tmp_path, ending, rows), task="lamp-3")
-    assert {e.target for e in splits.train + splits.heldout} <= set("12345") and splits.report["items"] == 12
+    assert {e.target for e in splits.train + splits.heldout} <= set("12345") and splits.report.items == 12
     assert {i.fields["score"] for e in splits.train for i in e.profile} <= set("12345")
 
 
@@ -592,8 +593,8 @@ def test_one_bad_record_goes_alone_under_skip(tmp_path, ending, fault):
     path, line = damaged(ending, tmp_path, fault)
     assert f"{path.name}:{line}: " in complaint(path)
     splits = load(path, "skip")
-    assert [row.line for row in splits.rejects] == [line] and splits.report["items"] == 8
-    assert splits.report["records"] == 9 and splits.report["split"] == "time"
+    assert [row.line for row in splits.rejects] == [line] and splits.report.items == 8
+    assert splits.report.records == 9 and splits.report.split == "time"
 
 
 @pytest.mark.parametrize("place", [0, 3, 7])
@@ -601,7 +602,7 @@ def test_one_undated_line_goes_wherever_it_stands(tmp_path, place):
     rows = [{**row, "date": f"2024-05-0{i + 1}"} for i, row in enumerate(rows_for())]
     del rows[place]["date"]
     splits = load(write(tmp_path, "jsonl", rows), "skip")
-    assert [row.line for row in splits.rejects] == [place + 1] and splits.report["items"] == 7
+    assert [row.line for row in splits.rejects] == [place + 1] and splits.report.items == 7
 
 
 def test_one_null_in_one_history_item_costs_that_item(tmp_path):
@@ -697,7 +698,7 @@ def test_what_follows_a_list_is_not_lost(tmp_path):
     assert "the list ends before this" in complaint(path)
     path = write(tmp_path, "jsonl", rows_for())
     path.write_text('["a"]\n' + path.read_text())
-    assert [row.line for row in load(path, "skip").rejects] == [1] and load(path, "skip").report["records"] == 9
+    assert [row.line for row in load(path, "skip").rejects] == [1] and load(path, "skip").report.records == 9
 
 
 def test_a_column_name_of_thousands_of_characters_is_cut(tmp_path):

@@ -286,6 +286,6 @@ def test_rejects_are_counted(tmp_path):
     assert [row.line for row in splits.rejects] == [9, 10, 11]
     assert [row.excerpt for row in splits.rejects] == ["{", "[]", "user_id: 1"]
     assert all(row.reason and row.file.endswith("mine.jsonl") for row in splits.rejects)
-    assert splits.report["rejected"] == 3
+    assert splits.report.rejected == 3
     with pytest.raises(TagPRError, match=r"mine.jsonl:9"):
         load_splits(DataSettings(sources=sources), 0, tmp_path)

@@ -33,7 +33,7 @@ def load(folder: Path, spec: str, on_error: str = "stop"):
 
 def test_a_reader_of_ones_own_file(folder):
     splits = load(folder, "my_reader.py:PipeReader")
-    assert (len(splits.train), len(splits.heldout), splits.report["reader"]) == (6, 2, "pipes")
+    assert (len(splits.train), len(splits.heldout), splits.report.reader) == (6, 2, "pipes")
     with (folder / "mine.pipes").open("a") as stream:
         stream.write("a|no title\n")
     with pytest.raises(DataError, match=r"mine.pipes:9: field 'output' is missing"):
@@ -44,14 +44,14 @@ def test_a_reader_of_ones_own_file(folder):
 def test_a_reader_of_a_module_and_of_an_entry_point(folder, monkeypatch):
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.delitem(sys.modules, "my_reader", raising=False)
-    assert load(folder, "my_reader:PipeReader").report["items"] == 8
+    assert load(folder, "my_reader:PipeReader").report.items == 8
     package = folder / "pipes-1.0.dist-info"
     package.mkdir()
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: pipes\nVersion: 1.0\n")
     (package / "entry_points.txt").write_text("[tagpr.readers]\npipes = my_reader:PipeReader\n")
-    assert load(folder, "pipes").report["items"] == 8
+    assert load(folder, "pipes").report.items == 8
     assert guess_reader(folder / "mine.pipes").name == "pipes"
-    assert load(folder, "auto").report["reader"] == "pipes"
+    assert load(folder, "auto").report.reader == "pipes"
 
 
 def test_check_reads_with_it_too(folder, monkeypatch):

@@ -73,14 +73,14 @@ def test_splits_of_any_items(tmp_path, rows, dated, held, least, ending):
         repeats += key in unique
         unique.add(key)
     report = splits.report
-    assert (report["items"], report["duplicates"], report["records"]) == (len(unique), repeats, len(rows))
+    assert (report.items, report.duplicates, report.records) == (len(unique), repeats, len(rows))
     assert sum(row.record for row in splits.rejects) == twice
     # every item is an example or counted as none, with a reason
-    nothing = report["no_example"]
+    nothing = report.no_example
     own = Counter(user for user, _, _ in unique)
     made = Counter(e.user_id for e in examples)
-    assert sum(nothing["users"].values()) == sum(made[user] == 0 for user in own)
-    assert sum(nothing["items"].values()) == sum(count - made[user] for user, count in own.items() if made[user])
+    assert sum(nothing.users.values()) == sum(made[user] == 0 for user in own)
+    assert sum(nothing.items.values()) == sum(count - made[user] for user, count in own.items() if made[user])
 
 
 ITEMS = st.lists(st.tuples(TEXTS, ANSWERS), max_size=6)

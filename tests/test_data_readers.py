@@ -198,7 +198,7 @@ def test_posts_in_chinese(tmp_path):
         source = SourceSettings(task=name, path="posts.jsonl")
         splits = load_splits(DataSettings(sources=(source,)), 0, tmp_path)[name]
         example = splits.heldout[0]
-        assert splits.report["reader"] == "posts" and len(splits.heldout) == 2 and len(example.profile) == 4
+        assert splits.report.reader == "posts" and len(splits.heldout) == 2 and len(example.profile) == 4
         assert (example.input, example.target) == (rows[4][given], rows[4][asked])
         assert example.target not in example.fields.values()
     assert "users: 2\n" in render_check(check(tmp_path / "posts.jsonl"))
@@ -274,4 +274,4 @@ def test_check_of_folders_and_of_lines_in_a_json_file(tmp_path):
     found = check(path)
     assert (found.format, found.counts["items"], found.ok) == ("jsonl", 3, True)
     source = SourceSettings(task="package-synopsis", path="mine.json")
-    assert load_splits(DataSettings(sources=(source,)), 0, tmp_path)["package-synopsis"].report["items"] == 3
+    assert load_splits(DataSettings(sources=(source,)), 0, tmp_path)["package-synopsis"].report.items == 3

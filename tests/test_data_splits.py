@@ -68,7 +68,7 @@ def test_dated_lines_are_split_by_time(tmp_path):
     ]
     write_lines(tmp_path / "mine.jsonl", rows)
     splits = load_splits(synopsis_settings(), 0, tmp_path)["package-synopsis"]
-    assert splits.report["split"] == "time"
+    assert splits.report.split == "time"
     assert [example.target for example in splits.heldout] == ["title 12", "title 12"]
     for example in splits.train + splits.heldout:
         dates = [item.date for item in example.profile]

@@ -20,6 +20,7 @@ from tagpr.engine.tiny import build_tiny_model
 from tagpr.engine.transformers_model import TransformersModel
 from tagpr.engine.types import Sampling
 from tagpr.errors import ModelError, RunError
+from tagpr.progress import StageContext
 from tagpr.rewards.composite import CompositeReward
 from tagpr.serve.engines import CompletionRequest, GrowingText
 from tagpr.tasks import load_task
@@ -117,7 +118,7 @@ def memorised(folder: Path, out: Path) -> Path:
     tokenizer = load_tokenizer(folder)
     groups = [TrainingRow(prompt_of(tokenizer), [learned_ids(tokenizer, CHAIN)])]
     settings = SFTSettings(learning_rate=1e-2, epochs=60, batch_size=1, warmup_ratio=0, max_grad_norm=1.0)
-    train_sft(folder, groups, settings, out, seed=0)
+    train_sft(folder, groups, settings, StageContext(out))
     return out / "model"
 
 
@@ -143,7 +144,7 @@ def test_rl_and_evaluation_agree_on_a_well_formed_completion(folders, tmp_path, 
         learning_rate=1e-6, steps=1, prompts_per_step=1, group_size=2, minibatches=1, max_new_tokens=64,
         temperature=0.01, heldout_every=1, heldout_prompts=1,
     )  # fmt: skip
-    train_gspo(RLJob(model, [row], reward, settings, tmp_path / "rl", heldout=[row]))
+    train_gspo(RLJob(model, [row], reward, settings, StageContext(tmp_path / "rl"), heldout=[row]))
     log = json.loads((tmp_path / "rl" / "log.jsonl").read_text().splitlines()[-1])
     assert log["reward/format"] == log["format_rate"] == log["heldout/format"] == 1.0
     assert log["reward/verifiable"] == log["heldout/verifiable"] == 1.0

@@ -15,6 +15,7 @@ from tagpr.evaluation.evidence import Evidence, evidence
 from tagpr.evaluation.predictions import Prediction, judge
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.profiles.settings import ProfileSettings, Retriever
+from tagpr.statistics import Bootstrap
 from tagpr.tasks import load_task
 
 TASK = load_task("package-section")
@@ -48,9 +49,9 @@ def _wrong(example):
 def test_profile_use_counts_moved_answers_and_lost_quality(examples):
     own = [_row(e, e.target) for e in examples]
     half = [_row(e, _wrong(e)) if i % 2 else own[i] for i, e in enumerate(examples)]
-    found = profile_use(TASK, own, half, resamples=500)
+    found = profile_use(TASK, own, half, Bootstrap(500))
     assert found.moved.mean == 0.5 and found.quality.mean == -0.5 and found.quality.high < 0
-    assert profile_use(TASK, own, own, resamples=100).moved.mean == 0
+    assert profile_use(TASK, own, own, Bootstrap(100)).moved.mean == 0
     with pytest.raises(ValueError, match="same questions"):
         profile_use(TASK, own, own[1:])
 
@@ -80,10 +81,10 @@ def test_evidence_tells_quotations_of_the_history_from_inventions(examples):
 def test_cold_start_bins_by_history_length(examples):
     cut = [replace(e, profile=e.profile[: i % 3]) for i, e in enumerate(examples)]
     rows, base = [_row(e, e.target) for e in cut], [_row(e, _wrong(e)) for e in cut]
-    found = by_history_length(rows, base, cut, resamples=100)
+    found = by_history_length(rows, base, cut, Bootstrap(100))
     assert [(row.items, row.n) for row in found] == [("0", 10), ("1", 10), ("2-3", 10)]
     assert all(row.score == 1 and row.reference == 0 and row.difference.mean == 1 for row in found)
-    by_seen = by_seen_user(rows, base, {cut[0].user_id}, resamples=100)
+    by_seen = by_seen_user(rows, base, {cut[0].user_id}, Bootstrap(100))
     assert by_seen["seen"].n == 1 and by_seen["unseen"].n == 29
 
 

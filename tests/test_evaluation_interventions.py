@@ -7,6 +7,7 @@ from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.evaluation.interventions import Forced, chain_test, interventions, precision
 from tagpr.evaluation.predictions import Prediction, make_prediction
+from tagpr.statistics import Bootstrap
 from tagpr.systems.protocol import Answer
 from tagpr.tasks import Example, Interaction, load_task
 
@@ -51,12 +52,12 @@ def test_a_model_that_follows_its_chain_is_told_from_one_that_does_not():
     false = forced["false conclusion"][0]
     assert f"<make_decision> {false.follows} over web. </make_decision>" in false.text and "net 2 + 2" in false.text
     for name in ("another question's evidence", "own label swapped", "false conclusion"):
-        follows = chain_test(SECTION, own, forced[name], go_on(forced[name], own, True), 100)
-        stays = chain_test(SECTION, own, forced[name], go_on(forced[name], own, False), 100)
+        follows = chain_test(SECTION, own, forced[name], go_on(forced[name], own, True), Bootstrap(100))
+        stays = chain_test(SECTION, own, forced[name], go_on(forced[name], own, False), Bootstrap(100))
         assert follows.followed is not None and stays.followed is not None
         assert (follows.followed.mean, follows.same.mean) == (1.0, 0.0), name
         assert (stays.followed.mean, stays.same.mean, stays.quality.mean) == (0.0, 1.0, 0.0), name
-    assert chain_test(SECTION, own, forced["decision removed"], rows, 100).followed is None
+    assert chain_test(SECTION, own, forced["decision removed"], rows, Bootstrap(100)).followed is None
 
 
 def test_change_notes_are_forced_by_other_habits():

@@ -2,6 +2,7 @@
 
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -133,7 +134,7 @@ def test_the_stage_with_a_real_tiny_model(tmp_path):
     assert kinds == ["RAGR", "WithoutRL", "WithoutExploratory", "TagPR"]
 
     def evaluate(out: Path):
-        return evaluate_systems({"base": model, "final": model}, data, context, settings, out)
+        return evaluate_systems({"base": model, "final": model}, data, replace(context, folder=out), settings)
 
     results = evaluate(tmp_path / "a")
     assert results == Results.read(tmp_path / "a" / "results.json")

@@ -19,7 +19,7 @@ from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.evaluation.statistics import task_statistics, values
 from tagpr.files import read_json
 from tagpr.profiles.history_bins import history_bin
-from tagpr.statistics import bootstrap_sums, mean_interval, paired_bootstrap
+from tagpr.statistics import Bootstrap, bootstrap_sums, mean_interval, paired_bootstrap
 from tagpr.tasks import Kind, Task, load_task
 from tagpr.tasks.metrics import score_all
 
@@ -86,12 +86,12 @@ def test_statistics_of_texts_equal_rouge_score():
 
 def test_bootstrap_sums_draw_whole_clusters():
     columns = np.column_stack([np.arange(6.0), np.ones(6)])
-    sums = bootstrap_sums(columns, ["a", "a", "b", "b", "c", "c"], 400, seed=0)
+    sums = bootstrap_sums(columns, ["a", "a", "b", "b", "c", "c"], Bootstrap(400))
     assert set(sums[:, 1]) == {6.0}  # equal clusters: each resample has as many examples
     possible = {a + b + c for a in (1, 5, 9) for b in (1, 5, 9) for c in (1, 5, 9)}
     assert set(sums[:, 0]) <= possible
-    assert np.array_equal(sums, bootstrap_sums(columns, ["a", "a", "b", "b", "c", "c"], 400, seed=0))
-    assert not np.array_equal(sums, bootstrap_sums(columns, ["a", "a", "b", "b", "c", "c"], 400, seed=1))
+    assert np.array_equal(sums, bootstrap_sums(columns, ["a", "a", "b", "b", "c", "c"], Bootstrap(400)))
+    assert not np.array_equal(sums, bootstrap_sums(columns, ["a", "a", "b", "b", "c", "c"], Bootstrap(400, seed=1)))
 
 
 def test_clustered_interval_is_wider_where_a_users_answers_agree():
@@ -99,7 +99,10 @@ def test_clustered_interval_is_wider_where_a_users_answers_agree():
     per_user = rng.normal(0.1, 1, 40).repeat(10)
     users = np.arange(40).repeat(10).tolist()
     zero = np.zeros(400)
-    alone, together = paired_bootstrap(per_user, zero, None, 2000), paired_bootstrap(per_user, zero, users, 2000)
+    alone, together = (
+        paired_bootstrap(per_user, zero, None, Bootstrap(2000)),
+        paired_bootstrap(per_user, zero, users, Bootstrap(2000)),
+    )
     assert together.high - together.low > 2.5 * (alone.high - alone.low)
 
 
@@ -210,7 +213,9 @@ def test_one_rule_for_the_extent_of_a_chain():
 
 def test_an_interval_of_a_mean_is_that_of_a_difference_to_nothing():
     values, users = [0.0, 1.0, 1.0, 0.0, 1.0], ["a", "a", "b", "c", "c"]
-    assert mean_interval(values, users, 500, 3) == paired_bootstrap(values, [0.0] * 5, users, 500, 3)
+    assert mean_interval(values, users, Bootstrap(500, 3)) == paired_bootstrap(
+        values, [0.0] * 5, users, Bootstrap(500, 3)
+    )
     with pytest.raises(ValueError, match="at least one"):
         mean_interval([])
 

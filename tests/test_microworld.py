@@ -107,7 +107,7 @@ def test_held_out_people_are_new_and_files_read_as_any_recipe_reads_them(built):
     recipe = load_recipe(str(built))
     split = load_splits(DataSettings(sources=recipe.data.sources), 0, built.parent)["microworld"]
     trained, held = ({e.user_id for e in examples} for examples in (split.train, split.heldout))
-    leaks = split.report["leaks"]["examples"]  # training questions that hold the answer to a held-out one
+    leaks = split.report.leaks.examples  # training questions that hold the answer to a held-out one
     assert leaks <= 2 and len(split.train) + leaks == 24 and len(split.heldout) == 12
     assert {user for user in held if user.startswith("unseen")} == held - trained != set()
     assert not {e.id for e in split.train} & {e.id for e in split.heldout}

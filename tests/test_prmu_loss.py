@@ -10,6 +10,7 @@ from tagpr.prmu import fit_user, trainer
 from tagpr.prmu.loss import bradley_terry_loss
 from tagpr.prmu.past_pairs import Past
 from tagpr.prmu.score import PRMU
+from tagpr.progress import StageContext
 from test_prmu_train import SETTINGS, backbone, make_pairs  # noqa: F401  (a fixture)
 
 
@@ -33,7 +34,7 @@ def test_the_line_in_loss_is_what_trains_and_what_fits(backbone, tmp_path, monke
 
     monkeypatch.setattr(trainer, "bradley_terry_loss", noting)
     monkeypatch.setattr(fit_user, "bradley_terry_loss", noting)
-    trainer.train_prmu(backbone, make_pairs(), SETTINGS, tmp_path, seed=0)
+    trainer.train_prmu(backbone, make_pairs(), SETTINGS, StageContext(tmp_path))
     assert all(ours == written for ours, written in seen)
     log = read_jsonl(tmp_path / "log.jsonl")
     assert len(seen) == 18 and len(log) == 10  # two epochs of 18 prompts in micro batches of 2, the last step of one
@@ -44,7 +45,7 @@ def test_the_line_in_loss_is_what_trains_and_what_fits(backbone, tmp_path, monke
 
 
 def test_equation_3_is_the_sigmoid_of_f(backbone, tmp_path) -> None:  # noqa: F811
-    trainer.train_prmu(backbone, make_pairs(), SETTINGS, tmp_path, seed=0)
+    trainer.train_prmu(backbone, make_pairs(), SETTINGS, StageContext(tmp_path))
     prmu = PRMU.from_pretrained(tmp_path / "model")
     pair = make_pairs()[0]
     given = ([pair.user_id] * 2, [pair.prompt_ids] * 2, [pair.chosen_ids, pair.rejected_ids])

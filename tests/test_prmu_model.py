@@ -21,6 +21,7 @@ from tagpr.prmu.score import PRMU, encode_items
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.prmu.trainer import train_prmu
 from tagpr.prmu.users import BasisHead, PrototypeHead
+from tagpr.progress import StageContext
 
 OPTIONS = ("soft-token", "profile-encoded", "mlp-head", "basis", "prototypes", "none")
 
@@ -255,7 +256,7 @@ def test_a_saved_model_of_a_fixed_encoder_scores_the_same(backbone, tmp_path) ->
         Pair("human", "train", f"e{i}", f"u{i % 3}", "t", (3 + i, 4), (10 + i % 4,), (20 + i % 5,)) for i in range(12)
     ]
     settings = PRMUSettings(user_option="basis", basis_rank=2, frozen_layers=2, epochs=2, batch_size=4)
-    train_prmu(backbone, pairs, settings, tmp_path / "out", 0)
+    train_prmu(backbone, pairs, settings, StageContext(tmp_path / "out"))
     loaded = PRMU.from_pretrained(tmp_path / "out" / "model", dtype="float32")
     assert loaded.model.is_fixed_encoder and loaded.model.state_scale.std() > 0
     users, prompts = [pair.user_id for pair in pairs], [pair.prompt_ids for pair in pairs]

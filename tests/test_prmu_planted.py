@@ -18,6 +18,8 @@ from tagpr.prmu.score import PRMU
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.prmu.trainer import train_prmu
 from tagpr.profiles.history_bins import history_bin
+from tagpr.progress import StageContext
+from tagpr.statistics import Bootstrap
 
 SETTINGS = PRMUSettings(
     user_dropout=0.1,
@@ -32,7 +34,7 @@ SETTINGS = PRMUSettings(
 
 def trained(out: Path, world, option: str, epochs: float) -> PRMU:
     settings = SETTINGS.model_copy(update={"user_option": option, "epochs": epochs})
-    train_prmu(build_tiny_model(out / "tiny"), world.pairs, settings, out, 0, histories=world.histories)
+    train_prmu(build_tiny_model(out / "tiny"), world.pairs, settings, StageContext(out), histories=world.histories)
     return PRMU.from_pretrained(out / "model", dtype="float32")
 
 
@@ -64,7 +66,7 @@ def test_users_are_learned_encoded_and_fitted(tmp_path) -> None:
         soft.fit_user(user, Past(tuple(own[:8])))
         rest += own[8:]
     users = [pair.user_id for pair in rest]
-    assert accuracy(margins(soft, rest), users, 0)["accuracy"] >= 0.8
+    assert accuracy(margins(soft, rest), users, Bootstrap())["accuracy"] >= 0.8
 
     encoded = diagnose(trained(tmp_path / "encoded", world, "profile-encoded", 8), world.pairs, 0, world.histories)
     assert encoded["unseen"]["PQP"]["right"]["accuracy"] >= 0.8
@@ -78,7 +80,7 @@ def test_an_embedding_that_carries_nothing_is_said_in_words(tmp_path) -> None:
     world = planted_world(12, 4, 4, 10, seed=0)
     settings = {"learning_rate": 1e-9, "head_learning_rate": 1e-9, "user_learning_rate": 1e-9}
     untrained = SETTINGS.model_copy(update=settings)
-    train_prmu(build_tiny_model(tmp_path / "tiny"), world.pairs, untrained, tmp_path, 0)
+    train_prmu(build_tiny_model(tmp_path / "tiny"), world.pairs, untrained, StageContext(tmp_path))
     figures = diagnose(PRMU.from_pretrained(tmp_path / "model"), world.pairs, 0)
     assert figures["words"].startswith("Warning: the user embedding carries nothing here")
     assert set(figures) == {
@@ -106,10 +108,11 @@ from pathlib import Path
 from planted_preferences import planted_world
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.prmu.trainer import train_prmu
+from tagpr.progress import StageContext
 world = planted_world(8, 0, 8, 0, seed=0)
 settings = PRMUSettings(batch_size=16, micro_batch_size=4)
-facts = train_prmu(Path(sys.argv[1]), world.pairs, settings, Path(sys.argv[2]), 0)
-assert facts["processes"] == 2 and facts["steps"] == 4, facts
+facts = train_prmu(Path(sys.argv[1]), world.pairs, settings, StageContext(Path(sys.argv[2])))
+assert facts.processes == 2 and facts.steps == 4, facts
 """
 
 
@@ -131,7 +134,7 @@ def test_two_processes_share_the_work(tmp_path) -> None:
 def test_a_verdict_needs_pairs_of_users_seen_in_training(tmp_path) -> None:
     world = planted_world(12, 4, 4, 10, seed=0)
     pairs = [pair for pair in world.pairs if pair.split != "seen"]
-    train_prmu(build_tiny_model(tmp_path / "tiny"), pairs, SETTINGS, tmp_path, 0)
+    train_prmu(build_tiny_model(tmp_path / "tiny"), pairs, SETTINGS, StageContext(tmp_path))
     figures = diagnose(PRMU.from_pretrained(tmp_path / "model"), pairs, 0)
     assert figures["words"].startswith("Untested: no held-out PQP pair is of a user seen in training")
     assert not figures["seen"] and set(figures["effect"]) == {"unseen"}

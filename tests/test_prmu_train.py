@@ -16,6 +16,7 @@ from tagpr.prmu.diagnose import diagnose
 from tagpr.prmu.optimizer import RowAdamW
 from tagpr.prmu.score import PRMU
 from tagpr.prmu.settings import PRMUSettings
+from tagpr.progress import StageContext
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ SETTINGS = PRMUSettings(epochs=2, batch_size=4, micro_batch_size=2, save_steps=2
 
 def test_killed_training_ends_with_the_same_bytes(backbone, tmp_path) -> None:
     pairs = make_pairs()
-    training.train_prmu(backbone, pairs, SETTINGS, tmp_path / "whole", seed=1)
+    training.train_prmu(backbone, pairs, SETTINGS, StageContext(tmp_path / "whole", seed=1))
 
     def kill(done: int, total: int, note: str) -> None:
         assert 0 < done <= total and "loss" in note
@@ -43,12 +44,12 @@ def test_killed_training_ends_with_the_same_bytes(backbone, tmp_path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        training.train_prmu(backbone, pairs, SETTINGS, tmp_path / "killed", seed=1, progress=kill)
+        training.train_prmu(backbone, pairs, SETTINGS, StageContext(tmp_path / "killed", seed=1, progress=kill))
     # A checkpoint that a kill left half-written must not be used.
     shutil.copytree(tmp_path / "killed/checkpoints/checkpoint-4", tmp_path / "killed/checkpoints/checkpoint-9")
     (tmp_path / "killed/checkpoints/checkpoint-9/complete").unlink()
     assert training.last_checkpoint(tmp_path / "killed/checkpoints").endswith("/checkpoint-4")
-    training.train_prmu(backbone, pairs, SETTINGS, tmp_path / "killed", seed=1)
+    training.train_prmu(backbone, pairs, SETTINGS, StageContext(tmp_path / "killed", seed=1))
     for name in ("model/model.safetensors", "model/prmu.json", "model/users.json", "log.jsonl"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert len(read_jsonl(tmp_path / "whole/log.jsonl")) == 10  # 18 prompts, 5 steps an epoch
@@ -60,8 +61,8 @@ def test_training_fits_its_pairs_and_users_matter(backbone, tmp_path, option) ->
     random = Random(1)
     histories = {f"u{i}": [[random.randrange(3, 500) for _ in range(5)]] * 2 for i in range(6)}
     settings = SETTINGS.model_copy(update={"user_option": option, "epochs": 15})
-    facts = training.train_prmu(backbone, pairs, settings, tmp_path, seed=0, histories=histories)
-    assert facts["pairs"] == facts["prompts"] == 18 and facts["users"] == 6
+    facts = training.train_prmu(backbone, pairs, settings, StageContext(tmp_path), histories=histories)
+    assert facts.pairs == facts.prompts == 18 and facts.users == 6
     log = read_jsonl(tmp_path / "log.jsonl")
     # all options but `basis`, whose basis is random, start from equal rewards: a loss of ln 2
     assert log[-1]["loss"] < 0.1 < (0.5 if option == "basis" else 0.6) < log[0]["loss"]
@@ -86,7 +87,7 @@ def test_exactly_the_used_rows_move() -> None:
 
 def test_lora_is_merged_when_saved(backbone, tmp_path) -> None:
     settings = SETTINGS.model_copy(update={"lora_rank": 4})
-    training.train_prmu(backbone, make_pairs(), settings, tmp_path, seed=0)
+    training.train_prmu(backbone, make_pairs(), settings, StageContext(tmp_path))
     prmu = PRMU.from_pretrained(tmp_path / "model")
     assert not any("lora" in name for name in prmu.model.state_dict())
     fresh = training.new_prmu(backbone, training.load_tokenizer(backbone), SETTINGS, 6, seed=0)
@@ -98,16 +99,18 @@ def test_nan_stops_names_the_batch_and_keeps_the_checkpoint(backbone, tmp_path) 
     settings = SETTINGS.model_copy(update={"learning_rate": 1e30, "head_learning_rate": 1e30})
     settings = settings.model_copy(update={"save_steps": 1})
     with pytest.raises(RunError, match=r"loss became \S+ at step \d+ \(batch: e\d+ of u\d"):
-        training.train_prmu(backbone, make_pairs(), settings, tmp_path, seed=0)
+        training.train_prmu(backbone, make_pairs(), settings, StageContext(tmp_path))
     assert training.last_checkpoint(tmp_path / "checkpoints") is not None
     assert not (tmp_path / "model").exists()
 
 
 def test_nothing_to_train_on_is_said_clearly(backbone, tmp_path) -> None:
     with pytest.raises(DataError, match="no pair to train on"):
-        training.train_prmu(backbone, [], SETTINGS, tmp_path, seed=0)
+        training.train_prmu(backbone, [], SETTINGS, StageContext(tmp_path))
     with pytest.raises(DataError, match=r"18 are longer than prmu\.max_length = 16 tokens"):
-        training.train_prmu(backbone, make_pairs(), SETTINGS.model_copy(update={"max_length": 16}), tmp_path, seed=0)
+        training.train_prmu(
+            backbone, make_pairs(), SETTINGS.model_copy(update={"max_length": 16}), StageContext(tmp_path)
+        )
     with pytest.raises(DataError, match="needs the users' histories"):
         encoded = SETTINGS.model_copy(update={"user_option": "profile-encoded"})
-        training.train_prmu(backbone, make_pairs(), encoded, tmp_path, seed=0)
+        training.train_prmu(backbone, make_pairs(), encoded, StageContext(tmp_path))

@@ -8,30 +8,50 @@ from pathlib import Path
 
 import pytest
 
+from tagpr.data.report import SplitReport
 from tagpr.errors import RunError
 from tagpr.files import write_json, write_text
 from tagpr.progress import silent
 from tagpr.runs.manifest import read_manifest
+from tagpr.runs.metrics import DataMetrics
 from tagpr.runs.stage import Work, locked, run_stage
+from tagpr.training.metrics import SFTMetrics
+
+MADE = {"data": DataMetrics({"mood": SplitReport(users=1)}), "sft": SFTMetrics(steps=1, loss=0.5)}
 
 
 def stage(name="data", settings=None, inputs=(), make=None, seed=0, reads=None):
     def default(context):
         write_text(context.out / "file.txt", json.dumps(settings))
-        return {"n": 1}
+        return MADE[name]
 
     return Work(name, settings or {"a": 1}, reads or {}, tuple(inputs), seed, make or default)
 
 
 def test_a_stage_is_made_once_and_again_when_its_settings_change(tmp_path):
     first, made = run_stage(tmp_path, stage(), silent)
-    assert made and first.figures == {"n": 1}
+    assert made and first.metrics == MADE["data"]
     again, made = run_stage(tmp_path, stage(), silent)
     assert not made and again == first
     other, made = run_stage(tmp_path, stage(settings={"a": 2}), silent)
     assert made and other.hash != first.hash
     assert (tmp_path / "data" / "file.txt").read_text() == '{"a": 2}'
     assert not list((tmp_path / ".work").iterdir())
+
+
+def test_metrics_are_read_back_as_the_stages_own_also_those_of_an_older_manifest(tmp_path):
+    run_stage(tmp_path, stage(), silent)
+    made, _ = run_stage(tmp_path, stage("sft", inputs=["data"]), silent)
+    path = tmp_path / "sft" / "manifest.json"
+    assert read_manifest(path.parent) == made and made.metrics == MADE["sft"]
+    written = json.loads(path.read_text())
+    assert written["metrics"]["loss"] == 0.5 and "figures" not in written
+    written["figures"] = written.pop("metrics")  # as version 0.1 wrote it
+    write_json(path, written)
+    assert read_manifest(path.parent) == made
+    write_json(path, written | {"figures": {"steps": "many"}})
+    with pytest.raises(RunError, match="damaged manifest"):
+        read_manifest(path.parent)
 
 
 def test_the_seed_and_the_inputs_are_part_of_the_hash(tmp_path):
@@ -91,7 +111,7 @@ def _killed(folder: Path) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             write_text(done, str(step + 1))
         write_json(out / "result.json", {"steps": 5, "continued_from": count})
-        return {}
+        return MADE["data"]
 
     run_stage(folder, stage(make=make), silent)
 

@@ -9,7 +9,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tagpr.pipeline import STAGES, _work, stages
+from tagpr.pipeline import STAGES, stages
+from tagpr.pipeline.making import _work
 from tagpr.progress import silent
 from tagpr.runs import Run
 from tagpr.runs.stage import run_stage

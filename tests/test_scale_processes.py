@@ -13,8 +13,11 @@ import os, signal, sys, time
 from pathlib import Path
 from tagpr import processes
 from tagpr.files import write_json
+from tagpr.data.report import SplitReport
 from tagpr.progress import silent
+from tagpr.runs.metrics import DataMetrics
 from tagpr.runs.stage import Work, locked, run_stage
+from tagpr.training.metrics import SFTMetrics
 
 run = Path(sys.argv[1])
 processes.join()
@@ -24,7 +27,7 @@ def one(context):
     assert processes.rank() == 0
     time.sleep(0.2)
     write_json(context.out / "one.json", {"seed": context.seed})
-    return {"by": processes.rank()}
+    return DataMetrics({"by": SplitReport(users=processes.rank())})
 
 
 def every(context):
@@ -35,7 +38,7 @@ def every(context):
     found = processes.everyones(processes.rank())
     if processes.is_first():
         write_json(context.out / "every.json", {"ranks": found, "one": (run / "data" / "one.json").is_file()})
-    return {"from": processes.rank()}
+    return SFTMetrics(steps=processes.rank())
 
 
 def fails(context):
@@ -49,7 +52,7 @@ def work(name, make, every_process, inputs=()):
 STAGES = """
 data, made = run_stage(run, work("data", one, False), silent)
 sft, _ = run_stage(run, work("sft", every, True, ("data",)), silent)
-assert data.figures == {"by": 0} and sft.figures == {"from": 0}, (data, sft)
+assert data.metrics == DataMetrics({"by": SplitReport(users=0)}) and sft.metrics == SFTMetrics(steps=0), (data, sft)
 assert data.measured.processes == 2 and (run / "sft" / "every.json").is_file()
 assert not run_stage(run, work("data", one, False), silent)[1]
 print("done", processes.rank(), made)

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -56,9 +57,9 @@ def same_steps(out, other, tolerance=1e-5):
 
 
 def test_trl_takes_the_steps_of_the_local_loop(policy, local, tmp_path):
-    figures = train("trl", policy, tmp_path, heldout_every=2)
+    metrics = train("trl", policy, tmp_path, heldout_every=2)
     same_steps(tmp_path, local[0])
-    assert figures == pytest.approx(local[1], rel=1e-4)
+    assert asdict(metrics) == pytest.approx(asdict(local[1]), rel=1e-4)
     ours, theirs, start = weights(tmp_path), weights(local[0]), load_file(policy / "model.safetensors")
     assert max((ours[name] - start[name]).abs().max().item() for name in ours) > 1e-3, "nothing was learned"
     assert max((ours[name] - theirs[name]).abs().max().item() for name in ours) < 1e-5
@@ -89,9 +90,7 @@ def test_a_killed_stage_ends_in_the_same_bits(policy, tmp_path):
             raise NotImplementedError
 
     with pytest.raises(KeyboardInterrupt):
-        train_trl(
-            type(made)(made.policy, made.rows, Dies(), made.settings, torn, made.seed), EngineSettings(engine="trl")
-        )
+        train_trl(replace(made, reward=Dies(), context=replace(made.context, out=torn)), EngineSettings(engine="trl"))
     assert [p.name for p in (torn / "checkpoints").glob("checkpoint-*")] == ["checkpoint-4"]
     train("trl", policy, torn)
     assert log(torn) == log(whole)

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -89,7 +90,7 @@ def test_a_question_is_answered_once(runs, tmp_path, monkeypatch):
     shutil.copytree(runs / "runs" / "demo" / "data", tmp_path / "demo" / "data")
     run, models = Run.open(runs / "demo.yaml", runs=tmp_path), {"final": runs / "tiny"}
     settings = run.recipe.evaluate.model_copy(update={"other_history": False})
-    evaluate_systems(models, run.data, run.context(), settings, run.folder.stage("evaluate"))
+    evaluate_systems(models, run.data, replace(run.context(), folder=run.folder.stage("evaluate")), settings)
     asked = []
     write = Backbone.write
     monkeypatch.setattr(

@@ -12,6 +12,7 @@ from tagpr.chains.grammar import write_completion
 from tagpr.chains.settings import ChainSettings
 from tagpr.data.load import load_splits
 from tagpr.data.settings import DataSettings, SourceSettings
+from tagpr.progress import StageContext
 from tagpr.tasks import load_task
 from tagpr.tasks.metrics import correctness
 from tagpr.tasks.rouge import rouge
@@ -92,7 +93,7 @@ def test_reading_data_chooses_the_tokens(tmp_path):
     (tmp_path / "zh.jsonl").write_text("\n".join(rows), encoding="utf-8")
     source = SourceSettings(task="generic-text", path="zh.jsonl")
     (split,) = load_splits(DataSettings(sources=(source,)), 0, tmp_path).values()
-    assert split.task.rouge_tokens == "characters" and split.report["rouge_tokens"] == "characters"
+    assert split.task.rouge_tokens == "characters" and split.report.rouge_tokens == "characters"
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -112,5 +113,5 @@ def test_stage_0_keeps_right_answers_in_any_script(tmp_path, name):
     ]
     (tmp_path / "chains.jsonl").write_text("\n".join(map(json.dumps, chains)))
     settings = ChainSettings(teacher="written", written=tmp_path / "chains.jsonl", min_segments=1)
-    funnel = build_chains(settings, {name: split.task}, {name: split.train}, None, tmp_path / "out", 0)
+    funnel = build_chains(settings, {name: split.task}, {name: split.train}, None, StageContext(tmp_path / "out"))
     assert funnel.steps[-1].total == len(split.train)

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import RunError
+from tagpr.progress import StageContext
 from tagpr.training.expert import expert_iteration
 from tagpr.training.rows import TrainingRow
 from tagpr.training.settings import ExpertSettings, SFTSettings
@@ -46,27 +47,29 @@ def kept(out):
 
 def test_only_right_and_accepted_completions_are_learned_from(policy, tmp_path):
     reward = HasE()
-    figures = expert_iteration(policy, rows(), reward, SETTINGS, tmp_path, accept=lambda row, text: len(text) % 2 == 0)
+    metrics = expert_iteration(
+        policy, rows(), reward, SETTINGS, StageContext(tmp_path), accept=lambda row, text: len(text) % 2 == 0
+    )
     lines = kept(tmp_path)
     assert lines and all("e" in row["completion"] and len(row["completion"]) % 2 == 0 for row in lines)
     per_prompt = {}
     for row in lines:
         per_prompt.setdefault(row["example_id"], []).append(row["completion"])
     assert max(map(len, per_prompt.values())) <= 2 and all(len(set(own)) == len(own) for own in per_prompt.values())
-    assert figures["kept"] == figures["chains"] == len(lines) < figures["right"] < figures["sampled"] == 480
+    assert metrics.kept == metrics.sft.chains == len(lines) < metrics.right < metrics.sampled == 480
     before, after = load_file(policy / "model.safetensors"), load_file(tmp_path / "model" / "model.safetensors")
     assert any(not torch.equal(before[key].float(), after[key]) for key in after)
 
 
 def test_a_killed_round_samples_only_what_is_missing(policy, tmp_path):
     whole, again = HasE(), HasE()
-    expert_iteration(policy, rows(), whole, SETTINGS, tmp_path / "a")
-    expert_iteration(policy, rows(), HasE(), SETTINGS, tmp_path / "b")
+    expert_iteration(policy, rows(), whole, SETTINGS, StageContext(tmp_path / "a"))
+    expert_iteration(policy, rows(), HasE(), SETTINGS, StageContext(tmp_path / "b"))
     (tmp_path / "b" / "checkpoints" / "sampled" / "00001.json").unlink()
-    expert_iteration(policy, rows(), again, SETTINGS, tmp_path / "b")
+    expert_iteration(policy, rows(), again, SETTINGS, StageContext(tmp_path / "b"))
     assert whole.calls == 2 and again.calls == 1 and kept(tmp_path / "a") == kept(tmp_path / "b")
 
 
 def test_nothing_kept_is_said(policy, tmp_path):
     with pytest.raises(RunError, match="none of 24 completions was kept"):
-        expert_iteration(policy, rows(2), HasE(), SETTINGS, tmp_path, accept=lambda row, text: False)
+        expert_iteration(policy, rows(2), HasE(), SETTINGS, StageContext(tmp_path), accept=lambda row, text: False)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import RunError
+from tagpr.progress import StageContext
 from tagpr.training.gspo import train_gspo
 from tagpr.training.job import RLJob
 from tagpr.training.objective import group_advantages, gspo_loss
@@ -100,9 +101,9 @@ def test_every_epoch_uses_every_row_once():
 
 def test_reward_rises_and_clipping_acts_after_the_first_minibatch(policy, tmp_path):
     settings = GSPOSettings(**SETTINGS | {"steps": 25, "prompts_per_step": 9, "group_size": 8, "learning_rate": 5e-3})
-    figures = train_gspo(RLJob(policy, rows(), vowels, settings, tmp_path, seed=0))
+    metrics = train_gspo(RLJob(policy, rows(), vowels, settings, StageContext(tmp_path)))
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert len(log) == 25 and figures["reward_last"] > figures["reward_first"] + 0.02
+    assert len(log) == 25 and metrics.reward_last > metrics.reward_first + 0.02
     assert all(row["clip_fraction/1"] == 0 for row in log)
     assert sum(row["clip_fraction/2"] for row in log) > 0
 
@@ -110,7 +111,7 @@ def test_reward_rises_and_clipping_acts_after_the_first_minibatch(policy, tmp_pa
 def test_zero_variance_groups_are_counted_and_change_nothing(policy, tmp_path):
     before = load_file(policy / "model.safetensors")
     constant = lambda prompts, completions, **_: [1.0] * len(completions)  # noqa: E731
-    train_gspo(RLJob(policy, rows(), constant, GSPOSettings(**SETTINGS | {"steps": 1}), tmp_path))
+    train_gspo(RLJob(policy, rows(), constant, GSPOSettings(**SETTINGS | {"steps": 1}), StageContext(tmp_path)))
     log = json.loads((tmp_path / "log.jsonl").read_text())
     assert log["zero_variance"] == 1.0 and log["grad_norm"] == 0.0
     after = weights(tmp_path)
@@ -119,7 +120,7 @@ def test_zero_variance_groups_are_counted_and_change_nothing(policy, tmp_path):
 
 def test_masked_truncated_completions_have_no_gradient(policy, tmp_path):
     settings = GSPOSettings(**SETTINGS | {"steps": 1, "truncated": "mask", "max_new_tokens": 1})
-    train_gspo(RLJob(policy, rows(), vowels, settings, tmp_path))
+    train_gspo(RLJob(policy, rows(), vowels, settings, StageContext(tmp_path)))
     log = json.loads((tmp_path / "log.jsonl").read_text())
     assert log["truncated"] > 0.9
 
@@ -127,26 +128,32 @@ def test_masked_truncated_completions_have_no_gradient(policy, tmp_path):
 def test_a_reward_that_is_not_finite_stops(policy, tmp_path):
     broken = lambda prompts, completions, **_: [float("nan")] * len(completions)  # noqa: E731
     with pytest.raises(RunError, match="finite"):
-        train_gspo(RLJob(policy, rows(), broken, GSPOSettings(**SETTINGS), tmp_path))
+        train_gspo(RLJob(policy, rows(), broken, GSPOSettings(**SETTINGS), StageContext(tmp_path)))
 
 
 def test_bf16_keeps_small_updates_in_fp32_masters(policy, tmp_path):
     settings = GSPOSettings(**SETTINGS | {"precision": "bf16", "learning_rate": 1e-7, "steps": 2})
-    train_gspo(RLJob(policy, rows(), vowels, settings, tmp_path))
+    train_gspo(RLJob(policy, rows(), vowels, settings, StageContext(tmp_path)))
     before, after = load_file(policy / "model.safetensors"), weights(tmp_path)
     moved = sum((before[k].float() != after[k]).sum().item() for k in after)
     assert moved > 0.5 * sum(v.numel() for k, v in after.items() if "embed" not in k)
 
 
 def test_lora_trains_and_merges(policy, tmp_path):
-    train_gspo(RLJob(policy, rows(), vowels, GSPOSettings(**SETTINGS | {"lora_rank": 2, "steps": 2}), tmp_path))
+    train_gspo(
+        RLJob(policy, rows(), vowels, GSPOSettings(**SETTINGS | {"lora_rank": 2, "steps": 2}), StageContext(tmp_path))
+    )
     before, after = load_file(policy / "model.safetensors"), weights(tmp_path)
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[k].float(), after[k]) for k in after)
 
 
 def test_frozen_layers_stay_in_rl_too(policy, tmp_path):
-    train_gspo(RLJob(policy, rows(), vowels, GSPOSettings(**SETTINGS | {"frozen_layers": 1, "steps": 2}), tmp_path))
+    train_gspo(
+        RLJob(
+            policy, rows(), vowels, GSPOSettings(**SETTINGS | {"frozen_layers": 1, "steps": 2}), StageContext(tmp_path)
+        )
+    )
     before, after = load_file(policy / "model.safetensors"), weights(tmp_path)
     frozen = {name for name in after if "embed_tokens" in name or ".layers.0." in name}
     assert {name for name in after if torch.equal(before[name].float(), after[name])} == frozen != after.keys()
@@ -154,7 +161,7 @@ def test_frozen_layers_stay_in_rl_too(policy, tmp_path):
 
 def test_heldout_rows_are_looked_at(policy, tmp_path):
     settings = GSPOSettings(**SETTINGS | {"steps": 2, "heldout_every": 2})
-    train_gspo(RLJob(policy, rows(), vowels, settings, tmp_path, heldout=rows(4)))
+    train_gspo(RLJob(policy, rows(), vowels, settings, StageContext(tmp_path), heldout=rows(4)))
     looks = sorted(path.name for path in (tmp_path / "heldout").iterdir())
     assert looks == ["step-00000.json", "step-00002.json"]
     table = json.loads((tmp_path / "heldout" / looks[1]).read_text())
@@ -164,12 +171,14 @@ def test_heldout_rows_are_looked_at(policy, tmp_path):
 
 def test_kl_to_the_reference_starts_at_zero(policy, tmp_path):
     settings = GSPOSettings(**SETTINGS | {"steps": 3, "heldout_every": 1})
-    train_gspo(RLJob(policy, rows(), vowels, settings, tmp_path / "first", heldout=rows(2)))
+    train_gspo(RLJob(policy, rows(), vowels, settings, StageContext(tmp_path / "first"), heldout=rows(2)))
     kl = [json.loads(line)["kl"] for line in (tmp_path / "first" / "log.jsonl").read_text().splitlines()]
     assert kl[0] == 0.0 and 0 < kl[1] < kl[2]
     trained = tmp_path / "first" / "model"
     settings = GSPOSettings(**SETTINGS | {"steps": 1, "heldout_every": 1})
-    train_gspo(RLJob(trained, rows(), vowels, settings, tmp_path / "second", heldout=rows(2), reference=policy))
+    train_gspo(
+        RLJob(trained, rows(), vowels, settings, StageContext(tmp_path / "second"), heldout=rows(2), reference=policy)
+    )
     assert json.loads((tmp_path / "second" / "log.jsonl").read_text())["kl"] > 0
 
 
@@ -180,7 +189,7 @@ def test_tags_dying_out_stop_the_run(policy, tmp_path):
 
     settings = GSPOSettings(**SETTINGS | {"tag_rate_floor": 0.5, "tag_rate_steps": 2})
     with pytest.raises(RunError, match="tag_rate_floor"):
-        train_gspo(RLJob(policy, rows(), Untagged(), settings, tmp_path))
+        train_gspo(RLJob(policy, rows(), Untagged(), settings, StageContext(tmp_path)))
 
 
 WORKER = """
@@ -195,7 +204,7 @@ train_with_looks(Path(sys.argv[1]), Path(sys.argv[2]))
 def train_with_looks(policy, out):
     # Adam divides by the gradient's size: rounding errors of vanishing gradients move a weight by a part of the rate
     settings = GSPOSettings(**SETTINGS | {"heldout_every": 2, "learning_rate": 3e-5, "scale_rewards": "batch"})
-    train_gspo(RLJob(policy, rows(), vowels, settings, out, seed=0, heldout=rows(3)))
+    train_gspo(RLJob(policy, rows(), vowels, settings, StageContext(out), heldout=rows(3)))
 
 
 def worker(policy, out, *launcher):

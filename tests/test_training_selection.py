@@ -15,6 +15,7 @@ from tagpr.engine.models import load_causal_lm
 from tagpr.engine.shared_prompt import PromptGroup, completion_logprobs
 from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import RunError
+from tagpr.progress import StageContext
 from tagpr.training.gspo import train_gspo
 from tagpr.training.job import RLJob
 from tagpr.training.objective import gspo_loss
@@ -74,7 +75,7 @@ def groups_of(out, size=3):
 
 
 def test_samples_hold_every_completion_with_its_reward_parts_and_advantage(policy, tmp_path):
-    train_gspo(RLJob(policy, rows(), Vowels(), GSPOSettings(**BASE), tmp_path))
+    train_gspo(RLJob(policy, rows(), Vowels(), GSPOSettings(**BASE), StageContext(tmp_path)))
     steps = groups_of(tmp_path)
     assert sorted(steps) == [1, 2, 3, 4] and all(len(groups) == 4 for groups in steps.values())
     for group in (group for groups in steps.values() for group in groups):
@@ -95,14 +96,30 @@ def test_samples_hold_every_completion_with_its_reward_parts_and_advantage(polic
 
 
 def test_samples_are_bounded_by_whole_groups(policy, tmp_path):
-    train_gspo(RLJob(policy, rows(), Vowels(), GSPOSettings(**BASE | {"steps": 1}, samples_per_step=7), tmp_path / "a"))
+    train_gspo(
+        RLJob(
+            policy,
+            rows(),
+            Vowels(),
+            GSPOSettings(**BASE | {"steps": 1}, samples_per_step=7),
+            StageContext(tmp_path / "a"),
+        )
+    )
     assert parquet.read_table(tmp_path / "a" / "samples.parquet").num_rows == 6
-    train_gspo(RLJob(policy, rows(), Vowels(), GSPOSettings(**BASE | {"steps": 1}, samples_per_step=0), tmp_path / "b"))
+    train_gspo(
+        RLJob(
+            policy,
+            rows(),
+            Vowels(),
+            GSPOSettings(**BASE | {"steps": 1}, samples_per_step=0),
+            StageContext(tmp_path / "b"),
+        )
+    )
     assert not (tmp_path / "b" / "samples.parquet").exists()
 
 
 def test_only_groups_whose_r_v_differs_are_learned_from(policy, tmp_path):
-    train_gspo(RLJob(policy, rows(), Vowels(), GSPOSettings(**BASE, groups="verifiable"), tmp_path))
+    train_gspo(RLJob(policy, rows(), Vowels(), GSPOSettings(**BASE, groups="verifiable"), StageContext(tmp_path)))
     seen = {True: 0, False: 0}
     for group in (group for groups in groups_of(tmp_path).values() for group in groups):
         differs = len({row["r_v"] for row in group}) > 1
@@ -113,7 +130,7 @@ def test_only_groups_whose_r_v_differs_are_learned_from(policy, tmp_path):
 
 def test_oversampling_fills_the_step_with_such_groups(policy, tmp_path):
     settings = GSPOSettings(**BASE | {"steps": 3}, groups="verifiable", oversample=8)
-    figures = train_gspo(RLJob(policy, rows(), Vowels(), settings, tmp_path))
+    metrics = train_gspo(RLJob(policy, rows(), Vowels(), settings, StageContext(tmp_path)))
     log, steps = read_log(tmp_path), groups_of(tmp_path)
     for row in log:
         groups = steps[row["step"]]
@@ -122,13 +139,13 @@ def test_oversampling_fills_the_step_with_such_groups(policy, tmp_path):
         assert row["sampled"] == 3 * len(groups) > 12 and len(groups) % 4 == 0
         assert learned == able[:4] and len(learned) == 4
         assert row["verifiable_groups"] == pytest.approx(len(able) / len(groups))
-    assert figures["completion_tokens"] > 0
+    assert metrics.completion_tokens > 0
 
 
 def test_a_reward_without_parts_cannot_tell_verifiable_groups(policy, tmp_path):
     plain = lambda prompts, completions, **_: [float(len(text)) for text in completions]  # noqa: E731
     with pytest.raises(RunError, match="groups"):
-        train_gspo(RLJob(policy, rows(), plain, GSPOSettings(**BASE, groups="verifiable"), tmp_path))
+        train_gspo(RLJob(policy, rows(), plain, GSPOSettings(**BASE, groups="verifiable"), StageContext(tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -147,10 +164,10 @@ def test_the_rate_rises_and_falls(decay, expected):
 
 def test_a_decaying_rate_is_logged_and_other_steps_are_another_run(policy, tmp_path):
     settings = GSPOSettings(**BASE, decay="linear")
-    train_gspo(RLJob(policy, rows(), Vowels(), settings, tmp_path), stop_after=2)
+    train_gspo(RLJob(policy, rows(), Vowels(), settings, StageContext(tmp_path)), stop_after=2)
     with pytest.raises(RunError, match="other settings"):
-        train_gspo(RLJob(policy, rows(), Vowels(), settings.model_copy(update={"steps": 6}), tmp_path))
-    train_gspo(RLJob(policy, rows(), Vowels(), settings, tmp_path))
+        train_gspo(RLJob(policy, rows(), Vowels(), settings.model_copy(update={"steps": 6}), StageContext(tmp_path)))
+    train_gspo(RLJob(policy, rows(), Vowels(), settings, StageContext(tmp_path)))
     assert [row["learning_rate"] for row in read_log(tmp_path)] == pytest.approx([5e-3, 3.75e-3, 2.5e-3, 1.25e-3])
 
 
@@ -158,15 +175,18 @@ def test_the_best_weights_are_kept_and_a_run_in_parts_keeps_the_same(policy, tmp
     changes = {"steps": 5, "learning_rate": 0.05, "heldout_every": 1, "save_steps": 2}
     assert GSPOSettings(**BASE | changes).keeps_best and not GSPOSettings(**BASE).keeps_best
     settings = GSPOSettings(**BASE | changes)
-    whole = train_gspo(RLJob(policy, rows(), Vowels(), settings, tmp_path / "whole", heldout=rows(6)))
+    whole = train_gspo(RLJob(policy, rows(), Vowels(), settings, StageContext(tmp_path / "whole"), heldout=rows(6)))
     values = []
     for step in range(6):
         table = json.loads((tmp_path / "whole" / "heldout" / f"step-{step:05d}.json").read_text())
         values.append(tuple(sum(table[key]) / len(table[key]) for key in ("verifiable", "reward")))
     best = max(range(6), key=lambda step: (*values[step], step))
-    assert whole["kept_step"] == best and len({verifiable for verifiable, _ in values}) > 1
+    assert whole.kept_step == best and len({verifiable for verifiable, _ in values}) > 1
     for stop in (1, 2, None):
-        train_gspo(RLJob(policy, rows(), Vowels(), settings, tmp_path / "parts", heldout=rows(6)), stop_after=stop)
+        train_gspo(
+            RLJob(policy, rows(), Vowels(), settings, StageContext(tmp_path / "parts"), heldout=rows(6)),
+            stop_after=stop,
+        )
     assert all(
         torch.equal(a, b)
         for a, b in zip(weights(tmp_path / "whole").values(), weights(tmp_path / "parts").values(), strict=True)
@@ -176,7 +196,7 @@ def test_the_best_weights_are_kept_and_a_run_in_parts_keeps_the_same(policy, tmp
         reference = load_file(policy / "model.safetensors")
     else:
         last = GSPOSettings(**BASE | changes | {"keep": "last", "steps": best})
-        train_gspo(RLJob(policy, rows(), Vowels(), last, tmp_path / "stopped", heldout=rows(6)))
+        train_gspo(RLJob(policy, rows(), Vowels(), last, StageContext(tmp_path / "stopped"), heldout=rows(6)))
         reference = weights(tmp_path / "stopped")
     kept = weights(tmp_path / "whole")
     assert all(torch.equal(kept[key], reference[key].float()) for key in kept)
@@ -202,7 +222,7 @@ def test_log_probabilities_from_fp32_logits(policy):
 def test_gradient_checkpointing_changes_nothing(policy, tmp_path):
     for name, on in (("plain", False), ("again", True)):
         settings = GSPOSettings(**BASE | {"steps": 2, "learning_rate": 1e-4}, gradient_checkpointing=on)
-        train_gspo(RLJob(policy, rows(), Vowels(), settings, tmp_path / name))
+        train_gspo(RLJob(policy, rows(), Vowels(), settings, StageContext(tmp_path / name)))
     a, b = weights(tmp_path / "plain"), weights(tmp_path / "again")
     assert max((a[key] - b[key]).abs().max().item() for key in a) < 1e-6
 
@@ -216,7 +236,7 @@ def test_ratios_outside_the_clip_range_are_counted_on_both_sides():
 
 def test_most_ratios_outside_and_most_completions_cut_off_are_said_once(policy, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
-        train_gspo(RLJob(policy, rows(), Vowels(), GSPOSettings(**BASE), tmp_path))
+        train_gspo(RLJob(policy, rows(), Vowels(), GSPOSettings(**BASE), StageContext(tmp_path)))
     assert sum("outside the clip range" in record.message for record in caplog.records) == 1
     assert sum("cut off at max_new_tokens=6" in record.message for record in caplog.records) == 1
     log = read_log(tmp_path)

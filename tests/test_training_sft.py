@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from tagpr.engine.models import load_causal_lm
 from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import ModelError, RunError
+from tagpr.progress import StageContext
 from tagpr.training.rows import TrainingRow
 from tagpr.training.settings import SFTSettings
 from tagpr.training.sft import train_sft
@@ -82,11 +83,11 @@ def test_the_best_weights_are_kept_by_the_held_out_loss(policy, tmp_path):
     settings = SFTSettings(
         **BASE | {"epochs": 10, "learning_rate": 0.02}, heldout_users=2, heldout_every=2, keep="best"
     )
-    figures = train_sft(policy, groups(), settings, tmp_path)
+    metrics = train_sft(policy, groups(), settings, StageContext(tmp_path))
     values = read(tmp_path / "heldout.jsonl")
-    assert len(values) == 10 and figures["steps"] == 20
+    assert len(values) == 10 and metrics.steps == 20
     best = min(values, key=lambda row: row["heldout"])
-    assert figures["kept_step"] == best["step"] < 20, "noise of some users was learned without overfitting"
+    assert metrics.kept_step == best["step"] < 20, "noise of some users was learned without overfitting"
     _, heldout = hold_out(groups(), 2, seed=0)
     assert math.isclose(own_loss(tmp_path / "model", heldout), best["heldout"], rel_tol=1e-4)
 
@@ -94,8 +95,8 @@ def test_the_best_weights_are_kept_by_the_held_out_loss(policy, tmp_path):
 def test_early_stopping_ends_after_patience_and_the_best_is_kept(policy, tmp_path):
     falling = iter([0.5, 0.6, 0.6, 0.55, 0.9])
     settings = SFTSettings(**BASE, heldout_users=2, heldout_every=1, patience=2, keep="best")
-    figures = train_sft(policy, groups(), settings, tmp_path, metric=lambda model: next(falling))
-    assert figures["steps"] == 4 and figures["kept_step"] == 2
+    metrics = train_sft(policy, groups(), settings, StageContext(tmp_path), metric=lambda model: next(falling))
+    assert metrics.steps == 4 and metrics.kept_step == 2
     assert [row["heldout"] for row in read(tmp_path / "heldout.jsonl")] == [0.5, 0.6, 0.6, 0.55]
 
 
@@ -109,15 +110,21 @@ def test_the_metric_gets_the_model_as_it_stands(policy, tmp_path):
         seen.append(one.token_ids)
         return float(len(seen))
 
-    train_sft(policy, groups(), SFTSettings(**BASE | {"learning_rate": 0.05}, heldout_users=1), tmp_path, metric=metric)
+    train_sft(
+        policy,
+        groups(),
+        SFTSettings(**BASE | {"learning_rate": 0.05}, heldout_users=1),
+        StageContext(tmp_path),
+        metric=metric,
+    )
     assert len(seen) == 4 and seen[0] != seen[-1]
 
 
 def test_held_out_users_are_not_learned_from(policy, tmp_path):
     settings = SFTSettings(**BASE, heldout_users=2)
     train, _ = hold_out(groups(), 2, seed=0)
-    train_sft(policy, groups(), settings, tmp_path / "a")
-    train_sft(policy, train, SFTSettings(**BASE), tmp_path / "b")
+    train_sft(policy, groups(), settings, StageContext(tmp_path / "a"))
+    train_sft(policy, train, SFTSettings(**BASE), StageContext(tmp_path / "b"))
     a, b = (load_file(tmp_path / side / "model" / "model.safetensors") for side in "ab")
     assert all(torch.equal(a[key], b[key]) for key in a)
 
@@ -125,7 +132,7 @@ def test_held_out_users_are_not_learned_from(policy, tmp_path):
 def test_gradient_checkpointing_changes_nothing(policy, tmp_path):
     for name, on in (("plain", False), ("again", True)):
         settings = SFTSettings(**BASE | {"epochs": 1}, gradient_checkpointing=on)
-        train_sft(policy, groups(), settings, tmp_path / name)
+        train_sft(policy, groups(), settings, StageContext(tmp_path / name))
     a, b = (load_file(tmp_path / side / "model" / "model.safetensors") for side in ("plain", "again"))
     assert max((a[key] - b[key]).abs().max().item() for key in a) < 1e-5
 
@@ -137,7 +144,7 @@ def test_choosing_steps_without_held_out_users_is_refused(idle):
 
 
 def test_frozen_layers_and_embeddings_stay_and_the_rest_learns(policy, tmp_path):
-    train_sft(policy, groups(), SFTSettings(**BASE | {"frozen_layers": 1}), tmp_path)
+    train_sft(policy, groups(), SFTSettings(**BASE | {"frozen_layers": 1}), StageContext(tmp_path))
     before, after = load_file(policy / "model.safetensors"), load_file(tmp_path / "model" / "model.safetensors")
     frozen = {name for name in after if "embed_tokens" in name or ".layers.0." in name}
     assert frozen and any(".layers.1." in name for name in after)
@@ -146,11 +153,11 @@ def test_frozen_layers_and_embeddings_stay_and_the_rest_learns(policy, tmp_path)
 
 def test_frozen_layers_beyond_the_model_and_beside_lora_are_refused(policy, tmp_path):
     with pytest.raises(ModelError, match="frozen_layers=2: the model has 2 layers; lower it"):
-        train_sft(policy, groups(), SFTSettings(**BASE | {"frozen_layers": 2}), tmp_path)
+        train_sft(policy, groups(), SFTSettings(**BASE | {"frozen_layers": 2}), StageContext(tmp_path))
     with pytest.raises(ValidationError, match="set one of them"):
         SFTSettings(frozen_layers=1, lora_rank=4)
 
 
 def test_steps_take_the_place_of_epochs(policy, tmp_path):
-    figures = train_sft(policy, groups(), SFTSettings(**BASE), tmp_path, steps=5)
-    assert figures["steps"] == 5 and len(read(tmp_path / "log.jsonl")) == 5
+    metrics = train_sft(policy, groups(), SFTSettings(**BASE), StageContext(tmp_path), steps=5)
+    assert metrics.steps == 5 and len(read(tmp_path / "log.jsonl")) == 5

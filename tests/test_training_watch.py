@@ -14,6 +14,7 @@ from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.engine.tiny import build_tiny_model
 from tagpr.engine.types import Completion
 from tagpr.errors import RecipeError, RunError
+from tagpr.progress import StageContext
 from tagpr.rewards.composite import CompositeReward
 from tagpr.rewards.settings import RewardSettings
 from tagpr.tasks import load_task
@@ -77,7 +78,7 @@ def test_every_watch_value_is_logged_and_drawn(policy, tmp_path):
 
     settings = GSPOSettings(**SETTINGS | {"steps": 2, "heldout_every": 2})
     asked = [replace(row, example_id=f"e{i}") for i, row in enumerate(rows())]
-    train_gspo(RLJob(policy, asked, reward(evidence=0.1), settings, tmp_path, heldout=asked[:2]))
+    train_gspo(RLJob(policy, asked, reward(evidence=0.1), settings, StageContext(tmp_path), heldout=asked[:2]))
     first, second = read_log(tmp_path)
     assert first.keys() >= EVERY_STEP | {"reward/evidence"} and second.keys() >= EVERY_STEP | EVERY_LOOK
     assert [key for key in TITLES if not _curve([first, second], key)] == [], "curves of the report not in the log"
@@ -87,7 +88,9 @@ def test_tensorboard_gets_every_figure(policy, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     settings = GSPOSettings(**SETTINGS | {"steps": 2, "report_to": ["tensorboard"]})
-    train_gspo(RLJob(policy, rows(), reward(), settings, tmp_path / "guided", trackers=tmp_path / "trackers"))
+    train_gspo(
+        RLJob(policy, rows(), reward(), settings, StageContext(tmp_path / "guided"), trackers=tmp_path / "trackers")
+    )
     events = EventAccumulator(str(tmp_path / "trackers" / "guided"))
     events.Reload()
     log = read_log(tmp_path / "guided")
@@ -119,10 +122,12 @@ def test_a_stage_ends_on_a_plateau_and_a_resumed_one_too(policy, tmp_path):
     constant = lambda prompts, completions, **_: [1.0] * len(completions)  # noqa: E731
     changes = {"steps": 9, "heldout_every": 1, "plateau_looks": 1, "save_steps": 1}
     settings = GSPOSettings(**SETTINGS | changes)
-    figures = train_gspo(RLJob(policy, rows(), constant, settings, tmp_path, heldout=rows(2)), stop_after=1)
-    assert figures["steps"] == 1 and not (tmp_path / "model").exists()
-    figures = train_gspo(RLJob(policy, rows(), constant, settings, tmp_path, heldout=rows(2)))
-    assert figures["steps"] == 2 and figures["of"] == 9 and (tmp_path / "model").exists()
+    metrics = train_gspo(
+        RLJob(policy, rows(), constant, settings, StageContext(tmp_path), heldout=rows(2)), stop_after=1
+    )
+    assert metrics.steps == 1 and not (tmp_path / "model").exists()
+    metrics = train_gspo(RLJob(policy, rows(), constant, settings, StageContext(tmp_path), heldout=rows(2)))
+    assert metrics.steps == 2 and metrics.of == 9 and (tmp_path / "model").exists()
     assert len(read_log(tmp_path)) == 2
 
 
@@ -169,13 +174,15 @@ def test_settings_of_which_nothing_would_come_are_refused(changes):
 
 def test_looks_without_prompts_are_refused(policy, tmp_path):
     with pytest.raises(RunError, match="heldout_prompts"):
-        train_gspo(RLJob(policy, rows(), reward(), GSPOSettings(**SETTINGS | {"heldout_every": 1}), tmp_path))
+        train_gspo(
+            RLJob(policy, rows(), reward(), GSPOSettings(**SETTINGS | {"heldout_every": 1}), StageContext(tmp_path))
+        )
 
 
 def test_sharding_asked_for_in_the_stages_is_refused(policy, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(RecipeError, match=r"FSDP was requested, .* set rl.engine to trl"):
-        train_gspo(RLJob(policy, rows(), reward(), GSPOSettings(**SETTINGS), tmp_path))
+        train_gspo(RLJob(policy, rows(), reward(), GSPOSettings(**SETTINGS), StageContext(tmp_path)))
 
 
 def test_fewer_processes_than_asked_for_are_refused(monkeypatch):

@@ -23,6 +23,7 @@ from tagpr.engine.models import load_tokenizer
 from tagpr.engine.text import chat_ids
 from tagpr.engine.transformers_model import TransformersModel
 from tagpr.engine.types import TextModel
+from tagpr.progress import StageContext
 from tagpr.rewards.composite import CompositeReward
 from tagpr.rewards.settings import RewardSettings
 from tagpr.rewards.verifiable import find_verifiable
@@ -116,21 +117,24 @@ def run_cell(cell: Cell, model: Path, work: Path, settings: Settings) -> dict[st
     began = time.process_time()
     data = _Data(cell, model, settings)
     sft = train_sft(
-        model, data.rows(), _sft_settings(settings, data), work / "sft", cell.seed, metric=data.heldout_metric()
+        model,
+        data.rows(),
+        _sft_settings(settings, data),
+        StageContext(work / "sft", seed=cell.seed),
+        metric=data.heldout_metric(),
     )
     trained = time.process_time()
-    found: dict[str, Any] = {"without_rl": data.test(work / "sft" / "model"), "sft_kept_step": sft["kept_step"]}
+    found: dict[str, Any] = {"without_rl": data.test(work / "sft" / "model"), "sft_kept_step": sft.kept_step}
     job = RLJob(
         work / "sft" / "model",
         [data.asked(q, cell.start != "label") for q in data.train],
         data.reward(),
         _rl_settings(settings),
-        work / "rl",
-        cell.seed,
+        StageContext(work / "rl", seed=cell.seed),
         heldout=[data.asked(q, cell.start != "label") for q in data.heldout],
     )
     rl = train_gspo(job)
-    found |= {"with_rl": data.test(work / "rl" / "model"), "rl_kept_step": rl["kept_step"]}
+    found |= {"with_rl": data.test(work / "rl" / "model"), "rl_kept_step": rl.kept_step}
     found |= {
         "trained_users": len({q.user_id for q in data.train}),
         "heldout_users": len({q.user_id for q in data.heldout}),

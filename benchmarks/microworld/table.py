@@ -24,6 +24,7 @@ from tagpr.pipeline import make, make_variant
 from tagpr.runs import Run, Variant
 from tagpr.runs.layout import STAGES
 from tagpr.runs.manifest import read_manifest
+from tagpr.runs.metrics import ChainMetrics
 
 SYSTEMS = {"full": "final", "w/o exploratory": "guided", "w/o RL": "sft", "base": "base"}
 """Rows that are systems of the full run."""
@@ -118,7 +119,7 @@ def figures(runs: Mapping[int, Path]) -> dict[str, Any]:
         "variants": table,
         "differences": differences,
         "seconds": {name: _seconds(runs, variant) for name, variant in {"full": FULL, **TRAINED}.items()},
-        "chains": {seed: _figures_of(folder_of(folder, FULL), "chains") for seed, folder in runs.items()},
+        "chains": {seed: _chain_metrics(folder_of(folder, FULL)) for seed, folder in runs.items()},
     }
 
 
@@ -151,10 +152,10 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": statistics.fmean(values), "standard_error": error, "values": list(values)}
 
 
-def _figures_of(run: Path, stage: str) -> Any:
-    manifest = read_manifest(run / stage)
-    assert manifest is not None
-    return manifest.figures
+def _chain_metrics(run: Path) -> dict[str, int]:
+    manifest = read_manifest(run / "chains")
+    assert manifest is not None and isinstance(manifest.metrics, ChainMetrics)
+    return manifest.metrics.root
 
 
 def _seconds(runs: Mapping[int, Path], variant: Variant) -> float:

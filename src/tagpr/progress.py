@@ -17,7 +17,7 @@ def silent(done: int, total: int, note: str = "") -> None:
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a stage is given by whoever makes it."""
+    """What a stage, or another long piece of work, is given by whoever starts it."""
 
     out: Path
     """The folder it writes into; what a killed execution left there is still there."""

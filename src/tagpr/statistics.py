@@ -31,7 +31,20 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
-def bootstrap_sums(columns: Floats, clusters: Sequence[Hashable] | None, resamples: int, seed: int) -> Floats:
+@dataclass(frozen=True)
+class Bootstrap:
+    """How resamples are drawn, and how wide an interval is read off them."""
+
+    resamples: int = 10_000
+    seed: int = 0
+    level: float = 0.95
+
+
+STANDARD = Bootstrap()
+"""10,000 resamples, 95% intervals."""
+
+
+def bootstrap_sums(columns: Floats, clusters: Sequence[Hashable] | None, draws: Bootstrap) -> Floats:
     """Column sums of every resample.
 
     columns: (n, c) per-example numbers. clusters: n cluster keys (user ids), None for one example per cluster.
@@ -41,11 +54,11 @@ def bootstrap_sums(columns: Floats, clusters: Sequence[Hashable] | None, resampl
         raise ValueError(f"columns must be (examples, columns) with at least one example, got shape {columns.shape}")
     sums_UC = _cluster_sums(columns, clusters)
     users = len(sums_UC)
-    rng = np.random.default_rng(seed)
-    out = np.empty((resamples, columns.shape[1]))
+    rng = np.random.default_rng(draws.seed)
+    out = np.empty((draws.resamples, columns.shape[1]))
     step = max(1, _CELLS // users)
-    for start in range(0, resamples, step):
-        stop = min(resamples, start + step)
+    for start in range(0, draws.resamples, step):
+        stop = min(draws.resamples, start + step)
         weights = rng.multinomial(users, np.full(users, 1 / users), size=stop - start)
         out[start:stop] = weights.astype(np.float64) @ sums_UC
     return out
@@ -79,9 +92,7 @@ def percentile_interval(point: float, samples: Floats, level: float = 0.95) -> I
 def mean_interval(
     values: Sequence[float] | Floats,
     clusters: Sequence[Hashable] | None = None,
-    resamples: int = 10_000,
-    seed: int = 0,
-    level: float = 0.95,
+    draws: Bootstrap = STANDARD,
 ) -> Interval:
     """The mean of `values` (n,) and its interval. clusters: n user ids; values of one user are drawn together.
 
@@ -90,17 +101,15 @@ def mean_interval(
     column = np.asarray(values, dtype=np.float64)
     if column.ndim != 1 or not len(column):
         raise ValueError(f"values must be one list with at least one number, got shape {column.shape}")
-    sums = bootstrap_sums(np.column_stack([column, np.ones(len(column))]), clusters, resamples, seed)
-    return percentile_interval(float(column.mean()), sums[:, 0] / sums[:, 1], level)
+    sums = bootstrap_sums(np.column_stack([column, np.ones(len(column))]), clusters, draws)
+    return percentile_interval(float(column.mean()), sums[:, 0] / sums[:, 1], draws.level)
 
 
 def paired_bootstrap(
     scores: Sequence[float] | Floats,
     reference: Sequence[float] | Floats,
     clusters: Sequence[Hashable] | None = None,
-    resamples: int = 10_000,
-    seed: int = 0,
-    level: float = 0.95,
+    draws: Bootstrap = STANDARD,
 ) -> Interval:
     """Mean of `scores - reference` (both per example, same order) and its interval.
 
@@ -110,7 +119,7 @@ def paired_bootstrap(
     a, b = np.asarray(scores, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1 or not len(a):
         raise ValueError(f"paired scores must be two equally long lists, got shapes {a.shape} and {b.shape}")
-    return mean_interval(a - b, clusters, resamples, seed, level)
+    return mean_interval(a - b, clusters, draws)
 
 
 def minimum_detectable_effect(interval: Interval, level: float = 0.95, power: float = 0.8) -> float:

@@ -17,7 +17,8 @@ from tagpr.chains.asking import ask, fill
 from tagpr.chains.settings import VocabularySettings
 from tagpr.chains.tagging import normalise_name
 from tagpr.chains.vocabulary import NAME, Tag, Vocabulary, load_vocabulary
-from tagpr.clients.types import CachedModel, Reply
+from tagpr.clients.types import Reply
+from tagpr.engine.cached_model import CachedModel
 from tagpr.errors import ModelError, RunError
 
 logger = logging.getLogger(__name__)

@@ -3,8 +3,8 @@
 from tagpr.chains.settings import ChainSettings
 from tagpr.clients.cache import default_cache
 from tagpr.clients.settings import GeneratorSettings
-from tagpr.clients.types import CachedModel, Spend
-from tagpr.engine.cached_model import cached_model
+from tagpr.clients.types import Spend
+from tagpr.engine.cached_model import CachedModel
 
 
 class Generators:
@@ -20,5 +20,5 @@ class Generators:
         name = block.model_dump_json()
         if name not in self._made:
             settings = self._settings
-            self._made[name] = cached_model(block, settings.calls, settings.cache or default_cache(), self._spend)
+            self._made[name] = CachedModel(block, settings.calls, settings.cache or default_cache(), self._spend)
         return self._made[name]

@@ -8,7 +8,9 @@ from typing import Any
 from tagpr.chains.asking import ask, fill
 from tagpr.chains.steps import Row
 from tagpr.clients.json_objects import json_objects
-from tagpr.clients.types import CachedModel, Refusal, Reply, Request
+from tagpr.clients.types import Refusal, Reply, Request
+from tagpr.engine.cached_model import CachedModel
+from tagpr.progress import Progress
 from tagpr.tasks.types import Example, Task
 
 DIMENSIONS = ("coherence", "accuracy", "completeness", "relevance")
@@ -45,7 +47,7 @@ def judge_filter(
     tasks: Mapping[str, Task],
     examples: Mapping[tuple[str, str], Example],
     prompt: Callable[[Task, Example], Any],
-    report: Callable[[int, int, str], None],
+    report: Progress,
 ) -> tuple[list[Row], dict[str, int]]:
     """Rows whose total is above `above`; adds `judge`, the total (4 to 20)."""
 

@@ -50,9 +50,9 @@ def stratified_sample(chains: Sequence[Chain], size: int, seed: int) -> list[Cha
     return chosen[:size]
 
 
-def review_page(folder: Path, size: int = 60, seed: int = 0, token: str = "") -> str:
+def review_page(folder: Path, size: int = 60, token: str = "") -> str:
     """The HTML of a review of the chains in `folder`. Raises DataError if there are none."""
-    sample = stratified_sample(read_chains(folder), size, seed)
+    sample = stratified_sample(read_chains(folder), size, seed=0)
     vocabulary = load_vocabulary(folder / "vocabulary.yaml")
     if not sample:
         raise DataError(f"{folder / 'chains.parquet'}: no chains to review; run `tagpr chains` first")
@@ -68,10 +68,10 @@ def review_page(folder: Path, size: int = 60, seed: int = 0, token: str = "") ->
     return page.replace("/*DATA*/null", json.dumps(value, ensure_ascii=True).replace("<", "\\u003c"))
 
 
-def write_review(folder: Path, size: int = 60, seed: int = 0) -> Path:
+def write_review(folder: Path, size: int = 60) -> Path:
     """Write the page to `review.html` in `folder` and return its path."""
     path = folder / "review.html"
-    write_text(path, review_page(folder, size, seed))
+    write_text(path, review_page(folder, size))
     return path
 
 
@@ -99,10 +99,10 @@ def read_decisions(path: Path) -> dict[str, dict[str, str]]:
 class ReviewServer:
     """Serves the page of `folder` on 127.0.0.1 and appends decisions to `review.jsonl`. `url` is the page's address."""
 
-    def __init__(self, folder: Path, size: int = 60, seed: int = 0, port: int = 0) -> None:
+    def __init__(self, folder: Path, size: int = 60, port: int = 0) -> None:
         self.folder = folder
         self.token = secrets.token_urlsafe(16)
-        review_page(folder, size, seed)  # fail before the server starts, not in the browser
+        review_page(folder, size)  # fail before the server starts, not in the browser
         self._lock = threading.Lock()
         review = self
 
@@ -110,7 +110,7 @@ class ReviewServer:
             def do_GET(self) -> None:
                 if not self._own_host() or self.path != "/":
                     return self._answer(404, b"")
-                page = review_page(folder, size, seed, review.token).encode()
+                page = review_page(folder, size, review.token).encode()
                 return self._answer(200, page, "text/html; charset=utf-8")
 
             def do_POST(self) -> None:

@@ -8,7 +8,7 @@ by ranges.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -16,7 +16,9 @@ from tagpr.chains.asking import ask, fill
 from tagpr.chains.grammar import parse_response, write_completion
 from tagpr.chains.steps import Row
 from tagpr.chains.vocabulary import Vocabulary
-from tagpr.clients.types import CachedModel, Reply
+from tagpr.clients.types import Reply
+from tagpr.engine.cached_model import CachedModel
+from tagpr.progress import Progress
 
 FREE_TAGS = pa.schema(
     [("task", pa.string()), ("example_id", pa.string()), ("sample", pa.int32()), ("tag", pa.string())]
@@ -26,8 +28,6 @@ _BOUNDARY = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+|(?<=[。！？])")
 _LINE = re.compile(
     r"^\W*(\d+)(?:\s*(?:-|–|to)\s*(\d+))?\s*[:.)]\s*[`*<]*([A-Za-z][A-Za-z0-9_ -]*)[`*>]*\s*$", re.MULTILINE
 )
-
-Report = Callable[[int, int, str], None]
 
 
 class TaggingError(ValueError):
@@ -121,7 +121,7 @@ def normalise_name(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
-def explore(tagger: CachedModel, limit: int, rows: Sequence[Row], report: Report) -> tuple[list[Row], dict[str, int]]:
+def explore(tagger: CachedModel, limit: int, rows: Sequence[Row], report: Progress) -> tuple[list[Row], dict[str, int]]:
     """Free tag names of the first `limit` chains: one row per group. Chains are taken round-robin over tasks."""
     chosen = _round_robin(rows, limit)
     sentences = [split_sentences(row["chain"]) for row in chosen]
@@ -143,7 +143,7 @@ def explore(tagger: CachedModel, limit: int, rows: Sequence[Row], report: Report
 
 
 def restrict(
-    tagger: CachedModel, mode: str, rows: Sequence[Row], vocabulary: Vocabulary, report: Report
+    tagger: CachedModel, mode: str, rows: Sequence[Row], vocabulary: Vocabulary, report: Progress
 ) -> tuple[list[Row], dict[str, int]]:
     """Rows with their tagged `completion`; chains that were not tagged faithfully are dropped and counted.
 

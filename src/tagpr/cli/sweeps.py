@@ -1,55 +1,48 @@
 """`tagpr sweep`: the evaluation or the training of a run again, over one setting."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tagpr.cli.options import Overrides, Quiet, RecipeArgument, RunsOption
 from tagpr.cli.parsing import parse_weights, whole_numbers
-from tagpr.cli.session import opened
+from tagpr.cli.session import RunOptions, with_run_options
 
 sweep = typer.Typer(no_args_is_help=True, help="Repeat the evaluation of a run over one setting.")
 Systems = Annotated[str, typer.Option("--systems", help="Comma-separated: base, sft, guided, final.")]
 
 
 @sweep.command("profile-length")
+@with_run_options
 def sweep_profile_length(
-    recipe: RecipeArgument,
-    overrides: Overrides = None,
-    runs: RunsOption = Path("runs"),
+    options: RunOptions,
     lengths: Annotated[str, typer.Option("--lengths", help="Comma-separated numbers of items.")] = "2,4,8,16,32",
     systems: Systems = "base,sft,final",
-    quiet: Quiet = False,
 ) -> None:
     """Quality by the number of history items shown (the paper's figure 4, top)."""
     from tagpr.experiments.sweep import profile_length
 
-    with opened(recipe, overrides, runs, quiet) as run:
+    with options.opened() as run:
         typer.echo(profile_length(run, whole_numbers(lengths), systems.split(",")))
 
 
 @sweep.command("retriever")
+@with_run_options
 def sweep_retriever(
-    recipe: RecipeArgument,
-    overrides: Overrides = None,
-    runs: RunsOption = Path("runs"),
+    options: RunOptions,
     retrievers: Annotated[str, typer.Option("--retrievers", help="Comma-separated.")] = "recency,bm25,dense,random",
     systems: Systems = "base,sft,final",
-    quiet: Quiet = False,
 ) -> None:
     """Quality by how history items are chosen (the paper's figure 4, bottom)."""
     from tagpr.experiments.sweep import retriever
 
-    with opened(recipe, overrides, runs, quiet) as run:
+    with options.opened() as run:
         typer.echo(retriever(run, retrievers.split(","), systems.split(",")))
 
 
 @sweep.command("rewards")
+@with_run_options
 def sweep_rewards(
-    recipe: RecipeArgument,
-    overrides: Overrides = None,
-    runs: RunsOption = Path("runs"),
+    options: RunOptions,
     weights: Annotated[
         list[str] | None, typer.Option("--weights", help="ALPHA,BETA,GAMMA, once per setting; default: table 6's six.")
     ] = None,
@@ -58,5 +51,5 @@ def sweep_rewards(
     """Train and evaluate once per setting of the reward's weights (the paper's table 6)."""
     from tagpr.experiments.sweep import REWARD_WEIGHTS, rewards
 
-    with opened(recipe, overrides, runs) as run:
+    with options.opened() as run:
         typer.echo(rewards(run, parse_weights(weights) or REWARD_WEIGHTS, processes))

@@ -22,8 +22,9 @@ from tagpr.clients.faults import LONGEST_WAIT, PassingError
 from tagpr.clients.pace import Pace
 from tagpr.clients.replies import EmptyReply
 from tagpr.clients.settings import CallSettings, GeneratorSettings
-from tagpr.clients.types import Progress, Refusal, Reply, Request, Spend
+from tagpr.clients.types import Refusal, Reply, Request, Spend
 from tagpr.errors import ModelError, RunError, TagPRError
+from tagpr.progress import Progress
 
 logger = logging.getLogger(__name__)
 

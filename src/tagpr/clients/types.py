@@ -1,17 +1,12 @@
-"""Requests, replies, and who answers them through the reply cache: `CachedModel`.
+"""Requests and replies, as they are kept in the reply cache.
 
-Engines have one protocol, `tagpr.engine.types.TextModel`. `CachedModel` is no second one but the layer before an engine
-that chains, judges and summaries ask: each request is answered once and for all, refusals are told from replies, and
-what was paid for is kept. Whatever the engine, reasoning is told from the answer the same way, whether it arrives in a
-field of its own or inline between `<think>` tags.
+Whatever the engine, reasoning is told from the answer the same way, whether it arrives in a field of its own or inline
+between `<think>` tags.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
-
-from tagpr.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -63,18 +58,6 @@ class Spend:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: float = 0.0
-
-
-class CachedModel(Protocol):
-    """Answers requests in order, each from the cache where it was answered before: `CallEngine` for endpoints,
-    `CachedLocalModel` for a `TextModel` loaded here.
-
-    Raises RunError or ModelError if it cannot go on; nothing paid for is lost.
-    """
-
-    def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Reply | Refusal]:
-        """A reply or a refusal to each request, in order; `progress` hears of each that is done."""
-        ...
 
 
 def split_reasoning(content: str, field: str = "") -> tuple[str, str]:

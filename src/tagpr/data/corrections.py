@@ -51,4 +51,4 @@ def _joined(split: Splits, corrections: list[Example], path: Path) -> Splits:
             "data: %s: %d of %d corrections of task %s answer held-out questions and are left out",
             *(path, len(corrections) - len(kept), len(corrections), split.task.name),
         )
-    return replace(split, train=[*split.train, *kept], report=split.report | {"corrections": len(kept)})
+    return replace(split, train=[*split.train, *kept], report=replace(split.report, corrections=len(kept)))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from unicodedata import normalize
 
+from tagpr.data.report import Leaks
 from tagpr.data.split import Item
 from tagpr.tasks import Example, Interaction, Kind, Task
 
@@ -34,17 +35,6 @@ def drop_duplicates(items: Iterable[Item]) -> tuple[list[Item], list[Repeat]]:
         else:
             repeats.append(Repeat(item, first))
     return kept, repeats
-
-
-@dataclass(frozen=True)
-class Leaks:
-    """What `without_leaks` took out."""
-
-    examples: int = 0  # training examples that have and answer a held-out question of their user
-    history: int = 0  # history items that hold the answer to their own or to a held-out question
-
-    def __bool__(self) -> bool:
-        return bool(self.examples or self.history)
 
 
 def without_leaks(

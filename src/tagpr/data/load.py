@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeGuard
 
@@ -15,6 +15,7 @@ from tagpr.data.formats.registry import find_reader
 from tagpr.data.formats.rows import date_column
 from tagpr.data.ids import look_alikes
 from tagpr.data.rejects import Rejects
+from tagpr.data.report import SplitReport, Unused
 from tagpr.data.settings import DataSettings, SourceSettings
 from tagpr.data.split import (
     Item,
@@ -72,8 +73,8 @@ def _without_shared(one: Splits, all_: Sequence[Splits]) -> Splits:
     )
     if one.train:
         need_examples(one.task, train, "training", one.task.name, "another source holds out the rest")
-    used = {"leaks_across": asdict(leaks), "train_used": len(train)}
-    return replace(one, train=train, heldout=heldout, report={**one.report, **used})
+    report = replace(one.report, leaks_across=leaks, train_used=len(train))
+    return replace(one, train=train, heldout=heldout, report=report)
 
 
 def placed(settings: DataSettings) -> tuple[SourceSettings, ...]:
@@ -100,7 +101,7 @@ class _Halves:
 
     train: list[Example]
     heldout: list[Example]
-    report: dict[str, object]
+    report: SplitReport
     why: str = ""  # what gave no example
 
 
@@ -121,32 +122,36 @@ def load_source(source: SourceSettings, seed: int, folder: Path, rejects: Reject
     def read(path: Path | None, split: str) -> Records:
         return reader.read(Path() if path is None else path if on_hub(path) else find_questions(path, split), told)
 
-    records = read(path, "train")
+    records, split = read(path, "train"), _Split(task, source, seed, origin, rejects)
     if _are_items(records):
         if source.heldout_path:
             raise RecipeError(
                 f"data.sources: {origin}: heldout_path is for files whose records bring their history; "
                 "of single interactions each user's last are held out"
             )
-        halves = _split_items(records, task, source, seed, origin, rejects, path, lone_users=reader.name != "bundled")
+        halves = split.items(records, path, lone_users=reader.name != "bundled")
     else:
         dev = read(_path(source.heldout_path, folder), "dev") if source.heldout_path else None
-        halves = _split_examples(_examples(records), None if dev is None else _examples(dev), task, source, seed)
-        halves.report["records"] = len(records) + len(dev or ()) + rejects.records
+        halves = split.examples(_examples(records), None if dev is None else _examples(dev))
     train = [] if source.zero_shot else halves.train
     why = "; ".join(filter(None, (rejects.summary, halves.why)))
     if not source.zero_shot:
         need_examples(task, train, "training", origin, why)
     need_examples(task, halves.heldout, "held-out", origin, why)
     task = with_rouge_tokens(task, [example.target for example in train + halves.heldout if example.target])
-    report: dict[str, object] = {"origin": origin, "reader": reader.name, **halves.report}
-    if task.kind is Kind.TEXT:
-        report["rouge_tokens"] = str(task.rouge_tokens)
-    report |= {"train": len(train), "heldout": len(halves.heldout), "rejected": len(rejects.rows)}
-    train = choose_some(train, source.max_train, seed)
-    heldout = choose_some(halves.heldout, source.max_heldout, seed)
-    report |= {"train_used": len(train), "heldout_used": len(heldout)}
-    return Splits(task, train, heldout, report, rejects.rows)
+    used = choose_some(train, source.max_train, seed), choose_some(halves.heldout, source.max_heldout, seed)
+    report = replace(
+        halves.report,
+        origin=origin,
+        reader=reader.name,
+        rouge_tokens=str(task.rouge_tokens) if task.kind is Kind.TEXT else None,
+        train=len(train),
+        heldout=len(halves.heldout),
+        rejected=len(rejects.rows),
+        train_used=len(used[0]),
+        heldout_used=len(used[1]),
+    )
+    return Splits(task, *used, report, rejects.rows)
 
 
 def _path(text: str, folder: Path) -> Path:
@@ -161,88 +166,93 @@ def _examples(records: Records) -> list[Example]:
     return [record for record in records if isinstance(record, Example)]
 
 
-def _split_items(
-    items: list[Item],
-    task: Task,
-    source: SourceSettings,
-    seed: int,
-    origin: str,
-    rejects: Rejects,
-    path: Path | None,
-    *,
-    lone_users: bool,
-) -> _Halves:
-    """Single interactions, split per user."""
-    read = len(items)
-    items, repeats = drop_duplicates(items)
-    if repeats:
-        first = repeats[0]
-        logger.warning(
-            "data: %s: %d exact duplicates left out (the first: line %d repeats line %d)",
-            *(origin, len(repeats), first.item.line, first.first.line),
-        )
-    if lone_users:
-        _need_history(items, origin, source, rejects)
-    train, heldout, how = split_items(
-        task,
-        items,
-        seed=seed,
-        heldout_per_user=source.heldout_per_user,
-        min_history=source.min_history,
-        max_history=source.max_history,
-    )
-    if alike := look_alikes(by_user(items)):
-        logger.warning(
-            "data: %s: %d users differ from another only by spaces, case or accents (%r and %r); each counts by itself",
-            *(origin, len(alike), *alike[0]),
-        )
-    undated = "date" not in source.fields and bool(items) and not items[0].date
-    if path is not None and undated and (column := date_column(path, task)):
-        logger.warning(
-            "data: %s: read without dates, so held-out items are a random choice; if column %r is the date, "
-            "set fields: {date: %s}",
-            *(origin, column, column),
-        )
-    nothing = unused(items, train + heldout, source.min_history)
-    if nothing.users:
-        logger.warning("data: %s: %s", origin, nothing)
-    report: dict[str, object] = {"users": len(by_user(items)), "items": len(items), "split": how}
-    report |= {"records": read + rejects.records, "duplicates": len(repeats), "no_example": asdict(nothing)}
-    if alike:
-        report["users_alike"] = len(alike)
-    return _Halves(train, heldout, report, str(nothing))
+@dataclass(frozen=True)
+class _Split:
+    """How one source is split: what its records have in common."""
 
+    task: Task
+    source: SourceSettings
+    seed: int
+    origin: str
+    rejects: Rejects
 
-def _split_examples(
-    train: list[Example], heldout: list[Example] | None, task: Task, source: SourceSettings, seed: int
-) -> _Halves:
-    """Records that bring their profiles: an official held-out file, or whole users held out."""
-    if heldout is None:
-        train, heldout = ([], train) if source.zero_shot else split_examples(train, HELDOUT_SHARE, seed)
-    for name, examples in ((source.path, train), (source.heldout_path or source.path, heldout)):
-        withheld = sum(example.target is None for example in examples)
-        if withheld:
-            raise DataError(
-                f"{name}: {withheld} records have no answer (a test split?); put the outputs file beside it"
+    def items(self, items: list[Item], path: Path | None, *, lone_users: bool) -> _Halves:
+        """Single interactions, split per user."""
+        task, source, origin, rejects, read = self.task, self.source, self.origin, self.rejects, len(items)
+        items, repeats = drop_duplicates(items)
+        if repeats:
+            first = repeats[0]
+            logger.warning(
+                "data: %s: %d exact duplicates left out (the first: line %d repeats line %d)",
+                *(origin, len(repeats), first.item.line, first.first.line),
             )
-    users = len({example.user_id for example in train + heldout})
-    train, heldout, leaks = without_leaks(task, train, heldout)
-    if leaks:
-        logger.warning(
-            "data: %s: %d training examples and %d history items left out: they hold the answer to a held-out question",
-            *(source.path, leaks.examples, leaks.history),
+        if lone_users:
+            _need_history(items, origin, source, rejects)
+        train, heldout, how = split_items(
+            task,
+            items,
+            seed=self.seed,
+            heldout_per_user=source.heldout_per_user,
+            min_history=source.min_history,
+            max_history=source.max_history,
         )
-    short = [len(example.profile) < source.min_history for example in train + heldout]
-    how = "official" if source.heldout_path else "all held out" if source.zero_shot else "users"
-    why = {f"fewer than {source.min_history} items in the profile": sum(short)} if any(short) else {}
-    report: dict[str, object] = {"users": users, "split": how, "leaks": asdict(leaks)}
-    report["no_example"] = {"users": {}, "items": why}
-    return _Halves(
-        [example for example in train if len(example.profile) >= source.min_history],
-        [example for example in heldout if len(example.profile) >= source.min_history],
-        report,
-        "; ".join(f"{count} records gave none: {reason}" for reason, count in why.items()),
-    )
+        if alike := look_alikes(by_user(items)):
+            logger.warning(
+                "data: %s: %d users differ from another only by spaces, case or accents (%r and %r); each counts by "
+                "itself",
+                *(origin, len(alike), *alike[0]),
+            )
+        undated = "date" not in source.fields and bool(items) and not items[0].date
+        if path is not None and undated and (column := date_column(path, task)):
+            logger.warning(
+                "data: %s: read without dates, so held-out items are a random choice; if column %r is the date, "
+                "set fields: {date: %s}",
+                *(origin, column, column),
+            )
+        nothing = unused(items, train + heldout, source.min_history)
+        if nothing.users:
+            logger.warning("data: %s: %s", origin, nothing)
+        report = SplitReport(
+            users=len(by_user(items)),
+            records=read + rejects.records,
+            split=how,
+            no_example=nothing,
+            items=len(items),
+            duplicates=len(repeats),
+            users_alike=len(alike) or None,
+        )
+        return _Halves(train, heldout, report, str(nothing))
+
+    def examples(self, train: list[Example], heldout: list[Example] | None) -> _Halves:
+        """Records that bring their profiles: an official held-out file, or whole users held out."""
+        task, source = self.task, self.source
+        records = len(train) + len(heldout or ()) + self.rejects.records
+        if heldout is None:
+            train, heldout = ([], train) if source.zero_shot else split_examples(train, HELDOUT_SHARE, self.seed)
+        for name, examples in ((source.path, train), (source.heldout_path or source.path, heldout)):
+            withheld = sum(example.target is None for example in examples)
+            if withheld:
+                raise DataError(
+                    f"{name}: {withheld} records have no answer (a test split?); put the outputs file beside it"
+                )
+        users = len({example.user_id for example in train + heldout})
+        train, heldout, leaks = without_leaks(task, train, heldout)
+        if leaks:
+            logger.warning(
+                "data: %s: %d training examples and %d history items left out: they hold the answer to a held-out "
+                "question",
+                *(source.path, leaks.examples, leaks.history),
+            )
+        short = [len(example.profile) < source.min_history for example in train + heldout]
+        how = "official" if source.heldout_path else "all held out" if source.zero_shot else "users"
+        why = {f"fewer than {source.min_history} items in the profile": sum(short)} if any(short) else {}
+        report = SplitReport(users=users, records=records, split=how, no_example=Unused(items=why), leaks=leaks)
+        return _Halves(
+            [example for example in train if len(example.profile) >= source.min_history],
+            [example for example in heldout if len(example.profile) >= source.min_history],
+            report,
+            "; ".join(f"{count} records gave none: {reason}" for reason, count in why.items()),
+        )
 
 
 def _need_history(items: list[Item], origin: str, source: SourceSettings, rejects: Rejects) -> None:

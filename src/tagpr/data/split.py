@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from tagpr.data.ids import example_id, item_names
 from tagpr.data.rejects import Reject
+from tagpr.data.report import SplitReport, Unused
 from tagpr.errors import DataError
 from tagpr.tasks import Example, Interaction, Task
 
@@ -37,7 +38,7 @@ class Splits:
     task: Task
     train: list[Example]
     heldout: list[Example]
-    report: dict[str, object] = field(default_factory=dict)
+    report: SplitReport = field(default_factory=SplitReport)
     rejects: list[Reject] = field(default_factory=list)
 
 
@@ -117,18 +118,6 @@ def _example(task: Task, own: Sequence[Item], names: Sequence[str], position: in
         date=item.date,
         fields=item.question,
     )
-
-
-@dataclass(frozen=True)
-class Unused:
-    """What gave no example, by reason: users none of whose items did, and single items of the other users."""
-
-    users: dict[str, int]
-    items: dict[str, int]
-
-    def __str__(self) -> str:
-        parts = [f"{count} users gave none: {reason}" for reason, count in self.users.items()]
-        return "; ".join(parts + [f"{count} items gave none: {reason}" for reason, count in self.items.items()])
 
 
 def unused(items: Sequence[Item], examples: Sequence[Example], min_history: int) -> Unused:

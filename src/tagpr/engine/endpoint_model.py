@@ -8,8 +8,9 @@ from pathlib import Path
 from tagpr.clients.calls import CallEngine
 from tagpr.clients.settings import CallSettings, GeneratorSettings
 from tagpr.clients.types import Refusal, Reply, Request, Spend
-from tagpr.engine.types import Completion, Progress, Prompts, Sampling
+from tagpr.engine.types import Completion, Prompts, Sampling
 from tagpr.errors import ModelError
+from tagpr.progress import Progress
 
 
 class EndpointModel:

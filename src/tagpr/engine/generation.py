@@ -28,7 +28,8 @@ from tagpr.engine.models import embedding_weight, inner_model, output_head
 from tagpr.engine.prepacked import prepacked_linears
 from tagpr.engine.sampling import choose, uniforms
 from tagpr.engine.shared_prompt import common_opening
-from tagpr.engine.types import Continuation, Progress, Sampling, Watch
+from tagpr.engine.types import Continuation, Sampling, Watch
+from tagpr.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable

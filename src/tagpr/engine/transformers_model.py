@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tagpr.engine.text import chat_ids, decode, end_token_ids, think_opening
-from tagpr.engine.types import Completion, Continuation, Progress, Prompts, Sampling, Watch
+from tagpr.engine.types import Completion, Continuation, Prompts, Sampling, Watch
+from tagpr.progress import Progress
 
 if TYPE_CHECKING:
     import torch

@@ -14,8 +14,9 @@ from tagpr.engine.models import load_tokenizer
 from tagpr.engine.sampling import seeds_of
 from tagpr.engine.text import end_token_ids
 from tagpr.engine.transformers_model import completions, prompt_ids
-from tagpr.engine.types import Completion, Continuation, Progress, Prompts, Sampling
+from tagpr.engine.types import Completion, Continuation, Prompts, Sampling
 from tagpr.errors import ModelError, RunError
+from tagpr.progress import Progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -17,7 +17,7 @@ from tagpr.evaluation.interventions import ChainTests
 from tagpr.evaluation.predictions import Prediction
 from tagpr.evaluation.results import HistoryBin, Results, read_typed
 from tagpr.files import write_json
-from tagpr.statistics import Interval, mean_interval, paired_bootstrap
+from tagpr.statistics import STANDARD, Bootstrap, Interval, mean_interval, paired_bootstrap
 from tagpr.tasks.answers import normalise_answer
 from tagpr.tasks.types import Example, Interaction, Kind, Task
 
@@ -66,7 +66,7 @@ _ANALYSES = TypeAdapter(Analyses)
 
 
 def profile_use(
-    task: Task, own: Sequence[Prediction], changed: Sequence[Prediction], resamples: int = 10_000, seed: int = 0
+    task: Task, own: Sequence[Prediction], changed: Sequence[Prediction], draws: Bootstrap = STANDARD
 ) -> ProfileUse:
     """own, changed: answers to the same questions in the same order, with the user's own and with a changed history.
 
@@ -78,8 +78,8 @@ def profile_use(
     quality = [b.correctness for _, b in pairs], [a.correctness for a, _ in pairs]
     return ProfileUse(
         len(moved),
-        mean_interval(moved, users, resamples, seed),
-        paired_bootstrap(*quality, users, resamples, seed),
+        mean_interval(moved, users, draws),
+        paired_bootstrap(*quality, users, draws),
     )
 
 

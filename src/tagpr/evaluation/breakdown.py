@@ -14,7 +14,7 @@ from tagpr.evaluation.predictions import Prediction
 from tagpr.evaluation.results import HistoryBin
 from tagpr.files import write_text
 from tagpr.profiles.history_bins import HISTORY_BINS, history_bin
-from tagpr.statistics import Interval, paired_bootstrap
+from tagpr.statistics import Bootstrap, Interval, paired_bootstrap
 from tagpr.tasks.types import Example
 
 HEADER = ("task", "setting", "user_id", "questions", "system", "score")
@@ -122,5 +122,8 @@ def paired(rows: Sequence[Prediction], others: Sequence[Prediction]) -> Pairs:
 
 def _difference(pairs: Pairs, resamples: int) -> Interval:
     return paired_bootstrap(
-        [a.correctness for a, _ in pairs], [b.correctness for _, b in pairs], [a.user_id for a, _ in pairs], resamples
+        [a.correctness for a, _ in pairs],
+        [b.correctness for _, b in pairs],
+        [a.user_id for a, _ in pairs],
+        Bootstrap(resamples),
     )

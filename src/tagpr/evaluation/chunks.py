@@ -11,8 +11,7 @@ from pathlib import Path
 
 from tagpr.evaluation.predictions import Prediction, read_predictions, write_predictions
 from tagpr.files import write_text
-
-Progress = Callable[[int, int, str], None]
+from tagpr.progress import Progress
 
 
 def in_chunks(

@@ -54,21 +54,23 @@ def evaluate_systems(
     data: Mapping[str, Splits],
     context: Context,
     settings: EvaluationSettings,
-    out: Path,
-    progress: Progress = silent,
     judges: Judges | None = None,
     prmu: RewardModel | None = None,
 ) -> Results:
     """Let the systems answer every held-out example, and score them with the trivial baselines.
 
     checkpoints: folder by row (`SYSTEMS`). data: the examples by task name. context: what systems are given, but for
-    their checkpoints. judges: who marks text answers, if anybody does. A rerun keeps the answers that are there and
-    does not load a model that has answered everything. prmu: chooses among the answers of `settings.best_of`.
+    their checkpoints; its `folder` is written to, its `progress` hears of every example. judges: who marks text
+    answers, if anybody does. A rerun keeps the answers that are there and does not load a model that has answered
+    everything. prmu: chooses among the answers of `settings.best_of`.
     """
-    seed = context.seed
+    seed, out, progress = context.seed, context.folder, context.progress
     own = {name: Heldout(splits.task, splits.heldout[: settings.limit]) for name, splits in data.items()}
     swap = list(data) if settings.other_history is True else [n for n in data if n in (settings.other_history or ())]
-    swapped = {name: with_others(own[name], seed) for name in swap}
+    swapped = {}
+    for name in swap:
+        changed, donors = with_other_history(own[name].examples, seed)
+        swapped[name] = Heldout(data[name].task, changed, {key: f"other:{donor}" for key, donor in donors.items()})
     jobs: list[tuple[str, str, Mapping[str, Heldout]]] = [(name, name, own) for name in checkpoints]
     if swapped and "final" in checkpoints:
         jobs.append((OTHER_HISTORY, "final", swapped))
@@ -147,12 +149,6 @@ def best_of_rows(
             one.predictions[task] = answer_and_keep(system, heldout, path, made, settings.chunk, answer_chunk, report)
         found.append(one)
     return found
-
-
-def with_others(heldout: Heldout, seed: int) -> Heldout:
-    """The same questions, each with another user's history."""
-    examples, donors = with_other_history(heldout.examples, seed)
-    return Heldout(heldout.task, examples, {name: f"other:{donor}" for name, donor in donors.items()})
 
 
 def checkpoint_system(name: str, folder: Path, context: Context) -> Prompted[NoOptions]:

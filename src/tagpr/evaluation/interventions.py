@@ -21,7 +21,7 @@ from tagpr.chains.grammar import parse_response
 from tagpr.chains.types import Response, Segment
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.evaluation.predictions import Prediction
-from tagpr.statistics import Interval, mean_interval, paired_bootstrap
+from tagpr.statistics import STANDARD, Bootstrap, Interval, mean_interval, paired_bootstrap
 from tagpr.tasks.metrics import normalise_answer
 from tagpr.tasks.types import Kind, Task
 
@@ -98,8 +98,7 @@ def chain_test(
     own: Mapping[str, Prediction],
     forced: Sequence[Forced],
     answers: Sequence[Prediction],
-    resamples: int = 10_000,
-    seed: int = 0,
+    draws: Bootstrap = STANDARD,
 ) -> ChainTest:
     """own: the answers with the own chains, by example id; answers: those gone on with from `forced`, in its order."""
     before = [own[item.id] for item in forced]
@@ -115,9 +114,9 @@ def chain_test(
     quality = [row.correctness for row in answers], [row.correctness for row in before]
     return ChainTest(
         len(forced),
-        mean_interval(same, users, resamples, seed),
-        mean_interval(followed, users, resamples, seed) if len(followed) == len(forced) else None,
-        paired_bootstrap(*quality, users, resamples, seed),
+        mean_interval(same, users, draws),
+        mean_interval(followed, users, draws) if len(followed) == len(forced) else None,
+        paired_bootstrap(*quality, users, draws),
     )
 
 

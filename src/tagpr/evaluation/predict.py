@@ -11,11 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from tagpr.chains.vocabulary import Vocabulary
-from tagpr.evaluation.chunks import Progress, in_chunks, is_complete
+from tagpr.evaluation.chunks import in_chunks, is_complete
 from tagpr.evaluation.predictions import Prediction, make_prediction
 from tagpr.evaluation.questions import Question
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.files import weights_key
+from tagpr.progress import Progress
 from tagpr.systems.protocol import Answer
 from tagpr.tasks.types import Task
 

@@ -25,7 +25,7 @@ from tagpr.evaluation.results import (
 )
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.evaluation.statistics import Statistic, mean, share, task_statistics, values
-from tagpr.statistics import Floats, bootstrap_sums, percentile_intervals
+from tagpr.statistics import Bootstrap, Floats, bootstrap_sums, percentile_intervals
 from tagpr.systems.cost import Cost
 from tagpr.tasks.metrics import higher_is_better
 from tagpr.tasks.rubric_target import RUBRIC, WIN_RATE
@@ -65,12 +65,13 @@ def score(
     breakdown by history length against the first reference. Raises RunError if two systems answered other examples.
     """
     settings = settings or EvaluationSettings()
+    draws = Bootstrap(settings.resamples, seed, settings.level)
     found = {}
     for name, task in tasks.items():
         answered = [system for system in systems if name in system.predictions]
         if answered:
             examples = (heldout or {}).get(name, ())
-            block = _score_task(task, answered, references, settings, seed, examples)
+            block = _score_task(task, answered, references, draws, examples)
             found[name] = replace(block, published=_published(name, systems))
     source = published().source if any(block.published for block in found.values()) else ""
     return Results(tuple(system.row() for system in systems), found, source)
@@ -80,13 +81,12 @@ def _score_task(
     task: Task,
     systems: Sequence[SystemAnswers],
     references: Sequence[str],
-    settings: EvaluationSettings,
-    seed: int,
+    draws: Bootstrap,
     heldout: Sequence[Example],
 ) -> TaskResults:
     predictions = {system.name: system.predictions[task.name] for system in systems}
     users = [row.user_id for row in next(iter(predictions.values()))]
-    scores = _Scores(task, predictions, users, settings, seed)
+    scores = _Scores(task, predictions, users, draws)
     against = [name for name in references if name in predictions]
     histories = {}
     if against and heldout:
@@ -104,7 +104,7 @@ def _score_task(
         systems={
             system.name: SystemScores(
                 scores.points[system.name],
-                percentile_intervals(scores.points[system.name], scores.samples[system.name], settings.level),
+                percentile_intervals(scores.points[system.name], scores.samples[system.name], draws.level),
                 system.answer.get(task.name, Cost()),
                 system.notes.get(task.name, {}),
                 histories.get(system.name, ()),
@@ -113,7 +113,7 @@ def _score_task(
         },
         differences={
             reference: {
-                name: percentile_intervals(*scores.minus(name, reference), settings.level)
+                name: percentile_intervals(*scores.minus(name, reference), draws.level)
                 for name in predictions
                 if name != reference
             }
@@ -136,8 +136,7 @@ class _Scores:
         task: Task,
         predictions: Mapping[str, Sequence[Prediction]],
         users: Sequence[str],
-        settings: EvaluationSettings,
-        seed: int,
+        draws: Bootstrap,
     ) -> None:
         first_name, first = next(iter(predictions.items()))
         asked = [row.id for row in first]
@@ -150,7 +149,7 @@ class _Scores:
         targets = [row.target for row in first]
         statistics = {name: _statistics(task, rows, targets) for name, rows in predictions.items()}
         self.points = {name: values(columns) for name, columns in statistics.items()}
-        self.samples = _resampled(statistics, users, settings.resamples, seed)
+        self.samples = _resampled(statistics, users, draws)
 
     def minus(self, a: str, b: str) -> tuple[dict[str, float], dict[str, Floats]]:
         """Points and samples of system `a` less those of `b`, of the metrics that both have."""
@@ -177,11 +176,11 @@ def _statistics(task: Task, rows: Sequence[Prediction], targets: Sequence[str]) 
 
 
 def _resampled(
-    statistics: Mapping[str, Mapping[str, Statistic]], users: Sequence[str], resamples: int, seed: int
+    statistics: Mapping[str, Mapping[str, Statistic]], users: Sequence[str], draws: Bootstrap
 ) -> dict[str, dict[str, Floats]]:
     """Every metric of every system on every resample: {system: {metric: (resamples,)}}, all on the same draws."""
     blocks = [statistic.columns for metrics in statistics.values() for statistic in metrics.values()]
-    sums = bootstrap_sums(np.hstack([np.ones((len(users), 1)), *blocks]), users, resamples, seed)
+    sums = bootstrap_sums(np.hstack([np.ones((len(users), 1)), *blocks]), users, draws)
     count, position = sums[:, 0], 1
     found: dict[str, dict[str, Floats]] = {}
     for name, metrics in statistics.items():

@@ -16,6 +16,7 @@ from tagpr.experiments.interview import Interview
 from tagpr.report import write_report
 from tagpr.runs import Run
 from tagpr.runs.stage import locked
+from tagpr.statistics import Bootstrap
 
 
 def analyse(run: Run) -> Path:
@@ -90,8 +91,9 @@ def chain_tests(interview: Interview, system: str, name: str, own: Sequence[Pred
     for example, row in zip(heldout, own, strict=True):
         profile = {entry.id: entry for entry in example.profile}
         shown.append(Shown.of(task, example, tuple(profile[entry] for entry in row.entries if entry in profile)))
+    draws = Bootstrap(seed=interview.seed)
     return ChainTests(
-        {kind: chain_test(task, by_id, items, answers[kind], seed=interview.seed) for kind, items in forced.items()},
+        {kind: chain_test(task, by_id, items, answers[kind], draws) for kind, items in forced.items()},
         precision(responses, shown),
         precision(responses, [*shown[1:], *shown[:1]]),
     )

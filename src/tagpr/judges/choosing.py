@@ -7,7 +7,8 @@ those that turn round says how far the judge can be believed.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tagpr.clients.types import CachedModel, Reply
+from tagpr.clients.types import Reply
+from tagpr.engine.cached_model import CachedModel
 from tagpr.judges.rubric import Criterion
 from tagpr.judges.wording import read_mark, worded
 from tagpr.progress import Progress, silent

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from tagpr.clients.cache import default_cache
-from tagpr.clients.types import CachedModel, Reply, Request, Spend
-from tagpr.engine.cached_model import cached_model
+from tagpr.clients.types import Reply, Request, Spend
+from tagpr.engine.cached_model import CachedModel
 from tagpr.judges.agreement import krippendorff_alpha
 from tagpr.judges.rubric import Criterion, Rubric, load_rubric
 from tagpr.judges.settings import JudgeSettings
@@ -76,7 +76,7 @@ class Judges:
             one if "temperature" in one.model_fields_set else one.model_copy(update={"temperature": 0.0})
             for one in settings.judges
         ]
-        self.models: list[CachedModel] = [cached_model(one, settings.calls, cache, self.spend) for one in greedy]
+        self.models: list[CachedModel] = [CachedModel(one, settings.calls, cache, self.spend) for one in greedy]
 
     @classmethod
     def load(cls, settings: JudgeSettings, folder: Path, rubric: str | None = None) -> "Judges":

@@ -18,7 +18,7 @@ from tagpr.prmu.diagnose import calibration, ordered_right
 from tagpr.prmu.few_shot import few_shot, margins
 from tagpr.prmu.rivals import Margins
 from tagpr.prmu.score import PRMU
-from tagpr.statistics import mean_interval, minimum_detectable_effect, paired_bootstrap
+from tagpr.statistics import Bootstrap, mean_interval, minimum_detectable_effect, paired_bootstrap
 
 RESAMPLES = 2000
 RIVAL = "without users"
@@ -86,7 +86,7 @@ def bench(
         raise DataError("prmu bench: no held-out pair; raise prmu.heldout_users or prmu.heldout_share")
     for shots, (members, values) in few_shot(prmu, pairs).items():
         judged[f"fitted on {shots}"] = members, values
-    rows, gains, errors = [], [], {}
+    rows, gains, errors, draws = [], [], {}, Bootstrap(RESAMPLES, seed)
     for group, (members, values) in judged.items():
         users = [pair.user_id for pair in members]
         systems = {
@@ -95,9 +95,9 @@ def bench(
             **{name: ordered_right(rival(members)) for name, rival in others.items()},
         }
         for name, shares in systems.items():
-            found = mean_interval(shares, users, RESAMPLES, seed)
+            found = mean_interval(shares, users, draws)
             rows.append(Share(group, name, found.mean, found.low, found.high, len(members), len(set(users))))
-        gain = paired_bootstrap(systems["PRMU"], systems[RIVAL], users, RESAMPLES, seed)
+        gain = paired_bootstrap(systems["PRMU"], systems[RIVAL], users, draws)
         gains.append(Gain(group, gain.mean, gain.low, gain.high, minimum_detectable_effect(gain)))
         errors[group] = calibration(values)["expected_calibration_error"]
     return PRMUBench(prmu.model.settings.user_option, tuple(rows), tuple(gains), errors)

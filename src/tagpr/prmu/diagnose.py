@@ -18,7 +18,7 @@ from tagpr.errors import DataError
 from tagpr.prmu.data import Pair
 from tagpr.prmu.score import PRMU
 from tagpr.profiles.history_bins import history_bin
-from tagpr.statistics import mean_interval, minimum_detectable_effect, paired_bootstrap
+from tagpr.statistics import Bootstrap, mean_interval, minimum_detectable_effect, paired_bootstrap
 
 FEWEST_USERS = 8
 """With pairs of fewer users a resampled interval is no measure of anything, and the embedding counts as untested."""
@@ -86,7 +86,7 @@ def diagnose(
     seed: int,
     histories: Mapping[str, Sequence[Sequence[int]]] | None = None,
 ) -> Diagnosis:
-    """Figures of `prmu/diagnosis.json` on the held-out pairs (splits seen and unseen).
+    """Metrics of `prmu/diagnosis.json` on the held-out pairs (splits seen and unseen).
 
     Accuracies carry n and a 95% interval (bootstrap over users, whose pairs are not independent). Raises DataError
     if there is no held-out pair.
@@ -96,6 +96,7 @@ def diagnose(
         raise DataError(
             "prmu: no held-out pair to diagnose on; raise prmu.prompts, prmu.heldout_users or heldout_share"
         )
+    draws = Bootstrap(seed=seed)
     others = _shuffled_users([pair.user_id for pair in heldout], seed)
     users = {
         "right": {pair.user_id: pair.user_id for pair in heldout},
@@ -111,7 +112,7 @@ def diagnose(
     for split in ("seen", "unseen"):
         accuracies[split] = {
             kind: {
-                name: accuracy(values[rows], [heldout[i].user_id for i in rows], seed)
+                name: accuracy(values[rows], [heldout[i].user_id for i in rows], draws)
                 for name, values in margins.items()
             }
             for kind in ("PRP", "PQP", "human", "all")
@@ -119,7 +120,7 @@ def diagnose(
         }
     telling = "PQP" if any(pair.kind == "PQP" for pair in heldout) else "human"
     effects = {
-        split: effect(margins["right"][rows], margins["shuffled"][rows], [heldout[i].user_id for i in rows], seed)
+        split: effect(margins["right"][rows], margins["shuffled"][rows], [heldout[i].user_id for i in rows], draws)
         for split in ("seen", "unseen")
         if (rows := [i for i, pair in enumerate(heldout) if pair.split == split and pair.kind == telling])
     }
@@ -127,7 +128,7 @@ def diagnose(
         "seen": accuracies["seen"],
         "unseen": accuracies["unseen"],
         "effect": effects,
-        "by_history_length": _by_history_length(heldout, margins["right"], seed),
+        "by_history_length": _by_history_length(heldout, margins["right"], draws),
         "calibration": calibration(margins["right"]),
         "length_correlation": _length_correlation(heldout, *logits["right"]),
         "words": words(accuracies, effects, prmu.model.settings.user_option, telling),
@@ -152,12 +153,12 @@ def _logits(
     return values[: len(pairs)], values[len(pairs) :]
 
 
-def effect(right: np.ndarray, shuffled: np.ndarray, user_ids: Sequence[str], seed: int) -> Effect:
+def effect(right: np.ndarray, shuffled: np.ndarray, user_ids: Sequence[str], draws: Bootstrap) -> Effect:
     """Accuracy with the right minus with a shuffled user, its 95% interval over users, and the minimum detectable one.
 
     right, shuffled: margins f(x+) - f(x-) of the same pairs, [pairs].
     """
-    found = paired_bootstrap(ordered_right(right), ordered_right(shuffled), user_ids, seed=seed)
+    found = paired_bootstrap(ordered_right(right), ordered_right(shuffled), user_ids, draws)
     return {
         "mean": found.mean,
         "low": found.low,
@@ -173,9 +174,9 @@ def ordered_right(margins: np.ndarray) -> np.ndarray:
     return np.where(margins > 0, 1.0, np.where(margins == 0, 0.5, 0.0))
 
 
-def accuracy(margins: np.ndarray, user_ids: Sequence[str], seed: int) -> Accuracy:
+def accuracy(margins: np.ndarray, user_ids: Sequence[str], draws: Bootstrap) -> Accuracy:
     """Share of positive margins (a tie counts one half), n, users, and a 95% interval by bootstrap over users."""
-    found = mean_interval(ordered_right(margins), user_ids, seed=seed)
+    found = mean_interval(ordered_right(margins), user_ids, draws)
     return {
         "accuracy": found.mean,
         "low": found.low,
@@ -192,11 +193,11 @@ def _shuffled_users(user_ids: Sequence[str], seed: int) -> dict[str, str]:
     return dict(zip(users, users[1:] + users[:1], strict=True))
 
 
-def _by_history_length(pairs: Sequence[Pair], margins: np.ndarray, seed: int) -> dict[str, Accuracy]:
+def _by_history_length(pairs: Sequence[Pair], margins: np.ndarray, draws: Bootstrap) -> dict[str, Accuracy]:
     bins: dict[str, list[int]] = {}  # the shortest histories first
     for i in sorted(range(len(pairs)), key=lambda i: pairs[i].history_length):
         bins.setdefault(history_bin(pairs[i].history_length), []).append(i)
-    return {name: accuracy(margins[rows], [pairs[i].user_id for i in rows], seed) for name, rows in bins.items()}
+    return {name: accuracy(margins[rows], [pairs[i].user_id for i in rows], draws) for name, rows in bins.items()}
 
 
 def calibration(margins: np.ndarray, bins: int = 5) -> Calibration:

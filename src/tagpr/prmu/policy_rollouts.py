@@ -16,21 +16,23 @@ from tagpr.prmu.settings import PRMUSettings
 from tagpr.tasks.metrics import correctness
 
 Sample = Callable[[list[list[int]], int, int], list[list[Completion]]]
-"""(prompts as token ids, completions per prompt, seed) -> the completions of each prompt."""
+"""(prompts as token ids, completions per prompt, number of the call) -> the completions of each prompt; another number,
+other draws.
+"""
 
 
 def make_rollouts(
-    sample: Sample, questions: Sequence[PairQuestion], vocabulary: Vocabulary, settings: PRMUSettings, seed: int
+    sample: Sample, questions: Sequence[PairQuestion], vocabulary: Vocabulary, settings: PRMUSettings
 ) -> list[Rollout]:
     """Sample `rollouts_with` completions with and `rollouts_without` without the profile for each question; score them.
 
     Every rollout carries the prompt with the profile, which is what the reward model reads.
     """
-    with_history = sample([list(question.with_history) for question in questions], settings.rollouts_with, seed)
+    with_history = sample([list(question.with_history) for question in questions], settings.rollouts_with, 0)
     without: list[list[Completion]] = [[] for _ in questions]
     if settings.rollouts_without:
         prompts = [list(question.without_history) for question in questions]
-        without = sample(prompts, settings.rollouts_without, seed + 1)
+        without = sample(prompts, settings.rollouts_without, 1)
     rollouts = []
     for row, question in enumerate(questions):
         for made_with, completions in ((True, with_history[row]), (False, without[row])):

@@ -4,6 +4,7 @@ What comes in is in token ids already (`tagpr.prmu.questions`, `tagpr.prmu.histo
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +15,11 @@ from tagpr.files import write_json, write_text
 from tagpr.prmu.data import PairSet, Rollout, card_text, read_pairs, write_pairs
 from tagpr.prmu.histories import histories_of
 from tagpr.prmu.human_pairs import human_pairs
+from tagpr.prmu.metrics import PRMUMetrics
 from tagpr.prmu.pairs import build_pairs
 from tagpr.prmu.questions import PairQuestion
 from tagpr.prmu.settings import PRMUSettings
+from tagpr.progress import StageContext
 from tagpr.tasks.types import Example, Task
 
 if TYPE_CHECKING:
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
     from tagpr.engine.types import Completion
     from tagpr.prompts.prompt_builder import PromptBuilder
 
-Progress = Callable[[int, int, str], None]
 Histories = Mapping[str, Sequence[Sequence[int]]]
 """Token ids of past items, by user."""
 
@@ -38,11 +40,9 @@ def make_prmu(
     tokenizer: "PreTrainedTokenizerBase",
     vocabulary: Vocabulary,
     settings: PRMUSettings,
-    out: Path,
-    seed: int,
-    progress: Progress | None = None,
-) -> dict[str, object]:
-    """Write `out/pairs.parquet`, `out/pairs.json` (counts), `out/model` and `out/diagnosis.json`; return metrics.
+    context: StageContext,
+) -> PRMUMetrics:
+    """Write `pairs.parquet`, `pairs.json` (counts), `model` and `diagnosis.json` into `context.out`; return metrics.
 
     policy: the SFT checkpoint that is rolled out on `questions`, unless human pairs are all there is. histories: for
     profile-encoded users. Pairs that are there already are kept (a killed stage goes on). Of several processes the
@@ -52,11 +52,12 @@ def make_prmu(
     from tagpr.prmu.score import PRMU
     from tagpr.prmu.trainer import train_prmu
 
+    out, seed = context.out, context.seed
     path = out / "pairs.parquet"
     if processes.is_first() and not path.is_file():
         made = PairSet((), {})
         if settings.uses_rollouts:
-            made = build_pairs(_rollouts(policy, questions, vocabulary, settings, seed, progress), settings, seed)
+            made = build_pairs(_rollouts(policy, questions, vocabulary, settings, context), settings, seed)
         if settings.pairs is not None:
             made = PairSet((*made.pairs, *human_pairs(settings, tokenizer, seed)), made.dropped)
         write_json(out / "pairs.json", made.card())
@@ -65,12 +66,11 @@ def make_prmu(
     processes.wait()
     pairs = read_pairs(path)
     with processes.whole_weights():  # a reward model is small beside the policy
-        trained = train_prmu(backbone, pairs, settings, out, seed, progress, histories, tokenizer)
-    metrics: dict[str, object] = {**trained}
+        metrics = train_prmu(backbone, pairs, settings, context, histories, tokenizer)
     if processes.is_first() and any(pair.split != "train" for pair in pairs):
         diagnosis = diagnose(PRMU.from_pretrained(out / "model"), pairs, seed, histories)
         write_json(out / "diagnosis.json", diagnosis)
-        metrics["words"] = diagnosis["words"]
+        metrics = replace(metrics, words=diagnosis["words"])
     return metrics
 
 
@@ -79,8 +79,7 @@ def _rollouts(
     questions: Sequence[PairQuestion],
     vocabulary: Vocabulary,
     settings: PRMUSettings,
-    seed: int,
-    progress: Progress | None,
+    context: StageContext,
 ) -> list[Rollout]:
     from tagpr.engine.transformers_model import TransformersModel
     from tagpr.engine.types import Sampling
@@ -89,13 +88,13 @@ def _rollouts(
     model = TransformersModel.load(policy)
 
     def report(done: int, total: int, note: str) -> None:
-        if progress is not None:
-            progress(done, total, "rollouts")
+        context.progress(done, total, "rollouts")
 
     def sample(ids: list[list[int]], count: int, number: int) -> list[list["Completion"]]:
-        return model.generate(ids, Sampling(settings.max_new_tokens, count, settings.temperature, seed=number), report)
+        sampling = Sampling(settings.max_new_tokens, count, settings.temperature, seed=context.seed + number)
+        return model.generate(ids, sampling, report)
 
-    return make_rollouts(sample, questions, vocabulary, settings, seed)
+    return make_rollouts(sample, questions, vocabulary, settings)
 
 
 def scorer(

@@ -12,69 +12,46 @@ import json
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 from datasets import Dataset
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import (
-    PreTrainedTokenizerBase,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainingArguments
 
 from tagpr import processes
 from tagpr.engine.models import load_tokenizer
 from tagpr.engine.trainer_checkpoints import MarkComplete, last_checkpoint
+from tagpr.engine.trainer_setup import LossProgress, common_arguments, loss_note
 from tagpr.errors import DataError, RunError
 from tagpr.files import write_jsonl
 from tagpr.prmu.data import Pair
 from tagpr.prmu.initialise import merge_lora, new_prmu, standardise_states
 from tagpr.prmu.loss import bradley_terry_loss
+from tagpr.prmu.metrics import PRMUMetrics
 from tagpr.prmu.model import PRMUConfig, PRMUModel
 from tagpr.prmu.optimizer import RowAdamW, parameter_groups
 from tagpr.prmu.packing import PreferenceGroup, group_pairs, pack
 from tagpr.prmu.score import PRMU, encode_items
 from tagpr.prmu.settings import PRMUSettings
+from tagpr.progress import StageContext
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[int, int, str], None]
-
-
-class TrainingMetrics(TypedDict):
-    """What a training was and how it ended; part of the stage's manifest."""
-
-    pairs: int
-    dropped_overlong: int
-    prompts: int
-    users: int
-    trained_parameters: int
-    trained_tokens: int
-    steps: int
-    processes: int
-    loss: float | None  # of the last step, eq. 2
-    accuracy: float | None  # of the last step: share of its pairs that were ordered right
 
 
 def train_prmu(
     backbone: Path,
     pairs: Sequence[Pair],
     settings: PRMUSettings,
-    out: Path,
-    seed: int,
-    progress: Progress | None = None,
+    context: StageContext,
     histories: Mapping[str, Sequence[Sequence[int]]] | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
-) -> TrainingMetrics:
-    """Train on the pairs of split `train`; writes out/model (loads with `PRMU.from_pretrained`) and out/log.jsonl.
+) -> PRMUMetrics:
+    """Train on the pairs of split `train`; writes out/model (loads with `PRMU.from_pretrained`) and out/log.jsonl
+    (`out`: the context's folder).
 
     Checkpoints go to out/checkpoints; called again after a kill, training continues from the last whole one.
     `histories` (user id -> token ids of past items) is needed by profile-encoded. Under torchrun every process trains
@@ -82,7 +59,7 @@ def train_prmu(
 
     Raises DataError for an empty pair set, RunError when the loss stops being finite (the last checkpoint stays).
     """
-    tokenizer = tokenizer or load_tokenizer(backbone)
+    out, tokenizer = context.out, tokenizer or load_tokenizer(backbone)
     kept, overlong = _fitting([pair for pair in pairs if pair.split == "train"], settings.max_length)
     if not kept:
         raise DataError(
@@ -92,7 +69,7 @@ def train_prmu(
     users = {user: row for row, user in enumerate(sorted({pair.user_id for pair in kept}))}
     if settings.user_option == "none":
         users = {}
-    model = new_prmu(backbone, tokenizer, settings, len(users), seed)
+    model = new_prmu(backbone, tokenizer, settings, len(users), context.seed)
     encoded = _encode(model, users, histories, settings)
     groups = [
         PreferenceGroup(g.user_id, g.prompt_ids, g.completions, g.preferences, g.example_id, encoded.get(g.user_id))
@@ -100,7 +77,7 @@ def train_prmu(
     ]
     if model.is_fixed_encoder:
         standardise_states(model, groups)
-    trainer = _trainer(model, groups, users, settings, out, seed, progress)
+    trainer = _trainer(model, groups, users, settings, context)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad) if settings.epochs else 0
     checkpoint = last_checkpoint(out / "checkpoints")
     if settings.epochs:
@@ -114,18 +91,18 @@ def train_prmu(
         PRMU(model.cpu(), users, settings.on_unknown, encoded).save(out / "model")
         write_jsonl(out / "log.jsonl", log)
     trainer.accelerator.wait_for_everyone()
-    return {
-        "pairs": len(kept),
-        "dropped_overlong": overlong,
-        "prompts": len(groups),
-        "users": len(users),
-        "trained_parameters": trained,
-        "trained_tokens": round(settings.epochs * sum(group.tokens for group in groups)),
-        "steps": trainer.state.global_step,
-        "processes": trainer.accelerator.num_processes,
-        "loss": log[-1]["loss"] if log else None,
-        "accuracy": log[-1].get("accuracy") if log else None,
-    }
+    return PRMUMetrics(
+        pairs=len(kept),
+        dropped_overlong=overlong,
+        prompts=len(groups),
+        users=len(users),
+        trained_parameters=trained,
+        trained_tokens=round(settings.epochs * sum(group.tokens for group in groups)),
+        steps=trainer.state.global_step,
+        processes=trainer.accelerator.num_processes,
+        loss=log[-1]["loss"] if log else None,
+        accuracy=log[-1].get("accuracy") if log else None,
+    )
 
 
 def _fitting(pairs: Sequence[Pair], max_length: int) -> tuple[list[Pair], int]:
@@ -215,35 +192,25 @@ def _trainer(
     groups: Sequence[PreferenceGroup],
     users: Mapping[str, int],
     settings: PRMUSettings,
-    out: Path,
-    seed: int,
-    progress: Progress | None,
+    context: StageContext,
 ) -> BradleyTerryTrainer:
     for module in model.modules():  # both sides of a pair are judged by one and the same network
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     rows, passes = _passes(settings)
     args = TrainingArguments(
-        output_dir=str(out / "checkpoints"),
+        **common_arguments(context),
         per_device_train_batch_size=rows,
         gradient_accumulation_steps=passes,
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type="linear",
         warmup_steps=min(10, max(1, len(groups) // (20 * settings.batch_size))),
         max_grad_norm=1.0,
         bf16=False,  # the model's own autocast; see PRMUModel.compute_dtype
         remove_unused_columns=False,
-        logging_steps=1,
         save_strategy="steps",
         save_steps=settings.save_steps,
-        save_total_limit=2,
-        seed=seed,
-        data_seed=seed,
-        report_to="none",
-        disable_tqdm=True,
         dataloader_pin_memory=False,
-        use_cpu=not torch.cuda.is_available(),
     )
     trainer = BradleyTerryTrainer(
         model,
@@ -251,7 +218,7 @@ def _trainer(
         settings,
         train_dataset=Dataset.from_dict({"group": list(range(len(groups)))}),
         data_collator=_Collator(groups, users, model.settings),
-        callbacks=[MarkComplete(), *([_Report(progress)] if progress else [])],
+        callbacks=[MarkComplete(), LossProgress(context.progress, _note)],
     )
     trainer.remove_callback(PrinterCallback)  # metrics go to the log file and to `progress`, not to stdout
     return trainer
@@ -291,19 +258,5 @@ def _without_times(row: Mapping[str, object]) -> dict[str, float]:
     return json.loads(json.dumps({name: row[name] for name in names if name in row}))
 
 
-class _Report(TrainerCallback):
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: object,
-    ) -> None:
-        logs = logs or {}
-        if "loss" in logs:
-            note = f"loss {logs['loss']:.3f}, pairs right {logs.get('accuracy', float('nan')):.0%}"
-            self.progress(state.global_step, state.max_steps, note)
+def _note(logs: Mapping[str, float]) -> str:
+    return f"{loss_note(logs)}, pairs right {logs.get('accuracy', float('nan')):.0%}"

@@ -20,7 +20,7 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from tagpr.clients.cache import default_cache
 from tagpr.clients.types import Reply, Request
-from tagpr.engine.cached_model import cached_model
+from tagpr.engine.cached_model import CachedModel
 from tagpr.profiles.heuristic_memory import heuristic_update
 from tagpr.profiles.settings import MemorySettings
 from tagpr.tasks.templates import render
@@ -95,7 +95,7 @@ class ProfileMemory:
         assert not isinstance(writer, str)
         if "temperature" not in writer.model_fields_set:
             writer = writer.model_copy(update={"temperature": 0.0})
-        model = cached_model(writer, self.settings.calls, self.settings.cache or default_cache())
+        model = CachedModel(writer, self.settings.calls, self.settings.cache or default_cache())
         words = int(self.settings.max_tokens * WORDS_PER_TOKEN)
         requests = [
             Request(({"role": "user", "content": _template().render(

@@ -46,13 +46,13 @@ def read_samples(run: Path, seed: int = 0) -> list[Samples]:
         path = run / stage / "samples.parquet"
         if path.is_file():
             try:
-                found.append(_choose(path, stage, seed))
+                found.append(_choose(path, stage, random.Random(f"{seed} {stage}")))
             except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are ValueErrors and OSErrors
                 logger.warning("%s: left out of the report (%s)", path, " ".join(str(error).split())[:200])
     return found
 
 
-def _choose(path: Path, stage: str, seed: int) -> Samples:
+def _choose(path: Path, stage: str, rng: random.Random) -> Samples:
     import pyarrow.compute as compute
     import pyarrow.parquet as parquet
 
@@ -63,7 +63,6 @@ def _choose(path: Path, stage: str, seed: int) -> Samples:
     parts = tuple(name for name in names if name not in FIXED)
     steps = [int(step) for step in parquet.read_table(path, columns=["step"])["step"].to_pylist()]
     shown = _spread(sorted(set(steps)))
-    rng = random.Random(f"{seed} {stage}")
     chosen = []
     for step in shown:
         rows = [i for i, own in enumerate(steps) if own == step]

@@ -6,11 +6,24 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+)
 
 from tagpr import __version__
 from tagpr.errors import RunError
 from tagpr.files import write_json
+from tagpr.runs.layout import StageName
+from tagpr.runs.metrics import METRICS, StageMetrics
 
 _VERSIONED = ("torch", "transformers", "trl", "accelerate", "peft", "numpy")
 
@@ -33,7 +46,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
-    stage: str
+    stage: StageName
     hash: str
     """Of all that decides the output (`stage_hash`): same hash, nothing to do."""
     seed: int
@@ -46,14 +59,19 @@ class Manifest(BaseModel):
     versions: dict[str, str]
     files: dict[str, str]
     """SHA-256 of every file that it wrote, by relative path."""
-    figures: dict[str, JsonValue]
+    metrics: StageMetrics = Field(validation_alias=AliasChoices("metrics", "figures"))  # figures: until 0.2
     """What the stage says of itself, e.g. steps and trained tokens."""
     measured: Measured
 
-    def number(self, name: str) -> int:
-        """One of `figures` as a whole number; 0 if the stage says nothing of it."""
-        value = self.figures.get(name, 0)
-        return int(value) if isinstance(value, int | float) else 0
+    @field_validator("metrics", mode="plain")
+    @classmethod
+    def _metrics_of_the_stage(cls, value: object, info: ValidationInfo) -> StageMetrics:
+        """Read as the stage's own model, not as whichever fits."""
+        return TypeAdapter(METRICS[info.data["stage"]]).validate_python(value)
+
+    @field_serializer("metrics")
+    def _metrics_as_json(self, value: StageMetrics) -> JsonValue:
+        return TypeAdapter(type(value)).dump_python(value, mode="json", exclude_none=True)
 
     def write(self, folder: Path) -> None:
         """Write `folder/manifest.json`, atomically."""

@@ -14,6 +14,7 @@ from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.data import Splits, read_examples
 from tagpr.errors import RecipeError, RunError
 from tagpr.files import read_json
+from tagpr.prmu.metrics import PRMUMetrics
 from tagpr.progress import Progress, silent
 from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.recipe import Recipe, load_recipe, recipe_folder
@@ -23,6 +24,7 @@ from tagpr.systems.context import Context, Decoding
 from tagpr.systems.cost import Cost
 from tagpr.tasks.cards import read_task
 from tagpr.tasks.types import Example, Task
+from tagpr.training.metrics import RLMetrics, SFTMetrics
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -41,12 +43,14 @@ def cost_of(manifests: Iterable[Manifest]) -> Cost:
     for manifest in manifests:
         cost.seconds += manifest.measured.seconds
         cost.cpu_seconds += manifest.measured.cpu_seconds
-        cost.trained_tokens += manifest.number("trained_tokens")
-        cost.completion_tokens += manifest.number("completion_tokens")
-        if manifest.stage == "prmu":
-            cost.trained_parameters += manifest.number("trained_parameters")
-        else:
-            policy = max(policy, manifest.number("trained_parameters"))
+        metrics = manifest.metrics
+        if isinstance(metrics, SFTMetrics | RLMetrics):
+            cost.trained_tokens += metrics.trained_tokens
+            cost.completion_tokens += metrics.completion_tokens
+            policy = max(policy, metrics.trained_parameters)
+        elif isinstance(metrics, PRMUMetrics):
+            cost.trained_tokens += metrics.trained_tokens
+            cost.trained_parameters += metrics.trained_parameters
     cost.trained_parameters += policy
     return cost
 

@@ -22,12 +22,11 @@ from tagpr.errors import RunError
 from tagpr.progress import Progress, StageContext
 from tagpr.runs.layout import StageName
 from tagpr.runs.manifest import Manifest, Measured, file_digests, read_manifest, stage_hash, versions
+from tagpr.runs.metrics import StageMetrics
 
 logger = logging.getLogger(__name__)
 
 RunT = TypeVar("RunT")
-Figures = Mapping[str, JsonValue]
-"""What a stage says of itself, for its manifest."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Stage(Generic[RunT]):
     """Stages whose output this one reads."""
     blocks: tuple[str, ...]
     """The keys of the recipe that it depends on."""
-    make: Callable[[RunT, StageContext], Figures]
+    make: Callable[[RunT, StageContext], StageMetrics]
     """Writes the stage's files and returns metrics for the manifest."""
     reads: Callable[[RunT], Mapping[str, str]] = lambda run: {}
     """Fingerprints, by name, of what it reads from outside the run; another content makes the stage again."""
@@ -58,7 +57,7 @@ class Work:
     reads: Mapping[str, str]
     inputs: tuple[StageName, ...]
     seed: int
-    make: Callable[[StageContext], Figures]
+    make: Callable[[StageContext], StageMetrics]
     every_process: bool = False
 
 
@@ -110,11 +109,11 @@ def _make(
     resumed = _open(folder, work.stage) if processes.is_first() else False
     processes.wait()
     started, cpu, reset = time.monotonic(), time.process_time(), _reset_peak_memory()
-    figures: Figures = {}
+    metrics: StageMetrics | None = None
     if work.every_process or processes.is_first():
-        figures = work.make(StageContext(folder, work.seed, progress))
+        metrics = work.make(StageContext(folder, work.seed, progress))
     cpu_seconds = sum(processes.everyones(time.process_time() - cpu))
-    if not processes.is_first():
+    if metrics is None or not processes.is_first():
         return None
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     manifest = Manifest(
@@ -126,7 +125,7 @@ def _make(
         inputs={**inputs},
         versions=versions(),
         files=file_digests(folder),
-        figures=dict(figures),
+        metrics=metrics,
         measured=Measured(
             date=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - started, 1),

@@ -12,7 +12,7 @@ from pydantic import Field
 from tagpr.clients.cache import default_cache
 from tagpr.clients.settings import CallSettings, GeneratorSettings, Price
 from tagpr.clients.types import Reply, Request
-from tagpr.engine.cached_model import cached_model
+from tagpr.engine.cached_model import CachedModel
 from tagpr.settings import RecipePath, Settings
 from tagpr.systems.context import Context
 from tagpr.systems.prompted import Prompted
@@ -60,7 +60,7 @@ class API(Prompted[APIOptions]):
         """One reply an example; a refused request leaves an empty answer and is counted in `notes`."""
         given = self.options.model_dump(exclude={"reasons", "calls", "cache"})
         settings = GeneratorSettings(model=self.model, **given)
-        generator = cached_model(settings, self.options.calls, self.options.cache or default_cache())
+        generator = CachedModel(settings, self.options.calls, self.options.cache or default_cache())
         prompts = [self.prompts.build(self.context.tasks[e.task], e, self.with_profile) for e in examples]
         requests = [Request(tuple(prompt.messages)) for prompt in prompts]
         answers = []

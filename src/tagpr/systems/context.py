@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.engine.loading import LocalEngine
 from tagpr.profiles.settings import ProfileSettings
-from tagpr.progress import Progress, silent
+from tagpr.progress import Progress, StageContext, silent
 from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.prompts.settings import PromptSettings
 from tagpr.systems.cost import Cost
@@ -89,6 +89,10 @@ class Context:
         from tagpr.engine.models import load_tokenizer
 
         return load_tokenizer(self.model)
+
+    def work(self, folder: Path) -> StageContext:
+        """What a training of the system is given: `folder` to write to, the run's seed, the system's progress."""
+        return StageContext(folder, self.seed, self.progress)
 
     def prompts(self, reasons: bool) -> PromptBuilder:
         """Builds prompts with the run's settings: for tagged thinking (`reasons`) or for the answer only."""

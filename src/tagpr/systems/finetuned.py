@@ -56,9 +56,9 @@ class SFT(Prompted[NoOptions]):
         if not groups:
             raise RunError("no training example has an answer to learn; check data and chains")
         context = self.context
-        figures = train_sft(context.model, groups, context.sft, out, context.seed, context.progress)
-        self.cost.trained_parameters += figures["trained_parameters"]
-        self.cost.trained_tokens += figures["trained_tokens"]
+        metrics = train_sft(context.model, groups, context.sft, context.work(out))
+        self.cost.trained_parameters += metrics.trained_parameters
+        self.cost.trained_tokens += metrics.trained_tokens
 
     def predict(self, examples: Sequence[Example]) -> list[Answer]:
         """Greedy completions of the task's model."""

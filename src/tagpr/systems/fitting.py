@@ -16,19 +16,13 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import (
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from tagpr.engine.trainer_checkpoints import MarkComplete, last_checkpoint
+from tagpr.engine.trainer_setup import LossProgress, common_arguments
 from tagpr.errors import RunError
 from tagpr.files import write_jsonl
-from tagpr.progress import Progress
+from tagpr.progress import StageContext
 from tagpr.systems.fit_settings import FitSettings
 
 Parameters = dict[str, Any]
@@ -67,66 +61,40 @@ class _IndexTrainer(Trainer):
         load_trained(self.model, Path(resume_from_checkpoint) / "model.safetensors")
 
 
-class _Watch(TrainerCallback):
-    def __init__(self, progress: Progress | None, note: str) -> None:
-        self.progress, self.note = progress, note
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: object,
-    ) -> None:
-        if self.progress is not None and logs and "loss" in logs:
-            self.progress(state.global_step, state.max_steps, f"{self.note}, loss {logs['loss']:.3f}")
-
-
 def fit_module(
     module: nn.Module,
     items: int,
     settings: FitSettings,
-    folder: Path,
-    seed: int,
-    progress: Progress | None = None,
-    note: str = "",
+    context: StageContext,
     groups: Sequence[Parameters] | None = None,
     optimizer: type[torch.optim.AdamW] = torch.optim.AdamW,
-) -> dict[str, int]:
-    """Minimise `module(index)` over item numbers 0..items-1; writes `folder/trained.safetensors` and `log.jsonl`.
+) -> int:
+    """Minimise `module(index)` over item numbers 0..items-1; writes `trained.safetensors` and `log.jsonl`
+    into `context.out`.
 
     module.forward(index (B,)) -> scalar loss, the mean over the batch. `groups`: the optimizer's parameter groups if
-    not all trained parameters share one learning rate. Returns steps and trained parameters. Raises RunError if
+    not all trained parameters share one learning rate. Returns the number of trained parameters. Raises RunError if
     there is nothing to fit on or the loss is not finite.
     """
+    folder = context.out
     if not items:
         raise RunError(f"{folder}: nothing to fit on; the training split gave no item")
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     micro = min(settings.micro_batch_size, settings.batch_size)
     steps = max(1, round(math.ceil(items / settings.batch_size) * settings.epochs))
-    figures = {"steps": steps, "trained_parameters": sum(parameter.numel() for parameter in trained)}
     arguments = TrainingArguments(
-        output_dir=str(folder / "checkpoints"),
+        **common_arguments(context),
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=max(1, settings.batch_size // micro),
         max_steps=steps,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
-        lr_scheduler_type="linear",
         warmup_steps=math.ceil(steps * settings.warmup_ratio),
         max_grad_norm=1.0,
-        logging_steps=1,
         save_strategy="steps",
         save_steps=settings.save_steps,
-        save_total_limit=2,
-        seed=seed,
-        data_seed=seed,
-        report_to="none",
-        disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
-        use_cpu=not torch.cuda.is_available(),
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # the Trainer would copy the module to every GPU of the machine
     rates = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
@@ -135,7 +103,7 @@ def fit_module(
         args=arguments,
         train_dataset=[{"index": i} for i in range(items)],
         data_collator=lambda rows: {"index": torch.tensor([row["index"] for row in rows])},
-        callbacks=[MarkComplete(), _Watch(progress, note)],
+        callbacks=[MarkComplete(), LossProgress(context.progress)],
         groups=[{**rates, **group} for group in (groups or [{"params": trained}])],
         make=optimizer,
     )
@@ -147,7 +115,7 @@ def fit_module(
     ]
     write_jsonl(folder / "log.jsonl", log)
     save_trained(module, folder / "trained.safetensors")
-    return figures
+    return sum(parameter.numel() for parameter in trained)
 
 
 def save_trained(module: nn.Module, path: Path) -> None:

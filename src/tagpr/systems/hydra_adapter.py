@@ -114,17 +114,14 @@ class HydraAdapter(System[HydraOptions]):
             scorer = self._scorer(users, judged)
             base = [parameter for parameter in scorer.base.parameters() if parameter.requires_grad]
             heads = {"params": [scorer.heads], "lr": self.options.head_learning_rate, "rows": True}
-            figures = fit_module(
+            self.cost.trained_parameters += fit_module(
                 scorer,
                 len(judged),
                 options,
-                work,
-                self.context.seed,
-                self.context.progress,
+                self.context.work(work),
                 groups=[{"params": base}, heads],
                 optimizer=RowAdamW,
             )
-            self.cost.trained_parameters += figures["trained_parameters"]
             tokens = scorer.base.tokens([j.question for j in judged], [j.candidate for j in judged])
             self.cost.trained_tokens += round(int(tokens["attention_mask"].sum()) * options.epochs)
 

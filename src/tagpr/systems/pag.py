@@ -17,7 +17,7 @@ from pydantic import Field
 
 from tagpr.clients.settings import CallSettings, GeneratorSettings
 from tagpr.clients.types import Reply, Request
-from tagpr.engine.cached_model import cached_model
+from tagpr.engine.cached_model import CachedModel
 from tagpr.profiles.retrieval import recency_order
 from tagpr.prompts.escape import escape
 from tagpr.settings import Settings
@@ -76,7 +76,7 @@ class PAG(Prompted[PAGOptions]):
         settings = writer.model_copy(update=changes)
         # its own file for each writer's settings: replies of a local writer depend on what is sent together
         key = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:12]
-        generator = cached_model(settings, options.calls, self.context.shared / f"summaries-{key}.sqlite")
+        generator = CachedModel(settings, options.calls, self.context.shared / f"summaries-{key}.sqlite")
         asked = [example for example in examples if example.profile]
         requests = [self.request(self.context.tasks[example.task], example) for example in asked]
         replies = generator.generate(requests, self.context.progress)

@@ -89,8 +89,7 @@ class PPlug(System[PPlugOptions]):
         def make(work: Path) -> None:
             items = self._items(train, with_answers=True)
             plug = self._plug(items)
-            figures = fit_module(plug, len(items), self.options.fit, work, self.context.seed, self.context.progress)
-            self.cost.trained_parameters += figures["trained_parameters"]
+            self.cost.trained_parameters += fit_module(plug, len(items), self.options.fit, self.context.work(work))
             tokens = sum(2 + len(item.prompt_ids) + len(item.answer_ids) for item in items)
             self.cost.trained_tokens += round(tokens * self.options.fit.epochs)
 

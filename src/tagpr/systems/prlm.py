@@ -100,8 +100,7 @@ class PrLM(RAGR[PrLMOptions]):
             )
         model = self._reward(kept[False])
         fit = self.options.fit
-        figures = fit_module(model, len(kept[False]), fit, work, self.context.seed, self.context.progress, "reward")
-        self.cost.trained_parameters += figures["trained_parameters"]
+        self.cost.trained_parameters += fit_module(model, len(kept[False]), fit, self.context.work(work))
         pairs = [asdict(pair) for pair in kept[False]]
         for side in ("with_profile", "without"):
             tokens = model.encoder.tokens([p["question"] for p in pairs], [p[side] for p in pairs])
@@ -132,8 +131,8 @@ class PrLM(RAGR[PrLMOptions]):
         settings = options.grpo
         if settings.max_new_tokens is None:
             settings = settings.model_copy(update={"max_new_tokens": context.decoding.max_new_tokens})
-        job = RLJob(context.model, rows, reward, settings, work, context.seed, objective=grpo_loss)
-        figures = train_gspo(job, context.progress)
-        self.cost.trained_parameters += int(figures["trained_parameters"])
-        self.cost.trained_tokens += int(figures["trained_tokens"])
-        self.cost.completion_tokens += int(figures["completion_tokens"])
+        job = RLJob(context.model, rows, reward, settings, context.work(work), objective=grpo_loss)
+        metrics = train_gspo(job)
+        self.cost.trained_parameters += metrics.trained_parameters
+        self.cost.trained_tokens += metrics.trained_tokens
+        self.cost.completion_tokens += metrics.completion_tokens

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from tagpr.engine.models import load_causal_lm, load_tokenizer
 from tagpr.engine.transformers_model import TransformersModel
-from tagpr.engine.types import Progress, Sampling
+from tagpr.engine.types import Sampling
 from tagpr.errors import RunError
 from tagpr.files import read_json, write_json, write_jsonl
+from tagpr.progress import StageContext
+from tagpr.training.metrics import ExpertMetrics
 from tagpr.training.policy import device_name
 from tagpr.training.rollout import Reward, derived_seed, score
 from tagpr.training.rows import TrainingRow
@@ -32,45 +34,44 @@ def expert_iteration(
     rows: Sequence[TrainingRow],
     reward: Reward,
     settings: ExpertSettings,
-    out: Path,
-    seed: int = 0,
-    progress: Progress | None = None,
+    context: StageContext,
     accept: Accept | None = None,
-) -> dict[str, object]:
+) -> ExpertMetrics:
     """Sample from `policy` on `rows` (as `train_gspo` takes them) and fine-tune it on what is kept; writes `out/model`.
 
-    `out/kept.jsonl` has the kept completions. Returns SFT's metrics, and how many completions were `sampled`, `right`
-    and `kept`. Raises RunError if nothing is kept or the reward does not tell R_v.
+    `out/kept.jsonl` has the kept completions. Returns how many completions were sampled, right and kept, and SFT's
+    metrics. Raises RunError if nothing is kept or the reward does not tell R_v.
     """
+    out = context.out
     chunks = [rows[i : i + _CHUNK] for i in range(0, len(rows), _CHUNK)]
     files = [out / "checkpoints" / "sampled" / f"{i:05d}.json" for i in range(len(chunks))]
     if missing := [i for i, path in enumerate(files) if not path.is_file()]:
         model = load_causal_lm(policy, device=device_name())
         generator = TransformersModel(model, load_tokenizer(policy), settings.generation_batch_size)
         for i in missing:
-            draw = derived_seed(seed, 4, i)
-            write_json(files[i], _right(generator, chunks[i], reward, settings, draw))
-            if progress is not None:
-                progress(i + 1, len(chunks), "sampling")
-    counts = {"sampled": len(rows) * settings.samples, "right": 0, "kept": 0}
+            draw = derived_seed(context.seed, 4, i)
+            sampling = Sampling(settings.max_new_tokens, settings.samples, settings.temperature, seed=draw)
+            write_json(files[i], _right(generator, chunks[i], reward, settings, sampling))
+            context.progress(i + 1, len(chunks), "sampling")
+    sampled, right_ones, kept_ones = len(rows) * settings.samples, 0, 0
     groups, lines = [], []
     for chunk, path in zip(chunks, files, strict=True):
         for row, right in zip(chunk, read_json(path), strict=True):
-            counts["right"] += len(right)
+            right_ones += len(right)
             distinct = {text: ids for text, ids in right if accept is None or accept(row, text)}
             kept = list(distinct.items())[: settings.keep_per_prompt]
-            counts["kept"] += len(kept)
+            kept_ones += len(kept)
             if kept:
                 groups.append(replace(row, completion_ids=[ids for _, ids in kept]))
                 about = {"task": row.task, "example_id": row.example_id, "user_id": row.user_id}
                 lines += [about | {"completion": text} for text, _ in kept]
     if not groups:
         raise RunError(
-            f"expert iteration: none of {counts['sampled']} completions was kept ({counts['right']} were right); raise "
+            f"expert iteration: none of {sampled} completions was kept ({right_ones} were right); raise "
             "samples, or fine-tune on chains first"
         )
     write_jsonl(out / "kept.jsonl", lines)
-    return train_sft(policy, groups, settings.sft, out, seed, progress) | counts
+    return ExpertMetrics(sampled, right_ones, kept_ones, train_sft(policy, groups, settings.sft, context))
 
 
 def _right(
@@ -78,10 +79,9 @@ def _right(
     rows: Sequence[TrainingRow],
     reward: Reward,
     settings: ExpertSettings,
-    seed: int,
+    sampling: Sampling,
 ) -> list[list[tuple[str, list[int]]]]:
     """For every row its finished completions with R_v of at least `least`: (text, token ids)."""
-    sampling = Sampling(settings.max_new_tokens, settings.samples, settings.temperature, seed=seed)
     drawn = model.generate([row.prompt_ids for row in rows], sampling)
     flat = [completion for group in drawn for completion in group]
     _, parts = score(reward, rows, [c.text for c in flat], [c.token_ids for c in flat])

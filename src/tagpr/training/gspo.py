@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from tagpr.engine.models import load_causal_lm, load_tokenizer
 from tagpr.engine.transformers_model import TransformersModel
-from tagpr.engine.types import Progress
+from tagpr.engine.types import Sampling
 from tagpr.errors import RecipeError, RunError
 from tagpr.files import read_json, write_json, write_jsonl
 from tagpr.training.advantages import rollout_advantages
@@ -30,6 +30,7 @@ from tagpr.training.heldout import greedy_scores, mean_scores
 from tagpr.training.job import RLJob
 from tagpr.training.launching import join_processes, summed
 from tagpr.training.master_weights import MasterAdamW
+from tagpr.training.metrics import RLMetrics
 from tagpr.training.policy import checkpoint_layers, computes_in_bf16, device_name, freeze, lora_config, save_policy
 from tagpr.training.rollout import Rollout, capped, derived_seed, minibatches_of_step, roll_out, rows_of_step
 from tagpr.training.samples import SampleLog
@@ -39,7 +40,7 @@ from tagpr.training.updates import NotFiniteError, Updater
 from tagpr.training.watch import Watch, amounts_of, step_figures
 
 
-def train_gspo(job: RLJob, progress: Progress | None = None, stop_after: int | None = None) -> dict[str, int | float]:
+def train_gspo(job: RLJob, stop_after: int | None = None) -> RLMetrics:
     """Run the job; writes `out/model` (Hugging Face, fp32), `out/log.jsonl` and `out/samples.parquet`.
 
     Checkpoints are kept in `out/checkpoints` and continued from. `stop_after` returns after that many more steps
@@ -48,8 +49,8 @@ def train_gspo(job: RLJob, progress: Progress | None = None, stop_after: int | N
     """
     if not job.rows:
         raise RunError("no prompt to train on: the data stage kept no training example")
-    settings, out = job.settings, job.out
-    rows = capped(job.rows, settings.max_prompts, job.seed)
+    settings, out = job.settings, job.context.out
+    rows = capped(job.rows, settings.max_prompts, job.context.seed)
     total = total_steps(settings, len(rows))
     trainer = _Trainer(replace(job, rows=rows), total)
     start = done = trainer.resume()
@@ -61,20 +62,19 @@ def train_gspo(job: RLJob, progress: Progress | None = None, stop_after: int | N
         done += 1
         followers.log(figures)
         over = done == total or trainer.watch.on_plateau()
-        if progress is not None:
-            progress(done, total, f"reward {figures['reward']:.3f}, length {figures['length']:.0f}")
+        job.context.progress(done, total, f"reward {figures['reward']:.3f}, length {figures['length']:.0f}")
         if not over and (done % settings.save_steps == 0 or done == end):
             trainer.save(done)
     followers.close()
     kept = trainer.finish(done) if over else done
     trained = sum(master.numel() for master in trainer.optimizer.masters)
-    amounts = amounts_of(settings, rows, job.seed, trainer.watch.log, trained)
-    return {"steps": done, "of": total, "kept_step": kept} | amounts | trainer.watch.summary()
+    amounts = amounts_of(settings, rows, job.context.seed, trainer.watch.log, trained)
+    return RLMetrics(done, total, kept, *amounts, **trainer.watch.summary())
 
 
 class _Trainer:
     def __init__(self, job: RLJob, total: int) -> None:
-        policy, settings, out, seed = job.policy, job.settings, job.out, job.seed
+        policy, settings, out, seed = job.policy, job.settings, job.context.out, job.context.seed
         self.rows, self.reward, self.settings, self.out, self.seed = job.rows, job.reward, settings, out, seed
         self.heldout, self.total = list(job.heldout), total
         self.checkpoints = out / "checkpoints"
@@ -156,7 +156,8 @@ class _Trainer:
         for attempt in range(s.oversample):
             rows = [self.rows[i] for i in self._rows_of(step, attempt)[self.rank :: self.world]]
             draw = derived_seed(self.seed, 2, step, attempt) if attempt else derived_seed(self.seed, 2, step)
-            more = roll_out(self.generator, rows, self.reward, s, draw)
+            sampling = Sampling(s.max_new_tokens, s.group_size, s.temperature, s.top_p, draw)
+            more = roll_out(self.generator, rows, self.reward, sampling)
             rollout = more if rollout is None else rollout.joined(more)
             if s.groups == "all":
                 break

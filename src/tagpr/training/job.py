@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tagpr.progress import StageContext
 from tagpr.training.objective import Objective, gspo_loss
 from tagpr.training.rollout import Reward
 from tagpr.training.rows import TrainingRow
@@ -12,7 +13,7 @@ from tagpr.training.settings import GSPOSettings
 
 @dataclass(frozen=True)
 class RLJob:
-    """One RL stage. All randomness follows from `seed`."""
+    """One RL stage. All randomness follows from `context.seed`."""
 
     policy: Path
     """The checkpoint to start from."""
@@ -20,8 +21,8 @@ class RLJob:
     reward: Reward
     """One with `components(...)` has its parts logged."""
     settings: GSPOSettings
-    out: Path
-    seed: int = 0
+    context: StageContext
+    """The folder it writes to, its seed, and where its progress is shown."""
     heldout: Sequence[TrainingRow] = ()
     """Evaluated every `heldout_every` steps, and with them the KL divergence to `reference`."""
     reference: Path | None = None

@@ -43,11 +43,6 @@ def refuse_fewer_processes(running: int) -> None:
         )
 
 
-def on_cpu() -> bool:
-    """Whether a trainer is to use the CPU (`use_cpu`). With sharding accelerate must choose the device itself."""
-    return not torch.cuda.is_available() and processes.sharding() is None
-
-
 def join_processes() -> tuple[int, int]:
     """(rank, processes) of a stage of `train_gspo`; joins the group that torchrun announces, which is all it knows.
 

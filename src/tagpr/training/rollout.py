@@ -100,15 +100,15 @@ def roll_out(
     model: TextModel,
     rows: list[TrainingRow],
     reward: Reward,
-    settings: GSPOSettings,
-    seed: int,
+    sampling: Sampling,
 ) -> Rollout:
-    """Sample and score. Raises RunError if a reward is not finite."""
-    sampling = Sampling(settings.max_new_tokens, settings.group_size, settings.temperature, settings.top_p, seed)
+    """Sample `sampling.num_samples` completions of each row (its group) and score them. Raises RunError if a reward is
+    not finite.
+    """
     completions = model.generate([row.prompt_ids for row in rows], sampling)
     flat_texts = [c.text for group in completions for c in group]
     values, components = score(reward, rows, flat_texts, [c.token_ids for g in completions for c in g])
-    size = settings.group_size
+    size = sampling.num_samples
     return Rollout(
         rows,
         completions,

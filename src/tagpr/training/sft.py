@@ -9,18 +9,11 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
-from transformers import (
-    EarlyStoppingCallback,
-    PreTrainedModel,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import EarlyStoppingCallback, PreTrainedModel
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
@@ -29,15 +22,17 @@ from tagpr import processes
 from tagpr.engine.models import load_tokenizer
 from tagpr.engine.shared_prompt import PromptGroup, completion_logprobs, micro_batches
 from tagpr.engine.trainer_checkpoints import MarkComplete, last_checkpoint
+from tagpr.engine.trainer_setup import LossProgress, common_arguments
 from tagpr.engine.transformers_model import TransformersModel
-from tagpr.engine.types import Progress, TextModel
+from tagpr.engine.types import TextModel
 from tagpr.errors import RunError
 from tagpr.files import write_jsonl
-from tagpr.training.launching import on_cpu
+from tagpr.progress import StageContext
+from tagpr.training.metrics import SFTMetrics
 from tagpr.training.policy import computes_in_bf16, optimizer_name
 from tagpr.training.rows import TrainingRow
 from tagpr.training.scale.loading import load_for_training
-from tagpr.training.scale.sharded import accumulating, is_sharded, save_trained
+from tagpr.training.scale.sharded import accumulating, is_sharded, save_trained, size_of
 from tagpr.training.settings import SFTSettings
 from tagpr.training.sft_rows import hold_out, tokens_seen, within
 
@@ -122,78 +117,31 @@ def _collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {"groups": groups, "labels": torch.cat([torch.tensor([[-100]]), torch.zeros(1, count, dtype=torch.long)], 1)}
 
 
-class _Log(TrainerCallback):
-    """Passes losses to the stage's log and the progress bar."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self.progress = progress
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: object,
-    ) -> None:
-        if self.progress is not None and logs and "loss" in logs:
-            self.progress(state.global_step, state.max_steps, f"loss {logs['loss']:.3f}")
-
-
-class SFTFigures(TypedDict):
-    """What SFT tells the manifest."""
-
-    examples: int
-    chains: int
-    too_long: int
-    """Completions left out because they are over `max_length`."""
-    completion_tokens: int
-    trained_parameters: int
-    trained_tokens: int
-    steps: int
-    kept_step: int
-    loss: float | None
-    """Of the last step."""
-
-
 def train_sft(
     policy: Path,
     groups: Sequence[TrainingRow],
     settings: SFTSettings,
-    out: Path,
-    seed: int = 0,
-    progress: Progress | None = None,
+    context: StageContext,
     metric: Callable[[TextModel], float] | None = None,
     steps: int | None = None,
-) -> SFTFigures:
+) -> SFTMetrics:
     """Train `policy` on `groups` (eq. 4); writes `out/model` (a Hugging Face folder) and `out/log.jsonl`.
 
-    Checkpoints are kept in `out/checkpoints`; with some there, training continues from the last one, and the result is
-    the one of an undisturbed run. With `heldout_users` the rows of some users are not learned from but evaluated: by
-    `metric` (the current model -> higher is better), else by their loss; `out/heldout.jsonl` has the values, and
-    `patience` and `keep` go by them. `steps`: optimizer steps instead of `epochs`. Returns metrics: examples, chains,
-    tokens, too_long (left out), steps, final loss, kept_step. Raises RunError if no chain is left or the loss is not
-    finite.
+    `out` is the context's folder. Checkpoints are kept in `out/checkpoints`; with some there, training continues from
+    the last one, and the result is the one of an undisturbed run. With `heldout_users` the rows of some users are not
+    learned from but evaluated: by `metric` (the current model -> higher is better), else by their loss;
+    `out/heldout.jsonl` has the values, and `patience` and `keep` go by them. `steps`: optimizer steps instead of
+    `epochs`. Raises RunError if no chain is left or the loss is not finite.
     """
-    kept, too_long = within(groups, settings.max_length)
-    if not kept:
-        raise RunError(
-            f"no chain to learn from: {too_long} are over sft.max_length={settings.max_length}, the rest did not pass "
-            "the filters of the chains stage; see chains/funnel.json"
-        )
-    heldout: list[TrainingRow] = []
-    if settings.heldout_users:
-        kept, heldout = hold_out(kept, settings.heldout_users, seed)
+    kept, heldout, too_long = _rows(groups, settings, context.seed)
     tokenizer = load_tokenizer(policy)
-    per_epoch = math.ceil(len(kept) / settings.batch_size)
-    steps = steps or max(1, round(per_epoch * settings.epochs))
     trainer = SharedPromptSFTTrainer(
-        model=load_for_training(policy, settings, seed),
-        args=_arguments(settings, out, seed, steps, per_epoch, higher_is_better=metric is not None),
+        model=load_for_training(policy, settings, context.seed),
+        args=_arguments(settings, context, len(kept), steps, higher_is_better=metric is not None),
         train_dataset=_dataset(kept),
         eval_dataset=_dataset(heldout) if heldout else None,
         processing_class=tokenizer,
-        callbacks=[_Log(progress), MarkComplete()],
+        callbacks=[LossProgress(context.progress), MarkComplete()],
         tokens_per_forward=settings.tokens_per_forward,
         heldout=heldout,
     )
@@ -203,75 +151,83 @@ def train_sft(
     if settings.patience:
         trainer.add_callback(EarlyStoppingCallback(settings.patience))
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=last_checkpoint(out / "checkpoints"))
-
-    history = [
-        {"step": row["step"], "loss": row["loss"], "learning_rate": row["learning_rate"], "grad_norm": row["grad_norm"]}
-        for row in trainer.state.log_history
-        if "loss" in row
-    ]
+    trainer.train(resume_from_checkpoint=last_checkpoint(context.out / "checkpoints"))
     done = trainer.state.global_step
     best = trainer.state.best_model_checkpoint if settings.keeps_best else None
-    if trainer.is_world_process_zero():
-        write_jsonl(out / "log.jsonl", history)
-        if heldout:
-            values = [row for row in trainer.state.log_history if "eval_heldout" in row]
-            write_jsonl(out / "heldout.jsonl", [{"step": r["step"], "heldout": r["eval_heldout"]} for r in values])
-    save_trained(trainer, policy, settings, tokenizer, out / "model")
-    return {
-        "examples": len(kept),
-        "chains": sum(len(group.completion_ids) for group in kept),
-        "too_long": too_long,
-        "completion_tokens": sum(len(ids) for group in kept for ids in group.completion_ids),
-        "trained_parameters": sum(
-            getattr(
-                p, "ds_numel", p.numel()
-            )  # ZeRO-3 leaves an empty tensor of each weight and its true size beside it
-            for p in cast(PreTrainedModel, trainer.model).parameters()
-            if p.requires_grad
+    losses = _write_logs(trainer, context.out)
+    save_trained(trainer, policy, settings, tokenizer, context.out / "model")
+    return SFTMetrics(
+        examples=len(kept),
+        chains=sum(len(group.completion_ids) for group in kept),
+        too_long=too_long,
+        completion_tokens=sum(len(ids) for group in kept for ids in group.completion_ids),
+        trained_parameters=sum(
+            size_of(p) for p in cast(PreTrainedModel, trainer.model).parameters() if p.requires_grad
         ),
-        "trained_tokens": tokens_seen(kept, done * settings.batch_size),
-        "steps": done,
-        "kept_step": int(best.rpartition("-")[2]) if best else done,
-        "loss": history[-1]["loss"] if history else None,
-    }
+        trained_tokens=tokens_seen(kept, done * settings.batch_size),
+        steps=done,
+        kept_step=int(best.rpartition("-")[2]) if best else done,
+        loss=losses[-1] if losses else None,
+    )
+
+
+def _rows(
+    groups: Sequence[TrainingRow], settings: SFTSettings, seed: int
+) -> tuple[list[TrainingRow], list[TrainingRow], int]:
+    """What is learned from, the rows of held-out users, and how many completions are too long for either."""
+    kept, too_long = within(groups, settings.max_length)
+    if not kept:
+        raise RunError(
+            f"no chain to learn from: {too_long} are over sft.max_length={settings.max_length}, the rest did not pass "
+            "the filters of the chains stage; see chains/funnel.json"
+        )
+    if not settings.heldout_users:
+        return kept, [], too_long
+    return *hold_out(kept, settings.heldout_users, seed), too_long
+
+
+def _write_logs(trainer: SharedPromptSFTTrainer, out: Path) -> list[float]:
+    """Write `log.jsonl` and, with held-out rows, `heldout.jsonl`; returns the loss of every step."""
+    rows = trainer.state.log_history
+    steps = [row for row in rows if "loss" in row]
+    if trainer.is_world_process_zero():
+        names = ("step", "loss", "learning_rate", "grad_norm")
+        write_jsonl(out / "log.jsonl", [{name: row[name] for name in names} for row in steps])
+        if trainer.heldout:
+            values = [{"step": row["step"], "heldout": row["eval_heldout"]} for row in rows if "eval_heldout" in row]
+            write_jsonl(out / "heldout.jsonl", values)
+    return [row["loss"] for row in steps]
 
 
 def _arguments(
-    settings: SFTSettings, out: Path, seed: int, steps: int, per_epoch: int, higher_is_better: bool
+    settings: SFTSettings, context: StageContext, rows: int, steps: int | None, higher_is_better: bool
 ) -> SFTConfig:
+    per_epoch = math.ceil(rows / settings.batch_size)
+    steps = steps or max(1, round(per_epoch * settings.epochs))
     every = settings.heldout_every or per_epoch
     best = settings.keeps_best
     return SFTConfig(
-        output_dir=str(out / "checkpoints"),
+        **common_arguments(context),
         per_device_train_batch_size=max(1, settings.batch_size // processes.count()),
         max_steps=steps,
         learning_rate=settings.learning_rate,
         warmup_steps=math.ceil(steps * settings.warmup_ratio),
-        lr_scheduler_type="linear",
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         optim=optimizer_name(settings),
         bf16=computes_in_bf16(settings),
-        seed=seed,
-        data_seed=seed,
-        logging_steps=1,
         # the Trainer can only go back to an evaluation that has a checkpoint
         save_steps=every if best else settings.save_steps,
-        save_total_limit=2,
         eval_strategy="steps" if settings.heldout_users else "no",
         eval_steps=every,
         load_best_model_at_end=best,
         metric_for_best_model="heldout" if settings.heldout_users else None,
         greater_is_better=higher_is_better if settings.heldout_users else None,
-        report_to="none",
-        disable_tqdm=True,
         gradient_checkpointing=settings.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
         dataloader_num_workers=0,
-        use_cpu=on_cpu(),
     )
 
 

@@ -75,7 +75,7 @@ def step_figures(
 
 def amounts_of(
     settings: GSPOSettings, rows: Sequence[TrainingRow], seed: int, log: Sequence[dict[str, float]], trained: int
-) -> dict[str, int]:
+) -> tuple[int, int, int]:
     """Parameters trained, tokens learned from (a group's prompt counts once) and sampled, over the steps of `log`."""
     s = settings
     chosen = [
@@ -84,7 +84,7 @@ def amounts_of(
     prompts = sum(len(rows[i].prompt_ids) for i in chosen)
     learned = round(sum(row["length"] for row in log) * s.prompts_per_step * s.group_size)
     sampled = round(sum(row["length"] * row["sampled"] for row in log))
-    return {"trained_parameters": trained, "trained_tokens": prompts + learned, "completion_tokens": sampled}
+    return trained, prompts + learned, sampled
 
 
 def _examples(rollout: Rollout, count: int) -> list[dict[str, str | float | None]]:

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tagpr.clients.types import CachedModel, Reply, Request
+from tagpr.clients.types import Reply, Request
 from tagpr.data.adapters import raw_file
 from tagpr.data.formats.delimited import csv_rows
 from tagpr.data.rejects import Rejects
+from tagpr.engine.cached_model import CachedModel
 from tagpr.errors import DataError
 
 REQUEST = "Rewrite this post in plain, neutral words. Keep the meaning, drop the style. Answer with the text only.\n\n"

@@ -6,9 +6,9 @@ from typing import TypedDict
 
 from trl.trainer.grpo_config import GRPOConfig
 
+from tagpr.engine.trainer_setup import on_cpu
 from tagpr.errors import RecipeError
 from tagpr.training.job import RLJob
-from tagpr.training.launching import on_cpu
 from tagpr.training.objective import gspo_loss
 from tagpr.training.policy import computes_in_bf16, optimizer_name
 from tagpr.training.scale.settings import EngineSettings, VLLMSettings
@@ -41,9 +41,9 @@ def grpo_config(job: RLJob, engine: EngineSettings, total: int, processes: int) 
     if s.oversample > 1:
         raise RecipeError(f"oversample={s.oversample} needs rl.engine=local; set oversample to 1")
     return GRPOConfig(
-        output_dir=str(job.out / "checkpoints"),
-        seed=job.seed,
-        data_seed=job.seed,
+        output_dir=str(job.context.out / "checkpoints"),
+        seed=job.context.seed,
+        data_seed=job.context.seed,
         num_generations=s.group_size,
         per_device_train_batch_size=share * s.group_size,
         steps_per_generation=s.minibatches,

@@ -92,7 +92,7 @@ class StepTrainer(SharedPromptGRPOTrainer):
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> StepSampler:
         job = self.job
-        return StepSampler(job.settings, len(job.rows), self.total, job.seed, self.processes)
+        return StepSampler(job.settings, len(job.rows), self.total, job.context.seed, self.processes)
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         """A prompt is the number of its row: the ids are ours, with users' text inert."""
@@ -103,7 +103,7 @@ class StepTrainer(SharedPromptGRPOTrainer):
         if self._asked is not None:
             return self._asked
         return Sampling(
-            s.max_new_tokens, samples, s.temperature, s.top_p, seed=derived_seed(self.job.seed, 2, self.step)
+            s.max_new_tokens, samples, s.temperature, s.top_p, seed=derived_seed(self.job.context.seed, 2, self.step)
         )
 
     @contextmanager

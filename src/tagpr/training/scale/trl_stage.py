@@ -12,12 +12,12 @@ from trl.trainer.grpo_config import GRPOConfig
 from tagpr import processes
 from tagpr.engine.models import load_tokenizer, quiet
 from tagpr.engine.trainer_checkpoints import MarkComplete, last_checkpoint
-from tagpr.engine.types import Progress
 from tagpr.errors import RunError
 from tagpr.files import write_jsonl
 from tagpr.training.checkpoints import load_best
 from tagpr.training.job import RLJob
 from tagpr.training.launching import refuse_fewer_processes
+from tagpr.training.metrics import RLMetrics
 from tagpr.training.rollout import capped
 from tagpr.training.scale.grpo_config import grpo_config
 from tagpr.training.scale.loading import load_for_training
@@ -29,8 +29,8 @@ from tagpr.training.schedule import total_steps
 from tagpr.training.watch import amounts_of
 
 
-def train_trl(job: RLJob, engine: EngineSettings, progress: Progress | None = None) -> dict[str, int | float]:
-    """Run the job in TRL's trainer, with as many processes as the launcher started; files and figures as `train_gspo`.
+def train_trl(job: RLJob, engine: EngineSettings) -> RLMetrics:
+    """Run the job in TRL's trainer, with as many processes as the launcher started; files and metrics as `train_gspo`.
 
     A killed stage continues from its last checkpoint, which is between two rollouts, and ends in the same bits on CPUs.
     Raises RunError as `train_gspo` does, RecipeError for settings or launches that TRL or accelerate cannot carry out.
@@ -40,12 +40,12 @@ def train_trl(job: RLJob, engine: EngineSettings, progress: Progress | None = No
     processes.join()
     rank, world = processes.rank(), processes.count()
     refuse_fewer_processes(world)
-    job = replace(job, rows=capped(job.rows, job.settings.max_prompts, job.seed))
-    settings, total, out = job.settings, total_steps(job.settings, len(job.rows)), job.out
+    job = replace(job, rows=capped(job.rows, job.settings.max_prompts, job.context.seed))
+    settings, total, out = job.settings, total_steps(job.settings, len(job.rows)), job.context.out
     # before the model: under ZeRO-3 it tells transformers to load only this process's part
     args = grpo_config(job, engine, total, world)
     trainer = _trainer(job, total, args)
-    watch = StepWatch(job, total, rank, world, progress)
+    watch = StepWatch(job, total, rank, world)
     watch.trainer = trainer
     trainer.callback_handler.callbacks.insert(0, watch)  # before MarkComplete
     checkpoint = last_checkpoint(out / "checkpoints")
@@ -57,13 +57,13 @@ def train_trl(job: RLJob, engine: EngineSettings, progress: Progress | None = No
     kept = _finish(job, trainer, watch)
     plain = trainer.accelerator.unwrap_model(trainer.model)
     trained = sum(size_of(p) for p in plain.parameters() if p.requires_grad)
-    amounts = amounts_of(settings, job.rows, job.seed, watch.watch.log, trained)
-    return {"steps": watch.done, "of": total, "kept_step": kept} | amounts | watch.watch.summary()
+    amounts = amounts_of(settings, job.rows, job.context.seed, watch.watch.log, trained)
+    return RLMetrics(watch.done, total, kept, *amounts, **watch.watch.summary())
 
 
 def _trainer(job: RLJob, total: int, args: GRPOConfig) -> StepTrainer:
     settings = job.settings
-    model = load_for_training(job.policy, settings, job.seed)
+    model = load_for_training(job.policy, settings, job.context.seed)
     trainer = StepTrainer(job, total, model, load_tokenizer(job.policy), args, [MarkComplete()])
     trainer.remove_callback(PrinterCallback)
     path = job.reference or job.policy
@@ -73,7 +73,7 @@ def _trainer(job: RLJob, total: int, args: GRPOConfig) -> StepTrainer:
 
 def _finish(job: RLJob, trainer: StepTrainer, watch: StepWatch) -> int:
     """Write the model, the log and the samples; returns the step of the model's weights."""
-    settings, out = job.settings, job.out
+    settings, out = job.settings, job.context.out
     kept = watch.watch.best() if settings.keeps_best else watch.done
     if not settings.keeps_best:
         save_trained(trainer, job.policy, settings, trainer.tokenizer, out / "model")

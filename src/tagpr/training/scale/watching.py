@@ -8,7 +8,6 @@ from pathlib import Path
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from tagpr.engine.types import Progress
 from tagpr.errors import RunError
 from tagpr.files import read_json, read_jsonl, write_json, write_jsonl
 from tagpr.training.checkpoints import about, drop_bests, save_best
@@ -28,13 +27,13 @@ LOG, ABOUT = "steps.jsonl", "about.json"
 class StepWatch(TrainerCallback):
     """Works when the last update of a rollout has been logged; the Trainer then saves, if asked to."""
 
-    def __init__(self, job: RLJob, total: int, rank: int, processes: int, progress: Progress | None) -> None:
-        self.job, self.total, self.rank, self.processes, self.progress = job, total, rank, processes, progress
-        self.folder = job.out / "checkpoints"
-        self.watch = Watch(job.settings, job.out)
-        self.samples = SampleLog(job.out, job.settings.samples_per_step, rank, processes)
+    def __init__(self, job: RLJob, total: int, rank: int, processes: int) -> None:
+        self.job, self.total, self.rank, self.processes = job, total, rank, processes
+        self.folder = job.context.out / "checkpoints"
+        self.watch = Watch(job.settings, job.context.out)
+        self.samples = SampleLog(job.context.out, job.settings.samples_per_step, rank, processes)
         names = () if rank else job.settings.report_to
-        self.trackers = Trackers(names, job.out.name, job.trackers or job.out / "trackers")
+        self.trackers = Trackers(names, job.context.out.name, job.trackers or job.context.out / "trackers")
         self.trainer: StepTrainer | None = None
         """Whose callback this is; set before training."""
 
@@ -62,7 +61,7 @@ class StepWatch(TrainerCallback):
             self.watch.start = mean_scores(read_json(self._table(0)))
 
     def _about(self) -> dict[str, object]:
-        return about(self.job.settings, self.job.seed, self.total) | {"processes": self.processes}
+        return about(self.job.settings, self.job.context.seed, self.total) | {"processes": self.processes}
 
     # -- one step
 
@@ -97,8 +96,7 @@ class StepWatch(TrainerCallback):
             if not self.rank:
                 save_best(self.folder, step, weights)
         self.trackers.log(figures)
-        if self.progress is not None:
-            self.progress(step, self.total, f"reward {figures['reward']:.3f}, length {figures['length']:.0f}")
+        self.job.context.progress(step, self.total, f"reward {figures['reward']:.3f}, length {figures['length']:.0f}")
         over = step == self.total or self.watch.on_plateau()
         control.should_training_stop = over
         control.should_save = not over and step % s.save_steps == 0
@@ -122,4 +120,4 @@ class StepWatch(TrainerCallback):
         return mean_scores(table)
 
     def _table(self, step: int) -> Path:
-        return self.job.out / "heldout" / f"step-{step:05d}.json"
+        return self.job.context.out / "heldout" / f"step-{step:05d}.json"
