@@ -12,6 +12,7 @@ shapes; it is checked out beside this repository for the time it takes, and left
 
 import argparse
 import contextlib
+import inspect
 import json
 import os
 import random
@@ -19,10 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-
-from tagpr.progress import StageContext
 
 COMMAND = "make bench-memory"
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -59,7 +58,10 @@ def build_policy(folder: Path) -> Path:
 
 def groups(count: int) -> list:
     """Prompts and chains of random ids; lengths differ from step to step."""
-    from tagpr.training.rows import TrainingRow
+    try:
+        from tagpr.training.rows import TrainingRow
+    except ImportError:  # older code
+        from tagpr.training.sft import ChainGroup as TrainingRow
 
     draw = random.Random(0)
 
@@ -69,15 +71,29 @@ def groups(count: int) -> list:
     return [TrainingRow(ids(64, 500), [ids(16, 120) for _ in range(draw.randint(1, 3))]) for _ in range(count)]
 
 
+def train(policy: Path, steps: int, out: Path, progress: Callable[[int, int, str], None]) -> None:
+    """The SFT stage's training, today's or that of older code, which was given the folder by itself."""
+    from tagpr.training.settings import SFTSettings
+    from tagpr.training.sft import train_sft
+
+    settings = SFTSettings(
+        learning_rate=1e-4, epochs=1, batch_size=BATCH, save_steps=10 * steps, tokens_per_forward=2048
+    )
+    rows = groups(steps * BATCH)
+    if "out" in inspect.signature(train_sft).parameters:
+        train_sft(policy, rows, settings, out, progress=progress)
+    else:
+        from tagpr.progress import StageContext
+
+        train_sft(policy, rows, settings, StageContext(out, progress=progress))
+
+
 def measure(steps: int) -> dict:
     """Train in this process; returns what was resident over the steps."""
     try:
         from tagpr.memory import keep_freed_memory
     except ImportError:  # older code
         from tagpr.llm.memory import keep_freed_memory
-    from tagpr.training.settings import SFTSettings
-    from tagpr.training.sft import train_sft
-
     keep_freed_memory()
     load = round(os.getloadavg()[0], 1)
     series: list[float] = []
@@ -89,11 +105,8 @@ def measure(steps: int) -> dict:
 
     with tempfile.TemporaryDirectory() as folder:
         policy = build_policy(Path(folder) / "policy")
-        settings = SFTSettings(
-            learning_rate=1e-4, epochs=1, batch_size=BATCH, save_steps=10 * steps, tokens_per_forward=2048
-        )
         started = time.monotonic()
-        train_sft(policy, groups(steps * BATCH), settings, StageContext(Path(folder) / "out", progress=progress))
+        train(policy, steps, Path(folder) / "out", progress)
         seconds = time.monotonic() - started
     settled = min(SETTLED, len(series) // 2)
     return {

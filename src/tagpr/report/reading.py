@@ -59,11 +59,7 @@ def read_run(run: Path) -> RunData:
         raise RunError(f"{run}: no such run folder; run `tagpr run RECIPE` first or check the path")
     if not any((run / stage).is_dir() for stage in STAGES):
         raise RunError(f"{run}: holds no stage of a run (data, chains, ..., evaluate); give a folder such as runs/NAME")
-    cards = _optional(run / "data" / "tasks.json", read_json, [])
-    tasks = {}
-    for card in cards:
-        task = read_task(card)
-        tasks[task.name] = task
+    tasks = _optional(run / "data" / "tasks.json", _tasks, {})
     predictions: dict[str, dict[str, list[Prediction]]] = {name: {} for name in tasks}
     for path in sorted((run / "evaluate" / "predictions").glob("*/*.jsonl")):
         predictions.setdefault(path.stem, {})[path.parent.name] = _optional(path, read_predictions, [])
@@ -76,10 +72,10 @@ def read_run(run: Path) -> RunData:
         heldout={name: _optional(run / "data" / name / "heldout.jsonl", _examples, []) for name in tasks},
         results=_optional(run / "evaluate" / "results.json", Results.read, None),
         predictions=ordered,
-        logs={stage: _optional(run / stage / "log.jsonl", read_jsonl, []) for stage in STAGES},
-        funnel=_optional(run / "chains" / "funnel.json", read_json, {}),
-        diagnosis=_optional(run / "prmu" / "diagnosis.json", read_json, {}),
-        manifests={stage: _optional(run / stage / "manifest.json", read_json, {}) for stage in STAGES},
+        logs={stage: _optional(run / stage / "log.jsonl", _rows, []) for stage in STAGES},
+        funnel=_optional(run / "chains" / "funnel.json", _object, {}),
+        diagnosis=_optional(run / "prmu" / "diagnosis.json", _object, {}),
+        manifests={stage: _optional(run / stage / "manifest.json", _object, {}) for stage in STAGES},
         vocabulary=_vocabulary(run / "chains" / "vocabulary.yaml"),
         zero_shot=frozenset(name for name in tasks if _is_empty(run / "data" / name / "train.jsonl")),
         analyses=_optional(run / "analyses" / "analyses.json", Analyses.read, Analyses()),
@@ -101,9 +97,28 @@ def _optional(path: Path, read: Callable[[Path], T], default: D) -> T | D:
         return default
     try:
         return read(path)
-    except (TagPRError, ValueError, KeyError, TypeError) as error:
+    except (TagPRError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         logger.warning("%s: left out of the report (%s)", path, " ".join(str(error).split())[:200])
         return default
+
+
+def _object(path: Path) -> Json:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise TypeError("is no JSON object")
+    return value
+
+
+def _rows(path: Path) -> list[Json]:
+    rows = read_jsonl(path)
+    if not all(isinstance(row, dict) for row in rows):
+        raise TypeError("not every line is a JSON object")
+    return rows
+
+
+def _tasks(path: Path) -> dict[str, Task]:
+    tasks = [read_task(card) for card in read_json(path)]
+    return {task.name: task for task in tasks}
 
 
 def _examples(path: Path) -> list[Example]:

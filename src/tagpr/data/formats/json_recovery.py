@@ -1,8 +1,8 @@
 """Where reading goes on in a list of JSON records after one that is not JSON: a broken record costs itself alone.
 
 Its end is where its brackets close. If they never do, or close over other records (a brace or a quote is missing), the
-next record is the next object that begins with the same key as its neighbours. Nothing is repaired: a record is read
-as it stands or refused.
+next record is the next object that begins with a key of its neighbours and has half of them. Nothing is repaired: a
+record is read as it stands or refused.
 """
 
 import json
@@ -22,15 +22,14 @@ _PATIENCE = 4
 
 @dataclass(frozen=True)
 class RecordShape:
-    """How the records of a file begin and which keys they have; empty: not known yet."""
+    """Which keys the records of a file have; none: not known yet."""
 
-    first: str = ""
     keys: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, record: Mapping[str, object]) -> "RecordShape":
         """The shape of a sound record."""
-        return cls(next(iter(record), ""), frozenset(record))
+        return cls(frozenset(record))
 
     def fits(self, value: object) -> bool:
         """Whether `value` is an object with at least half of the keys."""
@@ -39,8 +38,8 @@ class RecordShape:
 
 def after_broken(text: str, position: int, shape: RecordShape) -> int | None:
     """Where reading goes on after the record at `position`, which is not JSON; None if no place is sure."""
-    if not shape.first and (own := _FIRST_KEY.match(text, position)):
-        shape = RecordShape(own[1][1:-1])
+    if not shape.keys and (own := _FIRST_KEY.match(text, position)):
+        shape = RecordShape(frozenset([own[1][1:-1]]))
     end = _closing(text, position)
     for start, sound in _starts(text, position + 1, shape):
         if end is not None and start >= end:
@@ -85,9 +84,9 @@ def _closing(text: str, position: int) -> int | None:
 
 def _starts(text: str, position: int, shape: RecordShape) -> Iterator[tuple[int, bool]]:
     """Objects that begin like a record: (place, whether it is sound). Sound ones of another shape are left out."""
-    key = re.escape(shape.first) if shape.first else r'(?:[^"\\]|\\.)*'
+    key = "|".join(map(re.escape, sorted(shape.keys))) or r'(?:[^"\\]|\\.)*'
     decoder, patience = json.JSONDecoder(), _PATIENCE * (len(text) - position)
-    for found in re.compile(rf'\{{\s*"{key}"\s*:').finditer(text, position):
+    for found in re.compile(rf'\{{\s*"(?:{key})"\s*:').finditer(text, position):
         start = found.start()
         try:
             value, end = decoder.raw_decode(text, start)
