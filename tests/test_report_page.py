@@ -120,12 +120,17 @@ def test_a_missing_stage_leaves_its_part_out(run, tmp_path, missing):
     assert "Did it get better?" in write_report(copy, tmp_path / "out").read_text(encoding="utf-8")
 
 
-def test_a_damaged_file_leaves_its_part_out(run, tmp_path):
+@pytest.mark.parametrize("content", [b'{"half": ', b"[1, 2]\n", b"", b"\xff\xfe\x00", b'"text"'])
+@pytest.mark.parametrize("but", ["data", ""])
+def test_damaged_files_leave_their_parts_out(run, tmp_path, content, but):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
-    for name in ("chains/funnel.json", "guided/log.jsonl", "evaluate/results.json", "prmu/diagnosis.json"):
-        (copy / name).write_text('{"half": ')
-    write_report(copy, tmp_path / "out")
+    files = [path for ending in ("json", "jsonl", "yaml", "parquet") for path in copy.rglob(f"*.{ending}")]
+    assert len(files) > 12
+    for path in files:
+        if not but or path.relative_to(copy).parts[0] != but:  # without the tasks most else is not looked at
+            path.write_bytes(content)
+    assert "<h1" in write_report(copy, tmp_path / "out").read_text(encoding="utf-8")
 
 
 def test_no_run_is_one_clear_line(tmp_path):
