@@ -46,6 +46,9 @@ class UpstreamEngine:
         """The completions; the future fails with RunError where the server does not give them."""
         return self._pool.submit(self._complete, request)
 
+    def forget(self, user: str) -> None:
+        """Nothing is kept here; what the other server keeps is its own matter."""
+
     def close(self) -> None:
         """Wait for what runs, then close the connections."""
         self._pool.shutdown(cancel_futures=True)
@@ -65,6 +68,8 @@ class UpstreamEngine:
             raise RunError(f"{self.url}: the model server does not answer in time; try again") from None
         except openai.APIStatusError as error:
             raise RunError(f"{self.url}: the model server answers with status {error.status_code}") from None
+        except (ValueError, TypeError, IndexError):  # what the client's parsing of nonsense comes to
+            raise RunError(f"{self.url}: answers, but not as a completions server does; is this its address?") from None
         except (openai.APIError, OSError):
             raise RunError(f"{self.url}: the model server cannot be reached or broke off; try again") from None
 
