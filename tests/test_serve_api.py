@@ -273,7 +273,7 @@ def test_metrics_and_logs_hold_no_text_of_users(address, user, caplog):
     with caplog.at_level(logging.DEBUG):
         client(address).chat.completions.create(model="final", messages=question("zanzibar"), user=user, max_tokens=3)
     metrics = httpx2.get(f"{address}/metrics").text
-    assert 'route="/v1/chat/completions",status="200"' in metrics and "tagpr_batch_requests_count" in metrics
+    assert 'route="/v1/chat/completions",status="200"' in metrics and "tagpr_decoded_together_count" in metrics
     logged = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith(("tagpr", "uvicorn")))
     for text in ("zanzibar", user):
         assert text not in metrics and text not in logged

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from tagpr.engine.decoding import Caches, PrefillLayout, PrefixLayout, StepLayout
 from tagpr.engine.group_attention import group_attention, why_not_shared
-from tagpr.engine.models import embedding_weight, inner_model, output_head
+from tagpr.engine.models import embedding_weight, inner_model, logits_of
 from tagpr.engine.prepacked import prepacked_linears
 from tagpr.engine.sampling import choose, uniforms
 from tagpr.engine.shared_prompt import common_opening
@@ -212,9 +212,7 @@ class _Batch:
                 input_ids=ids, position_ids=positions, use_cache=False, group_attention=layout
             ).last_hidden_state
             picked = out[torch.arange(len(last), device=self.device), last]
-            logits = output_head(self.model)(picked)
-            cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
-            return logits if cap is None else torch.tanh(logits / cap) * cap
+            return logits_of(self.model, picked)
         keep = 1 if isinstance(layout, PrefixLayout) else 0
         return self.model(
             input_ids=ids, position_ids=positions, use_cache=False, group_attention=layout, logits_to_keep=keep

@@ -229,6 +229,15 @@ def output_head(model: PreTrainedModel) -> torch.nn.Linear:
     return cast("torch.nn.Linear", model.get_output_embeddings())
 
 
+def logits_of(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
+    """Logits (N, V) of last hidden states (N, D)."""
+    import torch
+
+    logits = output_head(model)(hidden)
+    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    return logits if cap is None else torch.tanh(logits / cap) * cap
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 
-from tagpr.serve.batching import EmbeddedEngine
 from tagpr.serve.chat import chat_router
 from tagpr.serve.engines import Engine
 from tagpr.serve.feedback import FeedbackStore
@@ -29,7 +28,11 @@ def create_app(run: str | Path, settings: ServeSettings, engine: Engine | None =
     """
     served, metrics = ServedRun.open(run), Metrics()
     store, feedback = open_store(served), FeedbackStore(feedback_path(served))
-    model = PersonalModel(served, store, engine or EmbeddedEngine(served, metrics.batch))
+    if engine is None:
+        from tagpr.serve.batching import EmbeddedEngine  # loads torch
+
+        engine = EmbeddedEngine(served, metrics.step)
+    model = PersonalModel(served, store, engine)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -1,46 +1,56 @@
-"""`EmbeddedEngine`: the run's checkpoints in this process; concurrent requests go into one generate call.
+"""`EmbeddedEngine`: the run's checkpoints in this process; requests join those that are being decoded at any step.
 
-One thread owns all models, so that two of them never compete for the processors. While it generates, requests wait; the
-next call takes all that wait for the same system with the same sampling. Equal requests are drawn once: a seed decides
-an answer whoever else is asking.
+One thread owns all models, so that two of them never compete for the processors; where several are asked, they take
+turns step by step. Equal requests on their way at the same time are drawn once: a seed decides an answer whoever else
+is asking. Beginnings of prompts, a user's history among them, are kept (`tagpr.engine.prefix_cache`).
 """
 
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tagpr.engine.group_attention import why_not_shared
+from tagpr.engine.models import inner_model
 from tagpr.engine.transformers_model import TransformersModel
 from tagpr.engine.types import Completion
 from tagpr.errors import RunError
-from tagpr.serve.engines import CompletionRequest, GrowingText, before_stop
+from tagpr.serve.calls import Asker, Call
+from tagpr.serve.engines import CompletionRequest
 from tagpr.serve.served_run import ServedRun, SystemName
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from tagpr.engine.continuous import ContinuousDecoder
+
 logger = logging.getLogger(__name__)
 
-GATHER_SECONDS = 0.005
-"""How long an idle engine waits for others after a first request: those sent at the same moment then share a call."""
+Observe = Callable[[int, int], None]
+"""Told after each step: how many completions ran, and how many prompt tokens came from what was kept."""
 
-Waiting = tuple[CompletionRequest, "Future[list[Completion]]"]
+
+@dataclass(frozen=True)
+class _Forget:
+    user: str
+    done: "Future[None]"
 
 
 class EmbeddedEngine:
     """Completes prompts with the run's checkpoints, each loaded when first asked for."""
 
-    def __init__(self, run: ServedRun, observe: Callable[[int], None] = lambda requests: None) -> None:
-        """`observe` is told how many requests went into each generate call."""
+    def __init__(self, run: ServedRun, observe: Observe = lambda running, reused: None) -> None:
         self.run, self.observe = run, observe
         self._models: dict[SystemName, TransformersModel] = {}
         self._loading = threading.Lock()
-        self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Asker | _Forget | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._decoders: dict[SystemName, ContinuousDecoder] = {}
+        self._calls: dict[SystemName, list[Call]] = {}
 
     def tokenizer(self, system: SystemName) -> "PreTrainedTokenizerBase":
         """The system's tokenizer. Raises RunError or ModelError where there is no such checkpoint."""
@@ -55,16 +65,19 @@ class EmbeddedEngine:
             return self._models[system]
 
     def submit(self, request: CompletionRequest) -> "Future[list[Completion]]":
-        """The request's completions, as soon as its turn comes."""
+        """The request's completions, as soon as they are there."""
         if self._closed:
             raise RunError(f"{self.run.folder.path}: the engine is closed; load the run again")
-        with self._loading:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="tagpr-generate", daemon=True)
-                self._thread.start()
-        future: Future[list[Completion]] = Future()
-        self._queue.put((request, future))
-        return future
+        asker = Asker(request)
+        self._put(asker)
+        return asker.future
+
+    def forget(self, user: str) -> None:
+        """Drop what is kept of a user's prompts; waits until it is gone."""
+        if self._thread is not None and not self._closed:
+            done: Future[None] = Future()
+            self._put(_Forget(user, done))
+            done.result()
 
     def close(self) -> None:
         """Answer what waits, then stop."""
@@ -73,101 +86,97 @@ class EmbeddedEngine:
         if self._thread is not None:
             self._thread.join()
 
-    def _work(self) -> None:
-        waiting: list[Waiting] = []
-        open_ = True
-        while open_ or waiting:
-            open_ = self._gather(waiting) and open_
-            waiting = [pair for pair in waiting if not _given_up(pair)]
-            if not waiting:
-                continue
-            first = waiting[0][0]
-            batch = [pair for pair in waiting if _together(pair[0], first)]
-            waiting = [pair for pair in waiting if not _together(pair[0], first)]
-            try:
-                self._answer(batch)
-            except BaseException as error:  # whatever it is, it belongs to those who wait
-                for _, future in batch:
-                    _settle(future, error)
+    def _put(self, item: "Asker | _Forget") -> None:
+        with self._loading:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="tagpr-generate", daemon=True)
+                self._thread.start()
+        self._queue.put(item)
 
-    def _gather(self, waiting: list[Waiting]) -> bool:
-        """Take what is queued, waiting for a first request where there is none; False once the engine is closed."""
-        patience = None if not waiting else 0.0
+    def _work(self) -> None:
+        open_ = True
+        while open_ or any(self._calls.values()):
+            open_ = self._gather(wait=open_ and not any(self._calls.values())) and open_
+            for system, calls in self._calls.items():
+                if calls:
+                    self._step(system, calls)
+        for decoder in self._decoders.values():
+            decoder.close()
+
+    def _gather(self, wait: bool) -> bool:
+        """Take what is queued, waiting for a first item if `wait`; False once the engine is closed."""
         while True:
             try:
-                pair = self._queue.get(timeout=patience) if patience != 0.0 else self._queue.get_nowait()
+                item = self._queue.get(block=wait)
             except queue.Empty:
                 return True
-            if pair is None:
+            if item is None:
                 return False
-            waiting.append(pair)
-            patience = GATHER_SECONDS if patience is None else 0.0
+            wait = False
+            if isinstance(item, Asker):
+                self._start(item)
+            else:
+                for decoder in self._decoders.values():
+                    decoder.forget(item.user)
+                item.done.set_result(None)
 
-    def _answer(self, batch: Sequence[Waiting]) -> None:
-        """One generate call for requests of one system and sampling."""
-        self.observe(len(batch))
-        first = batch[0][0]
-        model = self.model(first.system)
-        askers: dict[tuple[int, ...], list[int]] = {}
-        for number, (request, _) in enumerate(batch):
-            askers.setdefault(request.prompt_ids, []).append(number)
-        prompts = list(askers)
-        samples = range(first.sampling.num_samples)
-        growing = {
-            (number, sample): GrowingText(model.tokenizer, request, model.end_ids)
-            for number, (request, _) in enumerate(batch)
-            for sample in samples
-        }
-        ended: set[tuple[int, int]] = set()
+    def _start(self, asker: Asker) -> None:
+        """Join an equal call on its way, or begin one."""
+        if asker.given_up:
+            return
+        request = asker.request
+        try:
+            model = self.model(request.system)
+            asker.begin(model)
+            calls = self._calls.setdefault(request.system, [])
+            for call in calls:
+                if call.is_same(request):
+                    call.askers.append(asker)
+                    return
+            call = Call(asker)
+            if why_not_shared(inner_model(model.model), len(request.prompt_ids) + request.sampling.max_new_tokens):
+                call.alone(model)
+                return
+            calls.append(call)
+            decoder = self._decoder(request.system, model)
+            for job in call.jobs:
+                decoder.add(job)
+        except BaseException as error:  # whatever it is, it belongs to who asked
+            asker.settle(error)
 
-        def watch(prompt: int, sample: int, token_ids: Sequence[int]) -> bool:
-            wanted = False
-            for number in askers[prompts[prompt]]:
-                request, key = batch[number][0], (number, sample)
-                if key in ended or request.cancelled.is_set():
-                    continue
-                if request.on_text is not None or request.stop:
-                    piece, stopped = growing[key].grow(token_ids)
-                    if piece and request.on_text is not None:
-                        request.on_text(sample, piece)
-                    if stopped:
-                        ended.add(key)
-                        continue
-                wanted = True
-            return not wanted
+    def _decoder(self, system: SystemName, model: TransformersModel) -> "ContinuousDecoder":
+        from tagpr.engine.continuous import ContinuousDecoder
 
-        drawn = model.generate(prompts, first.sampling, watch=watch)
-        for prompt, completions in zip(prompts, drawn, strict=True):
-            for number in askers[prompt]:
-                request, future = batch[number]
-                own = [_stopped(completion, request.stop) for completion in completions]
-                for sample, completion in enumerate(own):
-                    rest = growing[number, sample].rest(completion.text)
-                    if rest and request.on_text is not None and not request.cancelled.is_set():
-                        request.on_text(sample, rest)
-                _settle(future, own)
+        if system not in self._decoders:
+            self._decoders[system] = ContinuousDecoder(model.model, model.end_ids)
+        return self._decoders[system]
 
-
-def _together(one: CompletionRequest, other: CompletionRequest) -> bool:
-    return one.system == other.system and one.sampling == other.sampling
-
-
-def _given_up(pair: Waiting) -> bool:
-    request, future = pair
-    return request.cancelled.is_set() and (future.cancel() or True)
-
-
-def _stopped(completion: Completion, stop: Sequence[str]) -> Completion:
-    """The completion up to its first stop text."""
-    text = before_stop(completion.text, stop)
-    return completion if text is None else replace(completion, text=text, finished=True)
+    def _step(self, system: SystemName, calls: list[Call]) -> None:
+        decoder, model = self._decoders[system], self.model(system)
+        for call in [call for call in calls if all(asker.given_up for asker in call.askers)]:
+            decoder.remove(call.jobs)
+            calls.remove(call)
+        try:
+            before, running = decoder.reused, len(decoder.running)
+            ended = decoder.step() if decoder.busy else []
+            self.observe(running, decoder.reused - before)
+            for call in _whole(calls, ended):
+                calls.remove(call)
+                call.finish(model)
+        except BaseException as error:  # such as too little memory
+            decoder.drop()
+            for call in calls:
+                for asker in call.askers:
+                    asker.settle(error)
+            calls.clear()
 
 
-def _settle(future: "Future[list[Completion]]", outcome: list[Completion] | BaseException) -> None:
-    try:
-        if isinstance(outcome, BaseException):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
-    except InvalidStateError:
-        pass  # whoever asked has cancelled
+def _whole(calls: Iterable[Call], ended: Iterable[object]) -> list[Call]:
+    """The calls of which every completion is there now."""
+    over = set(map(id, ended))
+    found = []
+    for call in calls:
+        call.left -= sum(id(job) in over for job in call.jobs)
+        if not call.left:
+            found.append(call)
+    return found

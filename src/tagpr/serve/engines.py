@@ -27,6 +27,10 @@ class CompletionRequest:
     stop: tuple[str, ...] = ()
     """A completion ends before the first of these texts."""
     on_text: OnText | None = None
+    owners: tuple[str, ...] = ()
+    """The users whose text the prompt holds: nothing that is kept of it serves others."""
+    public: int = 0
+    """How many of its first tokens are nobody's text."""
     cancelled: threading.Event = field(default_factory=threading.Event)
     """Set it where nobody waits for the answer any more."""
 
@@ -40,6 +44,10 @@ class Engine(Protocol):
 
     def submit(self, request: CompletionRequest) -> "Future[list[Completion]]":
         """`request.sampling.num_samples` completions. The future fails with a TagPRError where the engine cannot."""
+        ...
+
+    def forget(self, user: str) -> None:
+        """Drop what is kept of a user's prompts, if anything is."""
         ...
 
     def close(self) -> None:

@@ -16,9 +16,9 @@ class Metrics:
             "tagpr_first_token_seconds", "Seconds until a stream's first text.", registry=self.registry
         )
         self._tokens = Counter("tagpr_tokens", "Tokens by kind.", ("kind",), registry=self.registry)
-        self._batch = Histogram(
-            "tagpr_batch_requests",
-            "Requests that shared a generate call.",
+        self._together = Histogram(
+            "tagpr_decoded_together",
+            "Completions decoded side by side, per step.",
             buckets=(1, 2, 4, 8, 16, 32, 64),
             registry=self.registry,
         )
@@ -37,9 +37,11 @@ class Metrics:
         self._tokens.labels("prompt").inc(prompt)
         self._tokens.labels("completion").inc(completion)
 
-    def batch(self, requests: int) -> None:
-        """A generate call for so many requests."""
-        self._batch.observe(requests)
+    def step(self, running: int, reused: int) -> None:
+        """A step for so many completions; so many prompt tokens were not read, because they were kept."""
+        if running:
+            self._together.observe(running)
+        self._tokens.labels("prompt_kept").inc(reused)
 
     def text(self) -> bytes:
         """Prometheus' own text format."""

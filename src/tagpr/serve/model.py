@@ -19,7 +19,6 @@ from types import TracebackType
 from tagpr.engine.types import Completion, Sampling
 from tagpr.errors import DataError
 from tagpr.serve.answers import PersonalAnswer, make_answer
-from tagpr.serve.batching import EmbeddedEngine
 from tagpr.serve.engines import CompletionRequest, Engine, OnText
 from tagpr.serve.histories import Histories, require_user
 from tagpr.serve.questions import Asked, QuestionText, make_example, put
@@ -55,6 +54,8 @@ class PersonalModel:
     @classmethod
     def load(cls, run: str | Path) -> "PersonalModel":
         """The run in a folder. Checkpoints are loaded when first asked. Raises RunError where there is none."""
+        from tagpr.serve.batching import EmbeddedEngine  # loads torch
+
         served = ServedRun.open(run)
         return cls(served, histories_of(served), EmbeddedEngine(served))
 
@@ -145,7 +146,11 @@ class PersonalModel:
         on_text: OnText | None = None,
     ) -> CompletionRequest:
         """What the engine is given for a put question; set its `cancelled` to give it up."""
-        return CompletionRequest(asked.system, asked.prompt_ids, sampling or self.sampling, tuple(stop), on_text)
+        return CompletionRequest(
+            *(asked.system, asked.prompt_ids, sampling or self.sampling, tuple(stop), on_text),
+            owners=asked.owners,
+            public=asked.public,
+        )
 
     @property
     def sampling(self) -> Sampling:

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from tagpr.data.values import plain_text
 from tagpr.errors import DataError
 from tagpr.profiles.retrieval import choose
-from tagpr.prompts.ids import prompt_ids
+from tagpr.prompts.ids import message_ids, prompt_ids
 from tagpr.prompts.messages import build_prompt
 from tagpr.serve.served_run import ServedRun, SystemName
 from tagpr.tasks.types import Example, Interaction, Task
@@ -32,6 +33,13 @@ class Asked:
     """The history items in the prompt, best first."""
     messages: tuple[Mapping[str, str], ...]
     prompt_ids: tuple[int, ...]
+    public: int = 0
+    """How many of its first tokens are the same whoever asks: the instruction."""
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """The users whose text the prompt holds: who asks, and whose history is shown."""
+        return tuple(sorted({self.user, self.history_of} - {""}))
 
 
 def make_example(task: Task, user_id: str, question: QuestionText, history: Sequence[Interaction]) -> Example:
@@ -66,9 +74,16 @@ def put(
     entries = choose(task, example, run.profile, run.seed)
     prompt = build_prompt(task, example, entries, run.prompt, count, run.vocabulary.names)
     ids = prompt_ids(prompt, tokenizer)
+    nobodys = [message if message["role"] == "system" else {**message, "content": ""} for message in prompt.messages]
     return Asked(
         *(example.user_id, system, task, example, history_of),
         entries=prompt.entries,
         messages=tuple(prompt.messages),
         prompt_ids=tuple(ids),
+        public=_alike(ids, message_ids(nobodys, tokenizer)),
     )
+
+
+def _alike(one: Sequence[int], other: Sequence[int]) -> int:
+    """Tokens that both begin with."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

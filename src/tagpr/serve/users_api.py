@@ -83,6 +83,7 @@ def users_router(
         allow(request, user_id)
         removed = {"interactions": store.delete_user(user_id), "feedback": feedback.delete_user(user_id)}
         index_of.cache_clear()  # indexes of histories hold their texts
+        model.engine.forget(user_id)
         return {"id": user_id, "object": "user.deleted", "deleted": True, "removed": removed}
 
     return router

