@@ -34,13 +34,12 @@ class RowCaches:
         before = self.rows, self.length
         self.rows = self.rows if rows <= self.rows else max(rows, 2 * self.rows)  # seldom, since all is copied
         self.length = max(length, self.length)
-        grown = []
-        for pair in self.layers:
-            new = tuple(x.new_zeros(self.rows, x.shape[1], self.length, x.shape[3]) for x in pair)
-            for x, old in zip(new, pair, strict=True):
-                x[: before[0], :, : before[1]] = old
-            grown.append(new)
-        self.layers = grown
+        self.layers = [(self._grown(k, *before), self._grown(v, *before)) for k, v in self.layers]
+
+    def _grown(self, old: Tensor, rows: int, length: int) -> Tensor:
+        new = old.new_zeros(self.rows, old.shape[1], self.length, old.shape[3])
+        new[:rows, :, :length] = old
+        return new
 
     def layer(self, index: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of a layer; `like` (1, Hkv, N, D) gives heads, width, dtype and device at the first use."""
