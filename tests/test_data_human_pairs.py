@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tagpr.data.formats.feedback import feedback_digest
 from tagpr.data.human_pairs import EVERYONE, HumanPair, Message, read_human_pairs
 from tagpr.data.rejects import Rejects
 from tagpr.errors import DataError
@@ -191,6 +192,9 @@ def test_a_servers_feedback_is_read_from_its_store_and_its_export(tmp_path) -> N
         )
     rows = [json.dumps(asdict(one)) for one in store.all()]
     pairs = read_human_pairs(store.database.path)  # while the server has it open
+    before = feedback_digest(store.database.path)
+    store.delete_user("bob")
+    assert feedback_digest(store.database.path) != before  # a reward model of these pairs is trained again
     store.close()
     context = (Message("system", "Answer."), Message("user", "Tea or coffee?"))
     assert [(pair.user_id, pair.context, pair.chosen, pair.rejected) for pair in pairs] == [

@@ -6,6 +6,7 @@ Keys are the recipe's, values digests. Every function has the same form, `Stage.
 from pathlib import Path
 
 from tagpr.clients.settings import GeneratorSettings
+from tagpr.data.formats.feedback import feedback_digest, is_feedback_store
 from tagpr.data.inputs import data_fingerprints
 from tagpr.files import fingerprint, weights_key
 from tagpr.plugins import code_digest, is_own, load_own
@@ -54,7 +55,10 @@ def policy_files(run: Run) -> dict[str, str]:
 def prmu_files(run: Run) -> dict[str, str]:
     """The reward model's own backbone and human pairs, besides model and templates."""
     pairs = run.recipe.prmu.pairs
-    human = {"prmu.pairs": fingerprint(Path(pairs.path))} if pairs and Path(pairs.path).exists() else {}
+    human = {}
+    if pairs and Path(pairs.path).exists():
+        path = Path(pairs.path)
+        human = {"prmu.pairs": feedback_digest(path) if is_feedback_store(path) else fingerprint(path)}
     return policy_files(run) | _checkpoint("prmu.backbone", run.recipe.prmu.backbone) | human
 
 

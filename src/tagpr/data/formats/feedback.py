@@ -1,5 +1,6 @@
 """The feedback that `tagpr serve` keeps in `runs/NAME/serve/feedback.sqlite`, as rows; also while it serves."""
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -12,6 +13,12 @@ from tagpr.errors import DataError
 def is_feedback_store(path: Path | str) -> bool:
     """Whether a path names such a file, by its ending."""
     return Path(path).suffix == ".sqlite"
+
+
+def feedback_digest(path: Path) -> str:
+    """SHA-256 of the judgements themselves: new ones may still be in the log beside the file."""
+    rows = [json.dumps(record, sort_keys=True) for _, record in feedback_rows(path)]
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
 def feedback_rows(path: Path) -> Iterator[Row]:
