@@ -150,7 +150,7 @@ def shown(recipe: Path, runs: Path) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--users", type=int, default=10)
+    parser.add_argument("--users", type=int, default=6)
     parser.add_argument("--trial", action="store_true", help="write no results file")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

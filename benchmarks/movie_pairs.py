@@ -44,7 +44,7 @@ from tagpr.statistics import Bootstrap, mean_interval, minimum_detectable_effect
 SYSTEM = "Tags that people give to movies."
 MOVIES, USERS, UNSEEN = 400, 150, 30  # the movies with the most taggers; users with the most tags on them
 TRAIN, HELDOUT, NEW = 40, 14, 24  # pairs per user at most: trained on, held out, of an unseen user
-PAST, ASKED = 8, 300  # training pairs that the in-context rival is shown; about so many held-out pairs of it
+PAST, ASKED = 8, 120  # training pairs that the in-context rival is shown; about so many held-out pairs of it
 EPOCHS = (2, 5, 12)  # tried on a tenth of the training movies
 HEAD_OPTIONS = ("none", "mlp-head", "basis", "prototypes")
 TOP_OPTIONS = ("soft-token", "profile-encoded")

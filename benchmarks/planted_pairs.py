@@ -13,10 +13,11 @@ pairs that are learned from, trained or fitted, 15% stand the wrong way round; j
 training are judged on other pairs of theirs, new users after `fit_user` on 0, 1, 3 and 9 pairs. The options that enter
 at the head read a random two-layer backbone that is frozen whole; soft-token trains it. No language, no real data.
 
-    python benchmarks/planted_pairs.py        # one thread, about ten minutes
+    python benchmarks/planted_pairs.py        # one thread, about fifteen minutes; resumable
 """
 
 import argparse
+import json
 import tempfile
 import time
 from pathlib import Path
@@ -109,7 +110,8 @@ def measure(world: str, option: str, size: tuple[int, int, int, int], epochs: fl
         judged |= {f"fitted on {shots}": found for shots, found in few_shot(prmu, pairs).items()}
     right = {group: ordered_right(values) for group, (_, values) in judged.items()}
     users = {group: [pair.user_id for pair in members] for group, (members, _) in judged.items()}
-    return {"right": right, "users": users, "training_seconds": round(seconds, 1)}
+    rows = {group: values.tolist() for group, values in right.items()}
+    return {"right": rows, "users": users, "training_seconds": round(seconds, 1)}
 
 
 def summary(found: dict[str, dict], world: str, seed: int) -> dict:
@@ -124,12 +126,8 @@ def summary(found: dict[str, dict], world: str, seed: int) -> dict:
     for own in (name for name in OWN[world] if name in found):
         for other in (name for name in found if name not in OWN[world]):
             for group in set(found[own]["right"]) & set(found[other]["right"]):
-                gain = paired_bootstrap(
-                    found[own]["right"][group],
-                    found[other]["right"][group],
-                    found[own]["users"][group],
-                    Bootstrap(2000, seed),
-                )
+                own_right, other_right = found[own]["right"][group], found[other]["right"][group]
+                gain = paired_bootstrap(own_right, other_right, found[own]["users"][group], Bootstrap(2000, seed))
                 ahead.setdefault(f"{own} - {other}", {})[group] = [gain.mean, gain.low, gain.high]
     return {"options": table, "ahead": ahead}
 
@@ -141,6 +139,7 @@ def main() -> None:
     parser.add_argument("--options", nargs="+", default=OPTIONS, choices=OPTIONS)
     parser.add_argument("--epochs", type=float, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--parts", type=Path, default=Path("planted-parts"), help="one file per world and option")
     args = parser.parse_args()
     torch.set_num_threads(1)
     users, unseen, train, heldout = size = (40, 8, 24, 8) if args.small else (200, 40, 24, 16)
@@ -148,14 +147,20 @@ def main() -> None:
         "users": users, "unseen_users": unseen, "training_pairs_per_user": train, "heldout_pairs_per_user": heldout,
         "epochs": args.epochs, "seed": args.seed, "rank": RANK, "prototypes": 3, "topics": TOPICS, "errors": ERRORS,
     }  # fmt: skip
+    args.parts.mkdir(exist_ok=True)
     for world in args.worlds:
-        found = {}
         for option in args.options:
-            found[option] = one = measure(world, option, size, args.epochs, args.seed)
-            print(world, option, {k: round(float(v.mean()), 3) for k, v in one["right"].items()},
-                  one["training_seconds"], flush=True)  # fmt: skip
-        figures[world] = summary(found, world, args.seed)
-    if not args.small and tuple(args.worlds) == WORLDS and tuple(args.options) == OPTIONS:
+            part = args.parts / f"{world}-{option}{'-small' * args.small}.json"
+            if not part.is_file():
+                part.write_text(json.dumps(measure(world, option, size, args.epochs, args.seed)))
+            one = json.loads(part.read_text())
+            shares = {group: round(float(np.mean(right)), 3) for group, right in one["right"].items()}
+            print(world, option, shares, one["training_seconds"], flush=True)
+    parts = {(w, o): args.parts / f"{w}-{o}.json" for w in WORLDS for o in OPTIONS}
+    if not args.small and all(part.is_file() for part in parts.values()):
+        for world in WORLDS:
+            found = {option: json.loads(parts[world, option].read_text()) for option in OPTIONS}
+            figures[world] = summary(found, world, args.seed)
         write_results("planted-pairs", "python benchmarks/planted_pairs.py", figures)
 
 
