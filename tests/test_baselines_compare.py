@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from chains_server import running_server
 from tagpr.cli import app
 from tagpr.data.formats.lamp import read_golds
+from tagpr.data.rejects import Rejects
 from tagpr.engine.models import resolve_model
 from tagpr.errors import RecipeError
 from tagpr.evaluation.groups import table_order
@@ -211,7 +212,7 @@ def test_official_files_read_back_as_golds(tmp_path):
     assert path.name == "LaMP_2.json" and json.loads(path.read_text())["task"] == "LaMP_2"
     shutil.copy(path, tmp_path / "dev_outputs.json")
     (tmp_path / "dev_questions.json").touch()
-    assert read_golds(tmp_path / "dev_questions.json") == {"0": "sci-fi", "1": 'it\'s "based" on 書'}
+    assert read_golds(tmp_path / "dev_questions.json", Rejects()) == {"0": "sci-fi", "1": 'it\'s "based" on 書'}
 
 
 def test_mistakes_in_the_list_are_one_line_and_stop_before_anything_runs(tmp_path):

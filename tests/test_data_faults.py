@@ -515,6 +515,48 @@ def test_ids_that_cleaning_would_change_are_refused(tmp_path, kind, field):
     write_examples(tmp_path / "out.jsonl", examples)  # nothing in a history that no file can hold
 
 
+@pytest.mark.parametrize("word", ["nan", "None", "NULL", "<NA>", " NaN "])
+@pytest.mark.parametrize("field", ["user_id", "output"])
+def test_words_for_nothing_are_said(tmp_path, word, field, caplog):
+    """pandas' `astype(str)` makes users and answers of what is missing: all such users would be one."""
+    rows = rows_for()
+    for row in rows[1:3]:
+        row[field] = word
+    splits = load(write(tmp_path, "jsonl", rows), "skip")
+    assert splits.report.missing_words == 2 and "2 fields read like a missing value" in caplog.text
+    assert f"line 2: {field} is '" in caplog.text
+    assert "fields that read like a missing value: 2 (line 2: " in render_check(check(tmp_path / "mine.jsonl"))
+    rows = [{**row, "input": f"none but {i}", "output": f"null {i}"} for i, row in enumerate(rows_for())]
+    assert load(write(tmp_path, "jsonl", rows)).report.missing_words is None
+
+
+BAD_GOLDS = {
+    "null": '{"id": "2", "output": null}',
+    "NaN": '{"id": "2", "output": NaN}',
+    "no output": '{"id": "2"}',
+    "no object": "3",
+    "twice": '{"id": "1", "output": "other"}',
+}
+
+
+@pytest.mark.parametrize("kind", BAD_GOLDS)
+def test_one_bad_gold_costs_its_question(tmp_path, kind):
+    item = {"text": "t", "title": "h", "id": "1"}
+    text = "Generate a headline for the following article: words"
+    records = [{"id": str(i), "user_id": f"u{i}", "input": text, "profile": [item]} for i in range(4)]
+    path = write(tmp_path, "json", records, "train_questions")
+    good = [f'{{"id": "{i}", "output": "gold {i}"}}' for i in range(4) if i != 2]
+    (tmp_path / "train_outputs.json").write_text('{"golds": [' + ", ".join([*good, BAD_GOLDS[kind]]) + "]}")
+    with pytest.raises(DataError, match=r"train_outputs.json:1: gold 3: "):
+        lamp_examples(path, load_task("lamp-4"), Rejects())
+    rejects = Rejects(skip=True)
+    examples = lamp_examples(path, load_task("lamp-4"), rejects)
+    assert [example.target for example in examples] == ["gold 0", "gold 1", "gold 3"] and rejects.records == 1
+    (tmp_path / "train_outputs.json").write_text('{"golds": [], "golds": []}')
+    with pytest.raises(DataError, match="duplicate key 'golds'"):
+        lamp_examples(path, load_task("lamp-4"), rejects)
+
+
 def test_users_that_look_alike_are_named(tmp_path, caplog):
     names = ["ann", "ann ", "Ann", COMPOSED, DECOMPOSED, "bo"]
     rows = [{**row, "user_id": name} for name in names for row in rows_for("x", 3)]

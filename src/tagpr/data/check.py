@@ -16,6 +16,7 @@ from tagpr.data.formats.protocol import Reader, Source
 from tagpr.data.formats.registry import find_reader, guess_reader
 from tagpr.data.formats.rows import date_column, rows_of
 from tagpr.data.ids import look_alikes
+from tagpr.data.missing import missing_words
 from tagpr.data.rejects import Reject, Rejects
 from tagpr.data.split import Item, by_user, split_items, unused
 from tagpr.errors import DataError
@@ -129,6 +130,9 @@ def _item_counts(items: Sequence[Item], repeats: Sequence[Repeat], task: Task) -
     if alike := look_alikes(by_user(items)):
         first, second = alike[0]
         counts["users alike but for spaces, case or accents"] = f"{len(alike)} ({first[:40]!r} and {second[:40]!r})"
+    if words := missing_words(items, task):
+        first_word = f"line {words[0].line}: {words[0].field} is {words[0].value!r}"
+        counts["fields that read like a missing value"] = f"{len(words)} ({first_word})"
     nothing = unused(items, train + heldout, 1)
     counts |= {f"users without example ({reason})": count for reason, count in nothing.users.items()}
     counts |= {f"items without example ({reason})": count for reason, count in nothing.items.items()}

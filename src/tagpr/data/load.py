@@ -14,6 +14,7 @@ from tagpr.data.formats.protocol import Records, Source
 from tagpr.data.formats.registry import find_reader
 from tagpr.data.formats.rows import date_column
 from tagpr.data.ids import look_alikes
+from tagpr.data.missing import missing_words
 from tagpr.data.rejects import Rejects
 from tagpr.data.report import SplitReport, Unused
 from tagpr.data.settings import DataSettings, SourceSettings
@@ -202,6 +203,12 @@ class _Split:
                 "itself",
                 *(origin, len(alike), *alike[0]),
             )
+        if words := missing_words(items, task):
+            logger.warning(
+                "data: %s: %d fields read like a missing value, and are taken as text (line %d: %s is %r); leave such "
+                "fields empty, or the lines out",
+                *(origin, len(words), words[0].line, words[0].field, words[0].value),
+            )
         undated = "date" not in source.fields and bool(items) and not items[0].date
         if path is not None and undated and (column := date_column(path, task)):
             logger.warning(
@@ -220,6 +227,7 @@ class _Split:
             items=len(items),
             duplicates=len(repeats),
             users_alike=len(alike) or None,
+            missing_words=len(words) or None,
         )
         return _Halves(train, heldout, report, str(nothing))
 

@@ -44,6 +44,8 @@ class SplitReport:
     duplicates: int | None = None
     users_alike: int | None = None
     """Users whose ids differ from another's only by spaces, case or accents; None if there are none."""
+    missing_words: int | None = None
+    """Fields that are nothing but `nan`, `None` or the like, taken as text; None if there are none."""
     leaks: Leaks | None = None
     """Only looked for if records bring their profiles."""
     leaks_across: Leaks | None = None

@@ -16,6 +16,7 @@ from pathlib import Path
 from tagpr.data.dates import iso_date
 from tagpr.data.formats.interactions import pattern_fields
 from tagpr.data.formats.json_list import read_text
+from tagpr.data.formats.jsonl import RepeatedKey, one_object
 from tagpr.data.formats.profiles import good_entries, history_item, record_id, record_text
 from tagpr.data.formats.protocol import Source
 from tagpr.data.formats.rows import Container, peek, rows_of
@@ -91,26 +92,42 @@ def outputs_beside(questions: Path) -> Path | None:
     return outputs if outputs != questions and outputs.is_file() else None
 
 
-def read_golds(questions: Path) -> dict[str, str]:
-    """Gold answers by record id from the outputs file beside `questions`; empty if there is none (test)."""
+def read_golds(questions: Path, rejects: Rejects) -> dict[str, str]:
+    """Gold answers by record id from the outputs file beside `questions`; empty if there is none (test).
+
+    A gold that is none goes to the rejects. Raises DataError if the file is no outputs file.
+    """
     outputs = outputs_beside(questions)
     if outputs is None:
         return {}
     try:
-        content = json.loads(read_text(outputs))
-        rows = [(text_of(gold["id"]), text_of(gold["output"])) for gold in content["golds"]]
+        golds = json.loads(read_text(outputs), object_pairs_hook=one_object)["golds"]
     except json.JSONDecodeError as error:
         raise DataError(f"{outputs}:{error.lineno}: not JSON ({error.msg})") from None
+    except RepeatedKey as error:
+        raise DataError(f"{outputs}:1: {error}") from None
     except (KeyError, TypeError, ValueError, RecursionError):
-        raise DataError(f'{outputs}:1: must be {{"task": ..., "golds": [{{"id": ..., "output": ...}}]}}') from None
-    if len(dict(rows)) != len(rows):
-        raise DataError(f"{outputs}:1: a duplicate id among the golds")
-    return dict(rows)
+        golds = None
+    if not isinstance(golds, list):
+        raise DataError(f'{outputs}:1: must be {{"task": ..., "golds": [{{"id": ..., "output": ...}}]}}')
+    found: dict[str, str] = {}
+    for place, gold in enumerate(golds):
+        try:
+            if not isinstance(gold, dict):
+                raise TypeError("must be an object with id and output")
+            name, answer = record_id(gold, "id"), record_text(gold, "output")
+            if name in found:
+                raise ValueError(f"a second one of id {name[:40]!r}; ids must be unique")
+        except (TypeError, ValueError) as error:
+            rejects.add(outputs, 1, f"gold {place}: {error}", gold, record=False)
+            continue
+        found[name] = answer
+    return found
 
 
 def lamp_examples(path: Path, task: Task, rejects: Rejects, max_history: int = 500) -> list[Example]:
     """Examples of one LaMP or LongLaMP file. Records without a gold answer are kept with target None."""
-    golds = read_golds(path)
+    golds = read_golds(path, rejects)
     examples: list[Example] = []
     seen: set[str] = set()
     for line, record in rows_of(path, rejects):
