@@ -20,8 +20,8 @@ from results_file import write_results
 from tagpr.evaluation.analyses import Analyses, TaskAnalyses
 from tagpr.evaluation.results import Results
 from tagpr.experiments.analyse import analyse
+from tagpr.experiments.robustness import profile_length, retriever
 from tagpr.experiments.scores import evaluate_checkpoint
-from tagpr.experiments.sweep import profile_length, retriever
 from tagpr.pipeline import make
 from tagpr.runs import Run
 from tagpr.statistics import Interval

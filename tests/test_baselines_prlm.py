@@ -22,8 +22,8 @@ from tagpr.systems.registry import read_options
 from tagpr.tasks import Example, Interaction, load_task
 from tagpr.tasks.rouge import rouge2
 from tagpr.training.gspo import train_gspo
+from tagpr.training.gspo_objective import grpo_loss, gspo_loss
 from tagpr.training.job import RLJob
-from tagpr.training.objective import grpo_loss, gspo_loss
 from tagpr.training.rows import TrainingRow
 from tagpr.training.settings import GSPOSettings
 from tiny_encoder import build_tiny_encoder

@@ -214,7 +214,11 @@ def test_keep_best_takes_every_example_before_a_second_chain_of_any():
     ]
     kept, notes = keep_best(rows, 2, 8, seed=0)
     assert len(kept) == 8 and len({row["example_id"] for row in kept}) == 6
-    assert notes == {"same text again": 18, "beyond the number kept an example": 6, "beyond the number kept a task": 4}
+    assert notes == {
+        "same text again": 18,
+        "beyond the number kept per example": 6,
+        "beyond the number kept per task": 4,
+    }
     assert keep_best(rows, None, None, 0)[0] != kept
 
 

@@ -121,6 +121,7 @@ def test_both_caches_are_in_one_folder(tmp_path, monkeypatch):
         ("evaluate.rows=3", "generation_batch_size"),
         ("chains.discovery={embedder: tfidf}", "encoder"),
         ("guided.decode_rows=3", "generation_batch_size"),
+        ("guided.plateau_looks=3", "plateau_evaluations"),
         ("prompt.max_tokens=300", "max_prompt_tokens"),
         ("chains.calls.max_tokens=3", "max_spent_tokens"),
         ("chains.teacher={model: m, max_tokens: 3}", "max_new_tokens"),

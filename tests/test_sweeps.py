@@ -15,8 +15,9 @@ from tagpr.errors import RecipeError, RunError
 from tagpr.evaluation.analyses import Analyses
 from tagpr.experiments.analyse import analyse
 from tagpr.experiments.interview import Interview
+from tagpr.experiments.robustness import profile_length
 from tagpr.experiments.scores import evaluate_checkpoint
-from tagpr.experiments.sweep import REWARD_WEIGHTS, profile_length
+from tagpr.experiments.sensitivity import REWARD_WEIGHTS
 from tagpr.files import read_json
 from tagpr.runs import Run
 

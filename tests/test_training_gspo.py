@@ -18,8 +18,8 @@ from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import RunError
 from tagpr.progress import StageContext
 from tagpr.training.gspo import train_gspo
+from tagpr.training.gspo_objective import group_advantages, gspo_loss
 from tagpr.training.job import RLJob
-from tagpr.training.objective import group_advantages, gspo_loss
 from tagpr.training.rollout import rows_of_step
 from tagpr.training.rows import TrainingRow
 from tagpr.training.settings import GSPOSettings
@@ -162,9 +162,9 @@ def test_frozen_layers_stay_in_rl_too(policy, tmp_path):
 def test_heldout_rows_are_looked_at(policy, tmp_path):
     settings = GSPOSettings(**SETTINGS | {"steps": 2, "heldout_every": 2})
     train_gspo(RLJob(policy, rows(), vowels, settings, StageContext(tmp_path), heldout=rows(4)))
-    looks = sorted(path.name for path in (tmp_path / "heldout").iterdir())
-    assert looks == ["step-00000.json", "step-00002.json"]
-    table = json.loads((tmp_path / "heldout" / looks[1]).read_text())
+    evaluations = sorted(path.name for path in (tmp_path / "heldout").iterdir())
+    assert evaluations == ["step-00000.json", "step-00002.json"]
+    table = json.loads((tmp_path / "heldout" / evaluations[1]).read_text())
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert len(table["reward"]) == 4 and abs(sum(table["reward"]) / 4 - log[1]["heldout/reward"]) < 1e-9
 
@@ -196,12 +196,12 @@ WORKER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from test_training_gspo import train_with_looks
-train_with_looks(Path(sys.argv[1]), Path(sys.argv[2]))
+from test_training_gspo import train_with_evaluations
+train_with_evaluations(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
-def train_with_looks(policy, out):
+def train_with_evaluations(policy, out):
     # Adam divides by the gradient's size: rounding errors of vanishing gradients move a weight by a part of the rate
     settings = GSPOSettings(**SETTINGS | {"heldout_every": 2, "learning_rate": 3e-5, "scale_rewards": "batch"})
     train_gspo(RLJob(policy, rows(), vowels, settings, StageContext(out), heldout=rows(3)))
@@ -219,7 +219,7 @@ def worker(policy, out, *launcher):
 
 def test_a_killed_run_ends_in_the_same_bits(policy, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    train_with_looks(policy, whole)
+    train_with_evaluations(policy, whole)
     process = worker(policy, killed)
     deadline = time.time() + 120
     while not list((killed / "checkpoints").glob("step-*")) and time.time() < deadline and process.poll() is None:
@@ -227,7 +227,7 @@ def test_a_killed_run_ends_in_the_same_bits(policy, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (killed / "model").exists(), "the kill came too late to test anything"
-    train_with_looks(policy, killed)
+    train_with_evaluations(policy, killed)
     a, b = weights(whole), weights(killed)
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert (whole / "log.jsonl").read_bytes() == (killed / "log.jsonl").read_bytes()
@@ -236,7 +236,7 @@ def test_a_killed_run_ends_in_the_same_bits(policy, tmp_path):
 @pytest.mark.slow
 def test_two_processes_equal_one(policy, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    train_with_looks(policy, one)
+    train_with_evaluations(policy, one)
     process = worker(policy, two, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29611")
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors.decode()[-2000:]

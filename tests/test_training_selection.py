@@ -17,8 +17,8 @@ from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import RunError
 from tagpr.progress import StageContext
 from tagpr.training.gspo import train_gspo
+from tagpr.training.gspo_objective import gspo_loss
 from tagpr.training.job import RLJob
-from tagpr.training.objective import gspo_loss
 from tagpr.training.rollout import capped
 from tagpr.training.rows import TrainingRow
 from tagpr.training.schedule import learning_rate

@@ -110,7 +110,7 @@ def look(step, sampled, heldout):
 
 
 def test_plateau_needs_a_whole_window_without_gain(tmp_path):
-    settings = GSPOSettings(heldout_every=1, heldout_prompts=1, plateau_looks=2, plateau_tolerance=0.01)
+    settings = GSPOSettings(heldout_every=1, heldout_prompts=1, plateau_evaluations=2, plateau_tolerance=0.01)
     watch, seen = Watch(settings, tmp_path), []
     for step, value in enumerate((0.2, 0.3, 0.305, 0.32, 0.325, 0.329), 1):
         watch.log.append(look(step, 0.0, value))
@@ -120,7 +120,7 @@ def test_plateau_needs_a_whole_window_without_gain(tmp_path):
 
 def test_a_stage_ends_on_a_plateau_and_a_resumed_one_too(policy, tmp_path):
     constant = lambda prompts, completions, **_: [1.0] * len(completions)  # noqa: E731
-    changes = {"steps": 9, "heldout_every": 1, "plateau_looks": 1, "save_steps": 1}
+    changes = {"steps": 9, "heldout_every": 1, "plateau_evaluations": 1, "save_steps": 1}
     settings = GSPOSettings(**SETTINGS | changes)
     metrics = train_gspo(
         RLJob(policy, rows(), constant, settings, StageContext(tmp_path), heldout=rows(2)), stop_after=1
@@ -163,7 +163,7 @@ def test_watched_rows_are_those_of_whole_people():
         {"minibatches": 1, "epsilon_low": 1e-3},
         {"minibatches": 3, "prompts_per_step": 2},
         {"heldout_prompts": 8},
-        {"plateau_looks": 2},
+        {"plateau_evaluations": 2},
         {"heldout_every": 2, "plateau_tolerance": 0.1},
     ],
 )

@@ -67,7 +67,7 @@ def code_digest(spec: str, kind: Kind, folder: Path = Path()) -> str:
     what it imports from beside it.
 
     It goes by the place and not by what is found there, because an instance (a `Metric`) does not know where it was
-    made. "" where there is no such file: whoever loads it says so.
+    made. "" if there is no such file: whoever loads it says so.
     """
     place = spec.rpartition(":")[0]
     if not place:

@@ -27,7 +27,7 @@ def write_card(folder: Path, funnel: Funnel, vocabulary: Vocabulary, settings: C
         "histories: the terms of the source data apply.",
         "",
         f"- teacher: {teacher}",
-        f"- rollouts an example: {settings.samples}",
+        f"- rollouts per example: {settings.samples}",
         f"- judge: {settings.judge.model if settings.judge else 'none'}",
         f"- tagger: {settings.tagger.model if settings.tagger else 'none'}",
         "",

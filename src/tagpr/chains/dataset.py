@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tagpr.chains.chain import Chain
 from tagpr.chains.steps import Row, read_parquet, write_parquet
-from tagpr.chains.types import Chain
 from tagpr.errors import DataError
 
 CHAINS = pa.schema(

@@ -86,7 +86,7 @@ def keep_best(
         notes["same text again"] += len(group) - len(distinct)
         distinct.sort(key=lambda row: (-row["score"], -(row.get("judge") or 0), row["sample"]))
         chosen = distinct if per_example is None else distinct[:per_example]
-        notes["beyond the number kept an example"] += len(distinct) - len(chosen)
+        notes["beyond the number kept per example"] += len(distinct) - len(chosen)
         by_task.setdefault(task, []).append(chosen)
     kept: list[Row] = []
     for task, chosen_groups in by_task.items():
@@ -97,7 +97,7 @@ def keep_best(
             # one chain of every example before a second of any
             ranked = [(rank, place, i) for place, i in enumerate(order) for rank in range(len(chosen_groups[i]))]
             picked = sorted((i, rank) for rank, _, i in sorted(ranked)[:per_task])
-            notes["beyond the number kept a task"] += total - per_task
+            notes["beyond the number kept per task"] += total - per_task
             kept.extend(chosen_groups[i][rank] for i, rank in picked)
         else:
             kept.extend(row for group in chosen_groups for row in group)

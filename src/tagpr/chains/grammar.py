@@ -21,7 +21,7 @@ untrained model is not scored 0 for its form alone (its form is what the fault l
 import re
 from collections.abc import Sequence
 
-from tagpr.chains.types import Fault, Response, Segment
+from tagpr.chains.chain import Fault, Response, Segment
 from tagpr.chains.vocabulary import Vocabulary
 
 FAULTS: dict[str, str] = {

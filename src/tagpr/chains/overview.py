@@ -69,7 +69,7 @@ def stats_text(stats: dict[str, Any]) -> str:
             f"{name:<22} {row['examples']:>8} {row['chains']:>7} {row['covered']:>8.1%}"
             f" {row['words']:>6} {row['steps']:>6}"
         )
-    lines += ["", "Tag                       count  words a step"]
+    lines += ["", "Tag                       count  words per step"]
     lines += [f"{name:<24} {row['count']:>6} {row['words']:>13}" for name, row in stats["tags"].items()]
     if any(stats["review"].values()):
         lines += ["", f"Review: {stats['review']['approved']} approved, {stats['review']['rejected']} rejected"]

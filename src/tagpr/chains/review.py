@@ -16,9 +16,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from tagpr.chains.chain import Chain
 from tagpr.chains.dataset import read_chains
 from tagpr.chains.grammar import parse_response
-from tagpr.chains.types import Chain
 from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.data.examples import read_examples
 from tagpr.errors import DataError, RunError

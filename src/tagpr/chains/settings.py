@@ -69,9 +69,9 @@ class ChainSettings(Settings):
     """Evidence filter: least share of a chain's checkable claims that are true; 0 skips it. A chain that claims nothing
     checkable passes only if it is skipped."""
     keep_per_example: int | None = Field(default=2, ge=1)
-    """Most chains kept an example: the best scored, then in the order sampled, each text once; None for all."""
+    """Most chains kept per example: the best scored, then in the order sampled, each text once; None for all."""
     keep_per_task: int | None = Field(default=None, ge=1)
-    """Most chains kept a task: a seeded draw over examples; None for all."""
+    """Most chains kept per task: a seeded draw over examples; None for all."""
     calls: CallSettings = CallSettings()
     """How endpoints are called."""
     cache: RecipePath | None = None

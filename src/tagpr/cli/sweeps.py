@@ -19,7 +19,7 @@ def sweep_profile_length(
     systems: Systems = "base,sft,final",
 ) -> None:
     """Quality by the number of history items shown (the paper's figure 4, top)."""
-    from tagpr.experiments.sweep import profile_length
+    from tagpr.experiments.robustness import profile_length
 
     with options.opened() as run:
         typer.echo(profile_length(run, whole_numbers(lengths), systems.split(",")))
@@ -33,7 +33,7 @@ def sweep_retriever(
     systems: Systems = "base,sft,final",
 ) -> None:
     """Quality by how history items are chosen (the paper's figure 4, bottom)."""
-    from tagpr.experiments.sweep import retriever
+    from tagpr.experiments.robustness import retriever
 
     with options.opened() as run:
         typer.echo(retriever(run, retrievers.split(","), systems.split(",")))
@@ -49,7 +49,7 @@ def sweep_rewards(
     processes: Annotated[int, typer.Option("--processes", min=1, help="Runs side by side.")] = 1,
 ) -> None:
     """Train and evaluate once per setting of the reward's weights (the paper's table 6)."""
-    from tagpr.experiments.sweep import REWARD_WEIGHTS, rewards
+    from tagpr.experiments.sensitivity import REWARD_WEIGHTS, rewards
 
     with options.opened() as run:
         typer.echo(rewards(run, parse_weights(weights) or REWARD_WEIGHTS, processes))

@@ -4,21 +4,18 @@ Reads like a run would, with problems collected instead of raised.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 
-from tagpr.data.duplicates import Repeat, drop_duplicates
+from tagpr.data.duplicates import drop_duplicates
 from tagpr.data.formats.lamp import find_questions
 from tagpr.data.formats.protocol import Reader, Source
 from tagpr.data.formats.registry import find_reader, guess_reader
 from tagpr.data.formats.rows import date_column, rows_of
-from tagpr.data.ids import look_alikes
-from tagpr.data.missing import missing_words
 from tagpr.data.rejects import Reject, Rejects
-from tagpr.data.split import Item, by_user, split_items, unused
+from tagpr.data.split import Item, by_user
+from tagpr.data.statistics import example_statistics, item_statistics
 from tagpr.errors import DataError
 from tagpr.tasks import Example, Task, load_task
 
@@ -100,9 +97,9 @@ def check_as(path: Path, reader: Reader, task: Task, names: Mapping[str, str], s
     items = [record for record in records if isinstance(record, Item)]
     examples = [record for record in records if isinstance(record, Example)]
     if examples:
-        return Check(path, reader, task.name, _example_counts(examples), rejects.rows)
+        return Check(path, reader, task.name, example_statistics(examples), rejects.rows)
     kept, repeats = drop_duplicates(items)
-    counts = _item_counts(kept, repeats, task)
+    counts = item_statistics(kept, repeats, task)
     if kept and not kept[0].date and "date" not in names and (column := date_column(path, task)):
         counts["dates"] = f"{counts['dates']} (a date in another column? --field date={column})"
     single = sum(len(own) < 2 for own in by_user(kept).values())
@@ -116,55 +113,6 @@ def _whole_file(path: Path, message: str) -> Reject:
     found = re.match(r":(\d+): ", message.removeprefix(str(path)))
     line = int(found[1]) if found else 0
     return Reject(str(path), line, message.removeprefix(f"{path}:{line}: ").removeprefix(f"{path}: "), "")
-
-
-def _item_counts(items: Sequence[Item], repeats: Sequence[Repeat], task: Task) -> dict[str, object]:
-    sizes = [len(own) for own in by_user(items).values()]
-    counts: dict[str, object] = {"users": len(sizes), "items": len(items), **_spread("items per user", sizes)}
-    if repeats:
-        first = repeats[0]
-        where = f"the first: line {first.item.line} repeats line {first.first.line}"
-        counts["exact duplicates, left out"] = f"{len(repeats)} ({where})"
-    train, heldout, _ = split_items(task, items, seed=0)
-    counts |= {"examples": f"{len(train)} to train on, {len(heldout)} held out"}
-    if alike := look_alikes(by_user(items)):
-        first, second = alike[0]
-        counts["users alike but for spaces, case or accents"] = f"{len(alike)} ({first[:40]!r} and {second[:40]!r})"
-    if words := missing_words(items, task):
-        first_word = f"line {words[0].line}: {words[0].field} is {words[0].value!r}"
-        counts["fields that read like a missing value"] = f"{len(words)} ({first_word})"
-    nothing = unused(items, train + heldout, 1)
-    counts |= {f"users without example ({reason})": count for reason, count in nothing.users.items()}
-    counts |= {f"items without example ({reason})": count for reason, count in nothing.items.items()}
-    return counts | _dates(sorted(item.date for item in items if item.date))
-
-
-def _example_counts(examples: Sequence[Example]) -> dict[str, object]:
-    own = [sum(not item.id.startswith("neighbour:") for item in example.profile) for example in examples]
-    counts: dict[str, object] = {
-        "users": len({example.user_id for example in examples}),
-        "examples": len(examples),
-        "with an answer": sum(example.target is not None for example in examples),
-        "with own history": sum(size > 0 for size in own),
-        **_spread("history", own),
-    }
-    neighbours = sum(len(example.profile) for example in examples) - sum(own)
-    if neighbours:
-        counts["neighbours' items"] = neighbours
-    return counts | _dates(sorted(item.date for example in examples for item in example.profile if item.date))
-
-
-def _spread(name: str, sizes: list[int]) -> dict[str, str]:
-    return {name: f"{min(sizes)} to {max(sizes)}, median {median(sizes):g}"} if sizes else {}
-
-
-def _dates(dates: Sequence[str]) -> dict[str, object]:
-    if not dates:
-        return {"dates": "none: held-out items will be a seeded random choice"}
-    today = datetime.now(UTC).isoformat(timespec="seconds")[:19]
-    late = sum(date > today for date in dates)
-    report: dict[str, object] = {"dates": f"{dates[0]} to {dates[-1]}"}
-    return report | ({"dates in the future": late} if late else {})
 
 
 def render_check(result: Check, most: int = 20) -> str:

@@ -41,7 +41,7 @@ class HumanPair:
     context: tuple[Message, ...]
     chosen: str
     rejected: str
-    split: str = ""  # as the file names it: train, val, test; empty where it has none
+    split: str = ""  # as the file names it: train, val, test; empty if it has none
     margin: float | None = None  # score of chosen minus score of rejected, in the file's own unit
     history: tuple[str, ...] = ()  # texts of the user's past that the row brings along
     place: str = ""  # FILE:LINE, for messages

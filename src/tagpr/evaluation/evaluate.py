@@ -103,14 +103,7 @@ def evaluate_systems(
     tasks = {name: splits.task for name, splits in data.items()}
     if judges is not None:
         answered = judge_answers(answered, tasks, examples, judges, out / "judge.json", progress)
-    results = score(
-        tasks,
-        answered,
-        stage_references(answered),
-        settings,
-        seed,
-        examples,
-    )
+    results = score(tasks, answered, stage_references(answered), settings, seed, examples)
     results.write(out / "results.json")
     return results
 

@@ -15,10 +15,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tagpr.chains.chain import Response, Segment
 from tagpr.chains.evidence import Shown, check_evidence
 from tagpr.chains.evidence.habits import other_habits, rewrites
 from tagpr.chains.grammar import parse_response
-from tagpr.chains.types import Response, Segment
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.evaluation.predictions import Prediction
 from tagpr.statistics import STANDARD, Bootstrap, Interval, mean_interval, paired_bootstrap

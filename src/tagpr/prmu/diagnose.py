@@ -1,7 +1,7 @@
 """Does the user embedding do anything? Held-out pair accuracy with the right, a shuffled and the generic user.
 
 If the three agree the embedding carries nothing, and the diagnosis says so in words. PRP can be won without knowing the
-user; only PQP, or human pairs where there is no PQP, can show that the model reads the user.
+user; only PQP, or human pairs if there is no PQP, can show that the model reads the user.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Diagnosis(TypedDict):
     unseen: dict[str, ByUser]
     """The same of held-out users."""
     effect: dict[str, Effect]
-    """By split, on PQP; on human pairs where there is no PQP."""
+    """By split, on PQP; on human pairs if there is no PQP."""
     by_history_length: dict[str, Accuracy]
     calibration: Calibration
     length_correlation: float

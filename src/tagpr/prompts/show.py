@@ -64,4 +64,4 @@ def sample_example(task: Task) -> Example:
     asked = {name: value(name, "the new") for name in {*names(task.question), *names(task.query)}}
     profile = tuple(Interaction(str(i), past) for i in range(2))
     text = asked.get("input", asked.get(task.input_name, "(the new text)"))
-    return Example("sample", "somebody", task.name, text, None, profile, fields=asked)
+    return Example("sample", "user", task.name, text, None, profile, fields=asked)

@@ -1,23 +1,18 @@
 """The report's charts: each an SVG with the table of its numbers, so that it can be saved alone (SVG and CSV).
 
-Figure 5 of the paper (chain length, tag frequencies), reward curves per component, faults, word clouds, the tags'
-transitions. Sweeps (figures 4, 7, 8) are drawn from `analyses.json` by `tagpr.report.analysis_charts`.
+Here those of results and training (reward curves per component). The chains' are in `chain_lengths` (figure 5) and
+`word_clouds` (figure 6); sweeps (figures 4, 7, 8) are drawn from `analyses.json` by `analysis_charts`.
 """
 
 import csv
 import io
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tagpr.evaluation.predictions import Prediction
-from tagpr.evaluation.questions import OTHER_HISTORY
 from tagpr.files import write_text
-from tagpr.report.diagrams import tag_moves, transition_diagram, word_cloud
 from tagpr.report.reading import RunData
 from tagpr.report.svg import Line, bar_chart, colour, interval_chart, line_chart
-from tagpr.report.words import chain_words, frequent
 
 REWARDS = ("reward", "verifiable", "format", "repetition", "tag", "prmu", "evidence")
 """Curves of RL in this order; the log calls the components `reward/NAME`."""
@@ -29,9 +24,9 @@ TITLES = {
     "tag": "R_tag: well tagged",
     "prmu": "R_PRMU: personal",
     "length": "Completion length (tokens)",
-    "entropy": "Entropy (nats a token)",
+    "entropy": "Entropy (nats per token)",
     "clip_fraction": "Share of clipped ratios",
-    "kl": "KL to the SFT model (nats a token)",
+    "kl": "KL to the SFT model (nats per token)",
     "format_rate": "Valid format, share of completions",
     "evidence": "R_evidence: true claims",
     "tag_rate": "Well tagged, share of completions",
@@ -126,74 +121,6 @@ def _curve(log: Sequence[Mapping[str, float]], key: str) -> list[tuple[float, fl
         if value is not None and "step" in row and value == value and abs(value) != float("inf"):
             points.append((float(row["step"]), float(value)))
     return points
-
-
-def chain_charts(run: RunData) -> list[Chart]:
-    """Figure 5 (length, tag frequencies), format, faults, transitions, and figure 6 (word clouds)."""
-    systems = [name for name in run.systems if name != OTHER_HISTORY]
-    lengths: dict[str, dict[str, float]] = {}
-    for task, by_system in run.predictions.items():
-        for system in systems:
-            rows = by_system.get(system, [])
-            if rows:
-                lengths.setdefault(task, {})[system] = sum(row.chain_tokens for row in rows) / len(rows)
-    if not lengths:
-        return []
-    found = [_bars("chain-length", "Chain length, mean tokens", lengths)]
-    everything = {
-        system: [row for by_system in run.predictions.values() for row in by_system.get(system, [])]
-        for system in systems
-    }
-    shares: dict[str, dict[str, float]] = {}
-    for tag, _ in run.vocabulary:
-        for system, rows in everything.items():
-            counts = Counter(name for row in rows for name in row.tags)
-            if counts and system != "base":
-                shares.setdefault(tag, {})[system] = counts[tag] / counts.total()
-    shares = {tag: row for tag, row in shares.items() if any(row.values())}
-    if shares:
-        found.append(_bars("tag-frequency", "Tags, share of all steps", shares, percent=True))
-    faults: dict[str, dict[str, float]] = {}
-    for system, rows in everything.items():
-        for kind, count in Counter(kind for row in rows for kind in row.faults).items():
-            faults.setdefault(kind, {})[system] = count / len(rows)
-    if faults:
-        ordered = dict(sorted(faults.items(), key=lambda pair: (-max(pair[1].values()), pair[0]))[:8])
-        found.append(_bars("faults", "Format faults, share of answers", ordered, percent=True))
-    found += _last_system_charts(everything, systems)
-    return found
-
-
-def _last_system_charts(everything: Mapping[str, Sequence[Prediction]], systems: Sequence[str]) -> list[Chart]:
-    trained = next((name for name in ("final", "guided", "sft") if everything.get(name)), None)
-    found = []
-    if trained:
-        chains = [row.tags for row in everything[trained]]
-        moves = tag_moves(chains)
-        title = f"From step to step ({trained})"
-        rows = tuple((a, b, n) for (a, b), n in sorted(moves.items(), key=lambda p: (-p[1], p[0])))
-        found.append(
-            Chart(
-                "transitions",
-                "chains",
-                title,
-                transition_diagram(title, chains),
-                ("from", "to", "count"),
-                rows,
-                wide=True,
-            )
-        )
-    for system in dict.fromkeys(name for name in ("base", trained) if name and everything.get(name)):
-        counted = frequent(chain_words(row.completion) for row in everything[system])
-        title = f"Words of {system}'s chains"
-        picture = word_cloud(title, counted, colour(system))
-        found.append(Chart(f"words-{system}", "chains", title, picture, ("word", "count"), tuple(counted)))
-    return found
-
-
-def _bars(name: str, title: str, groups: dict[str, dict[str, float]], percent: bool = False) -> Chart:
-    rows = tuple((group, series, value) for group, by in groups.items() for series, value in by.items())
-    return Chart(name, "chains", title, bar_chart(title, groups, percent=percent), ("group", "series", "value"), rows)
 
 
 def funnel_chart(run: RunData) -> Chart | None:

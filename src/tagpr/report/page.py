@@ -16,7 +16,8 @@ from markupsafe import Markup
 from tagpr.files import write_text
 from tagpr.report.analysis_charts import analysis_charts
 from tagpr.report.cases import pack_cases
-from tagpr.report.charts import Chart, chain_charts, funnel_chart, result_charts, save_charts, training_charts
+from tagpr.report.chain_lengths import chain_charts
+from tagpr.report.charts import Chart, funnel_chart, result_charts, save_charts, training_charts
 from tagpr.report.reading import RunData, read_run
 from tagpr.report.samples import Samples, read_samples
 from tagpr.report.summary import costs, minutes, verdicts
@@ -25,6 +26,7 @@ from tagpr.report.tables.cells import label
 from tagpr.report.tables.diagnosis import diagnosis_table
 from tagpr.report.tables.paper import paper_table
 from tagpr.report.tables.results import cost_table, page_table, pairs_table
+from tagpr.report.word_clouds import word_clouds
 
 SECTIONS = ("results", "systems", "training", "chains", "sweeps")
 
@@ -51,6 +53,7 @@ def all_charts(data: RunData) -> list[Chart]:
         *training_charts(data),
         *([funnel] if funnel else []),
         *chain_charts(data),
+        *word_clouds(data),
         *analysis_charts(data.analyses),
     ]
 

@@ -52,6 +52,15 @@ class RunData:
         found = {system for by_system in self.predictions.values() for system in by_system}
         return [name for name in SYSTEMS if name in found] + sorted(found - set(SYSTEMS))
 
+    def answers(self, system: str) -> list[Prediction]:
+        """All answers of a system, task after task."""
+        return [row for by_system in self.predictions.values() for row in by_system.get(system, [])]
+
+    @property
+    def last_trained(self) -> str | None:
+        """The system of the latest training stage that answered anything."""
+        return next((name for name in ("final", "guided", "sft") if self.answers(name)), None)
+
 
 def read_run(run: Path) -> RunData:
     """Read a run folder. Raises RunError if the folder does not exist or holds nothing of a run."""

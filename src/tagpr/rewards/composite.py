@@ -19,6 +19,8 @@ from tagpr.chains.vocabulary import Vocabulary
 from tagpr.errors import RunError
 from tagpr.rewards.evidence import evidence_reward
 from tagpr.rewards.format import format_reward
+from tagpr.rewards.foundation import foundation_reward
+from tagpr.rewards.guided import guided_reward
 from tagpr.rewards.repetition import repetition_reward
 from tagpr.rewards.settings import RewardSettings
 from tagpr.rewards.tag import tag_reward
@@ -48,16 +50,6 @@ class Components:
     tag: float
     prmu: float
     evidence: float = 0.0
-
-
-def guided(verifiable: float, repetition: float, form: float, tag: float, prmu: float, s: RewardSettings) -> float:
-    """Eq. 5."""
-    return s.alpha * (verifiable + repetition) * form + s.beta * tag + s.gamma * prmu
-
-
-def foundation(verifiable: float, repetition: float, form: float) -> float:
-    """Eq. 11."""
-    return (verifiable + repetition) * form
 
 
 def completion_text(completion: Completion) -> str:
@@ -141,7 +133,7 @@ class CompositeReward:
         for number, (text, response, v, name, prmu, which) in enumerate(columns):
             f, rep = format_reward(response), repetition_reward(text, s.ngram, s.delta)
             tag = tag_reward(response, s.min_tags)
-            total = guided(v, rep, f, tag, prmu, s) if self.stage == "guided" else foundation(v, rep, f)
+            total = guided_reward(v, rep, f, tag, prmu, s) if self.stage == "guided" else foundation_reward(v, rep, f)
             evidence = evidence_reward(response, self.shown[name, which]) if s.delta_evidence else 0.0
             total += s.delta_evidence * evidence
             if not math.isfinite(total):

@@ -1,7 +1,7 @@
 """R_evidence, an optional term that the paper does not have: are a chain's checkable claims true?"""
 
+from tagpr.chains.chain import Response
 from tagpr.chains.evidence import Shown, check_evidence
-from tagpr.chains.types import Response
 
 
 def evidence_reward(response: Response, shown: Shown) -> float:

@@ -2,7 +2,7 @@
 
 import re
 
-from tagpr.chains.types import Response
+from tagpr.chains.chain import Response
 
 STRUCTURE = frozenset(
     {

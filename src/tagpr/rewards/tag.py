@@ -1,6 +1,6 @@
 """R_tag, the tag reward (eq. 9): a penalty unless every step is tagged, with known tags, and there are enough steps."""
 
-from tagpr.chains.types import Response
+from tagpr.chains.chain import Response
 from tagpr.rewards.format import STRUCTURE
 
 

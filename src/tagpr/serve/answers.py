@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tagpr.chains.chain import Fault, Response, Segment
 from tagpr.chains.evidence import Claim, ClaimKind, Shown, check_evidence
 from tagpr.chains.grammar import parse_response
-from tagpr.chains.types import Fault, Response, Segment
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.engine.types import Completion
 from tagpr.evaluation.evidence import is_found, sources

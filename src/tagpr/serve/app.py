@@ -24,7 +24,7 @@ from tagpr.serve.users_api import users_router
 def create_app(run: str | Path, settings: ServeSettings, engine: Engine | None = None) -> FastAPI:
     """The application. engine: the run's checkpoints in this process where None.
 
-    Raises RunError where there is no trained run, DataError where its store is damaged.
+    Raises RunError if there is no trained run, DataError if its store is damaged.
     """
     served, metrics = ServedRun.open(run), Metrics()
     store, feedback = open_store(served), FeedbackStore(feedback_path(served))

@@ -34,7 +34,7 @@ class TagPROptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     task: str | None = None
-    """The run's task, where there are several."""
+    """The run's task, if there are several."""
     history_of: Text | None = None
     """Show this user's history instead of the user's own; "" shows none."""
     without: list[Text] = Field(default=[], max_length=10_000)

@@ -43,7 +43,7 @@ class Engine(Protocol):
         ...
 
     def submit(self, request: CompletionRequest) -> "Future[list[Completion]]":
-        """`request.sampling.num_samples` completions. The future fails with a TagPRError where the engine cannot."""
+        """`request.sampling.num_samples` completions. The future fails with a TagPRError if the engine cannot."""
         ...
 
     def forget(self, user: str) -> None:
@@ -88,6 +88,6 @@ class GrowingText:
 
 
 def before_stop(text: str, stop: Sequence[str]) -> str | None:
-    """The text before the first stop text in it; None where there is none."""
+    """The text before the first stop text in it; None if there is none."""
     places = [place for place in (text.find(one) for one in stop if one) if place >= 0]
     return text[: min(places)] if places else None

@@ -83,7 +83,7 @@ class Guard:
             return 403, "requests of another site's pages are refused"
         address = scope["client"][0] if scope.get("client") else ""
         if not self._within_rate(key or address):
-            return 429, f"more than {self.settings.requests_per_minute} requests a minute; wait a little"
+            return 429, f"more than {self.settings.requests_per_minute} requests per minute; wait a little"
         return None
 
     @property

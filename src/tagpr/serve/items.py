@@ -14,7 +14,7 @@ class NewInteraction(BaseModel):
     """One thing that a user did."""
 
     id: Annotated[Text, Field(max_length=256)] = ""
-    """Made where it is empty. Sent again with the same content, an item is not added twice."""
+    """Made if it is empty. Sent again with the same content, an item is not added twice."""
     date: Annotated[Text, Field(max_length=64)] | None = None
     fields: dict[Annotated[Text, Field(max_length=128)], Text] = Field(min_length=1, max_length=64)
     """By the names of the task's card."""

@@ -53,7 +53,7 @@ class PersonalModel:
 
     @classmethod
     def load(cls, run: str | Path) -> "PersonalModel":
-        """The run in a folder. Checkpoints are loaded when first asked. Raises RunError where there is none."""
+        """The run in a folder. Checkpoints are loaded when first asked. Raises RunError if there is none."""
         from tagpr.serve.batching import EmbeddedEngine  # loads torch
 
         served = ServedRun.open(run)

@@ -49,7 +49,7 @@ class ServedRun:
     def open(cls, run: str | Path) -> "ServedRun":
         """The run in folder `run`, or of that name under `runs/`.
 
-        Raises RunError where there is no such folder or no trained checkpoint in it.
+        Raises RunError if there is no such folder or no trained checkpoint in it.
         """
         path = Path(run)
         if not path.is_dir() and (Path("runs") / path).is_dir():
@@ -100,7 +100,7 @@ class ServedRun:
         return self.systems[-1]
 
     def checkpoint(self, system: SystemName) -> Path:
-        """The folder of a system's checkpoint. Raises RunError where the run has none, ModelError for a lost base."""
+        """The folder of a system's checkpoint. Raises RunError if the run has none, ModelError for a lost base."""
         if system not in self.systems:
             raise RunError(f"{self.folder.path}: has no system '{system}'; it has {', '.join(self.systems)}")
         return self._base if system == "base" else self.folder.model(STAGE_OF[system])

@@ -2,7 +2,7 @@
 
 import re
 
-from tagpr.chains.types import Response
+from tagpr.chains.chain import Response
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.serve.answers import PersonalAnswer
 
@@ -56,7 +56,7 @@ class TurnSplit:
 
 
 def chain_text(response: Response | PersonalAnswer) -> str:
-    """The chain of a whole turn, its tags included, without `<think>` and `</think>`; empty where there is none."""
+    """The chain of a whole turn, its tags included, without `<think>` and `</think>`; empty if there is none."""
     before, found, _ = response.text.partition(END)
     if not found:  # cut off, or never begun: then everything is the answer
         before = response.text[: response.segments[-1].end] if response.segments else ""

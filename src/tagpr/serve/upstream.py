@@ -43,7 +43,7 @@ class UpstreamEngine:
         return self._tokenizers[system]
 
     def submit(self, request: CompletionRequest) -> "Future[list[Completion]]":
-        """The completions; the future fails with RunError where the server does not give them."""
+        """The completions; the future fails with RunError if the server does not give them."""
         return self._pool.submit(self._complete, request)
 
     def forget(self, user: str) -> None:

@@ -1,6 +1,6 @@
 """HYDRA-Adapter (Zhuang et al., NeurIPS 2024), the adapter half of HYDRA: choose among a black box's candidates.
 
-As the source has it: 8 candidates a question at temperature 1 from the unchanged language model, with the history in
+As the source has it: 8 candidates per question at temperature 1 from the unchanged language model, with the history in
 the prompt; a scorer (Longformer-base by default) with a shared base and one head per user; label 1 iff the candidate is
 right, for texts iff its score is above the candidates' mean; cross-entropy, learning rate 2e-5, batch 64, 2 epochs; for
 a user not seen in training a new head on candidates for their own past questions, the base frozen; answer = argmax.

@@ -113,8 +113,8 @@ class PrLM(RAGR[PrLMOptions]):
         from tagpr.systems.prlm_reward import PrLMReward
         from tagpr.systems.rows import training_row
         from tagpr.training.gspo import train_gspo
+        from tagpr.training.gspo_objective import grpo_loss
         from tagpr.training.job import RLJob
-        from tagpr.training.objective import grpo_loss
 
         context, options = self.context, self.options
         model = self._reward([])

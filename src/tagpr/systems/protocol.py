@@ -24,8 +24,8 @@ from typing import ClassVar, Generic, cast
 
 from typing_extensions import TypeVar
 
+from tagpr.chains.chain import Response
 from tagpr.chains.grammar import parse_response
-from tagpr.chains.types import Response
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.errors import RunError
 from tagpr.files import read_json, write_json

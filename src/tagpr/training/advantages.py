@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tagpr.training.gspo_objective import group_advantages
 from tagpr.training.launching import summed
-from tagpr.training.objective import group_advantages
 from tagpr.training.rollout import Rollout
 from tagpr.training.settings import GSPOSettings
 

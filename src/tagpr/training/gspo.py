@@ -1,9 +1,9 @@
 """Stages 2 and 3, GSPO with shared prompts: roll out, score, update; exactly resumable; one process or several.
 
 A step samples G completions of some prompts (`rollout`), standardises rewards within groups and makes `minibatches`
-clipped updates (`objective`, `updates`) with every prompt run once for its group (`tagpr.engine.shared_prompt`). All
-randomness follows from (seed, step), so a checkpoint is weights, moments and the log, and a killed run ends in the same
-bits. Under torchrun every process takes its share of the groups and gradients are summed.
+clipped updates (`gspo_objective`, `updates`) with every prompt run once for its group (`tagpr.engine.shared_prompt`).
+All randomness follows from (seed, step), so a checkpoint is weights, moments and the log, and a killed run ends in the
+same bits. Under torchrun every process takes its share of the groups and gradients are summed.
 
 Not here: what a reward is, and TRL's trainer. `SharedPromptGRPOTrainer` (`trl_trainer`) puts the same engine inside
 TRL's GRPOTrainer for those who train with TRL; the stages use this loop because it needs nothing but transformers,

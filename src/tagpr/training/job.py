@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tagpr.progress import StageContext
-from tagpr.training.objective import Objective, gspo_loss
+from tagpr.training.gspo_objective import Objective, gspo_loss
 from tagpr.training.rollout import Reward
 from tagpr.training.rows import TrainingRow
 from tagpr.training.settings import GSPOSettings

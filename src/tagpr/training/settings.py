@@ -124,7 +124,10 @@ class ExpertSettings(Settings):
 class GSPOSettings(TrainingSettings):
     """Stages 2 and 3: group sequence policy optimisation. Defaults are the paper's if it prints them."""
 
-    renamed: ClassVar[Mapping[str, str]] = {"decode_rows": "generation_batch_size"}
+    renamed: ClassVar[Mapping[str, str]] = {
+        "decode_rows": "generation_batch_size",
+        "plateau_looks": "plateau_evaluations",
+    }
 
     learning_rate: float = Field(default=1e-6, gt=0)
     """AdamW's peak learning rate."""
@@ -177,10 +180,10 @@ class GSPOSettings(TrainingSettings):
     """Rollout steps between evaluations on held-out prompts (greedy answers, KL to the SFT model); 0: never."""
     heldout_prompts: int = Field(default=0, ge=0)
     """At least this many training prompts, those of whole users, are kept out of RL for evaluation."""
-    plateau_looks: int = Field(default=0, ge=0)
+    plateau_evaluations: int = Field(default=0, ge=0)
     """End when the best held-out reward of this many evaluations is no better than before; 0: at a fixed step."""
     plateau_tolerance: float = Field(default=0.0, ge=0)
-    """The best of the last `plateau_looks` evaluations must exceed the best before them by more than this to go on."""
+    """The best of the last `plateau_evaluations` evaluations must exceed the best before by more than this to go on."""
     tag_rate_floor: float = Field(default=0.0, ge=0, le=1)
     """Stop when the share of completions with valid tags stays below this for `tag_rate_steps` steps."""
     tag_rate_steps: int = Field(default=5, ge=1)
@@ -209,8 +212,8 @@ class GSPOSettings(TrainingSettings):
             raise ValueError("keep=best needs evaluations on held-out prompts; set heldout_every and heldout_prompts")
         if self.heldout_prompts and not self.heldout_every:
             raise ValueError("heldout_prompts does nothing with heldout_every=0; set both")
-        if self.plateau_looks and not self.heldout_every:
-            raise ValueError("plateau_looks needs evaluations on held-out prompts; set heldout_every")
-        if self.plateau_tolerance and not self.plateau_looks:
-            raise ValueError("plateau_tolerance does nothing with plateau_looks=0; set both")
+        if self.plateau_evaluations and not self.heldout_every:
+            raise ValueError("plateau_evaluations needs evaluations on held-out prompts; set heldout_every")
+        if self.plateau_tolerance and not self.plateau_evaluations:
+            raise ValueError("plateau_tolerance does nothing with plateau_evaluations=0; set both")
         return self

@@ -3,7 +3,7 @@
 A drop-in: same arguments, same losses, same logs. It changes four things: completions are drawn by our generator
 (transformers path only); log-probabilities come from one packed row per micro-batch; minibatches are made of whole
 groups; and a minibatch is worked through in micro-batches by token budget, leaving out groups without variance.
-Where that cannot hold (sliding windows, images, tools, vLLM, which shares prefixes itself) TRL's own code runs, with
+If that cannot hold (sliding windows, images, tools, vLLM, which shares prefixes itself) TRL's own code runs, with
 one logged line. Settings of which nothing would come are refused.
 
     trainer = SharedPromptGRPOTrainer(model, reward, GRPOConfig(...), train_dataset=..., tokens_per_forward=8192)

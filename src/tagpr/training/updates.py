@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tagpr.engine.shared_prompt import PromptGroup, completion_logprobs, micro_batches
+from tagpr.training.gspo_objective import Objective
 from tagpr.training.launching import summed
 from tagpr.training.master_weights import MasterAdamW
-from tagpr.training.objective import Objective
 from tagpr.training.rollout import Rollout
 from tagpr.training.settings import GSPOSettings
 

@@ -186,12 +186,12 @@ class Watch:
         )
 
     def on_plateau(self) -> bool:
-        """Whether the last `plateau_looks` evaluations raised held-out reward by no more than the tolerance."""
-        window = self.settings.plateau_looks
-        looks = [row["heldout/reward"] for row in self.log if "heldout/reward" in row]
-        if not window or len(looks) <= window:
+        """Whether the last `plateau_evaluations` evaluations raised held-out reward by no more than the tolerance."""
+        window = self.settings.plateau_evaluations
+        rewards = [row["heldout/reward"] for row in self.log if "heldout/reward" in row]
+        if not window or len(rewards) <= window:
             return False
-        return max(looks[-window:]) <= max(looks[:-window]) + self.settings.plateau_tolerance
+        return max(rewards[-window:]) <= max(rewards[:-window]) + self.settings.plateau_tolerance
 
     def summary(self) -> dict[str, float]:
         """Reward and lengths over the first and the last tenth of the steps."""

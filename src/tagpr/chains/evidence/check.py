@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
+from tagpr.chains.chain import Response
 from tagpr.chains.evidence.habits import applied_claim, habit_claims, rewrites
 from tagpr.chains.evidence.outputs import decision_claims, output_claims
 from tagpr.chains.evidence.texts import span_claim, text_claims
 from tagpr.chains.evidence.types import Claim, EvidenceReport, Shown
-from tagpr.chains.types import Response
 from tagpr.tasks.types import Kind
 
 

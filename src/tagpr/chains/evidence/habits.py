@@ -11,9 +11,9 @@ All of it can be copied: nothing is counted. A habit that no shown note has a ch
 import re
 from collections.abc import Iterator, Sequence
 
+from tagpr.chains.chain import Response, Segment
 from tagpr.chains.evidence.notes import HABITS, KINDS, chances, render, split
 from tagpr.chains.evidence.types import Claim, ClaimKind, Shown
-from tagpr.chains.types import Response, Segment
 from tagpr.tasks.types import Kind, Task
 
 DECIDING = frozenset({"make_decision", "synthesize_findings", "verify_conclusion", "formulate_conclusion"})

@@ -17,9 +17,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
+from tagpr.chains.chain import Response, Segment
 from tagpr.chains.evidence.text import entry_output, words
 from tagpr.chains.evidence.types import Claim, ClaimKind, Shown
-from tagpr.chains.types import Response, Segment
 from tagpr.tasks.types import Kind
 
 _QUOTED = re.compile(r"[\"“«](?P<quote>[^\"“”«»\n]{4,300})[\"”»]")

@@ -10,9 +10,9 @@ import re
 import statistics
 from collections.abc import Iterator
 
+from tagpr.chains.chain import Response, Segment
 from tagpr.chains.evidence.text import entry_output, entry_text, words
 from tagpr.chains.evidence.types import Claim, ClaimKind, Shown
-from tagpr.chains.types import Response, Segment
 from tagpr.tasks.types import Kind
 
 _KEYS = re.compile(r"(?:Key words: |It is about )(?P<words>[^.:;\"]+)\.")

@@ -8,8 +8,8 @@ from trl.trainer.grpo_config import GRPOConfig
 
 from tagpr.engine.trainer_setup import on_cpu
 from tagpr.errors import RecipeError
+from tagpr.training.gspo_objective import gspo_loss
 from tagpr.training.job import RLJob
-from tagpr.training.objective import gspo_loss
 from tagpr.training.policy import computes_in_bf16, optimizer_name
 from tagpr.training.scale.settings import EngineSettings, VLLMSettings
 

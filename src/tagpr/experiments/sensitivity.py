@@ -1,6 +1,4 @@
-"""The paper's sweeps: over profile length and retriever (figures 4, 7, 8) a run answers again, over reward weights
-(table 6) it is trained again, one variant per setting.
-"""
+"""Sensitivity to the reward's weights (table 6): a run is trained again, one variant per setting."""
 
 import multiprocessing
 from collections.abc import Sequence
@@ -10,40 +8,15 @@ from pathlib import Path
 
 from tagpr.evaluation.results import Results
 from tagpr.experiments.analyse import known, publish
-from tagpr.experiments.interview import Interview
 from tagpr.experiments.variants import weighted
 from tagpr.pipeline import make, make_variant
-from tagpr.profiles.settings import ProfileSettings, Retriever
 from tagpr.runs import Run, Variant
 from tagpr.runs.run import show_nothing
-from tagpr.runs.stage import locked
 
-LENGTHS = (2, 4, 8, 16, 32)
-"""Profile lengths of figure 4."""
-RETRIEVERS = ("recency", "bm25", "dense", "random")
-SYSTEMS = ("base", "sft", "final")
 REWARD_WEIGHTS = ((1.0, 1.0, 1.0), (0.2, 0.2, 0.8), (0.8, 0.2, 0.2), (0.2, 0.8, 0.2), (0.8, 0.8, 0.4), (0.8, 0.8, 0.2))
 """(alpha, beta, gamma) of table 6."""
 FINAL_ONLY = ("evaluate.systems=[final]", "evaluate.other_history=false")
 """What the runs of a sweep over rewards answer: Base and SFT are the same under every setting."""
-
-
-def profile_length(run: Run, lengths: Sequence[int] = LENGTHS, systems: Sequence[str] = SYSTEMS) -> Path:
-    """Quality by the number of history items shown (figures 4, 7 and 8, top). Returns the report's page."""
-    profiles = {str(k): run.recipe.profile.model_copy(update={"k": k}) for k in lengths}
-    return publish(run, replace(known(run), profile_length=_swept(run, "length", profiles, systems)))
-
-
-def retriever(run: Run, retrievers: Sequence[str] = RETRIEVERS, systems: Sequence[str] = SYSTEMS) -> Path:
-    """Quality by how history items are chosen (figures 4, 7 and 8, bottom). Returns the report's page."""
-    profiles = {name: run.recipe.profile.model_copy(update={"retriever": Retriever(name)}) for name in retrievers}
-    return publish(run, replace(known(run), retriever=_swept(run, "retriever", profiles, systems)))
-
-
-def _swept(run: Run, part: str, profiles: dict[str, ProfileSettings], systems: Sequence[str]) -> dict[str, Results]:
-    checkpoints = run.checkpoints(systems)
-    with locked(run.folder.path), run.show(part) as progress:
-        return Interview(run, checkpoints, progress).sweep(part, profiles)
 
 
 def rewards(run: Run, weights: Sequence[tuple[float, float, float]] = REWARD_WEIGHTS, processes: int = 1) -> Path:
