@@ -661,13 +661,24 @@ def test_one_null_in_one_history_item_costs_that_item(tmp_path):
         assert [(row.line, row.record) for row in rejects.rows] == [(5, False)]
 
 
-def test_a_list_in_a_history_item_costs_that_item(tmp_path):
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"summary": ["s"]}, "field 'summary' must be text or a number"),
+        ({"overall": True}, "field 'overall' must be text or a number, not true/false"),
+        ({"reviewText": "x" * 1_000_001}, "field 'reviewText' is 1,000,001 characters long"),
+        ({"date": "soon"}, "date: 'soon' is no date"),
+    ],
+)
+def test_a_bad_field_in_a_history_item_costs_that_item(tmp_path, change, says):
     entry = {"description": "d", "overall": 5, "reviewText": "t", "summary": "s"}
-    record = {"reviewerId": "r", "input": "Write", "output": "g", "profile": [entry, {**entry, "summary": ["s"]}]}
+    record = {"reviewerId": "r", "input": "Write", "output": "g", "profile": [entry, {**entry, **change}]}
     path = write(tmp_path, "jsonl", [record])
     rejects = Rejects(skip=True)
     assert len(lamp_examples(path, load_task("longlamp-review"), rejects)[0].profile) == 1
-    assert "profile item 1: field 'summary' must be text" in rejects.rows[0].reason
+    assert f"profile item 1: {says}" in rejects.rows[0].reason and rejects.records == 0
+    with pytest.raises(DataError, match=r"mine.jsonl:1: profile item 1: "):
+        lamp_examples(path, load_task("longlamp-review"), Rejects())
 
 
 def test_nanoseconds_without_pandas(tmp_path):

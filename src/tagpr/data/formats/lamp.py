@@ -190,8 +190,13 @@ def _history(
 ) -> tuple[Interaction, ...]:
     """The record's past items, oldest first; under `skip` a bad one is left out alone. Raises ValueError."""
     needed = tuple(dict.fromkeys(re.findall(r"{{\s*(\w+)", task.entry)))
-    entries = good_entries(record, needed, path, line, rejects)
-    return in_time_order([history_item(entry, i, "id", _entry_date(entry, i)) for i, entry in enumerate(entries)])
+    items: list[Interaction] = []
+    for place, entry in enumerate(good_entries(record, needed, path, line, rejects)):
+        try:
+            items.append(history_item(entry, place, "id", _entry_date(entry, place)))
+        except ValueError as error:
+            rejects.add(path, line, str(error), entry, record=False)
+    return in_time_order(items)
 
 
 def _check_tags(bracket: str, task: Task) -> None:
