@@ -63,8 +63,10 @@ export class AnswerCard {
     draw(this.steps, finished(this.result), this.tags, this.run.tags);
     if (!this.content) this.said.replaceChildren(el("span", { className: "quiet" }, reason === "length" ? "no answer: cut off by the limit of tokens" : "no answer"));
     const cited = evidence.items.filter((item) => item.cited).length;
-    const facts = [`${count(evidence.items.length, "history item")} read, ${cited} cited`];
-    if (evidence.claims.length) facts.push(`${evidence.claims.filter((claim) => claim.true).length} of ${count(evidence.claims.length, "claim")} hold`);
+    const shown = evidence.items.length;
+    const facts = [shown ? `${count(shown, "history item")} read, ${cited} cited` : "no history read"];
+    const holding = evidence.claims.filter((claim) => claim.true).length;
+    if (evidence.claims.length) facts.push(`${holding} of ${count(evidence.claims.length, "claim holds", "claims hold")}`);
     facts.push(`${seconds.toFixed(1)} s, first words after ${first.toFixed(1)} s`);
     this.facts.textContent = facts.join(" · ");
     if (faults.length) {

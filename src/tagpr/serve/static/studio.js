@@ -132,6 +132,7 @@ async function ask(event) {
   });
   byId("answers").replaceChildren(...cards.map((card) => card.node));
   byId("empty").hidden = true;
+  byId("answers").scrollIntoView({ block: "nearest" }); // on a phone they begin below
   busy(true);
   announce(`Asking ${chosen.map((column) => column.title).join(", ")}.`);
   let marked = false;
