@@ -61,11 +61,13 @@ def main() -> None:
     parser.add_argument("--recipe", default="quickstart")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--clone-to-report", type=float, help="seconds from git clone to report, by the caller's clock")
+    parser.add_argument("--conditions", help="what else the machine did, how many threads, and the like")
     arguments = parser.parse_args()
     run = Run.open(arguments.recipe, runs=arguments.runs)
     stages = make(run)
     measured = {name: manifest.measured for name, manifest in stages.items()}
     figures = {
+        "conditions": arguments.conditions,
         "seconds": {name: values.seconds for name, values in measured.items()}
         | {"total": round(sum(values.seconds for values in measured.values()), 1)},
         "cpu_seconds": {name: values.cpu_seconds for name, values in measured.items()}

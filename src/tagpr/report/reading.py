@@ -23,7 +23,7 @@ Json = dict[str, Any]
 """One of our own JSON files, or one of its lines, as read."""
 D = TypeVar("D")
 
-STAGES = ("data", "chains", "sft", "prmu", "guided", "exploratory", "evaluate")
+STAGES = ("data", "chains", "sft", "labels", "prmu", "guided", "exploratory", "evaluate")
 SYSTEMS = ("base", "labels", "sft", "guided", "final", "final-other-history")
 """Order in tables and charts; others follow by name."""
 

@@ -82,7 +82,7 @@ def applied_claim(response: Response, shown: Shown) -> Claim | None:
     if not decided or not response.answer:
         return None
     start = response.text.rfind(response.answer)
-    true = render(shown.input, decided) == response.answer
+    true = render(shown.input, decided).strip() == response.answer
     return Claim(ClaimKind.ANSWER, response.answer, start, start + len(response.answer), true)
 
 
