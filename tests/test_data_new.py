@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,24 @@ def test_what_cannot_be_told_is_said_once_with_the_flag(tmp_path):
         plan_recipe(path, {**flags, "output": "town"}, "x")
 
 
+def test_on_a_terminal_it_asks(tmp_path):
+    pexpect = pytest.importorskip("pexpect")
+    rows = [{"name": f"n{n % 4}", "city": f"c{n % 3}", "words": text(n), "label": f"l{n % 2}"} for n in range(24)]
+    path = write(tmp_path / "x.jsonl", rows)
+    command = ["-m", "tagpr.cli", "new", str(path), "-o", str(tmp_path / "x.yaml")]
+    child = pexpect.spawn(sys.executable, command, encoding="utf-8", timeout=120)
+    child.expect("no column says whose row it is")
+    child.expect("1  name")
+    child.expect("which column")
+    child.sendline("7")
+    child.expect("which column")
+    child.sendline("1")
+    child.expect("next: tagpr run")
+    child.wait()
+    assert child.exitstatus == 0
+    assert load_recipe(str(tmp_path / "x.yaml")).data.sources[0].fields["user_id"] == "name"
+
+
 def test_kinds_by_the_outputs():
     assert kind_of({"4.0": 3, "5.0": 9}).labels == ("4", "5")
     assert kind_of({"yes": 8, "no": 4}).kind is Kind.LABEL
@@ -180,6 +199,20 @@ def test_public_files_as_downloaded(tmp_path, file, fields, kind):
     assert read.data.sources[0].fields == fields and f"task: {kind}" in done.stdout
     run = Run.open(str(recipe), [], tmp_path / "runs")
     make(run, "data")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the raw public files, which are not shipped")
+@pytest.mark.parametrize(
+    "file", ["huffpost/News_Category_v2_part_4782.json", "yelp/yelp.csv", "pgraphrag/amazon_dev.json"]
+)
+def test_the_recipes_of_public_files_run(tmp_path, file):
+    recipe = tmp_path / "r.yaml"
+    assert CliRunner().invoke(app, ["new", str(SHARED / file), "-o", str(recipe)]).exit_code == 0
+    recipe.write_text(recipe.read_text().replace("max_heldout: 300", "max_heldout: 4\n      max_train: 20"))
+    run = Run.open(str(recipe), SMALL, tmp_path / "runs")
+    make(run)
+    assert run.folder.results.is_file()
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the raw public files, which are not shipped")

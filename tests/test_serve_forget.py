@@ -1,8 +1,10 @@
 """After `tagpr forget` no file of the run holds the user's id or own text; everybody else's answers stay to the bit."""
 
+import asyncio
 import json
 import sqlite3
 
+import httpx2
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -17,10 +19,12 @@ from tagpr.data import read_examples
 from tagpr.errors import DataError
 from tagpr.prmu.data import read_pairs
 from tagpr.prmu.score import PRMU
+from tagpr.serve.app import create_app
 from tagpr.serve.feedback import FeedbackStore, new_feedback
 from tagpr.serve.forget import forget
 from tagpr.serve.model import Query
 from tagpr.serve.served_run import ServedRun
+from tagpr.serve.settings import ServeSettings
 from tagpr.serve.store import feedback_path, open_store
 from tagpr.serve.traces import Traces, find_traces
 from tagpr.serve.update import update
@@ -101,6 +105,23 @@ def test_nothing_of_the_user_is_left_and_others_are_the_same(own_run, part, tmp_
     assert {path: path.read_text().splitlines() for path in predictions} == predictions
     with pytest.raises(DataError, match="knows no user"):
         forget(own_run, user)
+
+
+def test_the_servers_route_reaches_the_runs_files_too(own_run):  # noqa: F811
+    user = read_examples(ServedRun.open(own_run).folder.train(TASK))[0].user_id
+
+    async def delete() -> tuple[dict, list[str]]:
+        application = create_app(own_run, ServeSettings())
+        transport = httpx2.ASGITransport(app=application)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
+            await client.post(f"/v1/users/{user}/interactions", json={"items": [{"fields": {"synopsis": "zither"}}]})
+            done = await client.delete(f"/v1/users/{user}", params={"everywhere": True})
+            users = await client.get("/v1/users", params={"limit": 1000})
+            return done.json(), [one["id"] for one in users.json()["data"]]
+
+    done, users = asyncio.run(delete())
+    assert {one["file"] for one in done["files"]} >= {"profiles.sqlite", "train.jsonl", "index.html"}
+    assert user not in users != [] and user not in everything_in(own_run)
 
 
 def test_files_of_no_known_kind_are_named(own_run):  # noqa: F811

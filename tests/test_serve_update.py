@@ -91,7 +91,13 @@ def test_the_next_training_reads_them_through_the_recipe(judged, tmp_path):
     make(later, "data", "chains")
     corrected = [one for one in later.train[TASK] if one.id.startswith(PREFIX)]
     assert [one.input for one in corrected] == QUESTIONS and {one.target for one in corrected} == {"sound"}
-    assert corrected[0].profile and corrected[0].user_id == ada
+    assert corrected[0].user_id == ada
+    store = FeedbackStore(feedback_path(ServedRun.open(run)))
+    judged_first = next(store.all(ada))
+    store.close()
+    assert corrected[0].profile == judged_first.shown[::-1] != ()
+    prompt = later.prompts.build(later.tasks[TASK], corrected[0])
+    assert {entry.id for entry in prompt.entries} == set(judged_first.entries)  # the history that was shown
     assert read_json(later.folder.stage("data") / "report.json")[TASK]["corrections"] == 5
     drawn = {chain.example_id for chain in read_chains(later.folder.stage("chains"))}
     assert any(name.startswith(PREFIX) for name in drawn)

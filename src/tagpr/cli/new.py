@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 
 if TYPE_CHECKING:
@@ -50,8 +49,12 @@ def _decided(file: Path, given: "Mapping[Role, str]", name: str) -> "Plan":
             typer.echo(f"{file}: {question.why}")
             for number, column in enumerate(question.candidates, 1):
                 typer.echo(f"  {number}  {column}")
-            place = typer.prompt("which column", type=click.IntRange(1, len(question.candidates)))
-            given = {**given, question.role: question.candidates[place - 1]}
+            column = ""
+            while column not in question.candidates:
+                answer = str(typer.prompt("which column (its number or name)"))
+                place = int(answer) if answer.isdecimal() else 0
+                column = question.candidates[place - 1] if 0 < place <= len(question.candidates) else answer
+            given = {**given, question.role: column}
 
 
 def _say(plan: "Plan") -> None:

@@ -3,13 +3,14 @@
 import json
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from tagpr.profiles.database import Database
 from tagpr.serve.questions import Asked
+from tagpr.tasks.types import Interaction
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS feedback (
@@ -38,6 +39,10 @@ class Feedback:
     """The better text: the answer that was liked, or the correction of one that was not."""
     rejected: str | None
     """The worse text; a pair needs both."""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """The question's fields."""
+    shown: tuple[Interaction, ...] = ()
+    """The history items that were shown, best first, as they were then."""
 
 
 def new_feedback(asked: Asked, rating: Literal["up", "down"], answer: str, better: str | None) -> Feedback:
@@ -55,6 +60,8 @@ def new_feedback(asked: Asked, rating: Literal["up", "down"], answer: str, bette
         rating=rating,
         chosen=chosen,
         rejected=rejected,
+        fields=dict(asked.example.fields),
+        shown=asked.entries,
     )
 
 
@@ -76,7 +83,9 @@ class FeedbackStore:
         ).fetchall()
         records = [json.loads(record) for (record,) in rows]
         for values in sorted(records, key=lambda record: record["date"]):
-            yield Feedback(**{**values, "entries": tuple(values["entries"]), "messages": tuple(values["messages"])})
+            shown = tuple(Interaction(**item) for item in values.get("shown", ()))
+            texts = {"entries": tuple(values["entries"]), "messages": tuple(values["messages"])}
+            yield Feedback(**{**values, **texts, "shown": shown})
 
     def delete_user(self, user: str) -> int:
         """Remove a user's judgements, from the disk too; returns how many that were."""

@@ -21,11 +21,10 @@ from tagpr.prmu.human_pairs import split_by_user
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.runs.stage import locked
 from tagpr.serve.feedback import Feedback, FeedbackStore
-from tagpr.serve.histories import Histories
 from tagpr.serve.manifests import renew_manifests
 from tagpr.serve.questions import make_example
 from tagpr.serve.served_run import ServedRun
-from tagpr.serve.store import feedback_path, histories_of
+from tagpr.serve.store import feedback_path
 from tagpr.serve.user_rows import Fitted, fit_rows
 from tagpr.tasks.types import Example
 
@@ -62,7 +61,7 @@ def update(run: str | Path) -> Update:
         pairs = preference_pairs(served, judgements)
         settings = PRMUSettings(heldout_users=0, heldout_share=HELDOUT_SHARE)
         splits = split_by_user(pairs, settings, served.seed)
-        examples = list(_corrections(served, judgements, histories_of(served)))
+        examples = list(_corrections(served, judgements))
         folder = served.folder.path / "feedback"
         pairs_file, corrections_file = folder / "pairs.jsonl", folder / "corrections.jsonl"
         write_jsonl(pairs_file, (_row(pair, split) for pair, split in zip(pairs, splits, strict=True)))
@@ -121,8 +120,8 @@ def _answer(served: ServedRun, text: str) -> str:
     return parse_response(text, served.vocabulary).answer if "</think>" in text else text.strip()
 
 
-def _corrections(served: ServedRun, judgements: Sequence[Feedback], histories: Histories) -> Iterable[Example]:
-    """Corrected answers as examples, with the history that was shown, as far as it is still there."""
+def _corrections(served: ServedRun, judgements: Sequence[Feedback]) -> Iterable[Example]:
+    """Corrected answers as examples, with the history as it was shown."""
     for one in judgements:
         task = served.tasks.get(one.task)
         if task is None or one.rating != "down" or not one.chosen:
@@ -132,9 +131,7 @@ def _corrections(served: ServedRun, judgements: Sequence[Feedback], histories: H
             target = label_of(target, task.labels)
             if target not in task.labels:
                 continue
-        shown = {item.id: item for item in histories.get(task.name, one.user)}
-        history = [shown[name] for name in one.entries if name in shown]
-        asked = make_example(task, one.user, one.question, history)
+        asked = make_example(task, one.user, one.fields or one.question, one.shown[::-1])  # oldest first
         yield Example(
             id=f"{PREFIX}{one.id}",
             user_id=one.user,

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from tagpr.profiles.bm25 import index_of
 from tagpr.profiles.repository import ProfileRepository
 from tagpr.serve.feedback import FeedbackStore
+from tagpr.serve.forget import Removal, forget
 from tagpr.serve.items import NewInteraction, StoredInteraction
 from tagpr.serve.model import PersonalModel
 from tagpr.serve.replies import RefusedError, allow
@@ -78,13 +79,19 @@ def users_router(
         return {"object": "list", "data": [StoredInteraction.of(name, item) for item in stored]}
 
     @router.delete("/v1/users/{user_id:path}")
-    def delete(request: Request, user_id: str) -> dict[str, object]:
-        """Forget a user: history and feedback, from the disk and from memory. For the run's files: `tagpr forget`."""
+    def delete(request: Request, user_id: str, everywhere: bool = False) -> dict[str, object]:
+        """Forget a user: history and feedback, from the disk and from memory; `everywhere`: the run's files too, as
+        `tagpr forget` does.
+        """
         allow(request, user_id)
+        files: list[Removal] = []
+        if everywhere:
+            files += forget(model.run.folder.path, user_id).removals
         removed = {"interactions": store.delete_user(user_id), "feedback": feedback.delete_user(user_id)}
         index_of.cache_clear()  # indexes of histories hold their texts
         model.engine.forget(user_id)
-        return {"id": user_id, "object": "user.deleted", "deleted": True, "removed": removed}
+        where = [{"file": file.path.name, "what": file.what} for file in files]
+        return {"id": user_id, "object": "user.deleted", "deleted": True, "removed": removed, "files": where}
 
     return router
 
