@@ -63,7 +63,15 @@ TELEGRAM = {
             "text": "hi",
         },
         {"id": 2, "type": "service", "action": "phone_call", "from_id": "user2", "text": ""},
-        {"id": 3, "type": "message", "date": "2024-05-01T10:01:00", "from": "Bob", "from_id": "user2", "text": "hello"},
+        {
+            "id": 3,
+            "type": "message",
+            "date": "2024-05-01T12:01:00",
+            "date_unixtime": "1714557660",
+            "from": "Bob",
+            "from_id": "user2",
+            "text": "hello",
+        },
         {
             "id": 4,
             "type": "message",

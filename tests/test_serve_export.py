@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -87,7 +88,10 @@ ids = {list(asked.prompt_ids)}
 out = model.generate(torch.tensor([ids]), max_new_tokens={size}, do_sample=False)[0][len(ids):]
 print(TOKENIZER.decode(out, skip_special_tokens=True), end="")
 """
-    assert in_folder(exported, code).strip() == answer.text.strip()
+    card = re.findall(r"```python\n(.*?)```", (exported / "README.md").read_text(), re.S)
+    written, shown = in_folder(exported, code + "print('=====')\n" + "\n".join(card)).split("=====\n")
+    assert written.strip() == answer.text.strip()
+    assert len(card) == 1 and shown.strip()
 
 
 def test_the_model_card_says_data_figures_and_limits(exported):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from tagpr.data.imports.replies import Message, Reply, replies_of
+from tagpr.data.imports.replies import Message, Reply, replies_of, utc
 
 
 def telegram_replies(value: Any) -> Iterator[Reply]:
@@ -17,7 +17,9 @@ def telegram_replies(value: Any) -> Iterator[Reply]:
                 continue
             answers = f"{chat.get('id')}-{message['reply_to_message_id']}" if "reply_to_message_id" in message else ""
             name = f"{chat.get('id')}-{message['id']}"
-            thread.append(Message(str(sender), name, str(message.get("date") or ""), text, answers))
+            unix = message.get("date_unixtime")  # `date` is in the time zone of whoever exported
+            date = utc(float(unix)) if unix else str(message.get("date") or "")
+            thread.append(Message(str(sender), name, date, text, answers))
         yield from replies_of(thread, "")
 
 
