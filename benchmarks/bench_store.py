@@ -99,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--users", type=int, default=1_000_000)
-    parser.add_argument("--items", type=int, default=3)
+    parser.add_argument("--items", type=int, default=2)
     parser.add_argument("--writers", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--folder", type=Path, help="where the store is made and removed again")
