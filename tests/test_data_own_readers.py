@@ -76,3 +76,29 @@ def test_what_is_no_reader_is_refused_in_one_line(folder):
 def test_settings_know_every_reader_by_name():
     assert tuple(reader.name for reader in READERS) == FORMATS
     assert [find_reader(name, None, Path()).name for name in FORMATS] == list(FORMATS)
+
+
+WRONG = {
+    "1 / 0": r"raised ZeroDivisionError: division by zero .wrong.py:\d+.",
+    "[1, 2]": "read gave int; it must give all items",
+    "3": "raised TypeError: 'int' object is not iterable",
+    "[*items, Example('1', 'u', 't', 'i', 'o')]": "read gave Example; it must give all items",
+    "({'user_id': 'a'} for _ in '12')": "read gave dict",
+}
+
+
+@pytest.mark.parametrize("given", WRONG)
+def test_what_ones_own_reader_does_wrong_is_one_line(folder, given):
+    code = "from tagpr.tasks import Example\n\n\nclass Wrong:\n    name = says = 'wrong'\n\n"
+    code += "    def guess(self, path):\n        return 0.0\n\n    def read(self, path, source):\n"
+    code += "        rows = [(1, {'user_id': 'a', 'input': 'i', 'output': 'o'})]\n"
+    (folder / "wrong.py").write_text(f"{code}        items = source.items(rows, path)\n        return {given}\n")
+    with pytest.raises(DataError, match=WRONG[given]) as caught:
+        load(folder, "wrong.py:Wrong")
+    assert "\n" not in str(caught.value) and "wrong.py:Wrong" in str(caught.value)
+
+
+def test_a_generator_of_items_is_read(folder):
+    code = (folder / "my_reader.py").read_text() + "\n\nclass Lazy(PipeReader):\n    def read(self, path, source):\n"
+    (folder / "my_reader.py").write_text(code + "        yield from super().read(path, source)\n")
+    assert load(folder, "my_reader.py:Lazy").report.items == 8

@@ -165,5 +165,5 @@ def need_examples(task: Task, examples: Sequence[Example], what: str, origin: st
     if not examples:
         raise DataError(
             f"{origin}: no {what} example for task {task.name}{': ' + why if why else ''}; "
-            "users need at least two lines each (lower min_history, or give a file with more history)"
+            "users need at least two lines each (lower min_history or heldout_per_user, or give more history)"
         )

@@ -49,7 +49,9 @@ class PersonaMemReader:
     def read(self, path: Path, source: Source) -> list[Example]:
         """One example per question; the history ends where the question was asked."""
         beside = _contexts_of(path)
-        if beside == path or not beside.is_file():
+        if beside == path:
+            raise DataError(f"{path}: call it questions_SIZE.csv, with shared_contexts_SIZE.jsonl beside it")
+        if not beside.is_file():
             raise DataError(f"{path}: no {beside.name} beside it; put the file of its shared contexts there")
         contexts = _shared_contexts(beside, source.rejects)
         return read_questions(path, source, lambda number, row: _personamem_1(row, source.task, contexts))

@@ -9,6 +9,7 @@ from tagpr.data.formats.amazon import AmazonReader
 from tagpr.data.formats.chats import PersonaMem2Reader, PersonaMemReader, PrefEvalReader
 from tagpr.data.formats.lamp import LampReader, LongLampReader
 from tagpr.data.formats.open_questions import LampQAReader, LongMemEvalReader, PrefEvalOpenReader
+from tagpr.data.formats.own_reader import OwnReader
 from tagpr.data.formats.pgraphrag import PGraphRAGReader
 from tagpr.data.formats.protocol import Reader
 from tagpr.data.formats.tables import TABLES, PostsReader
@@ -55,7 +56,7 @@ def _own(spec: str, folder: Path) -> Reader:
         raise RecipeError(f"readers: {spec}: cannot be made ({type(error).__name__}: {error})") from None
     if not _is_reader(reader):
         raise RecipeError(f"readers: {spec}: is no reader; it needs name, says, guess(path) and read(path, source)")
-    return reader
+    return OwnReader(reader, spec)
 
 
 def _is_reader(value: object) -> TypeGuard[Reader]:
