@@ -11,7 +11,7 @@ user has a taste on every topic, which side of it is liked, made in one of three
 The text never says which answer is preferred: over all users either side is liked about as often. People err: of the
 pairs that are learned from, trained or fitted, 15% stand the wrong way round; judged pairs do not. Users seen in
 training are judged on other pairs of theirs, new users after `fit_user` on 0, 1, 3 and 9 pairs. The options that enter
-at the head read a random two-layer backbone that is frozen whole; soft-token trains it. No language, no real data.
+at the head read a random two-layer backbone that is frozen whole; soft-token would train it. No language, no real data.
 
     python benchmarks/planted_pairs.py        # one thread, about fifteen minutes; resumable
 """
@@ -38,9 +38,10 @@ from tagpr.progress import StageContext
 from tagpr.statistics import Bootstrap, mean_interval, paired_bootstrap
 
 WORLDS = ("basis", "prototypes", "independent")
-OPTIONS = ("none", "soft-token", "mlp-head", "basis", "prototypes")
+OPTIONS = ("none", "mlp-head", "basis", "prototypes")
 OWN = {"basis": ("basis",), "prototypes": ("prototypes",), "independent": ("soft-token", "mlp-head")}
-"""The options that are made for a world: those with a vector of each user's own for the independent one."""
+"""The options that are made for a world: those with a vector of each user's own for the independent one. soft-token
+trains the backbone, which takes minutes, and is measured only if `--options` names it."""
 TOPICS, RANK = 8, 3
 SIDE_WORDS = 2  # words a side of a topic has
 NOISE = (200, 216)
@@ -136,7 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="a quick trial; writes no results file")
     parser.add_argument("--worlds", nargs="+", default=WORLDS, choices=WORLDS)
-    parser.add_argument("--options", nargs="+", default=OPTIONS, choices=OPTIONS)
+    parser.add_argument("--options", nargs="+", default=OPTIONS, choices=(*OPTIONS, "soft-token"))
     parser.add_argument("--epochs", type=float, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--parts", type=Path, default=Path("planted-parts"), help="one file per world and option")
@@ -159,7 +160,9 @@ def main() -> None:
     parts = {(w, o): args.parts / f"{w}-{o}.json" for w in WORLDS for o in OPTIONS}
     if not args.small and all(part.is_file() for part in parts.values()):
         for world in WORLDS:
-            found = {option: json.loads(parts[world, option].read_text()) for option in OPTIONS}
+            with_soft_token = args.parts / f"{world}-soft-token.json"
+            measured = {option: parts[world, option] for option in OPTIONS} | {"soft-token": with_soft_token}
+            found = {option: json.loads(part.read_text()) for option, part in measured.items() if part.is_file()}
             figures[world] = summary(found, world, args.seed)
         write_results("planted-pairs", "python benchmarks/planted_pairs.py", figures)
 
