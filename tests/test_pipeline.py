@@ -123,6 +123,11 @@ def test_label_sft_is_trained_as_long_as_sft_and_evaluated_beside_it(smoke, tmp_
     assert block["systems"]["labels"]["points"]["chain_tokens"] == 0 and "sft" in block["differences"]["labels"]
 
 
+def test_label_sft_that_nobody_evaluates_is_refused(tmp_path):
+    refused = tagpr("labels", "smoke", cwd=tmp_path)
+    assert refused.returncode == 2 and "evaluate.systems has no 'labels'" in refused.stderr
+
+
 MOMENTS = (
     "chains-*/steps",
     "sft-*/checkpoints/checkpoint-*",

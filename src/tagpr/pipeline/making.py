@@ -4,6 +4,7 @@ import logging
 from contextlib import nullcontext
 
 from tagpr import processes
+from tagpr.errors import RecipeError
 from tagpr.memory import give_back_memory, keep_freed_memory
 from tagpr.pipeline.declared import stages
 from tagpr.progress import StageContext, clock
@@ -19,7 +20,7 @@ logger = logging.getLogger(__name__)
 def make(run: Run, *names: StageName) -> dict[StageName, Manifest]:
     """Make these stages of a run (all, if none is named) as far as they are missing or out of date.
 
-    Returns their manifests. Raises DataError, ModelError or RunError for users' mistakes; a killed run continues
+    Returns their manifests. Raises TagPRError (DataError, ModelError, ...) for users' mistakes; a killed run continues
     when this is called again. Under torchrun or accelerate every process calls it: the training stages are divided
     among them, the first makes the others.
     """
@@ -29,6 +30,8 @@ def make(run: Run, *names: StageName) -> dict[StageName, Manifest]:
     manifests: dict[StageName, Manifest] = {}
     folder = run.folder.path
     works = [_work(run, stage) for stage in stages(run) if not names or stage.name in names]
+    if names == ("labels",) and not works:
+        raise RecipeError(f"{run.source}: evaluate.systems has no 'labels', which this stage trains; add it")
     idle = all(is_made(folder, work) for work in works)  # then no process waits: variants share a run side by side
     with nullcontext() if idle or not processes.is_first() else locked(folder):
         for work in works:
