@@ -1,6 +1,7 @@
 """The three worlds: how far the history's parts go in each, teachers that are often wrong, fair cells, the summary."""
 
 import re
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -11,15 +12,20 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 import bench_method
+from microworld import page
 from microworld.base import BaseSizes
-from microworld.cells import STARTS, Cell, Settings, build_base, run_cell
-from microworld.summary import interval, markdown, summarise
+from microworld.cell import STARTS, WITHOUT_RL, Cell, Settings
+from microworld.cell_data import CellData
+from microworld.cells import build_base, run_rl, run_sft
+from microworld.summary import interval, markdown, summarise, verdict
 from microworld.world import VERDICTS
-from microworld.worlds import WORLDS, Counting, OneStep, Serial, moods, right_chains
+from microworld.worlds import WORLDS, Counting, OneStep, Serial, moods, right_chain
+from results_file import RESULTS
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.engine.models import load_tokenizer
-from tagpr.files import read_json
+from tagpr.errors import RunError
+from tagpr.files import read_json, write_json
 
 TINY = Settings(
     pretraining=BaseSizes(hidden=64, layers=2, steps=8, batch=8),
@@ -30,6 +36,9 @@ TINY = Settings(
     rl_steps=2,
     rl_prompts=4,
     rl_group=4,
+    rl_oversample=2,
+    few=8,
+    few_rl_steps=2,
     rl_evaluations=2,
     max_new_tokens=24,
 )
@@ -73,10 +82,19 @@ def test_the_teacher_goes_by_what_is_shown_and_not_by_the_reference():
         for question in questions(world, users=20):
             lie = type(question)(question.user_id, question.past, question.dish, "no verdict")
             assert world.chain(Random(3), question) == world.chain(Random(3), lie)
-            assert right_chains(world, Random(3), lie, 4, 2) == []
-            kept = right_chains(world, Random(3), question, 16, 2)
-            assert len(kept) == len(set(kept)) <= 2
-            assert all(text.endswith(f"\n{question.answer}") for text in kept)
+            assert right_chain(world, Random(3), lie, 4) is None
+            kept = right_chain(world, Random(3), question, 16)
+            assert kept is None or kept.endswith(f"\n{question.answer}")
+
+
+def test_a_kept_chain_is_seldom_right_by_luck():
+    """One in four of the different right chains misreads the order; of the commonest right ones none to speak of."""
+    random = Random(3)
+    misread = 0
+    for question in (asked := questions(OneStep())):
+        text = right_chain(OneStep(), random, question, 8)
+        misread += text is None or f"<examine_examples> {' '.join(question.past[-1])} <" not in text
+    assert misread / len(asked) < 0.02
 
 
 def test_one_step_reads_the_one_order_that_its_dial_names():
@@ -126,55 +144,106 @@ def test_the_base_knows_every_word_and_no_world_gives_it_a_chain(model):
             assert tokenizer.decode(tokenizer(text)["input_ids"]).split() == re.findall(r"</?\w+>|\w+", text)
 
 
-@pytest.mark.parametrize("start", STARTS)
+def test_a_base_that_lacks_a_word_is_refused(model, tmp_path):
+    """The first table was made with such a base: moods were unknown tokens, and serial could not be learnt."""
+    tokens = read_json(model / "tokenizer.json")
+    del tokens["model"]["vocab"]["good"]
+    tokens["model"]["vocab"] = {word: i for i, word in enumerate(tokens["model"]["vocab"])}
+    older = tmp_path / "older"
+    shutil.copytree(model, older)
+    write_json(older / "tokenizer.json", tokens)
+    with pytest.raises(RunError, match="does not know every word"):
+        CellData(Cell("serial", 32, "chain", 0), older, TINY)
+
+
+def test_chains_with_other_tags_and_without_say_the_same(model):
+    said = {}
+    for start in ("chain", *WITHOUT_RL[:2]):
+        data = CellData(Cell("counting", 32, start, 0), model, TINY)
+        said[start] = [data.tokenizer.decode(row.completion_ids[0]) for row in data.chains]
+    bare = [[re.sub(r"</?\w+_\w+> ?", "", text) for text in texts] for texts in said.values()]
+    assert bare[0] == bare[1] == bare[2] and said["untagged"] == bare[0]
+    tags = [re.findall(r"<(\w+_\w+)>", text) for text in said["shuffled"]]
+    assert all(len(found) == 3 for found in tags) and len({name for found in tags for name in found}) > 3
+
+
+@pytest.mark.parametrize("start", [*STARTS, "untagged", "few"])
 def test_a_cell_trains_evaluates_and_tidies_up(model, tmp_path, start):
-    cell = Cell("serial", 32, start, 0)
-    found = run_cell(cell, model, tmp_path / "work", TINY)
+    cell, policy = Cell("serial", 32, start, 0), tmp_path / "policy"
+    found = run_sft(cell, model, policy, TINY)
     assert found["trained_users"] == 6 and found["heldout_users"] == 2
-    assert ("accuracy_without_chain" in found["with_rl"]) == (start == "mixed")
+    assert ("accuracy_without_chain" in found["without_rl"]) == (start == "mixed")
+    assert found["sft_kept_step"] in ((4,) if start == "few" else (2, 4))
+    if start not in WITHOUT_RL:
+        after = run_rl(cell, policy, TINY)
+        assert after["rl_kept_step"] in (0, 1, 2) and 0 <= after["rl_start"]["right"] <= 1
+        found |= after
     for key in ("without_rl", "with_rl"):
-        assert found[key]["accuracy"] * TINY.test == int(found[key]["accuracy"] * TINY.test)
-    assert found["sft_kept_step"] in (2, 4) and found["rl_kept_step"] in (0, 1, 2)
-    assert not (tmp_path / "work").exists()
+        right = found.get(key, {"accuracy": 0})["accuracy"] * TINY.test
+        assert right == int(right)
+    assert [path.name for path in tmp_path.iterdir()] == ["policy"]
 
 
-def test_the_benchmark_goes_on_where_it_was_stopped(tmp_path, monkeypatch, capsys):
+def test_the_benchmark_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     ran = []
 
-    def run(cell, model, work, settings):
+    def sft(cell, model, policy, settings):
         if len(ran) == 4:
             raise KeyboardInterrupt
         ran.append(cell)
         accuracy = {"accuracy": 0.5 + 0.1 * (cell.start == "chain")}
+        return {"without_rl": accuracy, "sft_kept_step": 1, "cpu_seconds": 1}
+
+    def rl(cell, policy, settings):
         return {
-            "without_rl": accuracy,
-            "with_rl": accuracy,
-            "sft_kept_step": 1,
+            "with_rl": {"accuracy": 0.75},
             "rl_kept_step": 0,
-            "cpu_seconds": {"all": 1},
+            "rl_start": {"right": 1, "groups": 0},
+            "rl_cpu_seconds": 1,
         }
 
-    monkeypatch.setattr(bench_method, "run_cell", run)
+    def run(*options):
+        monkeypatch.setattr(
+            sys, "argv", ["bench_method.py", "--folder", str(tmp_path / "runs"), "--seeds", "0", *options]
+        )
+        bench_method.main()
+
+    monkeypatch.setattr(bench_method, "run_sft", sft)
+    monkeypatch.setattr(bench_method, "run_rl", rl)
     monkeypatch.setattr(bench_method, "build_base", lambda *_: tmp_path / "base")
     monkeypatch.setattr("results_file.RESULTS", tmp_path)
-    monkeypatch.setattr(sys, "argv", ["bench_method.py", "--folder", str(tmp_path / "runs"), "--seeds", "0"])
+    (tmp_path / "method.md").write_text(f"Before.\n{page.BEGIN}\nstale\n{page.END}\nAfter.\n")
+    monkeypatch.setattr(bench_method, "write_page", lambda figures: page.write_page(figures, tmp_path))
     with pytest.raises(KeyboardInterrupt):
-        bench_method.main()
+        run()
     assert read_json(tmp_path / "method.json")["figures"]["cells"] == 4
-    monkeypatch.setattr(sys, "argv", [*sys.argv, "--table-only"])
-    bench_method.main()
-    assert "| label | 0.500 (1) |" in capsys.readouterr().out
-    sys.argv.pop()
+    run("--table-only")
+    written = (tmp_path / "method.md").read_text()
+    assert "| label | 0.500 (1) |" in written and "stale" not in written
+    assert written.startswith("Before.") and written.endswith("After.\n")
     first, ran[:] = list(ran), []
     with pytest.raises(KeyboardInterrupt):
-        bench_method.main()
+        run()
     assert len({cell.name for cell in first + ran}) == 8
-    assert [cell.labels for cell in first + ran] == [320] * 8
+    ran[:] = [None] * 5
+    run("--worlds", "serial", "--labels", "160")
+    assert "| label+RL | 0.750 (1) |" in (tmp_path / "method.md").read_text()
+    settings = read_json(tmp_path / "runs" / "settings.json")
+    write_json(tmp_path / "runs" / "settings.json", settings | {"sft_steps": 7})
+    with pytest.raises(RunError, match="other settings"):
+        run()
+
+
+def test_the_page_shows_the_results_file():
+    figures = read_json(RESULTS / "method.json")["figures"]
+    text = (page.DOCS / "method.md").read_text(encoding="utf-8")
+    assert text.split(page.BEGIN)[1].split(page.END)[0].strip() == page.tables(figures).strip()
+    assert (page.DOCS / "method.svg").read_text(encoding="utf-8").strip() == page.chart(figures)
 
 
 def test_the_summary_pairs_seeds_and_says_how_many():
     def cell(seed, start, plain, rl):
-        row = {"world": "serial", "labels": 320, "start": start, "seed": seed, "cpu_seconds": {"all": 2}}
+        row = {"world": "serial", "labels": 320, "start": start, "seed": seed, "cpu_seconds": 2}
         return row | {
             "without_rl": {"accuracy": plain},
             "with_rl": {"accuracy": rl},
@@ -185,12 +254,14 @@ def test_the_summary_pairs_seeds_and_says_how_many():
     cells = [cell(0, "label", 0.4, 0.5), cell(1, "label", 0.6, 0.5), cell(0, "chain", 0.7, 0.8)]
     cells += [cell(1, "chain", 0.9, 1.0), cell(2, "chain", 0.9, 0.9)]
     table = summarise(cells)["table"]
-    assert "| chain+RL - label | +0.400 [+0.400, +0.400] (2) |" in markdown(table)
     place = table["serial"]["320"]
-    assert place["accuracy"]["chain"]["seeds"] == 3
+    assert "| chain+RL minus label | +0.400 [+0.400, +0.400] ahead (2) |" in markdown(table["serial"])
+    assert place["accuracy"]["chain"]["seeds"] == 3 and list(place["accuracy"])[:2] == ["label", "label+RL"]
     difference = place["differences"]["chain+RL - label"]
     assert difference["values"] == [0.4, 0.4] and difference["seeds"] == 2 and difference["mean"] == 0.4
     assert "mixed+RL - label" not in place["differences"]
+    assert verdict({"mean": 0.1, "low": -0.1, "high": 0.3}) == "level" and verdict({"mean": 0.1}) == "one seed"
+    assert verdict({"mean": -0.2, "low": -0.3, "high": -0.1}) == "behind"
     # t of one degree of freedom at .975 is 12.706; the standard error of .4 and .6 is .1
     found = interval([0.4, 0.6])
     assert (found["low"], found["high"]) == (

@@ -10,6 +10,9 @@
 Run all of it with `make bench-microworld`. Without the pipeline, with `make bench-method`:
 
     worlds.py    one-step, counting, serial: three worlds behind one protocol, each with a dial and a teacher
-    cells.py     one cell: SFT on labels, chains or both, then RL, on equal labels and steps
+    cell.py      what a cell of the table is, and its sizes
+    cell_data.py its questions, chains, prompts and rewards
+    cells.py     run a cell: SFT on labels, chains or both, then RL, on equal labels and steps
     summary.py   from cells to the table
+    page.py      the table and its chart in `docs/method.md`
 """

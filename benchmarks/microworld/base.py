@@ -26,6 +26,8 @@ class BaseSizes:
     """The model and its pretraining."""
 
     hidden: int = 128
+    inner: int = 4
+    """Width of the feed-forward layers over `hidden`."""
     layers: int = 4
     steps: int = 1000
     batch: int = 32
@@ -67,7 +69,7 @@ def new_model(tokenizer: Any, sizes: BaseSizes, seed: int) -> Any:
         Qwen3Config(
             vocab_size=len(tokenizer),
             hidden_size=sizes.hidden,
-            intermediate_size=4 * sizes.hidden,
+            intermediate_size=sizes.inner * sizes.hidden,
             num_hidden_layers=sizes.layers,
             num_attention_heads=sizes.hidden // 32,
             num_key_value_heads=sizes.hidden // 32,

@@ -10,6 +10,7 @@ prompt and one vocabulary serve the three. Every world has a dial, an imperfect 
 and answers that are about equally common.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -157,10 +158,15 @@ def moods(past: Sequence[Dish], missed: int | None = None) -> list[str]:
     return found
 
 
-def right_chains(world: World, random: Random, question: Question, samples: int, keep: int) -> list[str]:
-    """The accuracy filter: at most `keep` different ones of `samples` chains, those whose answer is right."""
+def right_chain(world: World, random: Random, question: Question, samples: int) -> str | None:
+    """The accuracy filter: of `samples` chains whose answer is right, the one written most often; None if none is.
+
+    Most often, because two of these teachers write the same chain whenever they do not misread: keeping *different*
+    right chains would keep the misread ones that are right by luck (a quarter of the one-step world's).
+    """
     drawn = [world.chain(random, question) for _ in range(samples)]
-    return list(dict.fromkeys(text for text, answer in drawn if answer == question.answer))[:keep]
+    right = Counter(text for text, answer in drawn if answer == question.answer)
+    return max(right, key=lambda text: right[text]) if right else None
 
 
 def _verdict(mood: str, same: bool) -> str:
