@@ -1,12 +1,19 @@
 """Code of the user's own: from files, modules and entry points, with one line where it cannot be had."""
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tagpr.errors import RecipeError
+from tagpr.data import DataSettings, SourceSettings, load_splits
+from tagpr.errors import RecipeError, RunError
 from tagpr.plugins import code_digest, is_own, load_own, offered
+from tagpr.rewards.settings import RewardSettings
+from tagpr.rewards.verifiable import find_verifiable
+from tagpr.tasks import load_task
+from tagpr.tasks.metrics import own_metric
 
 
 def test_a_file_beside_the_recipe_is_loaded_once_and_again_when_it_changed(tmp_path: Path) -> None:
@@ -79,3 +86,40 @@ def test_what_is_no_file_has_no_digest() -> None:
     assert {
         code_digest(spec, "systems") for spec in ("rag", "no_such_module:Name", "no.such.module:Name", "sys:x")
     } == {""}
+
+
+MISTAKES = {
+    "1 / 0": r"mine.py:f raised ZeroDivisionError: division by zero .mine.py:2.",
+    "None": r"mine.py:f gave 'None' .NoneType.; it must give a number",
+    "'0.5'": r"mine.py:f gave '0.5' .str.; it must give a number",
+}
+
+
+@pytest.mark.parametrize("given", MISTAKES)
+def test_what_ones_own_score_does_wrong_is_one_line(tmp_path, given):
+    code = f"def f(task, answer, target):\n    return {given}\n\n\nfrom tagpr.tasks.metrics import Metric\n\n"
+    (tmp_path / "mine.py").write_text(f"{code}METRIC = Metric('odd-{len(given)}', True, f)\n")
+    task = load_task("generic-text")
+    reward = find_verifiable(RewardSettings(verifiable="mine.py:f"), tmp_path)
+    with pytest.raises(RunError, match=MISTAKES[given]):
+        reward(task, "a", "b")
+    with pytest.raises(RunError, match=MISTAKES[given].replace(":f", ":METRIC")):
+        own_metric(f"{tmp_path / 'mine.py'}:METRIC").of(task, "a", "b")
+
+
+def test_two_metrics_of_one_name_in_one_recipe_are_refused(tmp_path):
+    """The later would score the tasks of both."""
+    sources = []
+    for name in ("one", "two"):
+        code = (
+            "from tagpr.tasks.metrics import Metric\n\nM = Metric('closer', True, lambda task, answer, target: 1.0)\n"
+        )
+        (tmp_path / f"{name}.py").write_text(code)
+        card = load_task("generic-text").model_dump(mode="json", exclude_defaults=True)
+        card |= {"name": name, "metrics": [f"{name}.py:M"]}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(card))
+        sources.append(SourceSettings(task=f"{name}.yaml", path="mine.jsonl"))
+    rows = [{"user_id": "a", "input": f"i{n}", "output": f"o{n}"} for n in range(4)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(RecipeError, match=r"one.py:M and .*two.py:M are both called 'closer'; rename one"):
+        load_splits(DataSettings(sources=tuple(sources)), 0, tmp_path)

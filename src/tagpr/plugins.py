@@ -15,12 +15,16 @@ import importlib
 import importlib.util
 import os
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
+from numbers import Real
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
-from tagpr.errors import RecipeError
+from tagpr.errors import RecipeError, RunError, TagPRError
 from tagpr.files import fingerprint
 
 Kind = Literal["systems", "rewards", "readers", "metrics"]
@@ -60,6 +64,26 @@ def load_own(spec: str, kind: Kind, folder: Path = Path()) -> object:
     if not hasattr(module, name):
         raise RecipeError(f"{origin}: {place} defines no '{name}'; check the name after the colon")
     return getattr(module, name)
+
+
+@contextmanager
+def own_code(origin: str, kind: type[TagPRError]) -> Iterator[None]:
+    """Around a call of the user's own code: whatever it raises becomes one line that names the place, a `kind`."""
+    try:
+        yield
+    except TagPRError:
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(frame.filename).name}:{frame.lineno}"
+        raise kind(f"{origin} raised {_words(error)[:200]} ({place})") from error
+
+
+def number_of(value: object, origin: str) -> float:
+    """What the user's own code gives as a score. Raises RunError if it is no number."""
+    if not isinstance(value, Real):
+        raise RunError(f"{origin} gave {str(value)[:40]!r} ({type(value).__name__}); it must give a number")
+    return float(value)
 
 
 def code_digest(spec: str, kind: Kind, folder: Path = Path()) -> str:

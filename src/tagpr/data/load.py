@@ -30,6 +30,7 @@ from tagpr.data.split import (
 )
 from tagpr.errors import DataError, RecipeError
 from tagpr.tasks import Example, Kind, Task, load_task
+from tagpr.tasks.metrics import need_own_names
 from tagpr.tasks.scripts import with_rouge_tokens
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ def load_splits(settings: DataSettings, seed: int, folder: Path) -> dict[str, Sp
         if one.task.name in splits:
             raise RecipeError(f"data.sources: duplicate task {one.task.name}; give one source per task")
         splits[one.task.name] = one
+    need_own_names(split.task for split in splits.values())
     found = {name: _without_shared(one, list(splits.values())) for name, one in splits.items()}
     return found if settings.corrections is None else with_corrections(found, settings.corrections)
 

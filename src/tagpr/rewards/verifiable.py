@@ -5,10 +5,10 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
-from tagpr.errors import RecipeError
+from tagpr.errors import RecipeError, RunError
 from tagpr.judges.marking import Judges, Marker, Submission
 from tagpr.judges.settings import JudgeSettings
-from tagpr.plugins import load_own
+from tagpr.plugins import load_own, number_of, own_code
 from tagpr.rewards.settings import RUBRIC_PREFIX, RewardSettings
 from tagpr.tasks.metrics import METRICS, correctness, higher_is_better, score_one
 from tagpr.tasks.types import Kind, Task
@@ -77,7 +77,8 @@ def metrics_reward(task: Task, answer: str, target: str) -> float:
 def find_verifiable(settings: RewardSettings, folder: Path = Path(), judge: JudgeSettings | None = None) -> Verifiable:
     """The R_v that a recipe names; a user's own file is relative to `folder`, the recipe's. judge: its judges.
 
-    Raises RecipeError if it cannot be loaded, is no function, or needs judges and there are none.
+    Raises RecipeError if it cannot be loaded, is no function, or needs judges and there are none. What a user's own
+    function raises while it judges is RunError.
     """
     by_card = partial(verifiable_reward, settings=settings)
     if settings.verifiable in ("correctness", "rouge"):
@@ -93,4 +94,15 @@ def find_verifiable(settings: RewardSettings, folder: Path = Path(), judge: Judg
     own = load_own(settings.verifiable, "rewards", folder)
     if not callable(own):
         raise RecipeError(f"rewards: {settings.verifiable}: no function; write one of (task, answer, target)")
-    return cast(Verifiable, own)
+    return (
+        own if isinstance(own, ManyVerifiable) else _guarded(cast(Verifiable, own), f"rewards: {settings.verifiable}")
+    )
+
+
+def _guarded(own: Verifiable, origin: str) -> Verifiable:
+    def guarded(task: Task, answer: str, target: str) -> float:
+        with own_code(origin, RunError):
+            value = own(task, answer, target)
+        return number_of(value, origin)
+
+    return guarded

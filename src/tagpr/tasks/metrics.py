@@ -10,14 +10,15 @@ pairs, scores per user, HYDRA's labels, PrLM's reward. A card chooses it (`corre
 Accuracy, F1, MAE and RMSE are LaMP's official evaluator's. Not here: significance (`tagpr.evaluation`).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import wraps
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-from tagpr.errors import RecipeError
-from tagpr.plugins import load_own
+from tagpr.errors import RecipeError, RunError
+from tagpr.plugins import load_own, number_of, own_code
 from tagpr.statistics import Floats
 from tagpr.tasks.aggregate import MACRO_F1, MEAN, POSITIVE_F1, ROOT_MEAN_SQUARE, Aggregate
 from tagpr.tasks.answers import label_set, normalise_answer, parse_rating
@@ -147,12 +148,34 @@ def register(metric: Metric) -> Metric:
 def own_metric(spec: str) -> Metric:
     """The user's metric at `path/file.py:NAME`, `module:NAME` or an entry point's name, registered.
 
-    Raises RecipeError if it is none.
+    Raises RecipeError if it is none. Its score raises RunError for whatever the user's code raises.
     """
     found = load_own(spec, "metrics")
     if not isinstance(found, Metric):
         raise RecipeError(f"metrics: {spec}: is {type(found).__name__}, not a tagpr.tasks.metrics.Metric")
-    return register(found)
+    return register(found if found.score is None else replace(found, score=_guarded(found.score, f"metrics: {spec}")))
+
+
+def need_own_names(tasks: Iterable[Task]) -> None:
+    """Raise RecipeError if two tasks bring metrics of their own under one name: the later would score both."""
+    places: dict[str, str] = {}
+    for task in tasks:
+        for spec in task.own_metrics:
+            name = own_metric(spec).name
+            if places.setdefault(name, spec) != spec:
+                raise RecipeError(f"metrics: {places[name]} and {spec} are both called '{name}'; rename one")
+
+
+def _guarded(score: Score, origin: str) -> Score:
+    """The user's own score, whose errors are one line and whose values are numbers."""
+
+    @wraps(score)
+    def guarded(task: Task, answer: str, target: str) -> float:
+        with own_code(origin, RunError):
+            value = score(task, answer, target)
+        return number_of(value, origin)
+
+    return guarded
 
 
 def higher_is_better(name: str) -> bool:

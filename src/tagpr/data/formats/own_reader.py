@@ -1,13 +1,12 @@
 """A user's own reader, held to the protocol: what it raises, and what it gives wrongly, is one line with the place."""
 
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from tagpr.data.formats.protocol import Reader, ReadsMore, Records, Source
 from tagpr.data.split import Item
-from tagpr.errors import DataError, TagPRError
+from tagpr.errors import DataError
+from tagpr.plugins import own_code
 from tagpr.tasks import Example
 
 
@@ -29,17 +28,17 @@ class OwnReader:
 
     def guess(self, path: Path) -> float:
         """As the reader's. Raises DataError for whatever it raises."""
-        with self._named("guess"):
+        with own_code(f"reader {self._spec}: guess", DataError):
             return float(self._reader.guess(path))
 
     def also_reads(self, path: Path) -> Sequence[Path]:
         """As the reader's, if it names any. Raises DataError for whatever it raises."""
-        with self._named("also_reads"):
+        with own_code(f"reader {self._spec}: also_reads", DataError):
             return list(self._reader.also_reads(path)) if isinstance(self._reader, ReadsMore) else []
 
     def read(self, path: Path, source: Source) -> Records:
         """As the reader's. Raises DataError for whatever it raises, and if it gives no items and no examples."""
-        with self._named("read"):
+        with own_code(f"reader {self._spec}: read", DataError):
             records: list[object] = list(self._reader.read(path, source))
         items = [record for record in records if isinstance(record, Item)]
         examples = [record for record in records if isinstance(record, Example)]
@@ -52,16 +51,3 @@ class OwnReader:
             f"{path}: reader {self._spec}: read gave {type(odd).__name__}; it must give all items (source.items makes "
             "them) or all examples"
         )
-
-    @contextmanager
-    def _named(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except TagPRError:
-            raise
-        except Exception as error:  # whatever the user's code raises
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            raise DataError(
-                f"reader {self._spec}: {what} raised {words} ({Path(frame.filename).name}:{frame.lineno})"
-            ) from error
