@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test test-all lint format docs clean bench-quickstart
+.PHONY: run test test-all scale-env test-scale lint format docs clean bench-quickstart
 
 # Two environments in one folder: `run` needs less than `test`; each stamp is renewed when the requirements change.
 $(BIN)/python:
@@ -28,6 +28,19 @@ test: $(VENV)/.ready-test
 
 test-all: $(VENV)/.ready-test
 	$(BIN)/python -m pytest -m 'not scale'
+
+# Several processes, FSDP2, ZeRO-3 and vLLM on CPUs: an environment of its own (4 GB), exactly scale-lock.txt.
+scale-env: .venv-scale/.ready
+
+.venv-scale/.ready: scale-lock.txt
+	$(PYTHON) -m venv .venv-scale
+	grep -v '^deepspeed==' scale-lock.txt | .venv-scale/bin/pip install --quiet --disable-pip-version-check --no-deps -r /dev/stdin
+	grep '^deepspeed==' scale-lock.txt | DS_BUILD_OPS=0 .venv-scale/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -r /dev/stdin
+	.venv-scale/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+test-scale: .venv-scale/.ready
+	.venv-scale/bin/python -m pytest -m scale
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .

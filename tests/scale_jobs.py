@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from tagpr.chains.vocabulary import load_vocabulary
@@ -19,7 +20,8 @@ from tagpr.training.job import RLJob
 from tagpr.training.rows import TrainingRow
 from tagpr.training.scale.settings import EngineSettings
 from tagpr.training.scale.trl_stage import train_trl
-from tagpr.training.settings import GSPOSettings
+from tagpr.training.settings import GSPOSettings, SFTSettings
+from tagpr.training.sft import train_sft
 
 SETTINGS = {
     "learning_rate": 1e-3,
@@ -78,6 +80,13 @@ def kill_at(call):
     CompositeReward.components = dying
 
 
+def sft(policy, out):
+    """SFT of five rows in batches of four: the second batch of an epoch has one."""
+    groups = [replace(row, completion_ids=[[7, 8, 9 + i, 2], [11, 12 + i, 2]]) for i, row in enumerate(rows(5))]
+    settings = SFTSettings(learning_rate=1e-3, epochs=2, batch_size=4, precision="fp32", tokens_per_forward=64)
+    return train_sft(Path(policy), groups, settings, StageContext(Path(out), seed=3))
+
+
 if __name__ == "__main__":
     if os.environ.get("SHARD_ON_CPU"):
         sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
@@ -87,7 +96,10 @@ if __name__ == "__main__":
     if os.environ.get("KILL_AT"):
         kill_at(int(os.environ["KILL_AT"]))
     pairs = (change.split("=", 1) for change in sys.argv[4:])
-    train(*sys.argv[1:4], **{key: json.loads(value) for key, value in pairs})
+    if sys.argv[1] == "sft":
+        sft(*sys.argv[2:4])
+    else:
+        train(*sys.argv[1:4], **{key: json.loads(value) for key, value in pairs})
     from accelerate import PartialState
 
     state = PartialState()

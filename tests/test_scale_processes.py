@@ -5,7 +5,9 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 
+import psutil
 import pytest
 
 HEAD = """
@@ -95,3 +97,34 @@ def test_a_mistake_of_the_first_process_ends_the_others(tmp_path, script):
     failed = torchrun(script('run_stage(run, work("data", fails, False), silent)'), tmp_path / "run")
     assert failed.returncode != 0 and "RunError: the data is wrong" in failed.stderr
     assert not (tmp_path / "run" / "data").exists()
+
+
+def smoke(folder):
+    """`run smoke` in two processes, started."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    words = [*launcher, "-m", "tagpr.cli", "run", "smoke", "--quiet", "--runs", str(folder)]
+    settings = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(words, env=settings, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_every_stage_of_smoke_in_two_processes_one_of_them_killed(tmp_path):
+    first, run = smoke(tmp_path / "two"), tmp_path / "two" / "smoke"
+    while not (run / "sft").is_dir():
+        assert first.poll() is None, first.stderr.read()[-3000:]
+        time.sleep(0.1)
+    workers = psutil.Process(first.pid).children()
+    workers[1].kill()
+    assert first.wait(120) != 0
+    assert not psutil.wait_procs(workers, timeout=60)[1], "the other process goes on"
+    again = smoke(tmp_path / "two")
+    assert again.wait(280) == 0, again.stderr.read()[-3000:]
+    alone = [sys.executable, "-m", "tagpr.cli", "run", "smoke", "--quiet", "--runs", str(tmp_path / "one")]
+    subprocess.run(alone, check=True, capture_output=True, timeout=280)
+    two, one = (
+        json.loads((tmp_path / name / "smoke" / "evaluate" / "results.json").read_text()) for name in ("two", "one")
+    )
+    for task in one["tasks"]:
+        ours, theirs = (found["tasks"][task]["systems"] for found in (two, one))
+        assert ours.keys() == theirs.keys()
+        assert ours["sft"]["points"] == theirs["sft"]["points"] and ours["base"]["points"] == theirs["base"]["points"]

@@ -247,5 +247,5 @@ def test_accelerate_configs_parse(name):
 
     config = load_config_from_file(str(Path(tagpr.__file__).parent / "recipes" / "accelerate" / f"{name}.yaml"))
     assert config.mixed_precision == "bf16" and config.num_processes == 8 * config.num_machines
-    sharded = {"fsdp2": "FSDP", "zero3": "DEEPSPEED", "several-nodes": "MULTI_GPU"}
+    sharded = {"fsdp2": "FSDP", "zero3": "DEEPSPEED", "several-nodes": "FSDP"}
     assert config.distributed_type.value == sharded[name]

@@ -1,5 +1,7 @@
 """Two-layer random models of the three architectures that the engine promises to be exact on."""
 
+from pathlib import Path
+
 import torch
 from transformers import (
     Gemma2Config,
@@ -11,6 +13,9 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+
+from tagpr.engine.models import load_tokenizer
+from tagpr.engine.tiny import build_tiny_model
 
 SIZES = {
     "vocab_size": 97,
@@ -48,3 +53,27 @@ def tiny_model(architecture: str, seed: int = 0, **changes: object) -> torch.nn.
         case _:
             raise ValueError(architecture)
     return model.eval()
+
+
+def tiny_qwen3(folder: Path) -> Path:
+    """A model folder: two random layers of Qwen3, heads of 64, an untied head, the bundled tiny tokenizer."""
+    build_tiny_model(folder)
+    tokenizer = load_tokenizer(folder)
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=64,
+        max_position_embeddings=8192,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.1,
+    )
+    Qwen3ForCausalLM(config).save_pretrained(folder)
+    return folder

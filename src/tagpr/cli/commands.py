@@ -14,6 +14,7 @@ from tagpr.cli.forget import forget
 from tagpr.cli.new import new
 from tagpr.cli.options import AsJson
 from tagpr.cli.parsing import parse_shard
+from tagpr.cli.scale import launch, plan
 from tagpr.cli.serve import serve, studio
 from tagpr.cli.session import RunOptions, with_run_options
 from tagpr.cli.show import print_bench, print_diagnosis, print_results, show_results
@@ -246,6 +247,8 @@ app.command("ask")(ask)
 app.command("serve")(serve)
 app.command("studio")(studio)
 app.command("forget")(forget)
+app.command("plan")(plan)
+app.command("launch")(launch)
 app.command("feedback")(feedback)
 app.command("update")(update)
 app.command("export")(export)

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 from datasets import Dataset
+from torch.utils.data import Sampler
 from transformers import EarlyStoppingCallback, PreTrainedModel
 from transformers.trainer_callback import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
@@ -34,6 +35,7 @@ from tagpr.training.rows import TrainingRow
 from tagpr.training.scale.loading import load_for_training
 from tagpr.training.scale.sharded import accumulating, is_sharded, save_trained, size_of
 from tagpr.training.settings import SFTSettings
+from tagpr.training.sft_batches import DividedBatches, collate, divided, sft_dataset
 from tagpr.training.sft_rows import hold_out, tokens_seen, within
 
 logger = logging.getLogger(__name__)
@@ -42,9 +44,20 @@ logger = logging.getLogger(__name__)
 class SharedPromptSFTTrainer(SFTTrainer):
     """SFTTrainer over rows {prompt_ids, completion_ids: [[...], ...]}; the prompt of a row runs once."""
 
-    def __init__(self, *, tokens_per_forward: int, heldout: Sequence[TrainingRow] = (), **kwargs: Any) -> None:
-        """heldout: rows whose loss `evaluate` tells, unless `metric` is set to another measure (higher is better)."""
-        super().__init__(data_collator=_collate, **kwargs)
+    def __init__(
+        self,
+        *,
+        tokens_per_forward: int,
+        heldout: Sequence[TrainingRow] = (),
+        order: DividedBatches | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """heldout: rows whose loss `evaluate` tells, unless `metric` is set to another measure (higher is better).
+
+        order: the order of the rows, if several processes share the batches; else the Trainer's own.
+        """
+        self.order = order
+        super().__init__(data_collator=collate, **kwargs)
         self.tokens_per_forward = tokens_per_forward
         self.heldout = [PromptGroup(row.prompt_ids, row.completion_ids) for row in heldout]
         self.metric: Callable[[], float] | None = None
@@ -61,7 +74,8 @@ class SharedPromptSFTTrainer(SFTTrainer):
         total: torch.Tensor | None = None
         for number in range(passes):
             part = parts[min(number, len(parts) - 1)]
-            batch = {"groups": [groups[i] for i in part], "weight": float(number < len(parts))}
+            weights = [inputs["weights"][i] * (number < len(parts)) for i in part]
+            batch = {"groups": [groups[i] for i in part], "weights": weights}
             last = number == passes - 1
             with contextlib.nullcontext() if last else accumulating(model, self.accelerator):
                 loss = super().training_step(model, batch, num_items_in_batch)
@@ -78,8 +92,10 @@ class SharedPromptSFTTrainer(SFTTrainer):
     ) -> torch.Tensor:
         """Minus the sum of log p of all completion tokens, over the number of them in the whole optimizer step."""
         base = self.accelerator.unwrap_model(model)
-        logps = completion_logprobs(base, inputs["groups"], forward=model)  # one (C_i,) tensor per completion
-        loss = -torch.cat(logps).sum() / num_items_in_batch * inputs["weight"]
+        groups, weights = inputs["groups"], inputs["weights"]
+        logps = completion_logprobs(base, groups, forward=model)  # one (C_i,) tensor per completion
+        each = [weight for group, weight in zip(groups, weights, strict=True) for _ in group.completions]
+        loss = -torch.cat([weight * logp for weight, logp in zip(each, logps, strict=True)]).sum() / num_items_in_batch
         if not torch.isfinite(loss):
             raise RunError(f"SFT loss is {loss.item()} at step {self.state.global_step}; lower sft.learning_rate")
         return loss * self.accelerator.num_processes  # DDP averages gradients over processes
@@ -106,15 +122,11 @@ class SharedPromptSFTTrainer(SFTTrainer):
                 total, tokens = total - logps.sum().item(), tokens + logps.numel()
         return total / tokens
 
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int] | None:
+        return self.order or super()._get_train_sampler(train_dataset)
+
     def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = ["prompt_ids", "completion_ids"]
-
-
-def _collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    groups = [PromptGroup(row["prompt_ids"], row["completion_ids"]) for row in rows]
-    count = sum(len(ids) for group in groups for ids in group.completions)
-    # `labels` only tells the Trainer how many tokens carry loss (it counts from position 1 on)
-    return {"groups": groups, "labels": torch.cat([torch.tensor([[-100]]), torch.zeros(1, count, dtype=torch.long)], 1)}
+        self._signature_columns = ["prompt_ids", "completion_ids", "weight"]
 
 
 def train_sft(
@@ -135,15 +147,18 @@ def train_sft(
     """
     kept, heldout, too_long = _rows(groups, settings, context.seed)
     tokenizer = load_tokenizer(policy)
+    args = _arguments(settings, context, len(kept), steps, higher_is_better=metric is not None)
+    order = divided(len(kept), args.max_steps, settings.batch_size, context.seed)
     trainer = SharedPromptSFTTrainer(
         model=load_for_training(policy, settings, context.seed),
-        args=_arguments(settings, context, len(kept), steps, higher_is_better=metric is not None),
-        train_dataset=_dataset(kept),
-        eval_dataset=_dataset(heldout) if heldout else None,
+        args=args,
+        train_dataset=sft_dataset(kept, fillers=0 if order is None else 1),
+        eval_dataset=sft_dataset(heldout) if heldout else None,
         processing_class=tokenizer,
         callbacks=[LossProgress(context.progress), MarkComplete()],
         tokens_per_forward=settings.tokens_per_forward,
         heldout=heldout,
+        order=order,
     )
     if metric is not None:
         current = TransformersModel(trainer.accelerator.unwrap_model(trainer.model), tokenizer)
@@ -228,13 +243,4 @@ def _arguments(
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
         dataloader_num_workers=0,
-    )
-
-
-def _dataset(groups: Sequence[TrainingRow]) -> Dataset:
-    return Dataset.from_dict(
-        {
-            "prompt_ids": [list(group.prompt_ids) for group in groups],
-            "completion_ids": [[list(ids) for ids in group.completion_ids] for group in groups],
-        }
     )

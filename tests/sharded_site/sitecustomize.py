@@ -1,0 +1,11 @@
+"""On PYTHONPATH of a launched command, this lets its processes be sharded on CPUs (`benchmarks/shard_on_cpu.py`)."""
+
+import os
+import sys
+from pathlib import Path
+
+if os.environ.get("SHARD_ON_CPU") and os.environ.get("WORLD_SIZE"):
+    sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+    from shard_on_cpu import shard_on_cpu
+
+    shard_on_cpu()

@@ -1,0 +1,103 @@
+"""The recipes for large models, every stage through `tagpr launch`, on a tiny model of their architecture.
+
+What is changed: model and reward backbone (two layers of Qwen3, heads of 64, head untied), data (bundled), the teacher
+(heuristic instead of an endpoint), lengths and numbers of steps, fp32 and no vLLM. Everything else is the recipe's own.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tagpr.training.scale.launch import Launch, launch_command
+from tiny_models import tiny_qwen3
+
+SMALL = [
+    "data.sources=[{task: package-section, max_train: 40, max_heldout: 6}]",
+    "chains.teacher=heuristic",
+    "chains.judge=null",
+    "chains.tagger=null",
+    "chains.examples_per_task=24",
+    "chains.samples=4",
+    "sft.epochs=1",
+    "prmu.backbone=null",
+    "prmu.prompts=12",
+    "prmu.rollouts_with=3",
+    "prmu.rollouts_without=1",
+    "prmu.max_new_tokens=12",
+    "prmu.min_score_gap=0.0",
+    "guided.steps=1",
+    "guided.max_new_tokens=12",
+    "guided.max_prompts=null",
+    "exploratory.steps=1",
+    "exploratory.max_new_tokens=12",
+    "exploratory.max_prompts=null",
+    "rl.vllm=null",
+    "sft.precision=fp32",
+    "guided.precision=fp32",
+    "exploratory.precision=fp32",
+    "evaluate.max_new_tokens=12",
+    "evaluate.resamples=100",
+]
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    return tiny_qwen3(tmp_path_factory.mktemp("policy"))
+
+
+def launched(config, recipe, policy, folder, *changes, processes=2):
+    """Every stage of a recipe; returns its run folder."""
+    overrides = [*SMALL, f"model={policy}", *changes]
+    words = launch_command(Launch(config, processes=processes), recipe, overrides, folder / "runs")
+    site = Path(__file__).parent / "sharded_site"
+    environment = {
+        "PYTHONPATH": os.pathsep.join([str(site), *sys.path]),
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "SHARD_ON_CPU": "true",
+        "DS_ACCELERATOR": "cpu",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    done = subprocess.run(words, env=os.environ | environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-4000:]
+    run = folder / "runs" / recipe
+    assert (run / "report" / "index.html").is_file()
+    return run
+
+
+def manifest(run, stage):
+    return json.loads((run / stage / "manifest.json").read_text())
+
+
+@pytest.mark.scale
+@pytest.mark.parametrize("recipe", ["lamp-qwen3-8b", "lamp-qwen3-8b-nodes"])
+def test_the_paper_recipe_runs_sharded_in_two_processes(policy, tmp_path, recipe):
+    run = launched("fsdp2", recipe, policy, tmp_path)
+    for stage in ("sft", "prmu", "guided", "exploratory"):
+        assert manifest(run, stage)["measured"]["processes"] == 2
+    assert manifest(run, "guided")["figures"]["steps"] == manifest(run, "exploratory")["figures"]["steps"] == 1
+    results = json.loads((run / "evaluate" / "results.json").read_text())
+    assert {"base", "sft", "guided", "final"} <= set(results["tasks"]["package-section"]["systems"])
+
+
+@pytest.mark.scale
+def test_the_paper_recipe_runs_under_zero3(policy, tmp_path):
+    pytest.importorskip("deepspeed")
+    launched("zero3", "lamp-qwen3-8b", policy, tmp_path)
+
+
+@pytest.mark.scale
+def test_the_adapter_recipe_runs(policy, tmp_path):
+    run = launched("ddp", "lamp-qwen3-4b-lora", policy, tmp_path)
+    sft = manifest(run, "sft")["figures"]
+    assert sft["trained_parameters"] < 0.5 * sum(p.stat().st_size for p in policy.glob("*.safetensors")) / 4
+
+
+@pytest.mark.scale
+def test_the_four_bit_recipe_runs(policy, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    launched("ddp", "lamp-qwen3-8b-qlora", policy, tmp_path, processes=1)
