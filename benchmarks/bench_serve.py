@@ -1,13 +1,14 @@
 """Serving speed: `tagpr serve` against `transformers serve` and llama.cpp on the same prompts of 100 users.
 
     python benchmarks/bench_serve.py   # every server that is installed
-    python benchmarks/bench_serve.py --only tagpr
+    python benchmarks/bench_serve.py --only tagpr --clients 8
 
 The questions are those of users of the bundled package changelogs, each with the user's latest notes as history, about
 300 tokens; answers have up to 80 tokens, greedy. `tagpr serve` gets user and question and builds the prompt itself; the
 others get the prompt built beforehand. No user is asked twice in a measurement of throughput, so that only the
 instruction is common. Latency: the first text of a stream, alone on the server; new users, then the same users with
-another question. One server after the other on the same cores. llama.cpp (package xllamacpp, not a requirement) reads
+another question. One server after the other on the same cores. Beside wall time stand the seconds of processor time that
+the server spent, which say the same on a machine that has other work. llama.cpp (package xllamacpp, not a requirement) reads
 the 4-bit GGUF that the checkpoint was made from.
 """
 
@@ -126,13 +127,26 @@ def serve_llama(gguf: str, port: int) -> None:
         time.sleep(3600)
 
 
+@dataclass(frozen=True)
+class Running:
+    """A server that runs."""
+
+    address: str
+    process: int
+
+    def cpu_seconds(self) -> float:
+        """Processor time it has spent."""
+        fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class NotStartedError(Exception):
     """A server that does not come up."""
 
 
 @contextmanager
-def started(server: Server) -> Iterator[str]:
-    """The server's address while it runs."""
+def started(server: Server) -> Iterator[Running]:
+    """The server while it runs."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -150,7 +164,7 @@ def started(server: Server) -> Iterator[str]:
                         log.seek(0)
                         raise NotStartedError(f"{server.name} does not start: {log.read()[-1500:].decode()}") from None
                     time.sleep(0.1)
-            yield f"http://127.0.0.1:{port}/v1"
+            yield Running(f"http://127.0.0.1:{port}/v1", process.pid)
         finally:
             process.terminate()
             process.wait(30)
@@ -160,9 +174,9 @@ def client(address: str) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(base_url=address, api_key="none", max_retries=0, timeout=600)
 
 
-async def throughput(server: Server, address: str, asked: list[Question], clients: int) -> dict[str, float]:
+async def throughput(server: Server, running: Running, asked: list[Question], clients: int) -> dict[str, float]:
     """Completion tokens per second of so many clients at work."""
-    waiting, own, tokens = list(asked), client(address), 0
+    waiting, own, tokens = list(asked), client(running.address), 0
 
     async def work() -> None:
         nonlocal tokens
@@ -171,17 +185,32 @@ async def throughput(server: Server, address: str, asked: list[Question], client
             reply = await own.chat.completions.create(model=server.model, max_tokens=NEW_TOKENS, temperature=0, **body)
             tokens += reply.usage.completion_tokens
 
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), running.cpu_seconds()
     await asyncio.gather(*(work() for _ in range(clients)))
-    seconds = time.perf_counter() - began
-    return {"tokens_per_s": tokens / seconds, "requests_per_s": len(asked) / seconds, "tokens": tokens}
+    seconds, cpu = time.perf_counter() - began, running.cpu_seconds() - cpu
+    return {
+        "tokens_per_s": tokens / seconds,
+        "tokens_per_cpu_s": tokens / cpu,
+        "requests_per_s": len(asked) / seconds,
+        "tokens": tokens,
+    }
+
+
+async def first_texts(server: Server, running: Running, asked: list[Question]) -> dict[str, float]:
+    """Medians of the seconds until the first text of a stream, one question after the other."""
+    seconds, cpu = [], []
+    for question in asked:
+        before = running.cpu_seconds()
+        seconds.append(await first_text(server, running.address, question))
+        cpu.append(running.cpu_seconds() - before)
+    return {"s": statistics.median(seconds), "cpu_s": statistics.median(cpu)}
 
 
 async def first_text(server: Server, address: str, question: Question) -> float:
-    """Seconds until the first text of a stream."""
+    """Seconds until the first text of a stream of one token."""
     began = time.perf_counter()
     stream = await client(address).chat.completions.create(
-        model=server.model, max_tokens=4, temperature=0, stream=True, **server.body(question)
+        model=server.model, max_tokens=1, temperature=0, stream=True, **server.body(question)
     )
     first = None
     async for chunk in stream:
@@ -192,34 +221,45 @@ async def first_text(server: Server, address: str, question: Question) -> float:
 
 
 async def measure(
-    server: Server, address: str, first: list[Question], second: list[Question], row: dict[str, object]
+    server: Server,
+    running: Running,
+    first: list[Question],
+    second: list[Question],
+    levels: list[int],
+    row: dict[str, object],
 ) -> AsyncIterator[None]:
     """Fill `row` with everything about one server, what matters most first."""
     waiting = list(first)
-    await throughput(server, address, [waiting.pop()], 1)  # warm: kernels, code, the common instruction
+    await throughput(server, running, [waiting.pop()], 1)  # warm: kernels, code, the common instruction
     new, waiting = waiting[:LATENCY_USERS], waiting[LATENCY_USERS:]
     again = [next(one for one in second if one.user == question.user) for question in new]
-    row["first_text_new_user_s"] = statistics.median([await first_text(server, address, one) for one in new])
-    row["first_text_same_user_s"] = statistics.median([await first_text(server, address, one) for one in again])
+    row["first_text_new_user"] = await first_texts(server, running, new)
+    row["first_text_same_user"] = await first_texts(server, running, again)
     yield
-    for clients, count in REQUESTS.items():
-        own, waiting = waiting[:count], waiting[count:]
-        row[f"clients_{clients}"] = await throughput(server, address, own, clients)
+    for clients in levels:
+        own, waiting = waiting[: REQUESTS[clients]], waiting[REQUESTS[clients] :]
+        row[f"clients_{clients}"] = await throughput(server, running, own, clients)
         yield
 
 
 def figures_of(rows: dict[str, dict[str, object]], missing: dict[str, str], asked: list[Question]) -> dict[str, object]:
     """What the results file says, as far as it is measured."""
 
-    def speed(name: str) -> float | None:
-        found = rows.get(name, {}).get("clients_8")
-        return float(found["tokens_per_s"]) if isinstance(found, dict) else None
+    def value(name: str, what: str, unit: str) -> float | None:
+        found = rows.get(name, {}).get(what)
+        return float(found[unit]) if isinstance(found, dict) else None
 
-    def ratio(one: object, other: object) -> float | None:
-        return one / other if isinstance(one, float) and isinstance(other, float) else None
+    def ratio(one: float | None, other: float | None) -> float | None:
+        return one / other if one and other else None
 
-    ours = rows.get("tagpr", {})
-    others = [value for name in rows if name not in ("tagpr", "transformers") if (value := speed(name))]
+    def speed(name: str, unit: str = "tokens_per_s") -> float | None:
+        return value(name, "clients_8", unit)
+
+    def warmth(unit: str) -> float | None:
+        return ratio(value("tagpr", "first_text_new_user", unit), value("tagpr", "first_text_same_user", unit))
+
+    others = [found for name in rows if name not in ("tagpr", "transformers") if (found := speed(name))]
+    per_cpu = [speed(name, "tokens_per_cpu_s") for name in ("tagpr", "transformers")]
     return {
         "cores": len(os.sched_getaffinity(0)),
         "users": USERS,
@@ -229,13 +269,16 @@ def figures_of(rows: dict[str, dict[str, object]], missing: dict[str, str], aske
         "not_measured": missing,
         "throughput_vs_transformers": ratio(speed("tagpr"), speed("transformers")),
         "throughput_vs_best_engine": ratio(speed("tagpr"), max(others, default=None)),
-        "warm_first_token_ratio": ratio(ours.get("first_text_new_user_s"), ours.get("first_text_same_user_s")),
+        "warm_first_token_ratio": warmth("s"),
+        "throughput_vs_transformers_per_cpu_second": ratio(*per_cpu),
+        "warm_first_token_ratio_per_cpu_second": warmth("cpu_s"),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", action="append", help="a server's name; nothing is written")
+    parser.add_argument("--clients", type=int, action="append", choices=list(REQUESTS), help="all if not given")
     parser.add_argument("--llama", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.llama:
@@ -246,8 +289,9 @@ def main() -> None:
         rows: dict[str, dict[str, object]] = {}
         missing: dict[str, str] = {}
 
-        async def all_of(server: Server, address: str) -> None:
-            async for _ in measure(server, address, first, second, rows.setdefault(server.name, {})):
+        async def all_of(server: Server, running: Running) -> None:
+            row, levels = rows.setdefault(server.name, {}), arguments.clients or list(REQUESTS)
+            async for _ in measure(server, running, first, second, levels, row):
                 print(server.name, rows[server.name], flush=True)
                 if not arguments.only:
                     write_results("serve", "make bench-serve", figures_of(rows, missing, first))
@@ -255,8 +299,8 @@ def main() -> None:
         for server in servers(run):
             if not arguments.only or server.name in arguments.only:
                 try:
-                    with started(server) as address:
-                        asyncio.run(all_of(server, address))
+                    with started(server) as running:
+                        asyncio.run(all_of(server, running))
                 except (NotStartedError, openai.APIError) as error:
                     missing[server.name] = str(error)
         figures = figures_of(rows, missing, first)
