@@ -7,9 +7,9 @@ The questions are those of users of the bundled package changelogs, each with th
 300 tokens; answers have up to 80 tokens, greedy. `tagpr serve` gets user and question and builds the prompt itself; the
 others get the prompt built beforehand. No user is asked twice in a measurement of throughput, so that only the
 instruction is common. Latency: the first text of a stream, alone on the server; new users, then the same users with
-another question. One server after the other on the same cores. Beside wall time stand the seconds of processor time that
-the server spent, which say the same on a machine that has other work. llama.cpp (package xllamacpp, not a requirement) reads
-the 4-bit GGUF that the checkpoint was made from.
+another question. One server after the other on the same cores. Beside wall time stand the seconds of processor time
+that the server spent, which say the same on a machine that has other work. llama.cpp (package xllamacpp, not a
+requirement) reads the 4-bit GGUF that the checkpoint was made from.
 """
 
 import argparse
