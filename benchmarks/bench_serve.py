@@ -30,7 +30,7 @@ from pathlib import Path
 
 import openai
 
-from results_file import write_results
+from results_file import RESULTS, write_results
 from tagpr.engine.models import resolve_model
 from tagpr.pipeline import make
 from tagpr.runs import Run
@@ -230,7 +230,15 @@ async def measure(
 ) -> AsyncIterator[None]:
     """Fill `row` with everything about one server, what matters most first."""
     waiting = list(first)
-    await throughput(server, running, [waiting.pop()], 1)  # warm: kernels, code, the common instruction
+    warm, until = [waiting.pop()], time.monotonic() + 120
+    while True:  # kernels, code, the common instruction; some servers listen before they have loaded
+        try:
+            await throughput(server, running, warm, 1)
+            break
+        except openai.InternalServerError as error:
+            if error.status_code != 503 or time.monotonic() > until:
+                raise
+            await asyncio.sleep(0.5)
     new, waiting = waiting[:LATENCY_USERS], waiting[LATENCY_USERS:]
     again = [next(one for one in second if one.user == question.user) for question in new]
     row["first_text_new_user"] = await first_texts(server, running, new)
@@ -277,7 +285,7 @@ def figures_of(rows: dict[str, dict[str, object]], missing: dict[str, str], aske
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", action="append", help="a server's name; nothing is written")
+    parser.add_argument("--only", action="append", help="a server's name; the others' figures stay")
     parser.add_argument("--clients", type=int, action="append", choices=list(REQUESTS), help="all if not given")
     parser.add_argument("--llama", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -287,14 +295,16 @@ def main() -> None:
         run = build_run(Path(folder))
         first, second = (questions(run, text) for text in QUESTIONS)
         rows: dict[str, dict[str, object]] = {}
+        if arguments.only and (RESULTS / "serve.json").is_file():
+            kept = json.loads((RESULTS / "serve.json").read_text())["figures"]["servers"]
+            rows = {name: row for name, row in kept.items() if name not in arguments.only}
         missing: dict[str, str] = {}
 
         async def all_of(server: Server, running: Running) -> None:
             row, levels = rows.setdefault(server.name, {}), arguments.clients or list(REQUESTS)
             async for _ in measure(server, running, first, second, levels, row):
                 print(server.name, rows[server.name], flush=True)
-                if not arguments.only:
-                    write_results("serve", "make bench-serve", figures_of(rows, missing, first))
+                write_results("serve", "make bench-serve", figures_of(rows, missing, first))
 
         for server in servers(run):
             if not arguments.only or server.name in arguments.only:
@@ -303,10 +313,7 @@ def main() -> None:
                         asyncio.run(all_of(server, running))
                 except (NotStartedError, openai.APIError) as error:
                     missing[server.name] = str(error)
-        figures = figures_of(rows, missing, first)
-    print(json.dumps(figures, indent=1))
-    if not arguments.only:
-        write_results("serve", "make bench-serve", figures)
+        write_results("serve", "make bench-serve", figures_of(rows, missing, first))
 
 
 if __name__ == "__main__":
