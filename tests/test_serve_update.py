@@ -2,13 +2,13 @@
 
 import json
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from typer.testing import CliRunner
 
 import tagpr
 from serve_run import SETTINGS, own_run, trained_run  # noqa: F401
-from tagpr.chains.dataset import read_chains
 from tagpr.cli import app
 from tagpr.data import read_examples
 from tagpr.data.corrections import PREFIX, with_corrections
@@ -99,8 +99,8 @@ def test_the_next_training_reads_them_through_the_recipe(judged, tmp_path):
     prompt = later.prompts.build(later.tasks[TASK], corrected[0])
     assert {entry.id for entry in prompt.entries} == set(judged_first.entries)  # the history that was shown
     assert read_json(later.folder.stage("data") / "report.json")[TASK]["corrections"] == 5
-    drawn = {chain.example_id for chain in read_chains(later.folder.stage("chains"))}
-    assert any(name.startswith(PREFIX) for name in drawn)
+    drawn = pq.read_table(later.folder.stage("chains") / "steps" / "sample.parquet")["example_id"].to_pylist()
+    assert len(drawn) == 3 + 5 and sum(name.startswith(PREFIX) for name in drawn) == 5  # beside examples_per_task
     pairs = human_pairs(later.recipe.prmu, load_tokenizer(ServedRun.open(run).folder.model("sft")), 0)
     assert len(pairs) == 7 and {pair.split for pair in pairs} == {"train", "seen"}
     assert later.recipe.prmu.uses_rollouts  # beside them

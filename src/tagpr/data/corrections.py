@@ -16,7 +16,7 @@ from tagpr.tasks import Example
 
 logger = logging.getLogger(__name__)
 PREFIX = "corrected:"
-"""Begins a correction's id; stage 0 makes chains for every one of them, whatever `chains.examples_per_task` is."""
+"""Begins a correction's id; stage 0 draws every one of them, beside `chains.examples_per_task` others."""
 
 
 def is_correction(example: Example) -> bool:
