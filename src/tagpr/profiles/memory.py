@@ -20,7 +20,6 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from tagpr.clients.cache import default_cache
 from tagpr.clients.types import Reply, Request
-from tagpr.engine.cached_model import CachedModel
 from tagpr.profiles.heuristic_memory import heuristic_update
 from tagpr.profiles.settings import MemorySettings
 from tagpr.tasks.templates import render
@@ -95,6 +94,8 @@ class ProfileMemory:
         assert not isinstance(writer, str)
         if "temperature" not in writer.model_fields_set:
             writer = writer.model_copy(update={"temperature": 0.0})
+        from tagpr.engine.cached_model import CachedModel  # with torch, which no command needs to say its help
+
         model = CachedModel(writer, self.settings.calls, self.settings.cache or default_cache())
         words = int(self.settings.max_tokens * WORDS_PER_TOKEN)
         requests = [
