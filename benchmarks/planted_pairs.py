@@ -157,14 +157,20 @@ def main() -> None:
             one = json.loads(part.read_text())
             shares = {group: round(float(np.mean(right)), 3) for group, right in one["right"].items()}
             print(world, option, shares, one["training_seconds"], flush=True)
-    parts = {(w, o): args.parts / f"{w}-{o}.json" for w in WORLDS for o in OPTIONS}
-    if not args.small and all(part.is_file() for part in parts.values()):
-        for world in WORLDS:
-            with_soft_token = args.parts / f"{world}-soft-token.json"
-            measured = {option: parts[world, option] for option in OPTIONS} | {"soft-token": with_soft_token}
-            found = {option: json.loads(part.read_text()) for option, part in measured.items() if part.is_file()}
-            figures[world] = summary(found, world, args.seed)
-        write_results("planted-pairs", "python benchmarks/planted_pairs.py", figures)
+    if not args.small:
+        write_parts(args.parts, figures, args.seed)
+
+
+def write_parts(folder: Path, figures: dict[str, object], seed: int) -> None:
+    """The results file of all parts that are there; it says which are missing."""
+    missing = []
+    for world in WORLDS:
+        measured = {option: folder / f"{world}-{option}.json" for option in (*OPTIONS, "soft-token")}
+        missing += [f"{world}: {option}" for option in OPTIONS if not measured[option].is_file()]
+        found = {option: json.loads(part.read_text()) for option, part in measured.items() if part.is_file()}
+        if found:
+            figures[world] = summary(found, world, seed)
+    write_results("planted-pairs", "python benchmarks/planted_pairs.py", figures | {"not_measured_yet": missing})
 
 
 if __name__ == "__main__":
