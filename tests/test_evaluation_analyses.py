@@ -81,10 +81,10 @@ def test_evidence_tells_quotations_of_the_history_from_inventions(examples):
 def test_cold_start_bins_by_history_length(examples):
     cut = [replace(e, profile=e.profile[: i % 3]) for i, e in enumerate(examples)]
     rows, base = [_row(e, e.target) for e in cut], [_row(e, _wrong(e)) for e in cut]
-    found = by_history_length(rows, base, cut, Bootstrap(100))
+    found = by_history_length(rows, base, cut)
     assert [(row.items, row.n) for row in found] == [("0", 10), ("1", 10), ("2-3", 10)]
     assert all(row.score == 1 and row.reference == 0 and row.difference.mean == 1 for row in found)
-    by_seen = by_seen_user(rows, base, {cut[0].user_id}, Bootstrap(100))
+    by_seen = by_seen_user(rows, base, {cut[0].user_id})
     assert by_seen["seen"].n == 1 and by_seen["unseen"].n == 29
 
 

@@ -114,7 +114,7 @@ def test_label_sft_is_trained_as_long_as_sft_and_evaluated_beside_it(smoke, tmp_
     assert done.returncode == 0, done.stderr
     stages = json.loads(done.stdout)["stages"]
     assert list(stages) == ["data", "chains", "sft", "labels", *STAGES[3:]]
-    labels, chains = stages["labels"]["figures"], stages["sft"]["figures"]
+    labels, chains = stages["labels"]["metrics"], stages["sft"]["metrics"]
     assert labels["steps"] == chains["steps"] and labels["examples"] > chains["examples"]
     results = json.loads((tmp_path / "runs" / "smoke" / "evaluate" / "results.json").read_text())
     row = next(row for row in results["systems"] if row["name"] == "labels")

@@ -79,7 +79,7 @@ def test_the_paper_recipe_runs_sharded_in_two_processes(policy, tmp_path, recipe
     run = launched("fsdp2", recipe, policy, tmp_path)
     for stage in ("sft", "prmu", "guided", "exploratory"):
         assert manifest(run, stage)["measured"]["processes"] == 2
-    assert manifest(run, "guided")["figures"]["steps"] == manifest(run, "exploratory")["figures"]["steps"] == 1
+    assert manifest(run, "guided")["metrics"]["steps"] == manifest(run, "exploratory")["metrics"]["steps"] == 1
     results = json.loads((run / "evaluate" / "results.json").read_text())
     assert {"base", "sft", "guided", "final"} <= set(results["tasks"]["package-section"]["systems"])
 
@@ -93,7 +93,7 @@ def test_the_paper_recipe_runs_under_zero3(policy, tmp_path):
 @pytest.mark.scale
 def test_the_adapter_recipe_runs(policy, tmp_path):
     run = launched("ddp", "lamp-qwen3-4b-lora", policy, tmp_path)
-    sft = manifest(run, "sft")["figures"]
+    sft = manifest(run, "sft")["metrics"]
     assert sft["trained_parameters"] < 0.5 * sum(p.stat().st_size for p in policy.glob("*.safetensors")) / 4
 
 

@@ -113,7 +113,7 @@ def test_a_question_is_answered_once(runs, tmp_path, monkeypatch):
 
 
 def test_wrong_arguments_are_one_line(runs, tmp_path):
-    with pytest.raises(RecipeError, match="unknown system 'best'; known: base, sft, guided, final"):
+    with pytest.raises(RecipeError, match="unknown system 'best'; known: base, labels, sft, guided, final"):
         profile_length(Run.open(runs / "demo.yaml", runs=runs / "runs"), systems=("best",))
     with pytest.raises(RunError, match="stage 'data' has not been run"):
         analyse(Run.open(runs / "demo.yaml", runs=tmp_path))

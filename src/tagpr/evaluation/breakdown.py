@@ -41,7 +41,7 @@ class Loser:
 
 
 def by_history_length(
-    rows: Sequence[Prediction], reference: Sequence[Prediction], examples: Sequence[Example], resamples: int = 2000
+    rows: Sequence[Prediction], reference: Sequence[Prediction], examples: Sequence[Example]
 ) -> tuple[HistoryBin, ...]:
     """Cold start: mean score of both systems and their difference, by number of past items."""
     bins: dict[str, Pairs] = {history_bin(low): [] for low in HISTORY_BINS}
@@ -54,7 +54,7 @@ def by_history_length(
             len(pairs),
             sum(a.correctness for a, _ in pairs) / len(pairs),
             sum(b.correctness for _, b in pairs) / len(pairs),
-            _difference(pairs, resamples),
+            _difference(pairs),
         )
         for items, pairs in bins.items()
         if pairs
@@ -62,14 +62,14 @@ def by_history_length(
 
 
 def by_seen_user(
-    rows: Sequence[Prediction], reference: Sequence[Prediction], trained_on: Collection[str], resamples: int = 2000
+    rows: Sequence[Prediction], reference: Sequence[Prediction], trained_on: Collection[str]
 ) -> dict[str, Subset]:
     """The difference between two systems for `seen` users, who were in training, and `unseen` ones."""
     found = {}
     for name, inside in (("seen", True), ("unseen", False)):
         pairs = [pair for pair in paired(rows, reference) if (pair[0].user_id in trained_on) == inside]
         if pairs:
-            found[name] = Subset(len(pairs), _difference(pairs, resamples))
+            found[name] = Subset(len(pairs), _difference(pairs))
     return found
 
 
@@ -120,10 +120,10 @@ def paired(rows: Sequence[Prediction], others: Sequence[Prediction]) -> Pairs:
     return list(zip(rows, others, strict=True))
 
 
-def _difference(pairs: Pairs, resamples: int) -> Interval:
+def _difference(pairs: Pairs) -> Interval:
     return paired_bootstrap(
         [a.correctness for a, _ in pairs],
         [b.correctness for _, b in pairs],
         [a.user_id for a, _ in pairs],
-        Bootstrap(resamples),
+        Bootstrap(2000),  # coarse: many subsets, each for orientation
     )
