@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from datasets import Dataset
 from torch.utils.data import Sampler
 from transformers import EarlyStoppingCallback, PreTrainedModel
 from transformers.trainer_callback import PrinterCallback
@@ -122,7 +121,7 @@ class SharedPromptSFTTrainer(SFTTrainer):
                 total, tokens = total - logps.sum().item(), tokens + logps.numel()
         return total / tokens
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int] | None:
+    def _get_train_sampler(self, train_dataset: torch.utils.data.Dataset[Any] | None = None) -> Sampler[int] | None:
         return self.order or super()._get_train_sampler(train_dataset)
 
     def _set_signature_columns_if_needed(self) -> None:

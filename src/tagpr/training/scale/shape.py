@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from tagpr.engine.models import embedding_weight, inner_model, output_head, quiet, resolve_model
+from tagpr.engine.models import embedding_weight, output_head, quiet, resolve_model
 from tagpr.engine.shared_prompt import PackedLayout, PromptGroup, packed_forward
 from tagpr.errors import ModelError
 
@@ -55,7 +55,7 @@ class ModelShape:
     @cached_property
     def layer(self) -> int:
         """Parameters of one decoder layer, which FSDP2 and ZeRO-3 gather together."""
-        layers = cast("Sequence[nn.Module]", inner_model(self._empty).model.layers)
+        layers = cast("Sequence[nn.Module]", getattr(self._empty.base_model, "layers", None))
         return sum(p.numel() for p in layers[0].parameters())
 
     @property
