@@ -92,7 +92,8 @@ def _lengths(run: Run, settings: SFTSettings | GSPOSettings) -> Lengths:
     prompt = run.recipe.prompt.max_prompt_tokens
     if isinstance(settings, SFTSettings):
         longest = max(1, settings.max_length - prompt)
-        return Lengths(min(prompt, settings.max_length - 1), longest, run.recipe.chains.keep_per_example)
+        chains = run.recipe.chains
+        return Lengths(min(prompt, settings.max_length - 1), longest, chains.keep_per_example or chains.samples)
     return Lengths(prompt, settings.max_new_tokens, settings.group_size)
 
 
