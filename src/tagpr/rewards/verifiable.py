@@ -94,9 +94,8 @@ def find_verifiable(settings: RewardSettings, folder: Path = Path(), judge: Judg
     own = load_own(settings.verifiable, "rewards", folder)
     if not callable(own):
         raise RecipeError(f"rewards: {settings.verifiable}: no function; write one of (task, answer, target)")
-    return (
-        own if isinstance(own, ManyVerifiable) else _guarded(cast(Verifiable, own), f"rewards: {settings.verifiable}")
-    )
+    function = cast(Verifiable, own)
+    return function if isinstance(own, ManyVerifiable) else _guarded(function, f"rewards: {settings.verifiable}")
 
 
 def _guarded(own: Verifiable, origin: str) -> Verifiable:
