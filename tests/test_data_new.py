@@ -203,7 +203,9 @@ def test_public_files_as_downloaded(tmp_path, file, fields, kind):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the raw public files, which are not shipped")
-@pytest.mark.parametrize("file", ["yelp/yelp.csv"])
+@pytest.mark.parametrize(
+    "file", ["huffpost/News_Category_v2_part_4782.json", "yelp/yelp.csv", "pgraphrag/amazon_dev.json"]
+)
 def test_the_recipes_of_public_files_run(tmp_path, file):
     recipe = tmp_path / "r.yaml"
     assert CliRunner().invoke(app, ["new", str(SHARED / file), "-o", str(recipe)]).exit_code == 0
