@@ -1,1 +1,1 @@
-"""`tagpr new FILE`: from a file of somebody's histories to a recipe that runs."""
+"""`tagpr new FILE`: from a file of users' histories to a recipe that runs."""

@@ -1,6 +1,6 @@
 """`EmbeddedEngine`: the run's checkpoints in this process; requests join those that are being decoded at any step.
 
-One thread owns all models, so that two of them never compete for the processors; where several are asked, they take
+One thread owns all models, so that two of them never compete for the processors; if several are asked, they take
 turns step by step. Equal requests on their way at the same time are drawn once: a seed decides an answer whoever else
 is asking. Beginnings of prompts, a user's history among them, are kept (`tagpr.engine.prefix_cache`).
 """
@@ -53,7 +53,7 @@ class EmbeddedEngine:
         self._calls: dict[SystemName, list[Call]] = {}
 
     def tokenizer(self, system: SystemName) -> "PreTrainedTokenizerBase":
-        """The system's tokenizer. Raises RunError or ModelError where there is no such checkpoint."""
+        """The system's tokenizer. Raises RunError or ModelError if there is no such checkpoint."""
         return self.model(system).tokenizer
 
     def model(self, system: SystemName) -> TransformersModel:
