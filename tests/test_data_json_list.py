@@ -53,12 +53,18 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("form", ["line", "lines", "pretty", "sequence"])
-@pytest.mark.parametrize("place", [0, 2, 5])
-@pytest.mark.parametrize("name", BROKEN)
+CASES = [
+    (name, place, form)
+    for name in BROKEN
+    for place in (0, 2, 5)
+    for form in ("line", "lines", "pretty", "sequence")
+    # a sequence of objects begins with one and holds nothing else
+    if form != "sequence" or (place > 0 and name not in ("not an object", "a word"))
+]
+
+
+@pytest.mark.parametrize(("name", "place", "form"), CASES)
 def test_a_broken_record_goes_alone(tmp_path, name, place, form):
-    if form == "sequence" and (place == 0 or name in ("not an object", "a word")):
-        pytest.skip("such a file begins otherwise, or is no sequence of objects")
     texts = [json.dumps(record(number), indent=2 * (form == "pretty") or None) for number in range(5)]
     texts.insert(place, BROKEN[name])
     rows, rejects = read(write(tmp_path / "mine.json", texts, form))

@@ -2,11 +2,16 @@
 
 import json
 import shlex
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+
+from bench_plan import QWEN3_8B
 from tagpr.cli import app
 from tagpr.engine.shared_prompt import PromptGroup
 from tagpr.engine.tiny import build_tiny_model
@@ -16,19 +21,6 @@ from tagpr.training.scale.launch import Launch, config_file, launch_command
 from tagpr.training.scale.memory_model import Training
 from tagpr.training.scale.shape import Pass, shape_of
 
-QWEN3_8B = {
-    "architectures": ["Qwen3ForCausalLM"],
-    "model_type": "qwen3",
-    "vocab_size": 151936,
-    "hidden_size": 4096,
-    "intermediate_size": 12288,
-    "num_hidden_layers": 36,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-    "max_position_embeddings": 40960,
-    "tie_word_embeddings": False,
-}
 REWARD = QWEN3_8B | {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import cast
 
 from torch import Tensor, nn
@@ -21,10 +22,8 @@ class Decoder(nn.Module):
     config: PreTrainedConfig
     layers: nn.ModuleList
     norm: nn.Module
-
-    def get_input_embeddings(self) -> nn.Embedding:
-        """The table of token embeddings, [V, d]."""
-        raise NotImplementedError
+    get_input_embeddings: Callable[[], nn.Embedding]
+    """The table of token embeddings, [V, d]."""
 
 
 def as_decoder(model: object) -> Decoder:

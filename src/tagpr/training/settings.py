@@ -1,5 +1,6 @@
 """Settings of the training stages. Light: importing this loads no torch."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -46,9 +47,9 @@ class TrainingSettings(Settings):
         return self.keep == "best" or (self.keep is None and self.evaluates)
 
     @property
+    @abstractmethod
     def evaluates(self) -> bool:
         """Whether anything held out is evaluated during training."""
-        raise NotImplementedError
 
     @model_validator(mode="after")
     def _one_part_trained(self) -> "TrainingSettings":
