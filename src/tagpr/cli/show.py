@@ -8,7 +8,20 @@ import typer
 from tagpr.evaluation.results import Results
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
     from tagpr.prmu.bench import PRMUBench
+
+
+def print_table(table: "RichTable", console: "Console") -> None:
+    """Print all of a table: in longer lines than the terminal's if need be, never without digits."""
+    from rich.measure import Measurement
+
+    unbounded = console.options.update(width=10_000)
+    least = Measurement.get(console, unbounded, table).minimum
+    console.width = max(least, console.width)
+    console.print(table, crop=False)
 
 
 def print_results(results: Results, first: str = "system") -> None:
@@ -19,7 +32,7 @@ def print_results(results: Results, first: str = "system") -> None:
 
     console = Console()
     for table in result_tables(results, first):
-        console.print(table)
+        print_table(table, console)
 
 
 def show_results(results: Results, as_json: bool, first: str = "system") -> None:
@@ -38,7 +51,7 @@ def print_diagnosis(diagnosis: Mapping[str, Any]) -> None:
     from tagpr.report.tables.terminal import to_terminal
 
     console = Console()
-    console.print(to_terminal(diagnosis_table(diagnosis)))
+    print_table(to_terminal(diagnosis_table(diagnosis)), console)
     error, correlation = diagnosis["calibration"]["expected_calibration_error"], diagnosis["length_correlation"]
     console.print(f"calibration error {error:.3f}", highlight=False)
     console.print(f"correlation of reward and length {correlation:+.2f}", highlight=False)
@@ -52,4 +65,4 @@ def print_bench(found: "PRMUBench") -> None:
     from tagpr.report.tables.pair_bench import bench_table
     from tagpr.report.tables.terminal import to_terminal
 
-    Console().print(to_terminal(bench_table(found)))
+    print_table(to_terminal(bench_table(found)), Console())
