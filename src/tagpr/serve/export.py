@@ -5,7 +5,9 @@ everything that words a prompt; and `prompt_example.py`, which builds it without
 """
 
 import os
+import re
 import shutil
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from tagpr.prompts.ids import control_tokens, takes_system
 from tagpr.prompts.messages import prompt_templates
 from tagpr.serve.model_card import model_card
 from tagpr.serve.served_run import ServedRun, SystemName
+from tagpr.tasks.templates import render
 
 
 def export(run: str | Path, out: Path, system: SystemName | None = None) -> Path:
@@ -51,29 +54,48 @@ def export(run: str | Path, out: Path, system: SystemName | None = None) -> Path
 
 
 def prompt_spec(served: ServedRun, checkpoint: Path) -> dict[str, object]:
-    """What `prompt.json` holds: templates, cards, tags with definitions, budget, and the escape of users' text."""
+    """What `prompt.json` holds: cards with the messages before a user's text, templates, tags, budget, and escapes."""
     from tagpr.engine.models import load_tokenizer
 
     tokenizer = load_tokenizer(checkpoint)
     system, user = prompt_templates(served.prompt.templates)
-    cards = {
-        name: task.model_dump(mode="json") | {"input_name": task.input_name, "output_name": task.output_name}
-        for name, task in served.tasks.items()
-    }
+    cards: dict[str, object] = {}
+    for name, task in served.tasks.items():
+        instruction = render(system, {"task": task, "tags": list(served.vocabulary.names)}).strip()
+        untagged = render(system, {"task": task, "tags": []}).strip()  # what the budget counts (build_prompt)
+        own = {
+            "input_name": task.input_name,
+            "output_name": task.output_name,
+            "messages": _messages(instruction, takes_system(tokenizer)),
+            "room": served.prompt.max_prompt_tokens - len(tokenizer(untagged, add_special_tokens=False)["input_ids"]),
+        }
+        cards[name] = task.model_dump(mode="json") | own
     return {
         "tasks": cards,
         "system": system,
         "user": user,
-        "tags": list(served.vocabulary.names),
-        "definitions": {tag.name: tag.definition for tag in served.vocabulary.tags},
+        "tags": {tag.name: tag.definition for tag in served.vocabulary.tags},
         "max_prompt_tokens": served.prompt.max_prompt_tokens,
         "history": {"retriever": str(served.profile.retriever), "k": served.profile.k},
         "escape": ESCAPE,
         "escaped": ESCAPED,
-        "control_tokens": sorted((t for t in control_tokens(tokenizer) if len(t) > 1), key=len, reverse=True),
-        "system_turn": takes_system(tokenizer),
+        "control": _openings(control_tokens(tokenizer)),
+        "broken": r"\1\\",
         "max_new_tokens": served.decoding.max_new_tokens,
     }
+
+
+def _messages(instruction: str, system_turn: bool) -> list[dict[str, str]]:
+    """The messages of a prompt but for the user's text, which goes to the end of the last one."""
+    if system_turn:
+        return [{"role": "system", "content": instruction}, {"role": "user", "content": ""}]
+    return [{"role": "user", "content": f"{instruction}\n\n"}]
+
+
+def _openings(tokens: Iterable[str]) -> str:
+    """A pattern for the first character of any of these tokens; single characters cannot be broken."""
+    alternatives = "|".join(re.escape(token) for token in sorted(tokens) if len(token) > 1)
+    return f"(?=(?:{alternatives or '(?!)'}))(.)"
 
 
 def push(folder: Path, repository: str) -> str:

@@ -63,13 +63,15 @@ def forget(run: str | Path, user: str) -> Forgotten:
             feedback.close()
         if store is not None:
             store.close()
-        removals += _prmu(folder, user)
+        cleaned = _prmu(folder, user)
         for path in sorted(path for path in folder.path.rglob("*") if path.is_file()):
             clean = _CLEANERS.get(path.suffix)
             what = clean(path, traces) if clean and path.name != "manifest.json" and path.parent.name != "model" else ""
             if what:
-                removals.append(Removal(path, what))
-        removals += _pages(folder)
+                cleaned.append(Removal(path, what))
+        if cleaned:  # the pages are made of these files
+            cleaned += _pages(folder)
+        removals += cleaned
         removals += _replies(folder, traces)
         renew_manifests(folder)
         left = tuple(path for path in sorted(folder.path.rglob("*")) if path.is_file() and _holds(path, traces))
