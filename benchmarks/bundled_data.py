@@ -79,7 +79,7 @@ def main() -> None:
         "items": first.report.items,
         "train": len(first.train),
         "heldout": len(first.heldout),
-        "labels": dict(Counter(example.target for example in first.train + first.heldout).most_common()),
+        "labels": dict(Counter(example.target for example in [*first.train, *first.heldout]).most_common()),
         "seeds": len(runs),
         "package-section accuracy": {name: round(mean(row[name] for row in sections), 4) for name in sections[0]},
         "package-synopsis": {name: round(mean(row[name] for row in synopses), 4) for name in synopses[0]},

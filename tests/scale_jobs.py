@@ -18,7 +18,7 @@ from tagpr.tasks import load_task
 from tagpr.training.gspo import train_gspo
 from tagpr.training.job import RLJob
 from tagpr.training.rows import TrainingRow
-from tagpr.training.scale.settings import EngineSettings
+from tagpr.training.scale.settings import EngineSettings, VLLMSettings
 from tagpr.training.scale.trl_stage import train_trl
 from tagpr.training.settings import GSPOSettings, SFTSettings
 from tagpr.training.sft import train_sft
@@ -37,7 +37,7 @@ SETTINGS = {
 TASK = load_task("package-section")
 
 
-def rows(count=6):
+def rows(count=7):
     """Prompts of different lengths, three users."""
     prompts = [list(range(5 + 3 * i, 12 + 4 * i)) for i in range(count)]
     return [
@@ -57,14 +57,15 @@ def job(policy, out, **changes):
     settings = GSPOSettings(**SETTINGS | changes)
     reward = CompositeReward({TASK.name: TASK}, load_vocabulary(None), RewardSettings(), personal)
     every = rows()
-    heldout = every[4:] if settings.heldout_every else []
+    heldout = every[4:] if settings.heldout_every else []  # three: two processes have unequal shares
     return RLJob(Path(policy), every[:4], reward, settings, StageContext(Path(out), seed=3), heldout)
 
 
 def train(engine, policy, out, **changes):
     """Train and return the stage's metrics."""
-    made = job(policy, out, **changes)
-    return train_gspo(made) if engine == "local" else train_trl(made, EngineSettings(engine="trl"))
+    made, server = job(policy, out, **changes), os.environ.get("VLLM_SERVER")
+    vllm = VLLMSettings(mode="server", server=server) if server else None
+    return train_gspo(made) if engine == "local" else train_trl(made, EngineSettings(engine="trl", vllm=vllm))
 
 
 def kill_at(call):
@@ -93,6 +94,10 @@ if __name__ == "__main__":
         from shard_on_cpu import shard_on_cpu
 
         shard_on_cpu()
+    if os.environ.get("VLLM_SERVER"):
+        from vllm_on_cpu import weights_by_file
+
+        weights_by_file()
     if os.environ.get("KILL_AT"):
         kill_at(int(os.environ["KILL_AT"]))
     pairs = (change.split("=", 1) for change in sys.argv[4:])

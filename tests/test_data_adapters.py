@@ -37,7 +37,7 @@ def load(name: str, out: Path) -> Splits:
 
 def assert_nothing_leaks(splits: Splits) -> None:
     held = {(example.user_id, example.id.removeprefix(f"{example.user_id}-")) for example in splits.heldout}
-    for example in splits.train + splits.heldout:
+    for example in [*splits.train, *splits.heldout]:
         own = example.id.removeprefix(f"{example.user_id}-")
         for item in example.profile:
             assert item.id != own and (example.user_id, item.id) not in held

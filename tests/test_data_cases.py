@@ -51,9 +51,9 @@ def test_good_cases_are_read_whole(name):
     splits = load(name)
     records, split = READ[name]
     assert (splits.report.items, splits.report.records, splits.report.split) == (records, records, split)
-    ids = [example.id for example in splits.train + splits.heldout]
+    ids = [example.id for example in [*splits.train, *splits.heldout]]
     assert len(set(ids)) == len(ids) and not splits.rejects
-    for example in splits.train + splits.heldout:
+    for example in [*splits.train, *splits.heldout]:
         assert example.target and "nan" not in example.target and not example.target.startswith("b'")
         assert example.date is None or example.date.startswith("2024-05-")
 

@@ -104,7 +104,7 @@ def test_quotes_that_close_keep_their_lines(tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text('user_id,input,output\na,"two\nlines, ""really""",x\na,5" pipe,y\na,"q" loose,z\n')
     splits = load(path)
-    texts = {e.input for e in splits.train + splits.heldout} | {
+    texts = {e.input for e in [*splits.train, *splits.heldout]} | {
         i.fields["input"] for e in splits.train for i in e.profile
     }
     assert texts == {'two\nlines, "really"', '5" pipe', "q loose"} and splits.report.records == 3
@@ -125,7 +125,7 @@ IDS = {
 def test_ids_never_meet(tmp_path, kind):
     rows = [{**row, "input": f"text {i}", "output": f"title {i}"} for i, row in enumerate(IDS[kind])]
     splits = load(write(tmp_path, "jsonl", rows), min_history=0)
-    examples = splits.train + splits.heldout
+    examples = [*splits.train, *splits.heldout]
     assert len(examples) == len(rows) and len({example.id for example in examples}) == len(rows)
     for example in examples:
         assert len({item.id for item in example.profile}) == len(example.profile)
@@ -157,7 +157,7 @@ def test_the_same_interaction_twice_counts_once(tmp_path, ending, more, caplog):
     splits = load(path)
     assert (splits.report.items, splits.report.duplicates, splits.report.records) == (8, 3, 11)
     assert "3 exact duplicates left out" in caplog.text
-    for example in splits.train + splits.heldout:
+    for example in [*splits.train, *splits.heldout]:
         assert (example.input, example.target) not in {(i.fields["input"], i.fields["output"]) for i in example.profile}
     assert "exact duplicates, left out: 3" in render_check(check(path))
 
@@ -178,7 +178,7 @@ def test_no_record_shows_its_own_or_a_held_out_answer(tmp_path, caplog):
     write(tmp_path, "json", [record("9", "two", "Two", old, ("two", "Two"))], "dev")
     source = {"format": "longlamp", "heldout_path": "dev.json"}
     splits = load(tmp_path / "train.json", task="lamp-4", **source)
-    shown = {e.id: [i.fields["title"] for i in e.profile] for e in splits.train + splits.heldout}
+    shown = {e.id: [i.fields["title"] for i in e.profile] for e in [*splits.train, *splits.heldout]}
     assert shown == {"1": ["Old"], "3": ["Old", "Other"], "9": ["Old"]}
     assert splits.report.leaks == Leaks(examples=1, history=3)
     assert "1 training examples and 3 history items left out" in caplog.text
@@ -200,7 +200,7 @@ def test_one_text_in_two_codings_is_one_text(tmp_path, caplog):
     (tmp_path / "card.yaml").write_text(card + f"labels: [{DECOMPOSED}, bar]\n", encoding="utf-8")
     labels = [{"user_id": "a", "text": f"t{i}", "output": (COMPOSED, DECOMPOSED, "bar")[i % 3]} for i in range(6)]
     splits = load(write(tmp_path, "csv", labels), task="card.yaml")
-    assert {e.target for e in splits.train + splits.heldout} == {DECOMPOSED, "bar"} and splits.report.items == 6
+    assert {e.target for e in [*splits.train, *splits.heldout]} == {DECOMPOSED, "bar"} and splits.report.items == 6
 
 
 def test_what_one_source_holds_out_no_other_shows(tmp_path, caplog):
@@ -217,7 +217,7 @@ def test_what_one_source_holds_out_no_other_shows(tmp_path, caplog):
     assert len(asked) == 4
     for part in splits.values():
         assert not asked & {(e.user_id, e.input) for e in part.train}
-        for example in part.train + part.heldout:
+        for example in [*part.train, *part.heldout]:
             assert not asked & {(example.user_id, item.fields["input"]) for item in example.profile}
     assert splits["all"].report.leaks_across == Leaks(examples=2, history=8)
     assert "all: 2 training examples and 8 history items left out: another source holds out" in caplog.text
@@ -279,7 +279,7 @@ def test_nan_and_null_in_parquet_are_no_answers(tmp_path, kind):
     pq.write_table(pa.table(columns), tmp_path / "mine.parquet")
     splits = load(tmp_path / "mine.parquet", "skip", "lamp-3")
     assert [row.line for row in splits.rejects] == [2, 4]
-    assert sorted(e.target or "" for e in splits.train + splits.heldout) == ["1", "2", "3", "5"]
+    assert sorted(e.target or "" for e in [*splits.train, *splits.heldout]) == ["1", "2", "3", "5"]
 
 
 def test_nan_in_records_and_histories(tmp_path):
@@ -473,7 +473,7 @@ def test_csv_as_other_programs_write_it(tmp_path, text, inputs):
     path = tmp_path / "mine.csv"
     path.write_bytes(text.encode())
     splits = load(path, min_history=0)
-    assert not splits.rejects and {e.input for e in splits.train + splits.heldout} == inputs
+    assert not splits.rejects and {e.input for e in [*splits.train, *splits.heldout]} == inputs
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "json"])
@@ -590,7 +590,7 @@ def test_a_day_is_not_before_a_time_of_the_same_day(tmp_path):
     dates = ["2024-05-30", "2024-05-31", "2024-05-31T18:00", "2024-06-01T00:00", "2024-06-01"]
     rows = [{**row, "date": date} for row, date in zip(rows_for("a", 5), dates, strict=True)]
     splits = load(write(tmp_path, "jsonl", rows))
-    seen = {e.input: [item.fields["input"] for item in e.profile] for e in splits.train + splits.heldout}
+    seen = {e.input: [item.fields["input"] for item in e.profile] for e in [*splits.train, *splits.heldout]}
     texts = [row["input"] for row in rows]
     assert seen[texts[1]] == seen[texts[2]] == texts[:1]  # the 31st may have been in the evening
     assert seen[texts[3]] == texts[:3]
@@ -610,7 +610,7 @@ def test_files_without_rows(tmp_path):
 def test_whole_numbers_with_a_point_are_labels(tmp_path, ending):
     rows = [{"user_id": u, "text": f"review {i} {u}", "score": float(i % 5 + 1)} for u in "ab" for i in range(6)]
     splits = load(write(tmp_path, ending, rows), task="lamp-3")
-    assert {e.target for e in splits.train + splits.heldout} <= set("12345") and splits.report.items == 12
+    assert {e.target for e in [*splits.train, *splits.heldout]} <= set("12345") and splits.report.items == 12
     assert {i.fields["score"] for e in splits.train for i in e.profile} <= set("12345")
 
 

@@ -229,7 +229,7 @@ def run(source: SourceSettings, folder: Path, on_error: str = "stop") -> int:
         for row in splits.rejects:
             json.dumps(asdict(row), ensure_ascii=False).encode("utf-8")
             assert row.reason and len(row.excerpt) <= 200
-        for example in splits.train + splits.heldout:
+        for example in [*splits.train, *splits.heldout]:
             entries = choose(splits.task, example, ProfileSettings(retriever="bm25", k=4), 0)
             prompt = build_prompt(splits.task, example, entries, PromptSettings(), lambda t: len(t) // 4, ("a", "b"))
             prompt.messages[1]["content"].encode("utf-8")  # nothing in it that cannot be written

@@ -25,7 +25,7 @@ TASK = load_task("generic-text")
 
 def assert_nothing_held_out_is_shown(splits: Splits) -> None:
     held = {(e.user_id, e.input.strip(), (e.target or "").strip()) for e in splits.heldout}
-    for example in splits.train + splits.heldout:
+    for example in [*splits.train, *splits.heldout]:
         own = example.user_id, example.input.strip(), (example.target or "").strip()
         assert example in splits.heldout or own not in held
         for item in example.profile:
@@ -57,7 +57,7 @@ def test_splits_of_any_items(tmp_path, rows, dated, held, least, ending):
     except DataError as error:
         assert "no training example" in str(error) or "no held-out example" in str(error)
         return
-    examples = splits.train + splits.heldout
+    examples = [*splits.train, *splits.heldout]
     assert len({e.id for e in examples}) == len(examples)
     assert_nothing_held_out_is_shown(splits)
     # counted independently: ids that stand twice go, then repeats of user, input and answer

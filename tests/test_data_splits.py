@@ -27,7 +27,7 @@ def test_bundled_sample_is_big_enough_and_holds_no_address(bundled):
 def test_no_profile_holds_its_query_or_a_heldout_item(bundled):
     for splits in bundled.values():
         held = {example.id for example in splits.heldout}
-        for example in splits.train + splits.heldout:
+        for example in [*splits.train, *splits.heldout]:
             seen = {f"{example.user_id}-{item.id}" for item in example.profile}
             assert example.id not in seen and not seen & held
             assert len(example.profile) >= 3
@@ -70,7 +70,7 @@ def test_dated_lines_are_split_by_time(tmp_path):
     splits = load_splits(synopsis_settings(), 0, tmp_path)["package-synopsis"]
     assert splits.report.split == "time"
     assert [example.target for example in splits.heldout] == ["title 12", "title 12"]
-    for example in splits.train + splits.heldout:
+    for example in [*splits.train, *splits.heldout]:
         dates = [item.date for item in example.profile]
         assert dates and dates == sorted(dates) and max(dates) < example.date
     assert len(splits.heldout[0].profile) == 4
@@ -80,7 +80,7 @@ def test_same_day_items_are_not_each_others_past(tmp_path):
     rows = [{"user_id": "ann", "input": f"t{i}", "output": "o", "date": f"2024-01-0{1 + i // 2}"} for i in range(6)]
     write_lines(tmp_path / "mine.jsonl", rows)
     splits = load_splits(synopsis_settings(), 0, tmp_path)["package-synopsis"]
-    for example in splits.train + splits.heldout:
+    for example in [*splits.train, *splits.heldout]:
         assert all(item.date < example.date for item in example.profile)
 
 

@@ -99,6 +99,46 @@ def test_a_mistake_of_the_first_process_ends_the_others(tmp_path, script):
     assert not (tmp_path / "run" / "data").exists()
 
 
+ANSWERS = """
+import json, sys
+from pathlib import Path
+from tagpr import processes
+from tagpr.chains.vocabulary import load_vocabulary
+from tagpr.evaluation.heldout import Heldout, answer, answer_and_keep
+from tagpr.systems.protocol import Answer
+from tagpr.tasks import Example, load_task
+
+processes.join()
+task, vocabulary, asked = load_task("package-section"), load_vocabulary(), []
+heldout = Heldout(task, [Example(f"e{i}", f"u{i}", task.name, f"text {i}", "utils") for i in range(7)])
+
+
+class Echo:
+    def order(self, examples):
+        return list(range(len(examples)))[::-1]
+
+    def predict(self, examples):
+        asked.extend(example.id for example in examples)
+        return [Answer(example.id) for example in examples]
+
+
+def chunk(picked, report):
+    return answer(Echo().predict, heldout, vocabulary, len, picked)
+
+
+rows = answer_and_keep(Echo(), heldout, Path(sys.argv[1]) / "rows.jsonl", "made", 2, chunk)
+print(json.dumps([[row.completion for row in rows], processes.everyones(asked)]))
+"""
+
+
+def test_processes_share_the_questions_of_an_evaluation(tmp_path, script):
+    for answered in ([["e6", "e5", "e2", "e1"], ["e4", "e3", "e0"]], [[], []]):
+        done = torchrun(script(ANSWERS), tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+        found = sorted(json.loads(line) for line in done.stdout.splitlines())
+        assert found == [[[], answered], [[f"e{i}" for i in range(7)], answered]]
+
+
 def smoke(folder):
     """`run smoke` in two processes, started."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]

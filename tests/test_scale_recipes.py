@@ -1,7 +1,8 @@
 """The recipes for large models, every stage through `tagpr launch`, on a tiny model of their architecture.
 
 What is changed: model and reward backbone (two layers of Qwen3, heads of 64, head untied), data (bundled), the teacher
-(heuristic instead of an endpoint), lengths and numbers of steps, fp32 and no vLLM. Everything else is the recipe's own.
+(heuristic instead of an endpoint), lengths and numbers of steps, and fp32. vLLM is a real server on CPUs for the recipe
+of several nodes; the colocated one of `lamp-qwen3-8b` needs GPUs. Everything else is the recipe's own.
 """
 
 import json
@@ -14,6 +15,9 @@ import pytest
 
 from tagpr.training.scale.launch import Launch, launch_command
 from tiny_models import tiny_qwen3
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+from vllm_on_cpu import vllm_server
 
 SMALL = [
     "data.sources=[{task: package-section, max_train: 40, max_heldout: 6}]",
@@ -35,7 +39,6 @@ SMALL = [
     "exploratory.steps=1",
     "exploratory.max_new_tokens=12",
     "exploratory.max_prompts=null",
-    "rl.vllm=null",
     "sft.precision=fp32",
     "guided.precision=fp32",
     "exploratory.precision=fp32",
@@ -49,8 +52,8 @@ def policy(tmp_path_factory):
     return tiny_qwen3(tmp_path_factory.mktemp("policy"))
 
 
-def launched(config, recipe, policy, folder, *changes, processes=2):
-    """Every stage of a recipe; returns its run folder."""
+def launched(config, recipe, policy, folder, *changes, processes=2, server=""):
+    """Every stage of a recipe; returns its run folder. server: of vLLM, that samples RL's completions."""
     overrides = [*SMALL, f"model={policy}", *changes]
     words = launch_command(Launch(config, processes=processes), recipe, overrides, folder / "runs")
     site = Path(__file__).parent / "sharded_site"
@@ -60,6 +63,7 @@ def launched(config, recipe, policy, folder, *changes, processes=2):
         "HF_HUB_OFFLINE": "1",
         "SHARD_ON_CPU": "true",
         "DS_ACCELERATOR": "cpu",
+        "VLLM_SERVER": server,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     done = subprocess.run(words, env=os.environ | environment, capture_output=True, text=True, timeout=900)
@@ -73,21 +77,37 @@ def manifest(run, stage):
     return json.loads((run / stage / "manifest.json").read_text())
 
 
-@pytest.mark.scale
-@pytest.mark.parametrize("recipe", ["lamp-qwen3-8b", "lamp-qwen3-8b-nodes"])
-def test_the_paper_recipe_runs_sharded_in_two_processes(policy, tmp_path, recipe):
-    run = launched("fsdp2", recipe, policy, tmp_path)
+def check(run, steps):
+    """All four trainings were divided among two processes, and every checkpoint was evaluated."""
     for stage in ("sft", "prmu", "guided", "exploratory"):
         assert manifest(run, stage)["measured"]["processes"] == 2
-    assert manifest(run, "guided")["metrics"]["steps"] == manifest(run, "exploratory")["metrics"]["steps"] == 1
+    assert (
+        manifest(run, "guided")["metrics"]["steps"] == steps and manifest(run, "exploratory")["metrics"]["steps"] == 1
+    )
     results = json.loads((run / "evaluate" / "results.json").read_text())
     assert {"base", "sft", "guided", "final"} <= set(results["tasks"]["package-section"]["systems"])
 
 
 @pytest.mark.scale
+def test_the_paper_recipe_runs_sharded_in_two_processes(policy, tmp_path):
+    check(launched("fsdp2", "lamp-qwen3-8b", policy, tmp_path, "rl.vllm=null"), steps=1)
+
+
+@pytest.mark.scale
+def test_the_recipe_of_several_nodes_runs_with_a_vllm_server(policy, tmp_path):
+    pytest.importorskip("vllm")
+    with vllm_server(policy, tmp_path / "server.log") as address:
+        changes = (f"rl.vllm.server={address}", "guided.steps=2", "guided.learning_rate=1e-3")
+        run = launched("fsdp2", "lamp-qwen3-8b-nodes", policy, tmp_path, *changes, server=address)
+    check(run, steps=2)
+    log = [json.loads(line) for line in (run / "guided" / "log.jsonl").read_text().splitlines()]
+    assert max(row["sampling_difference"] for row in log) < 1e-4, "vLLM has other weights"
+
+
+@pytest.mark.scale
 def test_the_paper_recipe_runs_under_zero3(policy, tmp_path):
     pytest.importorskip("deepspeed")
-    launched("zero3", "lamp-qwen3-8b", policy, tmp_path)
+    check(launched("zero3", "lamp-qwen3-8b", policy, tmp_path, "rl.vllm=null"), steps=1)
 
 
 @pytest.mark.scale

@@ -1,18 +1,54 @@
-"""vLLM's CPU build as the engine of an evaluation: greedy texts are those of our own generation."""
+"""vLLM's CPU build: as the engine of an evaluation, and as the server of RL's completions under FSDP2."""
+
+import json
+import sys
+from pathlib import Path
 
 import pytest
 
 from tagpr.engine.loading import load_text_model
 from tagpr.engine.types import Sampling
+from test_scale_processes import torchrun
 from tiny_models import tiny_qwen3
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+from shard_on_cpu import FSDP2
+from vllm_on_cpu import vllm_server
+
+JOBS = Path(__file__).parent / "scale_jobs.py"
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    return tiny_qwen3(tmp_path_factory.mktemp("policy"))
 
 
 @pytest.mark.scale
-def test_vllm_writes_what_transformers_writes(tmp_path, monkeypatch):
+def test_vllm_writes_what_transformers_writes(policy, monkeypatch):
     pytest.importorskip("vllm")
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-    policy = tiny_qwen3(tmp_path / "policy")
     prompts = [list(range(5 + i, 40 + 3 * i)) for i in range(4)]
     sampling = Sampling(12, temperature=0)
     ours, theirs = (load_text_model(policy, engine).generate(prompts, sampling) for engine in ("transformers", "vllm"))
     assert [[one.text for one in group] for group in theirs] == [[one.text for one in group] for group in ours]
+
+
+@pytest.mark.scale
+def test_a_server_samples_from_the_weights_in_training(policy, tmp_path):
+    """Two processes of FSDP2: every rollout's log-probabilities are the trainer's; if only the first weights are sent,
+    those of the later rollouts are not.
+    """
+    pytest.importorskip("vllm")
+
+    def differences(name, **environment):
+        done = torchrun(JOBS, "trl", policy, tmp_path / name, "heldout_every=2", timeout=400, **FSDP2, **environment)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "distributed: FSDP 2" in done.stdout
+        rows = (tmp_path / name / "log.jsonl").read_text().splitlines()
+        return [json.loads(row)["sampling_difference"] for row in rows]
+
+    with vllm_server(policy, tmp_path / "server.log") as address:
+        synced = differences("synced", VLLM_SERVER=address)
+        control = differences("control", VLLM_SERVER=address, SEND_WEIGHTS="once")
+    assert len(synced) == 4 and max(synced) < 1e-4
+    assert control[0] < 1e-4 and min(control[1:]) > 1e-2

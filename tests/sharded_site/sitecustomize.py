@@ -1,4 +1,6 @@
-"""On PYTHONPATH of a launched command, this lets its processes be sharded on CPUs (`benchmarks/shard_on_cpu.py`)."""
+"""On PYTHONPATH of a launched command, this lets its processes be sharded on CPUs (`benchmarks/shard_on_cpu.py`) and
+send their weights to a vLLM server on CPUs (`benchmarks/vllm_on_cpu.py`).
+"""
 
 import os
 import sys
@@ -9,3 +11,7 @@ if os.environ.get("SHARD_ON_CPU") and os.environ.get("WORLD_SIZE"):
     from shard_on_cpu import shard_on_cpu
 
     shard_on_cpu()
+    if os.environ.get("VLLM_SERVER"):
+        from vllm_on_cpu import weights_by_file
+
+        weights_by_file()

@@ -1,11 +1,14 @@
 """Writing and reading examples, an exact round trip: JSONL for run folders, Parquet for size; by the file's ending."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tagpr.errors import DataError
-from tagpr.files import read_jsonl, write_jsonl
+from tagpr.files import write_jsonl
+from tagpr.on_disk import open_lines
 from tagpr.tasks import Example, Interaction
 
 if TYPE_CHECKING:
@@ -22,11 +25,29 @@ def write_examples(path: Path, examples: Iterable[Example]) -> None:
         write_jsonl(path, (_row(example) for example in examples))
 
 
-def read_examples(path: Path) -> list[Example]:
-    """Read what `write_examples` wrote. Raises DataError if the file is missing or damaged."""
+def read_examples(path: Path) -> Sequence[Example]:
+    """What `write_examples` wrote; of a JSONL file each example is read when it is asked for.
+
+    Raises DataError if the file is missing or damaged, there or when the damaged example is asked for.
+    """
+    with _reading(path):
+        if path.suffix == ".parquet":
+            return [_example(row) for row in _read_parquet(path)]
+
+        def decode(line: bytes) -> Example:
+            with _reading(path):
+                return _example(json.loads(line))
+
+        rows = open_lines(path, decode)
+    if rows:
+        _ = rows[-1]  # a file that was cut
+    return rows
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        rows = _read_parquet(path) if path.suffix == ".parquet" else read_jsonl(path)
-        return [_example(row) for row in rows]
+        yield
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); run the data stage again") from None
     except (ValueError, KeyError, TypeError) as error:

@@ -24,12 +24,17 @@ def example_id(user_id: str, name: str) -> str:
     return f"{user_id.replace('%', '%25').replace('-', '%2D')}-{name}"
 
 
+def folded(user: str) -> str:
+    """A user's id without what people write differently: spaces, case, how an accent is coded."""
+    return " ".join(normalize("NFC", user).casefold().split())
+
+
 def look_alikes(users: Iterable[str]) -> list[tuple[str, str]]:
     """Pairs of users whose ids differ only by spaces, by case, or by how an accent is coded: one user, perhaps."""
     seen: dict[str, str] = {}
     pairs = []
     for user in users:
-        first = seen.setdefault(" ".join(normalize("NFC", user).casefold().split()), user)
+        first = seen.setdefault(folded(user), user)
         if first is not user:
             pairs.append((first, user))
     return pairs

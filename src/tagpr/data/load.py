@@ -1,34 +1,40 @@
 """Entry point of tagpr.data: every source of a recipe, read, freed of duplicates, split and counted."""
 
 import logging
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TypeGuard
 
+import numpy as np
+
 from tagpr.data.corrections import with_corrections
-from tagpr.data.duplicates import drop_duplicates, without_leaks
+from tagpr.data.duplicates import without_leaks
 from tagpr.data.formats.hub import on_hub
 from tagpr.data.formats.lamp import find_questions
 from tagpr.data.formats.protocol import Records, Source
 from tagpr.data.formats.registry import find_reader
 from tagpr.data.formats.rows import date_column
-from tagpr.data.ids import look_alikes
-from tagpr.data.missing import missing_words
+from tagpr.data.ids import folded, look_alikes
+from tagpr.data.missing import MissingCount
 from tagpr.data.rejects import Rejects
 from tagpr.data.report import SplitReport, Unused
 from tagpr.data.settings import DataSettings, SourceSettings
 from tagpr.data.split import (
+    HowToSplit,
     Item,
     Splits,
-    by_user,
+    UnusedCount,
     choose_some,
     need_examples,
     split_examples,
-    split_items,
-    unused,
+    split_users,
 )
+from tagpr.data.users import group_users
 from tagpr.errors import DataError, RecipeError
+from tagpr.on_disk import Spool
 from tagpr.tasks import Example, Kind, Task, load_task
 from tagpr.tasks.metrics import need_own_names
 from tagpr.tasks.scripts import with_rouge_tokens
@@ -102,8 +108,8 @@ def card_of(source: SourceSettings, folder: Path) -> Path | str:
 class _Halves:
     """What a source became."""
 
-    train: list[Example]
-    heldout: list[Example]
+    train: Sequence[Example]
+    heldout: Sequence[Example]
     report: SplitReport
     why: str = ""  # what gave no example
 
@@ -141,7 +147,8 @@ def load_source(source: SourceSettings, seed: int, folder: Path, rejects: Reject
     if not source.zero_shot:
         need_examples(task, train, "training", origin, why)
     need_examples(task, halves.heldout, "held-out", origin, why)
-    task = with_rouge_tokens(task, [example.target for example in train + halves.heldout if example.target])
+    targets = (example.target for example in chain(train, halves.heldout))
+    task = with_rouge_tokens(task, filter(None, targets))
     used = choose_some(train, source.max_train, seed), choose_some(halves.heldout, source.max_heldout, seed)
     report = replace(
         halves.report,
@@ -161,7 +168,7 @@ def _path(text: str, folder: Path) -> Path:
     return Path(text) if on_hub(text) else folder / text
 
 
-def _are_items(records: Records) -> TypeGuard[list[Item]]:
+def _are_items(records: Records) -> TypeGuard[Sequence[Item]]:
     return not records or isinstance(records[0], Item)
 
 
@@ -179,59 +186,62 @@ class _Split:
     origin: str
     rejects: Rejects
 
-    def items(self, items: list[Item], path: Path | None, *, lone_users: bool) -> _Halves:
+    def items(self, items: Sequence[Item], path: Path | None, *, lone_users: bool) -> _Halves:
         """Single interactions, split per user."""
-        task, source, origin, rejects, read = self.task, self.source, self.origin, self.rejects, len(items)
-        items, repeats = drop_duplicates(items)
-        if repeats:
-            first = repeats[0]
+        task, source, origin, rejects = self.task, self.source, self.origin, self.rejects
+        users = group_users(items)
+        if users.first_repeat is not None:
+            first = users.first_repeat
             logger.warning(
                 "data: %s: %d exact duplicates left out (the first: line %d repeats line %d)",
-                *(origin, len(repeats), first.item.line, first.first.line),
+                *(origin, users.repeats, first.item.line, first.first.line),
             )
-        if lone_users:
-            _need_history(items, origin, source, rejects)
-        train, heldout, how = split_items(
-            task,
-            items,
-            seed=self.seed,
-            heldout_per_user=source.heldout_per_user,
-            min_history=source.min_history,
-            max_history=source.max_history,
-        )
-        if alike := look_alikes(by_user(items)):
+        how = HowToSplit(self.seed, users.dated, source.heldout_per_user, source.min_history, source.max_history)
+        train, heldout, nothing = Spool[Example](), Spool[Example](), UnusedCount(users.dated, source.min_history)
+        names, words = array("q"), MissingCount(task)
+        for own, (to_train, held) in zip(users.groups, split_users(task, users.groups, how, users.works), strict=True):
+            if lone_users:
+                _need_history(own, origin, source, rejects)
+            for part, examples in ((train, to_train), (heldout, held)):
+                for example in examples:
+                    part.add(example)
+            nothing.add(own, {example.id for example in (*to_train, *held)})
+            words.add(own)
+            names.append(hash(folded(own[0].user_id)))
+        alike = _look_alikes(users.groups, names)
+        if alike:
             logger.warning(
                 "data: %s: %d users differ from another only by spaces, case or accents (%r and %r); each counts by "
                 "itself",
                 *(origin, len(alike), *alike[0]),
             )
-        if words := missing_words(items, task):
+        if words.first is not None:
             logger.warning(
                 "data: %s: %d fields read like a missing value, and are taken as text (line %d: %s is %r); leave such "
                 "fields empty, or the lines out",
-                *(origin, len(words), words[0].line, words[0].field, words[0].value),
+                *(origin, words.count, words.first.line, words.first.field, words.first.value),
             )
-        undated = "date" not in source.fields and bool(items) and not items[0].date
+        undated = "date" not in source.fields and bool(users.groups) and not items[0].date
         if path is not None and undated and (column := date_column(path, task)):
             logger.warning(
                 "data: %s: read without dates, so held-out items are a random choice; if column %r is the date, "
                 "set fields: {date: %s}",
                 *(origin, column, column),
             )
-        nothing = unused(items, train + heldout, source.min_history)
-        if nothing.users:
-            logger.warning("data: %s: %s", origin, nothing)
+        unused = nothing.result()
+        if unused.users:
+            logger.warning("data: %s: %s", origin, unused)
         report = SplitReport(
-            users=len(by_user(items)),
-            records=read + rejects.records,
-            split=how,
-            no_example=nothing,
-            items=len(items),
-            duplicates=len(repeats),
+            users=len(users.groups),
+            records=len(items) + rejects.records,
+            split="time" if users.dated else "random",
+            no_example=unused,
+            items=users.items,
+            duplicates=users.repeats,
             users_alike=len(alike) or None,
-            missing_words=len(words) or None,
+            missing_words=words.count or None,
         )
-        return _Halves(train, heldout, report, str(nothing))
+        return _Halves(train.rows(), heldout.rows(), report, str(unused))
 
     def examples(self, train: list[Example], heldout: list[Example] | None) -> _Halves:
         """Records that bring their profiles: an official held-out file, or whole users held out."""
@@ -265,15 +275,22 @@ class _Split:
         )
 
 
-def _need_history(items: list[Item], origin: str, source: SourceSettings, rejects: Rejects) -> None:
+def _need_history(own: Sequence[Item], origin: str, source: SourceSettings, rejects: Rejects) -> None:
     """A user with a single item has no history to learn from: refuse, or note and go on."""
-    if source.min_history < 1:
+    if source.min_history < 1 or len(own) > 1:
         return
-    for user_id, own in by_user(items).items():
-        if len(own) < 2:
-            reason = (
-                f"user {user_id[:40]!r} has one item and so no history; give two or more, or set data.on_error: skip"
-            )
-            if not rejects.skip:
-                raise DataError(f"{origin}: {reason}")
-            rejects.note(origin, 0, reason, own[0].input, record=False)
+    reason = (
+        f"user {own[0].user_id[:40]!r} has one item and so no history; give two or more, or set data.on_error: skip"
+    )
+    if not rejects.skip:
+        raise DataError(f"{origin}: {reason}")
+    rejects.note(origin, 0, reason, own[0].input, record=False)
+
+
+def _look_alikes(groups: Sequence[Sequence[Item]], names: "array[int]") -> list[tuple[str, str]]:
+    """`look_alikes` of the users; names: the hash of each one's folded id, so that hardly any id is looked at."""
+    order = np.sort(np.frombuffer(names, np.int64)) if names else np.zeros(0, np.int64)
+    twice = set(order[1:][order[1:] == order[:-1]].tolist())
+    return (
+        look_alikes(own[0].user_id for own, name in zip(groups, names, strict=True) if name in twice) if twice else []
+    )

@@ -19,6 +19,22 @@ class MissingWord:
     value: str
 
 
+class MissingCount:
+    """Counts such fields of a task's items as they come."""
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.count = task, 0
+        self.first: MissingWord | None = None
+        """The first of the file."""
+
+    def add(self, items: Iterable[Item]) -> None:
+        """Some more items."""
+        for found in missing_words(items, self.task):
+            self.count += 1
+            if self.first is None or found.line < self.first.line:
+                self.first = found
+
+
 def missing_words(items: Iterable[Item], task: Task) -> list[MissingWord]:
     """The fields of items that are nothing but such a word, labels of the task apart."""
     return [

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from tagpr import processes
 from tagpr.errors import ModelError
 from tagpr.files import cache_folder
 from tagpr.memory import bound_kernel_caches
@@ -176,7 +177,7 @@ def load_causal_lm(path: Path | str, dtype: str | torch.dtype = "auto", device: 
     """A causal language model in eval mode on `device` (the GPU if there is one).
 
     `dtype` "auto" is bfloat16 if the hardware multiplies it natively (see `fast_dtype`), else float32. A folder
-    with a LoRA adapter is loaded on its base model.
+    with a LoRA adapter is loaded on its base model. Every process that loads one has it whole.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -185,7 +186,7 @@ def load_causal_lm(path: Path | str, dtype: str | torch.dtype = "auto", device: 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     resolved = fast_dtype(device) if dtype == "auto" else getattr(torch, dtype) if isinstance(dtype, str) else dtype
     try:
-        with quiet():
+        with quiet(), _undivided():
             model = AutoModelForCausalLM.from_pretrained(
                 path, dtype=resolved, trust_remote_code=False, use_safetensors=True
             )
@@ -193,6 +194,20 @@ def load_causal_lm(path: Path | str, dtype: str | torch.dtype = "auto", device: 
         raise ModelError(f"model {str(path)!r}: does not load ({_first_line(error)})") from None
     cast("torch.nn.Module", model).to(device)
     return model.eval()
+
+
+@contextlib.contextmanager
+def _undivided() -> Iterator[None]:
+    """transformers loads models whole on the process that loads them, whatever sharding the launcher announced."""
+    from transformers.integrations import deepspeed
+
+    announced = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed._hf_deepspeed_config_weak_ref = None
+    try:
+        with processes.whole_weights():
+            yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = announced
 
 
 def fast_dtype(device: str = "cpu") -> torch.dtype:

@@ -6,13 +6,15 @@
 
 import csv
 import io
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from tagpr.evaluation.predictions import Prediction
 from tagpr.evaluation.results import HistoryBin
-from tagpr.files import write_text
+from tagpr.files import write_parts
 from tagpr.profiles.history_bins import HISTORY_BINS, history_bin
 from tagpr.statistics import Bootstrap, Interval, paired_bootstrap
 from tagpr.tasks.types import Example
@@ -43,21 +45,19 @@ class Loser:
 def by_history_length(
     rows: Sequence[Prediction], reference: Sequence[Prediction], examples: Sequence[Example]
 ) -> tuple[HistoryBin, ...]:
-    """Cold start: mean score of both systems and their difference, by number of past items."""
-    bins: dict[str, Pairs] = {history_bin(low): [] for low in HISTORY_BINS}
-    length = {example.id: len(example.profile) for example in examples}
-    for pair in paired(rows, reference):
-        bins[history_bin(length[pair[0].id])].append(pair)
+    """Cold start: mean score of both systems and their difference, by number of past items.
+
+    All three in the same order. Raises ValueError if they are about other questions.
+    """
+    bins = {history_bin(low): _Scores() for low in HISTORY_BINS}
+    for (a, b), example in zip(_both(rows, reference), examples, strict=True):
+        if example.id != a.id:
+            raise ValueError("examples must be those that were answered, in their order")
+        bins[history_bin(len(example.profile))].add(a, b)
     return tuple(
-        HistoryBin(
-            items,
-            len(pairs),
-            sum(a.correctness for a, _ in pairs) / len(pairs),
-            sum(b.correctness for _, b in pairs) / len(pairs),
-            _difference(pairs),
-        )
-        for items, pairs in bins.items()
-        if pairs
+        HistoryBin(items, n, sum(part.ours) / n, sum(part.theirs) / n, part.difference())
+        for items, part in bins.items()
+        if (n := len(part.users))
     )
 
 
@@ -67,9 +67,12 @@ def by_seen_user(
     """The difference between two systems for `seen` users, who were in training, and `unseen` ones."""
     found = {}
     for name, inside in (("seen", True), ("unseen", False)):
-        pairs = [pair for pair in paired(rows, reference) if (pair[0].user_id in trained_on) == inside]
-        if pairs:
-            found[name] = Subset(len(pairs), _difference(pairs))
+        part = _Scores()
+        for a, b in _both(rows, reference):
+            if (a.user_id in trained_on) == inside:
+                part.add(a, b)
+        if part.users:
+            found[name] = Subset(len(part.users), part.difference())
     return found
 
 
@@ -91,39 +94,79 @@ def who_loses(rows: Sequence[Prediction], reference: Sequence[Prediction]) -> tu
     return tuple(sorted(losers, key=lambda loser: (loser.change, loser.user_id)))
 
 
-def per_user(rows: Sequence[Prediction]) -> dict[str, list[float]]:
-    """A system's scores by user, users in the order of their first question."""
-    scores: dict[str, list[float]] = {}
-    for row in rows:
-        scores.setdefault(row.user_id, []).append(row.correctness)
-    return scores
+class _UserMeans:
+    """A system's mean score by user, as its predictions come."""
+
+    def __init__(self, number: dict[str, int]) -> None:
+        """number: of each user, in the order of their first question; shared by the systems of a task."""
+        self._number = number
+        self.sums, self.counts = array("d"), array("I")
+
+    def add(self, row: Prediction) -> None:
+        """One more question."""
+        place = self._number.setdefault(row.user_id, len(self._number))
+        missing = place + 1 - len(self.counts)
+        self.sums.extend([0.0] * missing)
+        self.counts.extend([0] * missing)
+        self.sums[place] += row.correctness
+        self.counts[place] += 1
 
 
 def write_users(path: Path, answered: Iterable[tuple[str, str, Mapping[str, Sequence[Prediction]]]]) -> None:
     """Write `users.csv` from (task, setting, {system: predictions}); the rows of a user's systems follow each other."""
+    write_parts(path, chain([_csv(HEADER)], *(_user_rows(*one) for one in answered)))
+
+
+def _user_rows(task: str, setting: str, systems: Mapping[str, Sequence[Prediction]]) -> Iterator[str]:
+    number: dict[str, int] = {}
+    means = {system: _UserMeans(number) for system in systems}
+    for system, rows in systems.items():
+        for row in rows:
+            means[system].add(row)
+    for user, place in number.items():
+        for system, own in means.items():
+            if place < len(own.counts) and (n := own.counts[place]):
+                yield _csv((task, setting, user, n, system, f"{own.sums[place] / n:.6g}"))
+
+
+def _csv(row: Sequence[object]) -> str:
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(HEADER)
-    for task, setting, systems in answered:
-        scores = {system: per_user(rows) for system, rows in systems.items()}
-        for user in dict.fromkeys(user for by_user in scores.values() for user in by_user):
-            for system, by_user in scores.items():
-                if own := by_user.get(user):
-                    writer.writerow((task, setting, user, len(own), system, f"{sum(own) / len(own):.6g}"))
-    write_text(path, stream.getvalue())
+    csv.writer(stream, lineterminator="\n").writerow(row)
+    return stream.getvalue()
 
 
 def paired(rows: Sequence[Prediction], others: Sequence[Prediction]) -> Pairs:
     """Both systems' answers question by question. Raises ValueError if they answered other questions."""
-    if [row.id for row in rows] != [row.id for row in others]:
+    return list(_both(rows, others))
+
+
+def _both(rows: Sequence[Prediction], others: Sequence[Prediction]) -> Iterator[tuple[Prediction, Prediction]]:
+    if len(rows) != len(others):
         raise ValueError("both systems must answer the same questions in the same order")
-    return list(zip(rows, others, strict=True))
+    for a, b in zip(rows, others, strict=True):
+        if a.id != b.id:
+            raise ValueError("both systems must answer the same questions in the same order")
+        yield a, b
 
 
-def _difference(pairs: Pairs) -> Interval:
-    return paired_bootstrap(
-        [a.correctness for a, _ in pairs],
-        [b.correctness for _, b in pairs],
-        [a.user_id for a, _ in pairs],
-        Bootstrap(2000),  # coarse: many subsets, each for orientation
-    )
+class _Scores:
+    """Two systems' scores on a part of the questions."""
+
+    def __init__(self) -> None:
+        self.ours, self.theirs = array("d"), array("d")
+        self.users: list[str] = []
+
+    def add(self, a: Prediction, b: Prediction) -> None:
+        """One more question: the system's answer and the reference's."""
+        self.ours.append(a.correctness)
+        self.theirs.append(b.correctness)
+        self.users.append(a.user_id)
+
+    def difference(self) -> Interval:
+        """The system's minus the reference's."""
+        return paired_bootstrap(
+            self.ours,
+            self.theirs,
+            self.users,
+            Bootstrap(2000),  # coarse: many subsets, each for orientation
+        )

@@ -6,55 +6,82 @@ batches, and hence answers, exactly as an undisturbed one.
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tagpr.evaluation.predictions import Prediction, read_predictions, write_predictions
+from tagpr.errors import DataError
+from tagpr.evaluation.predictions import Prediction, each_prediction, open_predictions, write_predictions
 from tagpr.files import write_text
 from tagpr.progress import Progress
 
+Answering = Callable[[list[int], Progress], list[Prediction]]
+"""Positions of one chunk and a progress callback -> their predictions."""
 
-def in_chunks(
-    ids: Sequence[str],
-    order: Sequence[int],
-    chunk: int,
-    answer: Callable[[list[int], Progress], list[Prediction]],
-    out: Path,
-    fingerprint: str,
-    shard: tuple[int, int] = (0, 1),
-    progress: Progress | None = None,
-) -> list[Prediction]:
-    """Answer the examples `ids` in the given order of positions; write `out` with one Prediction per example.
 
-    answer: positions of one chunk and a progress callback -> their predictions. fingerprint: a digest of all that
-    decides the answers; parts with another one are not used. shard: (i, n) answers every n-th chunk; with n > 1 the
-    list is empty until the last process has finished. Returns the predictions in the order of `ids`.
-    """
-    if is_complete(out, fingerprint):
-        return read_predictions(out)
-    parts = out.with_name(f".{out.stem}-{fingerprint}.parts")
-    chunks = [list(order[i : i + chunk]) for i in range(0, len(order), chunk)]
-    mine = [number for number in range(len(chunks)) if number % shard[1] == shard[0]]
-    done, total = 0, sum(len(chunks[number]) for number in mine)
+class Chunks:
+    """The answers to the examples `ids`, one Prediction each, made and kept in chunks until all are there."""
 
-    def report(part: int, _: int = 0, note: str = "") -> None:
-        if progress is not None:
-            progress(min(total, done + part), total, note)
+    def __init__(
+        self, ids: Sequence[str], order: Sequence[int], size: int, out: Path, fingerprint: str, progress: Progress
+    ) -> None:
+        """order: positions, as they are answered. size: of a chunk. out: the file they end in. fingerprint: a digest of
+        all that decides the answers; parts with another one are not used.
+        """
+        self._ids, self._out, self._fingerprint, self._progress = ids, out, fingerprint, progress
+        self._chunks = [list(order[i : i + size]) for i in range(0, len(order), size)]
+        self._parts = out.with_name(f".{out.stem}-{fingerprint}.parts")
 
-    for number in mine:
-        part = parts / f"{number:05d}.jsonl"
-        if not part.is_file():
-            write_predictions(part, answer(chunks[number], report))
-        done += len(chunks[number])
-        report(0)
-    if not all((parts / f"{number:05d}.jsonl").is_file() for number in range(len(chunks))):
-        return []
-    by_id = {row.id: row for number in range(len(chunks)) for row in read_predictions(parts / f"{number:05d}.jsonl")}
-    rows = [by_id[name] for name in ids]
-    write_predictions(out, rows)
-    write_text(_kept_fingerprint(out), fingerprint + "\n")
-    shutil.rmtree(parts, ignore_errors=True)
-    return rows
+    def answer(self, answer: Answering, shard: tuple[int, int] = (0, 1)) -> None:
+        """Answer what is missing. shard: (i, n) answers every n-th chunk."""
+        if is_complete(self._out, self._fingerprint):
+            return
+        mine = [number for number in range(len(self._chunks)) if number % shard[1] == shard[0]]
+        done, total = 0, sum(len(self._chunks[number]) for number in mine)
+
+        def report(part: int, _: int = 0, note: str = "") -> None:
+            self._progress(min(total, done + part), total, note)
+
+        for number in mine:
+            if not self._part(number).is_file():
+                write_predictions(self._part(number), answer(self._chunks[number], report))
+            done += len(self._chunks[number])
+            report(0)
+
+    def joined(self) -> Sequence[Prediction]:
+        """The predictions in the order of `ids`, in the file `out`; empty if other processes have not finished.
+
+        Raises DataError if a file that was there already is damaged.
+        """
+        if is_complete(self._out, self._fingerprint):
+            deque(each_prediction(self._out), maxlen=0)
+        elif all(self._part(number).is_file() for number in range(len(self._chunks))):
+            write_predictions(self._out, self._rows())
+            write_text(_kept_fingerprint(self._out), self._fingerprint + "\n")
+            shutil.rmtree(self._parts, ignore_errors=True)
+        else:
+            return []
+        return open_predictions(self._out)
+
+    def _part(self, number: int) -> Path:
+        return self._parts / f"{number:05d}.jsonl"
+
+    def _rows(self) -> Iterator[Prediction]:
+        """The rows of all parts in the order of `ids`. Raises DataError if a part was not written here."""
+        whole, place, first = self._parts / "all.jsonl", array("Q", bytes(8 * len(self._ids))), 0
+        with open(whole, "wb") as stream:
+            for number, positions in enumerate(self._chunks):
+                for row, position in enumerate(positions, first):
+                    place[position] = row
+                first += len(positions)
+                with open(self._part(number), "rb") as part:
+                    shutil.copyfileobj(part, stream)
+        rows = open_predictions(whole)
+        for name, row in zip(self._ids, place, strict=True):
+            if len(rows) != len(self._ids) or rows[row].id != name:
+                raise DataError(f"{self._parts}: holds other answers than it should; delete it and evaluate again")
+            yield rows[row]
 
 
 def is_complete(out: Path, fingerprint: str) -> bool:

@@ -3,11 +3,14 @@
 Writes `predictions/SYSTEM/TASK.jsonl`, `users.csv` and `results.json`.
 """
 
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from tagpr.chains.vocabulary import load_vocabulary
+from tagpr import processes
+from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.data.split import Splits
 from tagpr.evaluation.best_of import BestOf, Choose, PersonalScore
 from tagpr.evaluation.breakdown import write_users
@@ -20,10 +23,11 @@ from tagpr.evaluation.results import Results
 from tagpr.evaluation.scoring import SystemAnswers, score
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.judges.marking import Judges
+from tagpr.on_disk import spooled
 from tagpr.progress import Progress, silent
 from tagpr.systems.context import Context, Trained
 from tagpr.systems.prompted import Prompted
-from tagpr.systems.protocol import NoOptions
+from tagpr.systems.protocol import NoOptions, System
 from tagpr.systems.registry import TRIVIAL, load_system
 
 
@@ -62,7 +66,8 @@ def evaluate_systems(
     checkpoints: folder by row (`SYSTEMS`). data: the examples by task name. context: what systems are given, but for
     their checkpoints; its `folder` is written to, its `progress` hears of every example. judges: who marks text
     answers, if anybody does. A rerun keeps the answers that are there and does not load a model that has answered
-    everything. prmu: chooses among the answers of `settings.best_of`.
+    everything. prmu: chooses among the answers of `settings.best_of`. Several processes of one command share the
+    answering; the first scores, and the others return no results.
     """
     seed, out, progress = context.seed, context.folder, context.progress
     own = {name: Heldout(splits.task, splits.heldout[: settings.limit]) for name, splits in data.items()}
@@ -97,8 +102,10 @@ def evaluate_systems(
         system = checkpoint_system(name, checkpoints[name], context)
         key = model_key(checkpoints[name], settings)
         answered += best_of_rows(system, key, prmu, own, settings, out, relay, progress)
+    if not processes.is_first():
+        return Results((), {})
     write_users(out / "users.csv", ((task, "own", _by_system(answered, task)) for task in data))
-    answered += trivial_baselines({n: replace(splits, heldout=list(own[n].examples)) for n, splits in data.items()})
+    answered += trivial_baselines({n: replace(splits, heldout=own[n].examples) for n, splits in data.items()})
     examples = {name: heldout.examples for name, heldout in own.items()}
     tasks = {name: splits.task for name, splits in data.items()}
     if judges is not None:
@@ -134,12 +141,12 @@ def best_of_rows(
             def report(done: int, total: int, _: str = "", note: str = f"{row} {task}") -> None:
                 progress(done, total, note)
 
-            prompts = [tuple(system.prompt_ids(example)) for example in heldout.asked]
-            questions = [Question(example, ids, ()) for example, ids in zip(heldout.examples, prompts, strict=True)]
             how = f"{key} {settings.best_of} {settings.best_of_temperature} {prmu.key}"
-            made = fingerprint(heldout.task, questions, settings.chunk, f"{row} {how}")
+            made, order = _asked(system, heldout, settings.chunk, f"{row} {how}")
             path = out / "predictions" / row / f"{task}.jsonl"
-            one.predictions[task] = answer_and_keep(system, heldout, path, made, settings.chunk, answer_chunk, report)
+            one.predictions[task] = answer_and_keep(
+                system, heldout, path, made, settings.chunk, answer_chunk, report, order
+            )
         found.append(one)
     return found
 
@@ -157,17 +164,30 @@ def checkpoint_system(name: str, folder: Path, context: Context) -> Prompted[NoO
 
 def _answer(
     system: Prompted[NoOptions], heldout: Heldout, path: Path, key: str, chunk: int, relay: _Relay, progress: Progress
-) -> list[Prediction]:
-    prompts = [tuple(system.prompt_ids(example)) for example in heldout.asked]
-    questions = [Question(example, ids, ()) for example, ids in zip(heldout.examples, prompts, strict=True)]
+) -> Sequence[Prediction]:
+    made, order = _asked(system, heldout, chunk, key)
     count = token_count(system.context.tokenizer)
 
     def answer_chunk(picked: list[int], report: Progress) -> list[Prediction]:
         relay.to = report
         return answer(system.predict, heldout, system.context.vocabulary, count, picked)
 
-    made = fingerprint(heldout.task, questions, chunk, key)
-    return answer_and_keep(system, heldout, path, made, chunk, answer_chunk, progress)
+    return answer_and_keep(system, heldout, path, made, chunk, answer_chunk, progress, order)
+
+
+def _asked(system: Prompted[NoOptions], heldout: Heldout, chunk: int, key: str) -> tuple[str, list[int]]:
+    """What decides the answers (see `fingerprint`), and the system's own order; each prompt is built once for both."""
+    system.prompts.prepare(heldout.task, heldout.asked)
+    lengths = array("I")
+
+    def questions() -> Iterator[Question]:
+        for example, asked in zip(heldout.examples, heldout.asked, strict=True):
+            ids = tuple(system.prompt_ids(asked))
+            lengths.append(len(ids))
+            yield Question(example, ids, ())
+
+    made = fingerprint(heldout.task, questions(), chunk, key)
+    return made, sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
 
 
 def _by_system(answered: Sequence[SystemAnswers], task: str) -> dict[str, Sequence[Prediction]]:
@@ -191,7 +211,12 @@ def trivial_baselines(data: Mapping[str, Splits]) -> list[SystemAnswers]:
             if system.covers(splits.task):
                 system.fit(splits.train)
                 heldout = Heldout(splits.task, splits.heldout)
-                rows[task] = answer(system.predict, heldout, vocabulary, lambda text: len(text.split()))
+                rows[task] = spooled(_one_by_one(system, heldout, vocabulary))
         if rows:
             found.append(SystemAnswers(name, reasons=False, predictions=rows))
     return found
+
+
+def _one_by_one(system: System[Any], heldout: Heldout, vocabulary: Vocabulary) -> Iterator[Prediction]:
+    for place in range(len(heldout.examples)):
+        yield from answer(system.predict, heldout, vocabulary, lambda text: len(text.split()), [place])

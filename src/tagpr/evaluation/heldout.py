@@ -10,10 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tagpr import processes
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.errors import RunError
-from tagpr.evaluation.chunks import in_chunks, is_complete
+from tagpr.evaluation.chunks import Chunks, is_complete
 from tagpr.evaluation.predictions import Prediction, make_prediction
+from tagpr.on_disk import Mapped
 from tagpr.progress import Progress, silent
 from tagpr.systems.protocol import Answer, System
 from tagpr.tasks.types import Example, Task
@@ -34,11 +36,11 @@ class Heldout:
     history: Mapping[str, str] = field(default_factory=dict)  # whose history is shown, by example id; own if absent
 
     @cached_property
-    def asked(self) -> list[Example]:
-        """The examples without their targets, as systems see them; the same objects at every call, so that a prompt is
-        built once.
+    def asked(self) -> Sequence[Example]:
+        """The examples without their targets, as systems see them; the same objects while they are kept, so that a
+        prompt is built once.
         """
-        return [replace(example, target=None) for example in self.examples]
+        return Mapped(self.examples, lambda _, example: replace(example, target=None))
 
 
 def answer(
@@ -67,21 +69,21 @@ def answer_and_keep(
     chunk: int,
     answer_chunk: Callable[[list[int], Progress], list[Prediction]],
     progress: Progress = silent,
-) -> list[Prediction]:
+    order: Sequence[int] | None = None,
+) -> Sequence[Prediction]:
     """Answer the examples in the system's own order, `chunk` at a time, each kept in `out`; those kept are not redone.
 
     fingerprint: a digest of all that decides the answers. answer_chunk: positions of one chunk -> their predictions.
+    order: the system's own, if it is known already. Several processes of one command share the chunks; the answers are
+    returned on the first of them.
     """
     complete = is_complete(out, fingerprint)  # then no prompt has to be built
-    return in_chunks(
-        [example.id for example in heldout.examples],
-        range(len(heldout.examples)) if complete else system.order(heldout.asked),
-        chunk,
-        answer_chunk,
-        out,
-        fingerprint,
-        progress=progress,
-    )
+    if order is None:
+        order = range(len(heldout.examples)) if complete else system.order(heldout.asked)
+    chunks = Chunks([example.id for example in heldout.examples], order, chunk, out, fingerprint, progress)
+    chunks.answer(answer_chunk, (processes.rank(), processes.count()))
+    processes.wait()
+    return chunks.joined() if processes.is_first() else []
 
 
 def token_count(tokenizer: "PreTrainedTokenizerBase") -> Callable[[str], int]:

@@ -6,17 +6,17 @@ Saving and sharing chunks is `tagpr.evaluation.chunks`', writing `tagpr.systems.
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tagpr.chains.vocabulary import Vocabulary
-from tagpr.evaluation.chunks import in_chunks, is_complete
+from tagpr.evaluation.chunks import Chunks, is_complete
 from tagpr.evaluation.predictions import Prediction, make_prediction
 from tagpr.evaluation.questions import Question
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.files import weights_key
-from tagpr.progress import Progress
+from tagpr.progress import Progress, silent
 from tagpr.systems.protocol import Answer
 from tagpr.tasks.types import Task
 
@@ -37,7 +37,7 @@ def predict(
     key: str = "",
     shard: tuple[int, int] = (0, 1),
     progress: Progress | None = None,
-) -> list[Prediction]:
+) -> Sequence[Prediction]:
     """Answer `questions`, the longest first, and write `out` (JSONL, one Prediction per row, in the questions' order).
 
     count: tokens of a text. key: says which model and decoding settings answer; parts made with another key are not
@@ -56,16 +56,11 @@ def predict(
             for question, one in zip(asked, answers, strict=True)
         ]
 
-    return in_chunks(
-        [question.example.id for question in questions],
-        sorted(range(len(questions)), key=lambda i: (-len(questions[i].prompt_ids), i)),
-        chunk,
-        answer,
-        out,
-        fingerprint(task, questions, chunk, key),
-        shard,
-        progress,
-    )
+    ids = [question.example.id for question in questions]
+    order = sorted(range(len(questions)), key=lambda i: (-len(questions[i].prompt_ids), i))
+    chunks = Chunks(ids, order, chunk, out, fingerprint(task, questions, chunk, key), progress or silent)
+    chunks.answer(answer, shard)
+    return chunks.joined()
 
 
 def is_answered(out: Path, task: Task, questions: Sequence[Question], chunk: int, key: str) -> bool:
@@ -73,7 +68,7 @@ def is_answered(out: Path, task: Task, questions: Sequence[Question], chunk: int
     return is_complete(out, fingerprint(task, questions, chunk, key))
 
 
-def fingerprint(task: Task, questions: Sequence[Question], chunk: int, key: str) -> str:
+def fingerprint(task: Task, questions: Iterable[Question], chunk: int, key: str) -> str:
     """A digest of all that decides the answers of a checkpoint: prompts, targets, chunks, and `model_key`."""
     digest = hashlib.sha256(json.dumps([task.name, chunk, key]).encode())
     for question in questions:

@@ -3,7 +3,8 @@
 A predictions file is enough to score again: nothing here runs a model.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from tagpr.chains.evidence import Shown, check_evidence
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.errors import DataError
-from tagpr.files import read_jsonl, write_jsonl
+from tagpr.files import write_jsonl
+from tagpr.on_disk import open_lines
 from tagpr.systems.protocol import Answer
 from tagpr.tasks.metrics import correctness, score_one
 from tagpr.tasks.types import Example, Task
@@ -98,25 +100,38 @@ def rescore(task: Task, rows: Sequence[Prediction], vocabulary: Vocabulary) -> l
     return [replace(row, **judge(task, row.completion, row.target, vocabulary)) for row in rows]
 
 
-def write_predictions(path: Path, rows: Sequence[Prediction]) -> None:
-    """Write one row per example, atomically."""
+def write_predictions(path: Path, rows: Iterable[Prediction]) -> None:
+    """Write one row per example, atomically; the rows may come one by one."""
     write_jsonl(path, (asdict(row) for row in rows))
 
 
 def read_predictions(path: Path) -> list[Prediction]:
     """Read a predictions file. Raises DataError naming the line that is no prediction."""
+    return list(each_prediction(path))
+
+
+def each_prediction(path: Path) -> Iterator[Prediction]:
+    """The rows of a predictions file, one by one. Raises DataError as `read_predictions`."""
     if not path.is_file():
         raise DataError(f"{path}: no such predictions file; run `tagpr evaluate` or check the path")
-    rows = []
-    try:
-        raw = read_jsonl(path)
-    except ValueError as error:
-        raise DataError(f"{path}: not JSONL ({error}); delete the file and evaluate again") from None
-    for number, row in enumerate(raw, 1):
-        try:
-            for key in ("faults", "tags", "entries"):
-                row[key] = tuple(row.get(key, ()))
-            rows.append(Prediction(**row))
-        except TypeError as error:
-            raise DataError(f"{path}:{number}: not a prediction ({error}); see tagpr.evaluation.Prediction") from None
-    return rows
+    with open(path, "rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                yield _prediction(line)
+            except TypeError as error:
+                reason = f"{path}:{number}: not a prediction ({error}); see tagpr.evaluation.Prediction"
+                raise DataError(reason) from None
+            except ValueError as error:
+                raise DataError(f"{path}: not JSONL ({error}); delete the file and evaluate again") from None
+
+
+def open_predictions(path: Path) -> Sequence[Prediction]:
+    """The rows of a file that is known to be whole, each read when it is asked for."""
+    return open_lines(path, _prediction)
+
+
+def _prediction(line: bytes) -> Prediction:
+    row = json.loads(line)
+    for key in ("faults", "tags", "entries"):
+        row[key] = tuple(row.get(key, ()))
+    return Prediction(**row)

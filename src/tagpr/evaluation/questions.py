@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tagpr.errors import DataError
+from tagpr.on_disk import Mapped
 from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.tasks.types import Example, Task
 
@@ -40,20 +41,23 @@ def ask(
     return questions
 
 
-def with_other_history(examples: Sequence[Example], seed: int) -> tuple[list[Example], dict[str, str]]:
+def with_other_history(examples: Sequence[Example], seed: int) -> tuple[Sequence[Example], dict[str, str]]:
     """The same questions, each with the whole profile of another user of the list.
 
     Returns the examples and, by example id, the donor's user id. Seeded: a random order of the users, each of whom gets
     the profile of the next. Raises DataError if all examples are one user's.
     """
-    profiles = {example.user_id: example.profile for example in examples}
-    users = sorted(profiles)
+    latest = {example.user_id: place for place, example in enumerate(examples)}
+    users = sorted(latest)
     if len(users) < 2:
         raise DataError("another user's history needs at least two users; add users or switch it off")
     order = [users[i] for i in np.random.default_rng(seed).permutation(len(users))]
     donor = {user: order[(i + 1) % len(order)] for i, user in enumerate(order)}
-    changed = [replace(example, profile=profiles[donor[example.user_id]]) for example in examples]
-    return changed, {example.id: donor[example.user_id] for example in examples}
+
+    def swapped(_: int, example: Example) -> Example:
+        return replace(example, profile=examples[latest[donor[example.user_id]]].profile)
+
+    return Mapped(examples, swapped), {example.id: donor[example.user_id] for example in examples}
 
 
 def without_history(examples: Sequence[Example]) -> list[Example]:

@@ -4,6 +4,7 @@ Works on predictions alone: no model, no prompt. Users are what is resampled (`t
 metrics of a task are read off the same resamples.
 """
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
@@ -139,15 +140,16 @@ class _Scores:
         draws: Bootstrap,
     ) -> None:
         first_name, first = next(iter(predictions.items()))
-        asked = [row.id for row in first]
+        asked, targets = [row.id for row in first], [row.target for row in first]
+        statistics = {}
         for name, rows in predictions.items():
-            if [row.id for row in rows] != asked:
+            columns = _Columns(rows)
+            if len(rows) != len(asked) or not columns.about(asked):
                 raise RunError(
                     f"predictions of '{name}' and '{first_name}' on {task.name} are about different examples; "
                     "answer both again with the same data and evaluate.limit"
                 )
-        targets = [row.target for row in first]
-        statistics = {name: _statistics(task, rows, targets) for name, rows in predictions.items()}
+            statistics[name] = _statistics(task, columns, targets)
         self.points = {name: values(columns) for name, columns in statistics.items()}
         self.samples = _resampled(statistics, users, draws)
 
@@ -159,19 +161,44 @@ class _Scores:
         return points, {name: self.samples[a][name] - self.samples[b][name] for name in points}
 
 
-def _statistics(task: Task, rows: Sequence[Prediction], targets: Sequence[str]) -> dict[str, Statistic]:
+class _Columns:
+    """What is counted of a system's predictions, read off them in one pass."""
+
+    def __init__(self, rows: Sequence[Prediction]) -> None:
+        self.ids: list[str] = []
+        self.answers: list[str] = []
+        self.well_formed, self.chain_tokens, self.claims, self.true_claims = (array("d") for _ in range(4))
+        self.marks = {name: array("d") for name in (RUBRIC, WIN_RATE)}
+        """Judges' scores, of a task that they have marked."""
+        for row in rows:
+            self.ids.append(row.id)
+            self.answers.append(row.answer)
+            self.well_formed.append(row.format_ok)
+            self.chain_tokens.append(row.chain_tokens)
+            self.claims.append(row.claims)
+            self.true_claims.append(row.true_claims)
+            for name, column in self.marks.items():
+                if name in row.scores:
+                    column.append(row.scores[name])
+
+    def about(self, asked: Sequence[str]) -> bool:
+        """Whether these are answers to the examples `asked`, in their order."""
+        return self.ids == asked
+
+
+def _statistics(task: Task, columns: _Columns, targets: Sequence[str]) -> dict[str, Statistic]:
     found = {
-        **task_statistics(task, [row.answer for row in rows], targets),
-        FORMAT_RATE: mean([float(row.format_ok) for row in rows]),
-        CHAIN_TOKENS: mean([row.chain_tokens for row in rows]),
+        **task_statistics(task, columns.answers, targets),
+        FORMAT_RATE: mean(columns.well_formed),
+        CHAIN_TOKENS: mean(columns.chain_tokens),
     }
-    for name in (RUBRIC, WIN_RATE):
-        if all(name in row.scores for row in rows):
-            found[name] = mean([row.scores[name] for row in rows])
+    for name, column in columns.marks.items():
+        if len(column) == len(columns.answers):
+            found[name] = mean(column)
         elif name in task.metrics:
             raise RunError(f"answers to {task.name} are not marked by judges; add the block judge to the recipe")
-    if any(row.claims for row in rows):
-        found[EVIDENCE_PRECISION] = share([row.true_claims for row in rows], [row.claims for row in rows])
+    if any(columns.claims):
+        found[EVIDENCE_PRECISION] = share(columns.true_claims, columns.claims)
     return found
 
 

@@ -52,7 +52,7 @@ class Interview:
         """The run's examples by task."""
         return self.run.data
 
-    def heldout(self, name: str) -> list[Example]:
+    def heldout(self, name: str) -> Sequence[Example]:
         """The questions of a task that are answered."""
         return self.data[name].heldout[: self.settings.limit]
 

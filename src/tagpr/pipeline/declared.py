@@ -72,6 +72,7 @@ STAGES: tuple[Stage[Run], ...] = (
         ("model", "profile", "prompt", "evaluate"),
         evaluate,
         reads.policy_files,
+        every_process=True,
     ),
     Stage(
         "report",

@@ -66,6 +66,8 @@ class PRMUSettings(Settings):
     """Completions sampled for a prompt with the profile."""
     rollouts_without: int = Field(default=2, ge=0)
     """Completions sampled for the same question without the profile (the rejected side of PRP)."""
+    rollout_server: str | None = None
+    """Address of a `vllm serve RUN/sft/model` that draws them, in chunks that survive a kill; none: this process."""
     max_new_tokens: int = Field(default=256, ge=1)
     """Longest completion rolled out."""
     temperature: float = Field(default=1.0, gt=0)

@@ -82,10 +82,12 @@ def _rollouts(
     context: StageContext,
 ) -> list[Rollout]:
     from tagpr.engine.transformers_model import TransformersModel
-    from tagpr.engine.types import Sampling
+    from tagpr.engine.types import Sampling, TextModel
+    from tagpr.engine.vllm_server import VLLMServer
     from tagpr.prmu.policy_rollouts import make_rollouts
 
-    model = TransformersModel.load(policy)
+    server, kept = settings.rollout_server, context.out / "checkpoints" / "rollouts"
+    model: TextModel = VLLMServer.of(server, policy, kept) if server else TransformersModel.load(policy)
 
     def report(done: int, total: int, note: str) -> None:
         context.progress(done, total, "rollouts")

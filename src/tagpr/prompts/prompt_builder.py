@@ -14,7 +14,10 @@ from tagpr.tasks.types import Example, Task
 
 
 class PromptBuilder:
-    """Prompts as the policy sees them. What is built once is kept."""
+    """Prompts as the policy sees them. The last ones built are kept."""
+
+    KEPT = 1024
+    """How many: memory does not grow with the number of users."""
 
     def __init__(
         self, tokenizer: Any, profile: ProfileSettings, prompt: PromptSettings, tags: tuple[str, ...], seed: int
@@ -46,6 +49,8 @@ class PromptBuilder:
             entries = choose(task, example, self.profile, self.seed) if with_profile else ()
             summary = self.summary(task, example) if with_profile else ""
             prompt = build_prompt(task, example, entries, self.prompt, self.count_tokens, self.tags, summary)
+            if len(self._built) >= self.KEPT:
+                del self._built[next(iter(self._built))]
             kept = self._built[key] = example, prompt
         return kept[1]
 

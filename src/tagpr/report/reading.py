@@ -4,7 +4,7 @@ Reads only; nothing is computed here and no model is loaded.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,7 +34,7 @@ class RunData:
 
     name: str
     tasks: dict[str, Task]
-    heldout: dict[str, list[Example]]
+    heldout: dict[str, Sequence[Example]]
     results: Results | None  # evaluate/results.json
     predictions: dict[str, dict[str, list[Prediction]]]  # by task, then by system
     logs: dict[str, list[Json]]  # by stage
@@ -130,7 +130,7 @@ def _tasks(path: Path) -> dict[str, Task]:
     return {task.name: task for task in tasks}
 
 
-def _examples(path: Path) -> list[Example]:
+def _examples(path: Path) -> Sequence[Example]:
     from tagpr.data import read_examples
 
     return read_examples(path)

@@ -183,7 +183,7 @@ class Run:
         return {name: splits.task for name, splits in self.data.items() if splits.train}
 
     @property
-    def train(self) -> dict[str, list[Example]]:
+    def train(self) -> dict[str, Sequence[Example]]:
         """Training examples of `tasks`."""
         return {name: splits.train for name, splits in self.data.items() if splits.train}
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from tagpr.data.rejects import Rejects
 from tagpr.data.split import Item
 from tagpr.data.values import absent, id_of, label_of, named, text_of
 from tagpr.errors import DataError
+from tagpr.on_disk import Spool
 from tagpr.tasks import Kind, Task
 
 _REQUIRED = ("user_id", "input", "output")
@@ -49,13 +50,14 @@ class _Seen:
 
 def items_of_rows(
     rows: Iterable[Row], path: Path, task: Task, names: Mapping[str, str], rejects: Rejects
-) -> list[Item]:
+) -> Sequence[Item]:
     """Items of numbered rows, checked: fields there and text, labels known, dates parse, ids unique per user.
 
+    They are kept in a temporary file.
     Either all items have a date or none: the fewer of the two kinds are rejected, since a split by time cannot place
     them. Raises DataError if a field is on no row at all, naming the columns that could be meant.
     """
-    items: list[Item] = []
+    items: Spool[Item] = Spool()
     ids: set[tuple[str, str]] = set()
     seen = _Seen()
     for line, row in rows:
@@ -72,10 +74,11 @@ def items_of_rows(
             else:
                 rejects.add(path, line, str(error), row)
             continue
-        ids.add((item.user_id, item.id))
-        items.append(item)
+        if item.id:
+            ids.add((item.user_id, item.id))
+        items.add(item)
     _need_fields(path, seen, task, names)
-    return _dated_alike(items, path, rejects)
+    return _dated_alike(items.rows(), path, rejects)
 
 
 def _item(line: int, row: Mapping[str, object], task: Task, names: Mapping[str, str]) -> Item:
@@ -165,17 +168,17 @@ def _need_fields(path: Path, seen: _Seen, task: Task, names: Mapping[str, str]) 
         )
 
 
-def _dated_alike(items: list[Item], path: Path, rejects: Rejects) -> list[Item]:
+def _dated_alike(items: Sequence[Item], path: Path, rejects: Rejects) -> Sequence[Item]:
     dated = sum(item.date is not None for item in items)
     if dated in (0, len(items)):
         return items
     keep_dated = 2 * dated >= len(items)
     count, rest = (dated, "dates") if keep_dated else (len(items) - dated, "no dates")
     reason = f"some lines have a date and some have none; give all or none a date ({count} of {len(items)} have {rest})"
-    kept = []
+    kept: Spool[Item] = Spool()
     for item in items:
         if (item.date is not None) == keep_dated:
-            kept.append(item)
+            kept.add(item)
         else:
             rejects.add(path, item.line, reason, {"user_id": item.user_id, "input": item.input, "date": item.date})
-    return kept
+    return kept.rows()

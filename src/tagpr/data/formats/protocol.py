@@ -27,7 +27,7 @@ from tagpr.data.settings import History
 from tagpr.data.split import Item
 from tagpr.tasks import Example, Task
 
-Records: TypeAlias = list[Item] | list[Example]
+Records: TypeAlias = Sequence[Item] | Sequence[Example]
 """Single interactions, which are split here; or questions that bring their histories along."""
 
 
@@ -43,7 +43,7 @@ class Source:
     history: History = "own"
     max_history: int = 500
 
-    def items(self, rows: Iterable[Row], path: Path) -> list[Item]:
+    def items(self, rows: Iterable[Row], path: Path) -> Sequence[Item]:
         """Rows with user_id, input, output (date, id, work) as checked items; bad ones go to `rejects`."""
         return items_of_rows(rows, path, self.task, self.fields, self.rejects)
 

@@ -1,5 +1,6 @@
 """Readers of single interactions, one row each: JSON Lines, JSON, CSV, Parquet, and posts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ class TableReader:
             return 0.1  # reading it says what is wrong
         return 0.1 if isinstance(found.first.get("profile"), list) else 0.5
 
-    def read(self, path: Path, source: Source) -> list[Item]:
+    def read(self, path: Path, source: Source) -> Sequence[Item]:
         """Every row as an item."""
         return source.items(rows_of(path, source.rejects, self.container), path)
 
@@ -44,7 +45,7 @@ class PostsReader:
             return 0.0
         return 0.7 if "content" in first and "title" in first and "input" not in first else 0.0
 
-    def read(self, path: Path, source: Source) -> list[Item]:
+    def read(self, path: Path, source: Source) -> Sequence[Item]:
         """Every row as an item."""
         return source.items(rows_of(path, source.rejects), path)
 

@@ -15,7 +15,6 @@ from accelerate import Accelerator, DistributedType
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
-from tagpr import processes
 from tagpr.engine.models import load_causal_lm
 from tagpr.training.policy import computes_in_bf16, lora_config, save_policy
 from tagpr.training.settings import TrainingSettings
@@ -95,26 +94,11 @@ def gathered_weights(trainer: Trainer) -> dict[str, Tensor]:
     return {name: state[name].detach().float().cpu() for name in trained} if first else {}
 
 
-@contextmanager
-def _undivided() -> Iterator[None]:
-    """transformers loads models whole on the process that loads them, whatever sharding the launcher announced."""
-    from transformers.integrations import deepspeed
-
-    announced = deepspeed._hf_deepspeed_config_weak_ref
-    deepspeed._hf_deepspeed_config_weak_ref = None
-    try:
-        with processes.whole_weights():
-            yield
-    finally:
-        deepspeed._hf_deepspeed_config_weak_ref = announced
-
-
 def save_gathered(
     policy: Path, weights: dict[str, Tensor], lora_rank: int | None, tokenizer: PreTrainedTokenizerBase, folder: Path
 ) -> None:
     """Write `policy` with these trained weights to `folder`, in fp32 and with adapters merged."""
-    with _undivided():
-        model = load_causal_lm(policy, dtype="float32", device="cpu")
+    model = load_causal_lm(policy, dtype="float32", device="cpu")
     if adapters := lora_config(lora_rank):
         from peft import get_peft_model
 
@@ -155,8 +139,7 @@ def size_of(parameter: nn.Parameter) -> int:
 def reference_model(path: Path, accelerator: Accelerator) -> nn.Module:
     """The checkpoint at `path`, divided among the processes as the policy is, to take log-probabilities from."""
     dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32
-    with _undivided():
-        model = load_causal_lm(path, dtype=dtype, device=str(accelerator.device)).requires_grad_(False)
+    model = load_causal_lm(path, dtype=dtype, device=str(accelerator.device)).requires_grad_(False)
     if accelerator.distributed_type == DistributedType.FSDP:
         from trl.models.utils import prepare_fsdp
 

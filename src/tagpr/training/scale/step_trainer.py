@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl.trainer.grpo_config import GRPOConfig
 
+from tagpr import processes
 from tagpr.engine import transformers_model
 from tagpr.engine.text import end_token_ids
 from tagpr.engine.types import Completion, Continuation, Progress, Prompts, Sampling
@@ -254,10 +255,13 @@ class GreedyAnswers:
         """One greedy completion per prompt in token ids; every process must call this."""
         trainer = self.trainer
         ids = transformers_model.prompt_ids(trainer.tokenizer, prompts)
+        # TRL hands a vLLM server's completions back in equal shares
+        filler = ids[0] if ids else list(trainer.end_ids[:1])
+        asked = [*ids, *[filler] * (max(processes.everyones(len(ids))) - len(ids))] if trainer.use_vllm else ids
         with trainer.greedily(sampling.max_new_tokens):
-            drawn, _ = trainer._generate_single_turn(ids, None, {}, 1)
+            drawn, _ = trainer._generate_single_turn(asked, None, {}, 1)
         ends = set(trainer.end_ids)
-        rows = [[Continuation(list(one), None, bool(one) and one[-1] in ends)] for one in drawn]
+        rows = [[Continuation(list(one), None, bool(one) and one[-1] in ends)] for one in drawn[: len(ids)]]
         return transformers_model.completions(trainer.tokenizer, trainer.end_ids, ids, rows)
 
 

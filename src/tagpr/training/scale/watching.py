@@ -23,6 +23,10 @@ from tagpr.training.watch import Watch, step_figures
 LOG, ABOUT = "steps.jsonl", "about.json"
 """Kept in a checkpoint beside the Trainer's own files: the log so far, and what the checkpoint was made with."""
 
+_DIFFERENCE = "sampling/sampling_logp_difference/mean"
+"""TRL's name of how far vLLM's log-probabilities of a rollout are from the trainer's, per token; in the log of the
+rollout's first update."""
+
 
 class StepWatch(TrainerCallback):
     """Works when the last update of a rollout has been logged; the Trainer then saves, if asked to."""
@@ -36,6 +40,7 @@ class StepWatch(TrainerCallback):
         self.trackers = Trackers(names, job.context.out.name, job.trackers or job.context.out / "trackers")
         self.trainer: StepTrainer | None = None
         """Whose callback this is; set before training."""
+        self._difference: float | None = None
 
     @property
     def done(self) -> int:
@@ -77,6 +82,7 @@ class StepWatch(TrainerCallback):
         trainer, s = self.trainer, self.job.settings
         if trainer is None or not logs or "grad_norm" not in logs or not trainer.updates:
             return
+        self._difference = logs.get(_DIFFERENCE, self._difference)
         trainer.updates[-1] = replace(trainer.updates[-1], norm=float(logs["grad_norm"]))
         if state.global_step % s.minibatches:
             return
@@ -86,6 +92,8 @@ class StepWatch(TrainerCallback):
         figures["learning_rate"] = learning_rate(s, step - 1, self.total)
         if trainer.kl is not None:
             figures["kl"] = trainer.kl
+        if self._difference is not None:
+            figures["sampling_difference"] = self._difference
         evaluates = bool(s.heldout_every and step % s.heldout_every == 0)
         if evaluates:
             figures |= self._evaluate(step)
