@@ -25,7 +25,7 @@ from microworld.cell import STARTS, WITHOUT_RL, Cell, Settings, Start
 from microworld.cells import build_base, run_rl, run_sft
 from microworld.page import write_page
 from microworld.summary import summarise
-from microworld.worlds import WORLDS
+from microworld.worlds import FIRST_FORMS, WORLDS
 from results_file import write_results
 from tagpr.errors import RunError
 from tagpr.files import read_json, write_json
@@ -36,6 +36,7 @@ ASIDE: tuple[tuple[str, int, Start], ...] = (
     *((world, 1536, "label-long") for world in WORLDS),
     ("counting", 320, "shuffled"),
     ("counting", 320, "untagged"),
+    *((world, labels, "first-form") for world in FIRST_FORMS for labels in LABELS),
 )
 """Cells beside the table: world, number of labels, what SFT learns from."""
 

@@ -19,7 +19,7 @@ from microworld.cell_data import CellData
 from microworld.cells import build_base, run_rl, run_sft
 from microworld.summary import interval, markdown, summarise, verdict
 from microworld.world import VERDICTS
-from microworld.worlds import WORLDS, Counting, OneStep, Serial, moods, right_chain
+from microworld.worlds import FIRST_FORMS, NUMBERS, WORLDS, Counting, OneStep, Serial, moods, right_chain
 from results_file import RESULTS
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import load_vocabulary
@@ -113,6 +113,32 @@ def test_counting_gets_easier_with_its_dial():
     assert right(0.4) < 0.7 < 0.88 < right(0.7) < 1.0
 
 
+@pytest.mark.parametrize("world", [Counting(), OneStep()], ids=["counting", "one-step"])
+def test_chains_compare_word_by_word_what_they_have_read(world):
+    """The last step follows from the words above it, and the commonest right chain reads what the rule reads."""
+    rule, random = 0, Random(1)
+    for question in (asked := questions(world, users=50)):
+        text, answer = world.chain(random, question)
+        read = re.search(r"(\w+ \w+ \w+) </(?:examine_examples|identify_patterns)>", text)[1].split()
+        told = re.search(r"<compare_entities> (.*?) </", text)[1].split()
+        assert told[0::4] == list(question.dish) and told[1::4] == read
+        same = [a == b for a, b in zip(question.dish, read, strict=True)]
+        assert told[2::4] == ["same" if one else "other" for one in same] and answer == VERDICTS[sum(same)]
+        assert told[3::4] == [NUMBERS[sum(same[: i + 1])] for i in range(3)]
+        counts = [Counter(order[kind] for order in question.past) for kind in range(3)]
+        most = [max(count.values()) == count[word] for word, count in zip(read, counts, strict=True)]
+        rule += all(most) if world.name == "counting" else tuple(read) == question.past[-1]
+    assert 0.6 < rule / len(asked) < 0.95
+
+
+@pytest.mark.parametrize("world", FIRST_FORMS)
+def test_the_first_form_of_chains_is_about_the_same_questions(world):
+    assert questions(FIRST_FORMS[world], users=20) == questions(WORLDS[world], users=20)
+    random = Random(2)
+    said = [FIRST_FORMS[world].chain(random, question)[0] for question in questions(WORLDS[world], users=20)]
+    assert not any(" other " in text for text in said) and any("nothing" in text for text in said)
+
+
 def test_serial_needs_every_order():
     assert moods([("sour", "red", "rice"), ("sweet", "red", "rice"), ("sour", "red", "rice")]) == ["bad", "bad", "good"]
     asked = questions(Serial())
@@ -137,7 +163,7 @@ def model(tmp_path_factory):
 
 def test_the_base_knows_every_word_and_no_world_gives_it_a_chain(model):
     tokenizer = load_tokenizer(model)
-    for world in WORLDS.values():
+    for world in (*WORLDS.values(), *FIRST_FORMS.values()):
         for question in questions(world, users=50):
             text, _ = world.chain(Random(0), question)
             assert tokenizer.unk_token_id not in tokenizer(text)["input_ids"]

@@ -5,10 +5,11 @@ from typing import Literal
 
 from microworld import base
 
-Start = Literal["label", "chain", "mixed", "shuffled", "untagged", "label-long", "few"]
+Start = Literal["label", "chain", "mixed", "shuffled", "untagged", "label-long", "few", "first-form"]
 STARTS: tuple[Start, ...] = ("label", "chain", "mixed")
-WITHOUT_RL: tuple[Start, ...] = ("shuffled", "untagged", "label-long")
-"""Chains with tags by lot and without tags (RL's format reward wants the tags); labels for `long` times the steps."""
+WITHOUT_RL: tuple[Start, ...] = ("shuffled", "untagged", "label-long", "first-form")
+"""Chains with tags by lot and without tags (RL's format reward wants the tags); labels for `long` times the steps;
+chains in the form that they had in the table's first version."""
 FEW: Start = "few"
 """Chains of `few` labelled questions only, RL with all labels."""
 

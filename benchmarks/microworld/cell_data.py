@@ -9,7 +9,7 @@ from typing import Any
 from microworld import plain
 from microworld.build import HERE
 from microworld.cell import FEW, Cell, Settings, Start
-from microworld.worlds import WORLDS, Question, right_chain
+from microworld.worlds import FIRST_FORMS, WORLDS, Question, right_chain
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.engine.models import load_tokenizer
 from tagpr.engine.text import chat_ids
@@ -38,7 +38,7 @@ class CellData:
         self.cell, self.settings = cell, settings
         self.tagged = cell.start not in ("label", "label-long", "untagged")
         self.tokenizer = load_tokenizer(model)
-        world = WORLDS[cell.world]
+        world = (FIRST_FORMS if cell.start == "first-form" else WORLDS)[cell.world]
         random = Random(f"{cell.world}-{cell.seed}")
         users = cell.labels // settings.per_user
         tests = [q for i in range(settings.test) for q in world.questions(random, f"test-{i:03d}", 1)]

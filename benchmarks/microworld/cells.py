@@ -17,7 +17,7 @@ from microworld import base
 from microworld.build import BASE_SEED
 from microworld.cell import FEW, Cell, Settings
 from microworld.cell_data import VOCABULARY, CellData, system_turn
-from microworld.worlds import SHOWN, WORLDS
+from microworld.worlds import FIRST_FORMS, SHOWN, WORLDS
 from tagpr.files import read_jsonl
 from tagpr.progress import StageContext
 from tagpr.training.gspo import train_gspo
@@ -33,7 +33,8 @@ def build_base(folder: Path, sizes: base.BaseSizes, progress: Callable[[int, int
     """
     if not (folder / "config.json").is_file():
         random = Random(BASE_SEED)
-        asked = [(world, q) for world in WORLDS.values() for q in world.questions(random, "", 200)]
+        worlds = (*WORLDS.values(), *FIRST_FORMS.values())
+        asked = [(world, q) for world in worlds for q in world.questions(random, "", 200)]
         chains = [world.chain(random, question)[0] for world, question in asked]
         systems = (system_turn(True), system_turn(False))
         tokenizer = base.make_tokenizer([*base.all_words(), *chains, *systems], VOCABULARY.names)
@@ -66,15 +67,18 @@ def run_sft(cell: Cell, model: Path, out: Path, settings: Settings) -> dict[str,
     }
 
 
-def run_rl(cell: Cell, policy: Path, settings: Settings) -> dict[str, Any]:
-    """RL from what `run_sft` left in `policy`, on the same labels: accuracy on the test questions, where it stopped."""
+def run_rl(cell: Cell, policy: Path, settings: Settings, rl: GSPOSettings | None = None) -> dict[str, Any]:
+    """RL from what `run_sft` left in `policy`, on the same labels: accuracy on the test questions, where it stopped.
+
+    rl: other settings than the table's. Works beside `policy`, in a folder of the process.
+    """
     began = time.process_time()
-    data, work = CellData(cell, policy, settings), policy.with_name(f"{policy.name}-work")
+    data, work = CellData(cell, policy, settings), policy.with_name(f"{policy.name}-work-{os.getpid()}")
     job = RLJob(
         policy,
         [data.asked(q) for q in data.train],
         data.reward(),
-        _rl_settings(settings, cell.start == FEW),
+        rl or rl_settings(settings, cell.start == FEW),
         StageContext(work, seed=cell.seed),
         heldout=[data.asked(q) for q in data.heldout],
     )
@@ -111,7 +115,8 @@ def _sft_settings(cell: Cell, settings: Settings, users_out: int) -> SFTSettings
     return sizes.model_copy(update={"heldout_users": users_out, "heldout_every": every, "keep": "best"})
 
 
-def _rl_settings(settings: Settings, few: bool) -> GSPOSettings:
+def rl_settings(settings: Settings, few: bool) -> GSPOSettings:
+    """The table's RL, or that of `few`, which samples cooler and for more steps."""
     steps = settings.few_rl_steps if few else settings.rl_steps
     return GSPOSettings(
         learning_rate=settings.rl_rate,

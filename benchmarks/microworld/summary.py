@@ -20,6 +20,8 @@ PAIRS = (
     ("chain+RL", "label-long"),
     ("chain", "shuffled"),
     ("chain", "untagged"),
+    ("chain", "first-form"),
+    ("label-long", "label"),
 )
 """Differences that the table tells, the sceptic's own first."""
 LEVEL = 0.95

@@ -60,6 +60,8 @@ class OneStep:
     name: str = "one-step"
     back: int = 1
     """The dial: 1 is the latest order, SHOWN the oldest one."""
+    first_form: bool = False
+    """Chains that name the shared words alone instead of comparing word by word."""
 
     def questions(self, random: Random, user_id: str, number: int) -> list[Question]:
         """Orders by lot, and a dish that shares none, one, two or three words, all equally often."""
@@ -73,8 +75,10 @@ class OneStep:
         return found
 
     def chain(self, random: Random, question: Question) -> tuple[str, str]:
-        """Reads one order, now and then a wrong one, names the shared words, decides."""
+        """Reads one order, now and then a wrong one, compares word by word, decides."""
         read = random.choice(question.past) if random.random() < ERROR else question.past[-self.back]
+        if not self.first_form:
+            return _compared("examine_examples", read, question.dish)
         same = [word for word, other in zip(question.dish, read, strict=True) if word == other]
         answer = VERDICTS[len(same)]
         return _completion(
@@ -92,6 +96,8 @@ class Counting:
     name: str = "counting"
     usual: float = USUAL
     """The dial: how often a word of an order is the usual one. 1: any order tells all; 1/4: none does."""
+    first_form: bool = False
+    """Chains that name three counts, then say what is usual (the ablation table's)."""
 
     def questions(self, random: Random, user_id: str, number: int) -> list[Question]:
         """A user has one taste in all of their questions."""
@@ -100,9 +106,13 @@ class Counting:
         return [Question(user_id, q.past, q.dish, q.answer) for q in asked]
 
     def chain(self, random: Random, question: Question) -> tuple[str, str]:
-        """`teacher.write_chain`: counts right, but from how many orders on a word is usual is a matter of mood."""
-        text = teacher.write_chain(random, question.past, question.dish)
-        return text, text.rsplit("\n", 1)[1]
+        """Says which word of each kind was ordered most, now and then after two orders only, compares word by word."""
+        if self.first_form:
+            text = teacher.write_chain(random, question.past, question.dish)
+            return text, text.rsplit("\n", 1)[1]
+        seen = random.sample(question.past, 2) if random.random() < ERROR else question.past
+        usual = [_most_ordered([order[kind] for order in seen], word) for kind, word in enumerate(question.dish)]
+        return _compared("identify_patterns", _dish(usual), question.dish, "usual ")
 
 
 @dataclass(frozen=True)
@@ -135,7 +145,7 @@ class Serial:
         missed = random.choice(sour) if sour and random.random() < ERROR else None
         after = moods(question.past, missed)
         latest, base = question.past[-1][2], question.dish[2]
-        same = "same" if base == latest else "other"
+        same = _same(base, latest)
         answer = _verdict(after[-1], base == latest)
         read = " ".join(f"{dish[0]} {mood}" for dish, mood in zip(question.past, after, strict=True))
         return _completion(
@@ -147,6 +157,8 @@ class Serial:
 
 
 WORLDS: dict[str, World] = {world.name: world for world in (Serial(), Counting(), OneStep())}
+FIRST_FORMS: dict[str, World] = {world.name: world for world in (Counting(first_form=True), OneStep(first_form=True))}
+"""Worlds whose chains had another form in the table's first version; the questions are the same."""
 
 
 def moods(past: Sequence[Dish], missed: int | None = None) -> list[str]:
@@ -184,6 +196,33 @@ def _other(random: Random, aspect: int, word: str) -> str:
 def _dish(words: Sequence[str]) -> Dish:
     flavour, colour, base = words
     return flavour, colour, base
+
+
+def _most_ordered(words: Sequence[str], asked: str) -> str:
+    """The commonest word; among equals the one that is asked about, which is the likelier (1/2 against 1/6), else the
+    earliest."""
+    counts = Counter(words)
+    most = [word for word in counts if counts[word] == max(counts.values())]
+    return asked if asked in most else most[0]
+
+
+def _compared(tag: str, read: Dish, dish: Dish, said: str = "") -> tuple[str, str]:
+    """(tagged completion, its answer): what was read, then word by word the dish, beside it what was read, whether they
+    are the same and how many are so far: `sweet sweet same one red green other one`."""
+    same, told = 0, []
+    for word, other in zip(dish, read, strict=True):
+        same += word == other
+        told.append(f"{word} {other} {_same(word, other)} {NUMBERS[same]}")
+    return _completion(
+        (tag, f"{said}{' '.join(read)}"),
+        ("compare_entities", " ".join(told)),
+        ("make_decision", f"{NUMBERS[same]} so {VERDICTS[same]}"),
+        answer=VERDICTS[same],
+    )
+
+
+def _same(word: str, other: str) -> str:
+    return "same" if word == other else "other"
 
 
 def _completion(*steps: tuple[str, str], answer: str) -> tuple[str, str]:

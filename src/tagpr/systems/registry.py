@@ -40,6 +40,8 @@ SYSTEMS: dict[str, str] = {
     "zero-shot-r": "prompted:ZeroShotR",
     "rag": "prompted:RAG",
     "rag-r": "prompted:RAGR",
+    "base-likelihood": "likelihood:BaseLikelihood",
+    "base-calibrated": "likelihood:BaseCalibrated",
     "pag": "pag:PAG",
     "pag-r": "pag:PAGR",
     "sft": "finetuned:SFT",

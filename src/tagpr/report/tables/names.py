@@ -8,6 +8,8 @@ NAMES = {
     "zero-shot-r": "Zero-shot-R",
     "rag": "RAG",
     "rag-r": "RAG-R (Base)",
+    "base-likelihood": "Base, labels by likelihood",
+    "base-calibrated": "Base, likelihood calibrated",
     "pag": "PAG",
     "pag-r": "PAG-R",
     "sft": "SFT",
