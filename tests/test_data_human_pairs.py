@@ -55,6 +55,23 @@ def test_personalrewardbench_from_parquet(tmp_path) -> None:
     assert (pair.split, pair.margin) == ("val", 50.0)
 
 
+@pytest.mark.parametrize("name", ["prism_personalized_0125", "chatbot_arena_personalized_0125"])
+def test_personalrewardbench_from_the_hub(name, monkeypatch) -> None:
+    import datasets
+
+    def load(owner_name: str, config: str, split: str) -> datasets.Dataset:
+        assert (owner_name, config, split) == (f"MichaelR207/{name}", "default", "train")
+        turn = {"role": "user", "content": "Tea or coffee?"}
+        row = {"user_id": "u", "split": "test", "context": [turn], "chosen_score": None, "rejected_score": None}
+        sides = {"chosen": {"role": "assistant", "content": "Tea."}, "rejected": {"role": "assistant", "content": "C."}}
+        return datasets.Dataset.from_list([row | sides])
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    (pair,) = read_human_pairs(f"hub:MichaelR207/{name}/default/train")
+    assert (pair.user_id, pair.context, pair.chosen, pair.rejected) == ("u", (USER,), "Tea.", "C.")
+    assert (pair.split, pair.margin) == ("test", None)
+
+
 def test_prism_conversations(tmp_path) -> None:
     """Every two replies of a turn with different scores; the next turn follows the chosen reply."""
     reply = {"turn": 0, "role": "model", "model_name": "m"}
@@ -124,6 +141,8 @@ def test_hh_text_and_messages(tmp_path) -> None:
         ({"chosen": "b", "rejected": "d"}, "must be a conversation"),
         ({"user_id": "u", "conversation_history": [{"turn": 0, "role": "user"}]}, "field 'content' is missing"),
         ({"user_id": "u", "text": "x"}, "field 'context' is missing or empty (found: user_id, text)"),
+        ({"id": "q", "question": "x", "profile": 3, "chosen": "a", "rejected": "b"}, "field 'profile' must be a list"),
+        ({"id": "q", "question": "", "chosen": "a", "rejected": "b"}, "field 'question' is missing or empty"),
     ],
 )
 def test_a_bad_row_is_one_line_with_its_place(row, says, tmp_path) -> None:

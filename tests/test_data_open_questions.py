@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tagpr.data.check import check
 from tagpr.data.formats.protocol import Source
 from tagpr.data.formats.registry import guess_reader
 from tagpr.data.load import load_splits
@@ -86,6 +87,24 @@ def test_lamp_qa_keeps_rubric_and_narrative_for_the_judge(tmp_path) -> None:
         [*example.fields.values(), example.input, *(list(item.fields.values()) for item in example.profile)]
     )
     assert "parent" not in shown and "portraits" not in shown  # what a system is given
+
+
+@pytest.mark.parametrize(
+    "config", ["Art_and_Entertainment", "Lifestyle_and_Personal_Development", "Society_and_Culture"]
+)
+def test_the_three_configs_of_lamp_qa_from_the_hub(config, monkeypatch) -> None:
+    import datasets
+
+    def load(name: str, asked: str, split: str) -> datasets.Dataset:
+        assert (name, asked, split) == ("alireza7/LaMP-QA", config, "test")
+        return datasets.Dataset.from_list([lamp_qa(category=config)])
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    path = f"hub:alireza7/LaMP-QA/{config}/test"
+    source = SourceSettings(task="lamp-qa", path=path, format="lamp-qa", zero_shot=True)
+    (example,) = load_splits(DataSettings(sources=(source,)), 0, Path())["lamp-qa"].heldout
+    assert example.input == "Which lens should I buy?" and len(example.profile) == 2
+    assert check(Path(path), "lamp-qa", format="lamp-qa").ok
 
 
 def test_prefeval_in_its_three_forms(tmp_path) -> None:
@@ -169,6 +188,48 @@ def test_a_bad_record_is_one_line_with_its_place(task, row, says, tmp_path) -> N
     with pytest.raises(DataError, match=r"bad\.json:1: ") as caught:
         guess_reader(path).read(path, Source(load_task(task)))
     assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def amazon(folder: Path, *rows: object) -> Path:
+    (folder / "meta.jsonl").write_text(json.dumps({"asin": "A1", "title": "One", "description": None}) + "\n")
+    path = folder / "main.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (None, "field 'data' must be a review"),
+        ({"rating": 4, "title": "t", "text": "x", "timestamp": 0}, "field 'asin' is missing"),
+        (review("A1", "", 0), "the review to write has no text"),
+        (review("A1", "x", 0) | {"timestamp": "soon"}, "field 'timestamp': 'soon' is no number of milliseconds"),
+    ],
+)
+def test_a_bad_review_is_one_line_with_its_place(data, says, tmp_path) -> None:
+    good = {"user_id": "U1", "profile": [], "data": review("A1", "Fine.", 0)}
+    path = amazon(tmp_path, good, {**good, "data": data})
+    with pytest.raises(DataError, match=r"main\.jsonl:2: ") as caught:
+        guess_reader(path).read(path, Source(load_task("amazon-review")))
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+    found = check(amazon(tmp_path, good))
+    assert found.task == "amazon-review" and found.ok
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "task"),
+    [
+        ("test.json", lamp_qa(), "lamp-qa"),
+        ("explicit.json", EXPLICIT, "prefeval"),
+        ("choices.json", CHOICES, "prefeval"),
+        ("longmemeval_s.json", memory(), "longmemeval"),
+        ("options.json", EXPLICIT | {"classification_task_options": ["a", "b", "c", "d"]}, "prefeval-mcq"),
+    ],
+)
+def test_data_check_reads_a_benchmarks_file_as_its_own_task(name, content, task, tmp_path) -> None:
+    (tmp_path / name).write_text(json.dumps([content]))
+    found = check(tmp_path / name)
+    assert found.task == task and found.ok
 
 
 def test_an_open_question_is_held_out_and_its_target_taken_away(tmp_path) -> None:

@@ -154,6 +154,10 @@ def test_the_stage_with_a_real_tiny_model(tmp_path):
     before = (tmp_path / "a" / "results.json").read_bytes()
     evaluate(tmp_path / "a")
     assert (tmp_path / "a" / "results.json").read_bytes() == before
+    leaking = TASK.model_copy(update={"leaks": True})  # on a benchmark that leaks: the base without the history
+    data[TASK.name] = replace(data[TASK.name], task=leaking)
+    rows = evaluate(tmp_path / "leaks").tasks[TASK.name].systems
+    assert list(rows)[:5] == ["base", "final", "final-other-history", "zero-shot", "majority"]
 
 
 def test_vllm_answers_where_it_is_asked_for(tmp_path, monkeypatch):

@@ -93,7 +93,8 @@ def test_a_bad_rubric_is_one_line(text: str, says: str, tmp_path) -> None:
     with pytest.raises(RecipeError, match=r"rubric r\.yaml: ") as caught:
         load_rubric("r.yaml", tmp_path)
     assert says in str(caught.value) and "\n" not in str(caught.value)
-    with pytest.raises(RecipeError, match="no such rubric; give a YAML file or one of: lamp-qa, longmemeval, prefeval"):
+    names = "lamp-qa, longmemeval, personamem, prefeval"
+    with pytest.raises(RecipeError, match=f"no such rubric; give a YAML file or one of: {names}"):
         load_rubric("lampqa")
 
 

@@ -46,14 +46,25 @@ class Check:
         return not self.rejects
 
 
+TASK_OF_READER = {
+    "pgraphrag": "pgraphrag-title",
+    "posts": "post-title",
+    "personamem-v1": "personamem",
+    "personamem-v2": "personamem-v2",
+    "personamem-v2-128k": "personamem-v2",
+    "prefeval-mcq": "prefeval-mcq",
+    "prefeval": "prefeval",
+    "lamp-qa": "lamp-qa",
+    "longmemeval": "longmemeval",
+    "amazon-dpl": "amazon-review",
+}
+"""The card of a format that belongs to one."""
+
+
 def guess_task(path: Path, reader: str) -> str:
     """A task card for a file that came without one."""
-    if reader == "pgraphrag":
-        return "pgraphrag-title"
-    if reader == "posts":
-        return "post-title"
-    if reader.startswith(("personamem", "prefeval")):
-        return "prefeval-mcq" if reader == "prefeval-mcq" else "personamem"
+    if reader in TASK_OF_READER:
+        return TASK_OF_READER[reader]
     if reader in ("lamp", "longlamp"):
         first = next((row for _, row in rows_of(path, Rejects(skip=True))), {})
         if reader == "longlamp":

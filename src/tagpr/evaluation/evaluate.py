@@ -28,7 +28,7 @@ from tagpr.progress import Progress, silent
 from tagpr.systems.context import Context, Trained
 from tagpr.systems.prompted import Prompted
 from tagpr.systems.protocol import NoOptions, System
-from tagpr.systems.registry import TRIVIAL, load_system
+from tagpr.systems.registry import NO_HISTORY, TRIVIAL, load_system
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,11 @@ class RewardModel:
     key: str  # a name of its content
 
 
-SYSTEMS = {"base": "rag-r", "labels": "sft", "sft": "w/o-rl", "guided": "w/o-exploratory", "final": "tagpr"}
-"""The stage's rows, and which system of the registry each is."""
+SYSTEMS = {
+    **{"base": "rag-r", "labels": "sft", "sft": "w/o-rl", "guided": "w/o-exploratory", "final": "tagpr"},
+    NO_HISTORY: NO_HISTORY,
+}
+"""The stage's rows, and which system of the registry each is; the last one only on tasks that leak."""
 
 
 @dataclass
@@ -79,12 +82,16 @@ def evaluate_systems(
     jobs: list[tuple[str, str, Mapping[str, Heldout]]] = [(name, name, own) for name in checkpoints]
     if swapped and "final" in checkpoints:
         jobs.append((OTHER_HISTORY, "final", swapped))
+    leaking = {name: heldout for name, heldout in own.items() if heldout.task.leaks}
+    if leaking and "base" in checkpoints:
+        jobs.append((NO_HISTORY, NO_HISTORY, leaking))
+    folders = {**checkpoints, NO_HISTORY: checkpoints["base"]} if "base" in checkpoints else checkpoints
     relay, done = _Relay(), 0
     total = sum(len(heldout.examples) for _, _, asked in jobs for heldout in asked.values())
     context = replace(context, progress=relay)
     answered: list[SystemAnswers] = []
     for row, name, asked in jobs:
-        system = checkpoint_system(name, checkpoints[name], context)
+        system = checkpoint_system(name, folders[name], context)
         found = SystemAnswers(row, SYSTEMS[name], system.reasons)
         for task, heldout in asked.items():
 
@@ -92,7 +99,7 @@ def evaluate_systems(
                 progress(before + part, total, note)
 
             path = out / "predictions" / row / f"{task}.jsonl"
-            key = model_key(checkpoints[name], settings)
+            key = model_key(folders[name], settings)
             found.predictions[task] = _answer(system, heldout, path, key, settings.chunk, relay, report)
             done += len(heldout.examples)
         answered.append(found)

@@ -33,7 +33,7 @@ from tagpr.runs.stage import locked
 from tagpr.settings import Settings
 from tagpr.systems.context import Chains
 from tagpr.systems.protocol import NoOptions, System
-from tagpr.systems.registry import OPTION_BASELINES, load_system, read_options
+from tagpr.systems.registry import NO_HISTORY, OPTION_BASELINES, load_system, read_options
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def compare(run: Run) -> Comparison:
     with locked(out), run.show("compare") as progress:
         blocks = run.recipe.block(*type(run.recipe).model_fields)
         chunk = run.recipe.evaluate.chunk
-        rows = [*rows, *option_baselines(rows, data)]
+        rows = [*rows, *baselines_of_leaks(rows, data)]
         runner = SystemRunner(out / "systems", run.context(), data, blocks, _common(run), chunk, progress, run.base)
         found: list[SystemAnswers] = []
         results, table = Results((), {}), ""
@@ -105,13 +105,16 @@ def read_rows(run: Run) -> list[Row]:
     return rows
 
 
-def option_baselines(rows: Sequence[Row], data: Mapping[str, Splits]) -> list[Row]:
-    """The baselines that see only the options, unless they are listed: benchmarks of multiple choice leak, so they
-    stand in every table of one. None if no example has its options in its fields.
+def baselines_of_leaks(rows: Sequence[Row], data: Mapping[str, Splits]) -> list[Row]:
+    """The baselines that read nobody, unless they are listed: those that see only the options if any example has its
+    options in its fields, and the model without the history if any task's card says that it leaks.
     """
-    if not any("option1" in example.fields for splits in data.values() for example in splits.heldout[:1]):
-        return []
-    missing = [name for name in OPTION_BASELINES if name not in {row.system for row in rows}]
+    wanted: list[str] = []
+    if any("option1" in example.fields for splits in data.values() for example in splits.heldout[:1]):
+        wanted += OPTION_BASELINES
+    if any(splits.task.leaks for splits in data.values()):
+        wanted.append(NO_HISTORY)
+    missing = [name for name in wanted if name not in {row.system for row in rows}]
     return [Row(name, name, load_system(name), NoOptions()) for name in missing]
 
 

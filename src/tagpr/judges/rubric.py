@@ -1,4 +1,4 @@
-"""A rubric: the criteria by which an answer is marked. Two come with the package; one's own is a YAML file.
+"""A rubric: the criteria by which an answer is marked. Four come with the package; one's own is a YAML file.
 
     name: warm
     criteria:

@@ -13,7 +13,7 @@ class JudgeSettings(Settings):
     """The models; with several, an answer's score is their mean and their agreement is reported. Without a
     `temperature` of its own a judge is greedy."""
     rubric: str = "lamp-qa"
-    """lamp-qa, prefeval, or a YAML file of your own (relative to the recipe)."""
+    """lamp-qa, longmemeval, personamem, prefeval, or a YAML file of your own (relative to the recipe)."""
     against: str | None = None
     """A row of the table whose answers every other row's are compared with, in both orders: the column `win_rate`."""
     calls: CallSettings = CallSettings()

@@ -18,6 +18,8 @@ from tagpr.systems.protocol import System
 
 OPTION_BASELINES = ("first-option", "shortest-option", "longest-option")
 """Rows that see only a question's options."""
+NO_HISTORY = "zero-shot"
+"""The row of a model that does not see the history."""
 TRIVIAL = (
     *("majority", "user-majority", "last-label", "nearest-neighbour"),
     *OPTION_BASELINES,

@@ -4,12 +4,15 @@ LaMP's own cards have no `answer_rules`: stripped answers are compared case and 
 """
 
 import math
+import re
 import unicodedata
 from functools import lru_cache
 
 from tagpr.tasks.types import Kind, Task
 
 _QUOTES = "\"'`\u201c\u201d\u2018\u2019"
+_FINAL = "<final_answer>"
+_BOXED = re.compile(r"\\boxed\s*\{([^{}]*)\}")
 _LARGEST_RATING = 1e6  # beyond this a "rating" is noise (and its square would swamp every mean)
 
 
@@ -51,7 +54,30 @@ def _tidy(text: str, rules: tuple[str, ...]) -> str:
             text = text.rstrip(".").rstrip()
         elif rule == "casefold":
             text = text.casefold()
+        elif rule == "final_answer":
+            text = _final_letter(text)
+        elif rule == "boxed":
+            text = _last_boxed(text)
     return text
+
+
+def _final_letter(text: str) -> str:
+    """`(b)`, if that is the one letter from a to d said after the last `<final_answer>`, or else in the whole text.
+
+    As PersonaMem v1's evaluator reads an answer: letters in brackets, and only if there are none bare ones.
+    """
+    for part in (text.rpartition(_FINAL)[2].removesuffix("</final_answer>"), text):
+        letters = set(re.findall(r"\(([a-d])\)", part.lower()) or re.findall(r"\b([a-d])\b", part.lower()))
+        if len(letters) == 1:
+            return f"({letters.pop()})"
+    return text
+
+
+def _last_boxed(text: str) -> str:
+    r"""The last `\boxed{...}` without spaces and in lower case, as PersonaMem v2's evaluator compares it."""
+    start = text.rfind("\\boxed")
+    found = _BOXED.match(text, start) if start >= 0 else None
+    return f"\\boxed{{{''.join(found[1].split()).lower()}}}" if found else text
 
 
 @lru_cache(maxsize=256)

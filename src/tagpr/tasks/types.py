@@ -62,8 +62,9 @@ class Task(Settings):
     """Text tasks: weight of ROUGE-1 F in the metric `rouge`; ROUGE-L F has the rest."""
     rouge_tokens: RougeTokens = RougeTokens.LATIN
     """latin (rouge-score's own), characters, unicode or words; not set: chosen by the targets' script."""
-    answer_rules: tuple[Literal["unquote", "final_stop", "casefold"], ...] = ()
-    """How an answer is tidied before it is compared; empty is the official evaluator's (strip only)."""
+    answer_rules: tuple[Literal["unquote", "final_stop", "casefold", "final_answer", "boxed"], ...] = ()
+    """How an answer is tidied before it is compared; empty is the official evaluator's (strip only). final_answer: the
+    one letter in brackets after `<final_answer>`, else of the whole answer; boxed: its last `\\boxed{...}`."""
     query: str = "{{ input }}"
     """Jinja template of what retrieval compares with the history, if the example brings no query of its own."""
     retrieval_fields: tuple[str, ...] = ()
@@ -75,6 +76,8 @@ class Task(Settings):
     columns: dict[Literal["input", "output"], str] = Field(default_factory=dict)
     """What rows call the question's text and the answer, if that is neither `input` and `output` nor the first input
     field and the output field."""
+    leaks: bool = False
+    """Much of it is answered right by who never saw the history, so a row without history stands in every table."""
     source: str = ""
     """Where the data comes from and under which terms, in one line."""
 

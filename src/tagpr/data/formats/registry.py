@@ -6,10 +6,11 @@ from typing import TypeGuard
 
 from tagpr.data.bundled import BundledReader
 from tagpr.data.formats.amazon import AmazonReader
-from tagpr.data.formats.chats import PersonaMem2Reader, PersonaMemReader, PrefEvalReader
+from tagpr.data.formats.chats import PrefEvalReader
 from tagpr.data.formats.lamp import LampReader, LongLampReader
 from tagpr.data.formats.open_questions import LampQAReader, LongMemEvalReader, PrefEvalOpenReader
 from tagpr.data.formats.own_reader import OwnReader
+from tagpr.data.formats.personamem import PersonaMem2Reader, PersonaMemReader
 from tagpr.data.formats.pgraphrag import PGraphRAGReader
 from tagpr.data.formats.protocol import Reader
 from tagpr.data.formats.tables import TABLES, PostsReader
