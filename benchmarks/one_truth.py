@@ -3,6 +3,8 @@
     python benchmarks/one_truth.py                     every engine -> benchmarks/results/one_truth.json
     python benchmarks/one_truth.py ENGINE FOLDER OUT   one (local, trl); under torchrun for several processes
 
+verl's rows (`one_truth_verl.py`) need its environment in `.venv-verl` (`make verl-env`).
+
 Fp32, no gradient clipping, a rate at which the second update of every rollout clips. The completions, fixed in
 FOLDER/rollouts.json, are what the local engine samples from the checkpoint: later steps did not choose theirs.
 """
@@ -42,10 +44,9 @@ from tagpr.training.job import RLJob
 from tagpr.training.master_weights import MasterAdamW
 from tagpr.training.rollout import derived_seed, rows_of_step
 from tagpr.training.rows import TrainingRow
-from tagpr.training.scale import trl_stage
 from tagpr.training.scale.settings import EngineSettings
-from tagpr.training.scale.step_trainer import StepTrainer
 from tagpr.training.settings import GSPOSettings
+from verl_cpu import ENVIRONMENT as VERL_ON_CPU
 
 SEED = 3
 SETTINGS = GSPOSettings(
@@ -145,6 +146,9 @@ def run_local(folder: Path, out: Path) -> None:
 
 def run_trl(folder: Path, out: Path) -> None:
     """`train_trl` on the fixed completions, in as many processes as were launched."""
+    from tagpr.training.scale import trl_stage
+    from tagpr.training.scale.step_trainer import StepTrainer
+
     fixed = Fixed(folder)
 
     class Noting(TrainerCallback):
@@ -193,15 +197,20 @@ RUNS: dict[str, tuple[str, int, dict[str, str]]] = {
     "trl": ("trl", 1, {}),
     "trl, DDP, 2 processes": ("trl", 2, {}),
     "trl, FSDP2, 2 processes": ("trl", 2, FSDP2),
+    "verl, FSDP2": ("verl", 1, VERL_ON_CPU),
+    "verl, FSDP2, 2 processes": ("verl", 2, VERL_ON_CPU),
 }
+VERL = Path(__file__).parents[1] / ".venv-verl" / "bin" / "python"
 
 
 def launched(engine: str, folder: Path, out: Path, count: int = 1, **environment: str) -> None:
     """One engine in processes of its own."""
-    words = [sys.executable]
-    if count > 1:
+    words, script = [sys.executable], __file__
+    if engine == "verl":
+        words, script = [str(VERL)], str(Path(__file__).with_name("one_truth_verl.py"))
+    if count > 1 or engine == "verl":
         words += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
-    words += [__file__, engine, str(folder), str(out)]
+    words += [script, engine, str(folder), str(out)]
     done = subprocess.run(words, env=os.environ | environment, capture_output=True, text=True, timeout=600)
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])

@@ -20,6 +20,7 @@ from tagpr.cli.session import RunOptions, with_run_options
 from tagpr.cli.show import print_bench, print_diagnosis, print_results, show_results
 from tagpr.cli.stages import ReportGroup, stage_command, stage_group
 from tagpr.cli.sweeps import sweep
+from tagpr.cli.verl import bring_back
 from tagpr.pipeline import STAGES
 
 app = typer.Typer(
@@ -251,4 +252,5 @@ app.command("plan")(plan)
 app.command("launch")(launch)
 app.command("feedback")(feedback)
 app.command("update")(update)
-app.command("export")(export)
+app.add_typer(export, name="export")
+app.add_typer(bring_back, name="import")

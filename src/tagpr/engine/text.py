@@ -55,14 +55,16 @@ def _single(token_id: object) -> tuple[int, ...]:
     return (token_id,) if isinstance(token_id, int) else ()
 
 
-def turn_decoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[int]], str]:
+def turn_decoder(tokenizer: PreTrainedTokenizerBase, end_ids: Iterable[int] = ()) -> Callable[[Sequence[int]], str]:
     """Token ids of a completion -> the assistant's whole turn, as `TextModel`s give it.
 
     For trainers that hand rewards a text without special tokens (TRL): `CompositeReward(..., decode=...)`.
+    end_ids: as `decode` takes them.
     """
     opening = think_opening(tokenizer)
     before = "" if opening is None else opening.text
-    return lambda token_ids: before + decode(tokenizer, token_ids)
+    dropped = tuple(end_ids)
+    return lambda token_ids: before + decode(tokenizer, token_ids, dropped)
 
 
 @dataclass(frozen=True)

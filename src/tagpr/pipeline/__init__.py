@@ -7,6 +7,6 @@ is there. Run folders, skipping and resuming are `tagpr.runs`'.
 """
 
 from tagpr.pipeline.declared import STAGES, stages
-from tagpr.pipeline.making import make, make_variant
+from tagpr.pipeline.making import bring, make, make_variant
 
-__all__ = ["STAGES", "make", "make_variant", "stages"]
+__all__ = ["STAGES", "bring", "make", "make_variant", "stages"]

@@ -1,10 +1,12 @@
 """`make`: the stages of a run that are missing or out of date; `make_variant`: those of a changed run."""
 
 import logging
+from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 
 from tagpr import processes
-from tagpr.errors import RecipeError
+from tagpr.errors import RecipeError, RunError
 from tagpr.memory import give_back_memory, keep_freed_memory
 from tagpr.pipeline.declared import stages
 from tagpr.progress import StageContext, clock
@@ -42,6 +44,19 @@ def make(run: Run, *names: StageName) -> dict[StageName, Manifest]:
             if processes.is_first():
                 logger.info("%-12s %s", work.stage, clock(manifest.measured.seconds) if made else "done before")
     return manifests
+
+
+def bring(run: Run, name: StageName, make: Callable[[Run, StageContext], StageMetrics]) -> Manifest:
+    """Put what was trained elsewhere in a stage's place: `make` writes the stage's files instead of its own function.
+
+    Raises RunError if the stage is there already, or its inputs are not.
+    """
+    stage = next(stage for stage in stages(run) if stage.name == name)
+    with locked(run.folder.path), run.show(name) as progress:
+        manifest, made = run_stage(run.folder.path, _work(run, replace(stage, make=make)), progress)
+    if not made:
+        raise RunError(f"{run.folder.stage(name)}: is there already, made by these settings; delete it to import again")
+    return manifest
 
 
 def make_variant(run: Run, variant: Variant) -> Run:

@@ -1,46 +1,66 @@
 """The two RL stages, guided and exploratory: their rows, their reward, and the training."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tagpr.progress import StageContext
 from tagpr.runs import Run
 from tagpr.training.metrics import RLMetrics
+from tagpr.training.settings import GSPOSettings
 
 if TYPE_CHECKING:
-    from tagpr.rewards.composite import PersonalScore
+    from tagpr.rewards.composite import CompositeReward, PersonalScore
+    from tagpr.training.job import RLJob
+    from tagpr.training.rows import TrainingRow
+
+RLStage = Literal["guided", "exploratory"]
 
 
 def guided(run: Run, context: StageContext) -> RLMetrics:
     """RL with the full reward, R_PRMU included (unless gamma is 0)."""
-    from tagpr.prmu.stage import scorer
-
-    prmu = None
-    if run.recipe.rewards.gamma:
-        prmu = scorer(run.folder.model("prmu"), run.tasks, run.train, run.prompts)
-    return _rl(run, "guided", run.folder.model("sft"), prmu, context)
+    return _train(run, "guided", context)
 
 
 def exploratory(run: Run, context: StageContext) -> RLMetrics:
     """RL with the foundation reward, from the guided checkpoint."""
-    return _rl(run, "exploratory", run.folder.model("guided"), None, context)
+    return _train(run, "exploratory", context)
 
 
-def _rl(run: Run, stage: str, start: Path, prmu: "PersonalScore | None", context: StageContext) -> RLMetrics:
-    """One RL stage from the checkpoint `start`; `prmu` scores responses in guided RL (None: no such reward)."""
+def settings_of(run: Run, stage: RLStage) -> GSPOSettings:
+    """The stage's block of the recipe."""
+    return run.recipe.guided if stage == "guided" else run.recipe.exploratory
+
+
+def start_of(run: Run, stage: RLStage) -> Path:
+    """The checkpoint that a stage starts from."""
+    return run.folder.model("sft" if stage == "guided" else "guided")
+
+
+def stage_rows(run: Run, stage: RLStage) -> "tuple[list[TrainingRow], list[TrainingRow]]":
+    """(rows to train on, training's own held-out rows), in the data's order."""
+    from tagpr.systems.rows import training_row
+    from tagpr.training.heldout import keep_out
+
+    rows = [training_row(run.prompts, splits.task, example) for splits in run.data.values() for example in splits.train]
+    return keep_out(rows, settings_of(run, stage).heldout_prompts, run.seed)
+
+
+def prmu_of(run: Run, stage: RLStage) -> "PersonalScore | None":
+    """R_PRMU as a stage has it; None in exploratory RL and with gamma 0."""
+    from tagpr.prmu.stage import scorer
+
+    if stage == "exploratory" or not run.recipe.rewards.gamma:
+        return None
+    return scorer(run.folder.model("prmu"), run.tasks, run.train, run.prompts)
+
+
+def stage_reward(run: Run, stage: RLStage, prmu: "PersonalScore | None") -> "CompositeReward":
+    """The composite reward of a stage; `prmu` scores responses in guided RL (None: no such reward)."""
     from tagpr.chains.evidence import Shown
     from tagpr.rewards.composite import CompositeReward
     from tagpr.rewards.verifiable import find_verifiable
-    from tagpr.systems.rows import training_row
-    from tagpr.training.gspo import train_gspo
-    from tagpr.training.heldout import keep_out
-    from tagpr.training.job import RLJob
 
-    recipe, prompts = run.recipe, run.prompts
-    rows = [training_row(prompts, splits.task, example) for splits in run.data.values() for example in splits.train]
-    settings = recipe.guided if stage == "guided" else recipe.exploratory
-    rows, heldout = keep_out(rows, settings.heldout_prompts, context.seed)
-    shown = None
+    recipe, prompts, shown = run.recipe, run.prompts, None
     if recipe.rewards.delta_evidence:
         shown = {
             (name, example.id): Shown.of(splits.task, example, prompts.build(splits.task, example).entries)
@@ -48,13 +68,33 @@ def _rl(run: Run, stage: str, start: Path, prmu: "PersonalScore | None", context
             for example in splits.train
         }
     verifiable = find_verifiable(recipe.rewards, run.base, recipe.judge)
-    reward = CompositeReward(
+    return CompositeReward(
         run.tasks, run.vocabulary, recipe.rewards, prmu, stage=stage, shown=shown, verifiable=verifiable
     )
-    sft, trackers = run.folder.model("sft"), run.folder.trackers
-    job = RLJob(start, rows, reward, settings, context, heldout, sft, trackers=trackers)
-    if recipe.rl.engine == "trl":
+
+
+def _train(run: Run, stage: RLStage, context: StageContext) -> RLMetrics:
+    """One RL stage on the recipe's engine."""
+    engine = run.recipe.rl.engine
+    if engine == "verl":
+        from tagpr.pipeline.verl_stage import train_verl
+
+        return train_verl(run, stage, context)
+    job = _job(run, stage, context)
+    if engine == "trl":
         from tagpr.training.scale.trl_stage import train_trl
 
-        return train_trl(job, recipe.rl)
+        return train_trl(job, run.recipe.rl)
+    from tagpr.training.gspo import train_gspo
+
     return train_gspo(job)
+
+
+def _job(run: Run, stage: RLStage, context: StageContext) -> "RLJob":
+    from tagpr.training.job import RLJob
+
+    rows, heldout = stage_rows(run, stage)
+    reward = stage_reward(run, stage, prmu_of(run, stage))
+    sft, trackers = run.folder.model("sft"), run.folder.trackers
+    settings, start = settings_of(run, stage), start_of(run, stage)
+    return RLJob(start, rows, reward, settings, context, heldout, sft, trackers=trackers)

@@ -14,7 +14,14 @@ def prompt_ids(prompt: Prompt, tokenizer: Any) -> list[int]:
 
 
 def message_ids(messages: Sequence[dict[str, str]], tokenizer: Any) -> list[int]:
-    """Ids of a conversation (each message with role and content) and the opening of the assistant's next turn.
+    """Ids of a conversation (each message with role and content) and the opening of the assistant's next turn."""
+    chat = template_messages(messages, tokenizer)
+    ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=False)
+    return [int(i) for i in ids]
+
+
+def template_messages(messages: Sequence[dict[str, str]], tokenizer: Any) -> list[dict[str, str]]:
+    """The messages as the chat template reads them: no control token in users' text is one.
 
     A template that knows no system turn (Gemma's) gets the system text at the start of the user's turn.
     """
@@ -27,8 +34,7 @@ def message_ids(messages: Sequence[dict[str, str]], tokenizer: Any) -> list[int]
     if len(messages) > 1 and messages[0]["role"] == "system" and not takes_system(tokenizer):
         joined = messages[0]["content"] + "\n\n" + messages[1]["content"]
         messages = [{"role": "user", "content": joined}, *messages[2:]]
-    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
-    return [int(i) for i in ids]
+    return messages
 
 
 def inert(text: str, tokenizer: Any) -> str:

@@ -64,7 +64,8 @@ def step_figures(
     figures["entropy"] = -logp / tokens if tokens else 0.0
     for i, update in enumerate(updates):
         figures[f"clip_fraction/{i + 1}"] = sums[f"u{i}/clipped"] / max(update.count, 1)
-    figures["clip_fraction"] = sum(sums[f"u{i}/clipped"] for i in range(len(updates))) / sum(u.count for u in updates)
+    clipped = sum(sums[f"u{i}/clipped"] for i in range(len(updates)))
+    figures["clip_fraction"] = clipped / max(sum(u.count for u in updates), 1)
     if later := updates[1:]:  # in the first update every ratio is 1
         outside = sum(sums[f"u{i}/outside"] for i in range(1, len(updates)))
         figures["outside_clip_range"] = outside / sum(update.count for update in later)

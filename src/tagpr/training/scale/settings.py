@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from tagpr.settings import Settings
+from tagpr.training.verl.settings import VerlSettings
 
 
 class VLLMSettings(Settings):
@@ -29,14 +30,19 @@ class VLLMSettings(Settings):
 class EngineSettings(Settings):
     """What the RL stages run on."""
 
-    engine: Literal["local", "trl"] = "local"
+    engine: Literal["local", "trl", "verl"] = "local"
     """local: this package's loop, for CPUs and one GPU, or data parallel with torchrun. trl: TRL's GRPOTrainer under
-    accelerate, for a policy that has to be sharded or completions from vLLM (docs/scale.md)."""
+    accelerate, for a policy that has to be sharded or completions from vLLM. verl: verl's trainer under Ray, with
+    completions from vLLM (docs/scale.md)."""
     vllm: VLLMSettings | None = None
-    """Completions from vLLM; None: from the policy itself. With engine trl."""
+    """Completions from vLLM; None: with engine trl from the policy itself, with engine verl these defaults."""
+    verl: VerlSettings | None = None
+    """The machines and the environment of verl's trainer; None: these defaults. With engine verl."""
 
     @model_validator(mode="after")
     def _nothing_idle(self) -> "EngineSettings":
         if self.vllm is not None and self.engine == "local":
             raise ValueError("vllm does nothing with engine=local; set rl.engine to trl")
+        if self.verl is not None and self.engine != "verl":
+            raise ValueError(f"verl does nothing with engine={self.engine}; set rl.engine to verl")
         return self
