@@ -19,7 +19,7 @@ from typing import Any
 from results_file import write_results
 from tagpr.evaluation.analyses import Analyses, TaskAnalyses
 from tagpr.evaluation.results import Results
-from tagpr.experiments.analyse import analyse
+from tagpr.experiments.analyse import analyse, known
 from tagpr.experiments.robustness import profile_length, retriever
 from tagpr.experiments.scores import evaluate_checkpoint
 from tagpr.pipeline import make
@@ -71,12 +71,12 @@ def sweep_figures(by_value: Mapping[str, Results]) -> dict[str, Any]:
     return found
 
 
-def zero_shot_figures(model: Path, downloads: Path, limit: int, runs: Path) -> dict[str, Any]:
-    """Base and the run's final model on tasks that the run never saw."""
-    overrides = [f"data.folder={downloads}", f"evaluate.limit={limit}", "name=zero-shot"]
-    unseen = Run.open("transfer-titles", overrides, runs)
+def zero_shot_figures(run: Run, downloads: Path, limit: int) -> dict[str, Any]:
+    """The run's base and its final model on tasks that the run never saw."""
+    overrides = [f"data.folder={downloads}", f"evaluate.limit={limit}", "name=zero-shot", f"model={run.recipe.model}"]
+    unseen = Run.open("transfer-titles", overrides, run.folder.path.parent)
     make(unseen, "data")
-    results = evaluate_checkpoint(unseen, str(model))
+    results = evaluate_checkpoint(unseen, str(run.folder.model("exploratory")))
     assert results is not None  # one shard
     return {
         name: {
@@ -94,14 +94,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="quickstart", help="recipe of the finished run")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--limit", type=int, default=60, help="questions a task of the analyses")
-    parser.add_argument("--sweep-limit", type=int, default=40, help="questions a task of the sweeps and zero-shot test")
+    parser.add_argument("--limit", type=int, default=60, help="questions per task of the analyses")
+    parser.add_argument("--sweep-limit", type=int, default=40, help="questions per task of the sweeps and zero-shot test")
     parser.add_argument("--systems", default="base,final", help="of the sweeps")
     parser.add_argument("--encoder", default="facebook/contriever", help="sentence encoder of the dense retriever")
     parser.add_argument("--downloads", type=Path, default=None, help="folder of the zero-shot test's files")
     arguments = parser.parse_args()
     limit, systems = f"evaluate.limit={arguments.sweep_limit}", arguments.systems.split(",")
-    run = arguments.runs / arguments.recipe
 
     def opened(*overrides: str) -> Run:
         return Run.open(arguments.recipe, overrides, arguments.runs)
@@ -118,7 +117,7 @@ def main() -> None:
         print(write_results("analyses", " ".join(["python benchmarks/analyses.py", *shown]), figures))
 
     def analysed() -> Analyses:
-        return Analyses.read(run / "analyses" / "analyses.json")
+        return known(opened())
 
     analyse(opened(f"evaluate.limit={arguments.limit}"))
     keep("practitioner", {task: practitioner_figures(block) for task, block in analysed().practitioner.items()})
@@ -127,8 +126,7 @@ def main() -> None:
     retriever(opened(limit, f"profile.encoder={arguments.encoder}"), systems=systems)
     keep("retriever", sweep_figures(analysed().retriever))
     if arguments.downloads:
-        model = run / "exploratory" / "model"
-        keep("zero_shot", zero_shot_figures(model, arguments.downloads, arguments.sweep_limit, arguments.runs))
+        keep("zero_shot", zero_shot_figures(opened(), arguments.downloads, arguments.sweep_limit))
 
 
 if __name__ == "__main__":

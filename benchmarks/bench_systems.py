@@ -23,11 +23,10 @@ from typing import Any
 import yaml
 
 from microworld.build import Scale, build_base, build_microworld
-from results_file import write_results
+from results_file import write_chart, write_results
 from tagpr.data.adapters import adapt
 from tagpr.evaluation.results import Results
 from tagpr.experiments.compare import compare
-from tagpr.files import write_text
 from tagpr.report.system_charts import system_charts
 from tagpr.runs import Run
 from tagpr.statistics import Interval
@@ -236,8 +235,7 @@ def main() -> None:
         flags = [f"--task {name}", *(["--full"] if arguments.full else []), *changed]
         if figures["not_run"]:
             flags.append(f"--systems {','.join(about for about in ORDER if about in ran)}")
-        picture = Path(__file__).parents[1] / "docs" / f"systems-{name}.svg"
-        write_text(picture, system_charts(results)[0].svg + "\n")
+        write_chart(f"systems-{name}", system_charts(results)[0].svg)
         print(write_results(f"systems-{name}", f"python benchmarks/bench_systems.py {' '.join(flags)}", figures))
 
 

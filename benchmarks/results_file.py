@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tagpr.files import write_json
+from tagpr.files import write_json, write_text
 
 RESULTS = Path(__file__).parent / "results"
+DOCS = Path(__file__).parents[1] / "docs"
 PACKAGES = ("tagpr", "torch", "transformers", "trl", "numpy", "pyarrow", "rapidfuzz", "rank-bm25", "rouge-score")
 
 
@@ -25,6 +26,11 @@ def write_results(name: str, command: str, figures: dict[str, Any]) -> Path:
     }
     write_json(path, content)
     return path
+
+
+def write_chart(name: str, svg: str) -> None:
+    """Write the chart `docs/NAME.svg`, drawn from a results file's figures."""
+    write_text(DOCS / f"{name}.svg", svg + "\n")
 
 
 def machine() -> str:

