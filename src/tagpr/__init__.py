@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 def load(run: "str | Path") -> "PersonalModel":
     """The trained model in a run folder, ready to be asked: `tagpr.load("runs/mine").ask("ada", "...")`.
 
-    Raises RunError where the folder holds no trained checkpoint.
+    Raises RunError if the folder holds no trained checkpoint.
     """
     from tagpr.serve.model import PersonalModel
 

@@ -14,7 +14,7 @@ from tagpr.errors import DataError
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, runs/NAME, or the NAME alone.")]
 TaskOption = Annotated[
-    str | None, typer.Option("--task", help="The run's task; needed where the user has a history with several.")
+    str | None, typer.Option("--task", help="The run's task; needed if the user has a history with several.")
 ]
 SystemOption = Annotated[
     Literal["base", "sft", "guided", "final"] | None,
@@ -36,7 +36,7 @@ def ask(
     questions: Annotated[
         Path | None,
         typer.Option(
-            "--questions", help="A file with one question a line, as text or as JSON; answers are JSON lines."
+            "--questions", help="A file with one question per line, as text or as JSON; answers are JSON lines."
         ),
     ] = None,
     task: TaskOption = None,

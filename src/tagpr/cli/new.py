@@ -22,7 +22,7 @@ def new(
     output: Annotated[str, typer.Option("--output", help="Column that it is to write.")] = "",
     date: Annotated[str, typer.Option("--date", help="Column with the date.")] = "",
 ) -> None:
-    """Look at a file of histories and write a recipe for it, with a task card if it holds labels or ratings."""
+    """Read a file of histories and write a recipe for it, with a task card if it holds labels or ratings."""
     from tagpr.new.write import name_of, write_recipe
 
     recipe = out or Path(f"{name_of(file)}.yaml")

@@ -44,7 +44,7 @@ def studio(
     upstream: UpstreamOption = "",
     upstream_model: UpstreamModelOption = None,
 ) -> None:
-    """Open a run in the browser: choose a person, ask, see the chain and what it stands on, change the history."""
+    """Open a run in the browser: choose a user, ask, see the chain and what it stands on, change the history."""
     _serve(run, "127.0.0.1", port, upstream, upstream_model, browser=not no_browser)
 
 

@@ -8,7 +8,7 @@ from tagpr.data.dates import iso_date
 from tagpr.data.values import absent, text_of
 
 LOOKED_AT = 5000
-"""Rows that are looked at to tell what a column holds."""
+"""Rows that are read to tell what a column holds."""
 _MOST = 0.95
 """Share of a column's values that must be dates, or ids, for the column to be."""
 _ID_LENGTH = 64
@@ -17,7 +17,7 @@ _ID_LENGTH = 64
 
 @dataclass(frozen=True)
 class Column:
-    """One column's values in the rows that were looked at, absent ones left out."""
+    """One column's values in the rows that were read, absent ones left out."""
 
     name: str
     values: tuple[object, ...]

@@ -1,4 +1,4 @@
-"""`plan_recipe`: a file looked at, and the task that it makes, or what cannot be told from it."""
+"""`plan_recipe`: a file read, and the task that it makes, or what cannot be told from it."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -58,7 +58,7 @@ class UndecidedError(DataError):
 
 
 def plan_recipe(path: Path, given: Mapping[Role, str], name: str) -> Plan:
-    """Look at a file and decide what it is. given: columns that the user has named.
+    """Read a file and decide what it is. given: columns that the user has named.
 
     Raises UndecidedError for what the file does not say, DataError for a file that gives no example.
     """

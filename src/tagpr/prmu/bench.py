@@ -1,7 +1,7 @@
 """A reward model on held-out pairs, by how well it can know the user, beside rivals that know nobody.
 
 Users seen in training, unseen ones, and unseen ones after `fit_user` on a few pairs are apart. The rivals: the same
-model trained without users, and those of `tagpr.prmu.rivals`. PRP pairs are left out where there are others, since they
+model trained without users, and those of `tagpr.prmu.rivals`. PRP pairs are left out if there are others, since they
 can be won without knowing the user.
 """
 

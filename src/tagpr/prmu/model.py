@@ -113,7 +113,7 @@ class PRMUModel(nn.Module):
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         if segment_ids is None:
-            # One sequence a row, brought to the left: stable sort, so that real tokens keep their order.
+            # One sequence per row, brought to the left: stable sort, so that real tokens keep their order.
             order = attention_mask.argsort(dim=-1, descending=True, stable=True)
             input_ids, attention_mask = input_ids.gather(-1, order), attention_mask.gather(-1, order)
             segment_ids = attention_mask - 1  # 0 where real, -1 where padding

@@ -1,6 +1,6 @@
 """What a reward model with users is judged beside: a linear model, length, and a reward model off the shelf.
 
-Each is a function from pairs to margins, positive where the preferred answer is put first.
+Each is a function from pairs to margins, positive if the preferred answer is put first.
 """
 
 from __future__ import annotations

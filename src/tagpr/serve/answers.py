@@ -60,7 +60,7 @@ class PersonalAnswer:
     history_of: str
     """Whose history was shown; another user's in a comparison, `""` for none."""
     answer: str
-    """The bare answer, without its chain; `""` where the model gave none (`faults` says why)."""
+    """The bare answer, without its chain; `""` if the model gave none (`faults` says why)."""
     segments: tuple[Segment, ...]
     """The chain: tagged steps, offsets into `text`."""
     evidence: AnswerEvidence

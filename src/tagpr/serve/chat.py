@@ -76,7 +76,7 @@ class _Turn:
 
     @property
     def sampling(self) -> Sampling:
-        """The run's own sampling, changed where the body says so."""
+        """The run's own sampling, changed if the body says so."""
         given = {
             "max_new_tokens": self.body.max_completion_tokens or self.body.max_tokens,
             "temperature": self.body.temperature,

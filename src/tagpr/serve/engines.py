@@ -36,7 +36,7 @@ class CompletionRequest:
 
 
 class Engine(Protocol):
-    """Completes prompts, those of concurrent requests together where it can."""
+    """Completes prompts, those of concurrent requests together if it can."""
 
     def tokenizer(self, system: SystemName) -> "PreTrainedTokenizerBase":
         """The system's tokenizer."""

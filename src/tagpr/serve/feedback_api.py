@@ -48,7 +48,7 @@ def feedback_router(model: PersonalModel, feedback: FeedbackStore) -> APIRouter:
 
     @router.get("/v1/feedback")
     def judgements(request: Request, user: str | None = None) -> StreamingResponse:
-        """The judgements of a user, or of all, one JSON object a line."""
+        """The judgements of a user, or of all, one JSON object per line."""
         allow(request, user)
         rows = [json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in feedback.all(user)]
         return StreamingResponse(iter(rows), media_type="application/x-ndjson")

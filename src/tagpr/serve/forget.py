@@ -182,7 +182,7 @@ def _replies(folder: RunFolder, traces: Traces) -> list[Removal]:
 
 
 _HEAD = 2**20
-"""Bytes of a file of weights that are looked at: its header and metadata."""
+"""Bytes of a file of weights that are searched: its header and metadata."""
 
 
 def _holds(path: Path, traces: Traces) -> bool:

@@ -119,7 +119,7 @@ def _foreign(headers: Mapping[str, str]) -> bool:
 
 
 async def _body(receive: Receive, most: int) -> bytes | None:
-    """The whole body; None where it is larger. Read to its end, within reason, so that the client reads our reply."""
+    """The whole body; None if it is larger. Read to its end, within reason, so that the client reads our reply."""
     parts, size, more = list[bytes](), 0, True
     while more:
         message = await receive()

@@ -55,7 +55,7 @@ class RunHistories:
 
 
 def require_user(histories: Histories, task: str, user_id: str) -> History:
-    """The user's history. Raises UnknownUserError naming the nearest id where there is none."""
+    """The user's history. Raises UnknownUserError naming the nearest id if there is none."""
     history = histories.get(task, user_id)
     if history:
         return history

@@ -29,7 +29,7 @@ from tagpr.tasks.types import Interaction, Task
 
 @dataclass(frozen=True)
 class Query:
-    """A question and how it is to be answered; only `question` is needed where a run has one task."""
+    """A question and how it is to be answered; only `question` is needed if a run has one task."""
 
     user: str
     question: QuestionText
@@ -60,7 +60,7 @@ class PersonalModel:
         return cls(served, histories_of(served), EmbeddedEngine(served))
 
     def users(self, task: str | None = None) -> list[str]:
-        """Ids of the users with a history, sorted; those of one task where it is named."""
+        """Ids of the users with a history, sorted; those of one task if it is named."""
         names = [self._task(task).name] if task else list(self.run.tasks)
         return sorted({user for name in names for user in self.histories.users(name)})
 

@@ -1,4 +1,4 @@
-"""A file of questions, one a line."""
+"""A file of questions, one per line."""
 
 import json
 from dataclasses import replace
@@ -8,7 +8,7 @@ from tagpr.serve.model import Query
 
 
 def read_queries(text: str, template: Query) -> list[Query]:
-    """The questions of a file: one a line, as text or as a JSON object `{"question": ..., "user": ...}`.
+    """The questions of a file: one per line, as text or as a JSON object `{"question": ..., "user": ...}`.
 
     An object may also name `task` and `history_of`; what it leaves out is the template's. Raises DataError naming the
     line.
@@ -26,6 +26,6 @@ def read_queries(text: str, template: Query) -> list[Query]:
             except ValueError:
                 query = None
             if query is None:
-                raise DataError(f'line {number}: write one question a line, or {{"question": "...", "user": "..."}}')
+                raise DataError(f'line {number}: write one question per line, or {{"question": "...", "user": "..."}}')
         queries.append(query)
     return queries

@@ -65,7 +65,7 @@ def put(
 ) -> Asked:
     """The example as a prompt: history chosen, worded and cut to the budget with the run's own settings.
 
-    Raises RecipeError where the card's template needs a field that the question does not give.
+    Raises RecipeError if the card's template needs a field that the question does not give.
     """
 
     def count(text: str) -> int:

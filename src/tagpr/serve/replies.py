@@ -18,7 +18,7 @@ class RefusedError(TagPRError):
 
 
 def allow(request: Request, user: str | None) -> None:
-    """Raise RefusedError (403) where the request's key reaches one user only, and it is another."""
+    """Raise RefusedError (403) if the request's key reaches one user only, and it is another."""
     only: str | None = request.state.only_user
     if only is not None and user != only:
         raise RefusedError(403, "this key reaches one user only")

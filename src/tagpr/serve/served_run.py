@@ -43,7 +43,7 @@ class ServedRun:
     systems: tuple[SystemName, ...]
     """The systems whose checkpoint is there, untrained first."""
     model: str | None
-    """The recipe's model, as it was written; None where no stage says it."""
+    """The recipe's model, as it was written; None if no stage says it."""
 
     @classmethod
     def open(cls, run: str | Path) -> "ServedRun":

@@ -22,7 +22,7 @@ class TaskForm(BaseModel):
     description: str
     instruction: str
     question_fields: list[str]
-    """Fields that the question is made of; empty where it is one text, sent as the message."""
+    """Fields that the question is made of; empty if it is one text, sent as the message."""
     item_fields: list[str]
     """Fields of a history item, the output last."""
     output_field: str | None

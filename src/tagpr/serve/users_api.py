@@ -42,7 +42,7 @@ def users_router(
     ) -> dict[str, object]:
         """Ids of users with a history, sorted, page by page: `after` is the last id of the page before.
 
-        Those that begin with `prefix` only, where it is given.
+        Those that begin with `prefix` only, if it is given.
         """
         only: str | None = request.state.only_user
         name = task_named(model, task)
@@ -54,7 +54,7 @@ def users_router(
 
     @router.get("/v1/users/{user_id:path}/interactions/export")
     def export(request: Request, user_id: str) -> StreamingResponse:
-        """Everything of a user, one JSON object a line."""
+        """Everything of a user, one JSON object per line."""
         allow(request, user_id)
         rows = list(store.export(None, user_id))
         return StreamingResponse(_lines(rows), media_type="application/x-ndjson")
@@ -97,7 +97,7 @@ def users_router(
 
 
 def task_named(model: PersonalModel, name: str | None) -> str:
-    """The named task, or the run's only one. Raises RefusedError where that does not decide it."""
+    """The named task, or the run's only one. Raises RefusedError if that does not decide it."""
     if name is None and len(model.run.tasks) > 1:
         raise RefusedError(400, f"the run has several tasks; name one: {', '.join(model.run.tasks)}")
     if name is not None and name not in model.run.tasks:

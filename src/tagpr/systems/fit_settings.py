@@ -61,7 +61,7 @@ class HydraOptions(Settings):
     encoder_tokens: int = Field(default=512, ge=8)
     """Tokens of question and candidate that the encoder reads."""
     candidates: int = Field(default=8, ge=2)
-    """Candidates drawn for a question."""
+    """Candidates drawn per question."""
     temperature: float = Field(default=1.0, gt=0)
     """Temperature they are drawn at."""
     history: int = Field(default=8, ge=1)

@@ -1,4 +1,4 @@
-"""What an open question is judged by where there is no reference answer: `RubricTarget`, kept as an example's target.
+"""What an open question is judged by if there is no reference answer: `RubricTarget`, kept as an example's target.
 
 It stands where a reference stands, so that whatever takes targets away from systems takes the rubric away too.
 """

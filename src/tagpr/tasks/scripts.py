@@ -13,7 +13,7 @@ _CUTTING = frozenset({"rouge1", "rougeL", "rouge", "meteor"})
 _DELETED = 0.1
 """Share of the letters that `latin` may delete: French and Portuguese lose a twentieth, Czech and Vietnamese more."""
 _SAMPLE = 2000
-"""Targets that are looked at to tell the script."""
+"""Targets that are read to tell the script."""
 
 
 def deleted_share(texts: Iterable[str], tokens: RougeTokens) -> float:

@@ -32,7 +32,7 @@ class TrainingSettings(Settings):
     """Compute each layer's activations again in backward instead of keeping them: a third more time, less memory."""
     keep: Literal["best", "last"] | None = None
     """Which weights become the stage's model: the last ones, or those with the best held-out metric. Null: the best
-    where held-out users or prompts are evaluated, else the last."""
+    if held-out users or prompts are evaluated, else the last."""
 
     @model_validator(mode="after")
     def _adapters_to_train(self) -> "TrainingSettings":

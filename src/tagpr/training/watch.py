@@ -60,7 +60,7 @@ def step_figures(
     figures["sampled"] = n
     tokens = sum(value for key, value in sums.items() if key.endswith("/tokens"))
     logp = sum(value for key, value in sums.items() if key.endswith("/logp"))
-    # minus the mean log p of sampled tokens: an unbiased estimate of the entropy a token, at no cost
+    # minus the mean log p of sampled tokens: an unbiased estimate of the entropy per token, at no cost
     figures["entropy"] = -logp / tokens if tokens else 0.0
     for i, update in enumerate(updates):
         figures[f"clip_fraction/{i + 1}"] = sums[f"u{i}/clipped"] / max(update.count, 1)
@@ -115,7 +115,7 @@ class Watch:
         self._said: set[str] = set()
 
     def note(self, figures: dict[str, float], rollout: Rollout, rank: int = 0) -> None:
-        """Add a row. Raises RunError when tags have died out."""
+        """Add a row. Raises RunError if tags have died out."""
         self.log.append(figures)
         s = self.settings
         last = self.log[-s.tag_rate_steps :]

@@ -26,7 +26,7 @@ _COPULA = frozenset(
 _ARTICLES = frozenset(("a", "an", "the"))
 _FOLDS = 3
 _FEATURES = 13
-_MAX_WORDS = 120  # of the text that are looked at: outputs paraphrase the beginning
+_MAX_WORDS = 120  # of the text that are read: outputs paraphrase the beginning
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Benchmarks over a user's chat history: what they share, and PrefEval's MCQ.
 
 Every message of a chat becomes part of the history: a user's turn with the assistant's reply is one interaction, a
-system message one of its own. A choice's fields hold the options, so that baselines can look at them.
+system message one of its own. A choice's fields hold the options, so that baselines can read them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -18,7 +18,7 @@ from tagpr.tasks import Kind, Task
 
 _REQUIRED = ("user_id", "input", "output")
 _FIRST = 50
-"""Rows that are looked at to propose which column is which."""
+"""Rows that are read to propose which column is which."""
 
 
 class _Missing(ValueError):

@@ -16,7 +16,7 @@ from tagpr.errors import DataError
 MOST_BROKEN = 200
 """So many broken records in a row, and the file is something else."""
 REST = "nothing after it is read"
-"""Ends a complaint after which the rest of the file is not looked at."""
+"""Ends a complaint after which the rest of the file is not read."""
 
 
 def json_records(path: Path, rejects: Rejects) -> Iterator[Row]:

@@ -147,7 +147,7 @@ def _place(key: str) -> int:
 
 
 def _lines(record: Mapping[str, object], key: str) -> str:
-    """A text, or a list of texts, one a line."""
+    """A text, or a list of texts, one per line."""
     value = record.get(key)
     if isinstance(value, list):
         return "\n".join(text_of(part) for part in value)
