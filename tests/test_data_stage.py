@@ -7,19 +7,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from own_card import METRIC, card_with
 from tagpr.cli import app
 
-CARD = """\
-name: mine
-kind: text
-description: titles
-instruction: Write the title.
-entry: "{{ input }} -> {{ output }}"
-input_fields: [input]
-output_field: output
-metrics: ["own.py:length"]
-"""
-METRIC = "from tagpr.tasks.metrics import Metric\n\nlength = Metric('length', True, lambda task, answer, target: 1.0)\n"
 READER = """\
 import json
 
@@ -41,8 +31,8 @@ def recipe(tmp_path: Path) -> Path:
     """A recipe beside its data, card, metric and reader."""
     rows = [{"user_id": u, "input": f"text {i} {u}", "output": f"title {i}"} for u in "ab" for i in range(4)]
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "card.yaml").write_text(CARD)
-    (tmp_path / "own.py").write_text(METRIC)
+    (tmp_path / "card.yaml").write_text(card_with("own.py:length"))
+    (tmp_path / "own.py").write_text(METRIC.format("length"))
     (tmp_path / "reader.py").write_text(READER)
     source = {"task": "card.yaml", "path": "mine.jsonl", "format": "reader.py:Reader"}
     path = tmp_path / "recipe.yaml"

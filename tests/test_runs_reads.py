@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from own_card import METRIC, card_with
 from tagpr.pipeline import STAGES, stages
 from tagpr.pipeline.making import _work
 from tagpr.progress import silent
@@ -16,20 +17,9 @@ from tagpr.runs import Run
 from tagpr.runs.stage import run_stage
 
 NAMES = tuple(stage.name for stage in STAGES if stage.name != "labels")  # which is made where a row asks for it
-CARD = """\
-name: mine
-kind: text
-description: titles
-instruction: Write the title.
-entry: "{{ input }} -> {{ output }}"
-input_fields: [input]
-output_field: output
-metrics: ["own.py:length", "own_metrics_module:words"]
-"""
-METRIC = "from tagpr.tasks.metrics import Metric\n\n{0} = Metric('{0}', True, lambda task, answer, target: 1.0)\n"
 FILES = {
     "mine.jsonl": '{"user_id": "a", "input": "i", "output": "o"}\n',
-    "card.yaml": CARD,
+    "card.yaml": card_with("own.py:length", "own_metrics_module:words"),
     "own.py": METRIC.format("length"),
     "own_metrics_module.py": METRIC.format("words"),
     "reader.py": "from helpers.text import strip\n\n\nclass Reader:\n    pass\n",
