@@ -23,8 +23,9 @@ $(VENV)/.ready-test: pyproject.toml constraints.txt | $(BIN)/python
 run: $(VENV)/.ready-run
 	$(BIN)/tagpr run quickstart
 
+# Files of tests run side by side, up to four, each on one thread.
 test: $(VENV)/.ready-test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 test-all: $(VENV)/.ready-test
 	$(BIN)/python -m pytest -m 'not scale'
