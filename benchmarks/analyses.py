@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="quickstart", help="recipe of the finished run")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--limit", type=int, default=60, help="questions per task of the analyses")
-    parser.add_argument("--sweep-limit", type=int, default=40, help="questions per task of the sweeps and zero-shot test")
+    parser.add_argument("--sweep-limit", type=int, default=40, help="the same of sweeps and zero-shot test")
     parser.add_argument("--systems", default="base,final", help="of the sweeps")
     parser.add_argument("--encoder", default="facebook/contriever", help="sentence encoder of the dense retriever")
     parser.add_argument("--downloads", type=Path, default=None, help="folder of the zero-shot test's files")

@@ -90,14 +90,14 @@ def test_prompts_differ_as_the_names_say(context: Context) -> None:
 
 
 def test_once_makes_a_thing_once_and_remembers_its_cost(context: Context) -> None:
-    class Dear(System):
+    class Expensive(System):
         calls = 0
 
         def fit(self, train):
             def make(out: Path) -> None:
-                Dear.calls += 1
+                Expensive.calls += 1
                 (out / "checkpoints").mkdir(exist_ok=True)
-                if Dear.calls == 1:
+                if Expensive.calls == 1:
                     (out / "checkpoints" / "half").touch()
                     raise KeyboardInterrupt
                 assert (out / "checkpoints" / "half").exists()  # what the killed call left
@@ -109,12 +109,12 @@ def test_once_makes_a_thing_once_and_remembers_its_cost(context: Context) -> Non
             return [Answer("libs") for _ in examples]
 
     with pytest.raises(KeyboardInterrupt):
-        Dear(context).fit([])
+        Expensive(context).fit([])
     for _ in range(2):
-        system = Dear(context)
+        system = Expensive(context)
         system.fit([])
         assert system.cost.trained_tokens == 7
-    assert Dear.calls == 2
+    assert Expensive.calls == 2
     assert sorted(path.name for path in (context.folder / "model").iterdir()) == ["cost.json"]
 
 

@@ -44,7 +44,10 @@ EVERY_STEP = {
     "grad_norm",
     *(f"reward/{name}" for name in ("verifiable", "format", "repetition", "tag", "prmu")),
 }
-EVERY_LOOK = {"kl", *(f"heldout/{name}" for name in ("reward", "verifiable", "format", "repetition", "tag", "length"))}
+EVERY_EVALUATION = {
+    "kl",
+    *(f"heldout/{name}" for name in ("reward", "verifiable", "format", "repetition", "tag", "length")),
+}
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +83,7 @@ def test_every_watch_value_is_logged_and_drawn(policy, tmp_path):
     asked = [replace(row, example_id=f"e{i}") for i, row in enumerate(rows())]
     train_gspo(RLJob(policy, asked, reward(evidence=0.1), settings, StageContext(tmp_path), heldout=asked[:2]))
     first, second = read_log(tmp_path)
-    assert first.keys() >= EVERY_STEP | {"reward/evidence"} and second.keys() >= EVERY_STEP | EVERY_LOOK
+    assert first.keys() >= EVERY_STEP | {"reward/evidence"} and second.keys() >= EVERY_STEP | EVERY_EVALUATION
     assert [key for key in TITLES if not _curve([first, second], key)] == [], "curves of the report not in the log"
 
 

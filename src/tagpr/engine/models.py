@@ -66,7 +66,7 @@ def _from_hub(spec: str) -> Path:
     ) as error:  # huggingface_hub raises a dozen kinds (HTTP, validation, offline); all mean the same here
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"model {spec!r}: not a local folder and not to be had from the hub ({reason[:80]}); check id and network"
+            f"model {spec!r}: no such folder, and it could not be downloaded ({reason[:80]}); check id and network"
         ) from None
     return Path(folder)
 
