@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import analyses
 import bench_systems
@@ -27,6 +26,7 @@ from tagpr.pipeline import make
 from tagpr.runs import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TINY = "random:tiny"
 
 
