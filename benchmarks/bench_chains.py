@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import json
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -38,7 +37,7 @@ from tagpr.chains.heuristic.teacher import HeuristicTeacher
 from tagpr.chains.settings import VocabularySettings
 from tagpr.chains.tagging import TaggingError, apply_inline, apply_ranges, letters, numbered, split_sentences
 from tagpr.chains.vocabulary import load_vocabulary
-from tagpr.clients.cache import ReplyCache, request_body, request_keys
+from tagpr.clients.cache import request_body
 from tagpr.clients.calls import CallEngine
 from tagpr.clients.settings import CallSettings, GeneratorSettings
 from tagpr.clients.types import Reply, Request
@@ -120,26 +119,8 @@ async def bare_client(url: str, asked: list[Request]) -> float:
 
 def cached_memory(count: int) -> dict[str, Any]:
     """Peak memory and time of `count` cached calls, in a process of their own."""
-    here = str(Path(__file__).parent)
-    code = f"import sys; sys.path.insert(0, {here!r}); import bench_chains as b; b.read_cached({count})"
-    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return json.loads(finished.stdout)
-
-
-def read_cached(count: int) -> None:
-    """Fill a cache with `count` replies of 2 kB, read them all through the engine, print memory and time."""
-    settings = GeneratorSettings(model="m", base_url="http://127.0.0.1:9/v1")
-    prompts = [({"role": "user", "content": f"question {i} " + "word " * 300},) for i in range(count // 16)]
-    asked = [Request(prompt, sample) for prompt in prompts for sample in range(16)]
-    with tempfile.TemporaryDirectory() as name:
-        path = Path(name) / "c.sqlite"
-        with ReplyCache(path) as cache:
-            cache.put_many([(key, Reply("answer " * 300, "", True, 1, 1)) for key in request_keys(settings, asked)])
-        started = time.perf_counter()
-        replies = CallEngine(settings, CallSettings(), path).generate(asked)
-        seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps({"cached_calls": len(replies), "seconds": round(seconds, 2), "peak_gib": round(peak, 3)}))
+    command = [sys.executable, str(Path(__file__).with_name("cached_calls.py")), str(count)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def raw_chains(count: int, parts: int) -> list[str]:

@@ -91,7 +91,7 @@ def train(recipe: Path, variant: Variant) -> None:
     if variant == FULL:
         make(run, *STAGES[: STAGES.index("evaluate") + 1])
     else:
-        model = trained(run, variant).model
+        model = trained(run, variant).folder
         out = folder_of(recipe.parent / "runs", variant) / "evaluate"
         settings = run.recipe.evaluate.model_copy(update={"other_history": False})
         evaluate_systems({"final": model}, run.data, replace(run.context(), folder=out), settings)
