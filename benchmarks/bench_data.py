@@ -10,7 +10,6 @@ is cheap. The store is built in a process of its own whose peak memory is read a
 import argparse
 import json
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from results_file import write_results
+from results_file import peak_gib, write_results
 from tagpr.data import DataSettings, SourceSettings, load_splits
 from tagpr.data.bundled import bundled_items
 from tagpr.profiles import ProfileSettings, choose
@@ -151,8 +150,7 @@ def build_store(folder: Path, users: int, items: int) -> None:
     start = time.perf_counter()
     ProfileStore(folder).append(rows())
     spent = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps({"seconds": spent, "gib": peak}))
+    print(json.dumps({"seconds": spent, "gib": peak_gib()}))
 
 
 def store(users: int, items: int) -> dict[str, float]:

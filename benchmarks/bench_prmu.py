@@ -30,6 +30,7 @@ from tagpr.progress import StageContext
 from tagpr.statistics import Bootstrap
 
 FIT_PAIRS = 8
+THREADS = 2
 
 
 def planted(users: int, unseen: int, train_pairs: int, heldout_pairs: int, epochs: float, seed: int) -> dict:
@@ -143,7 +144,7 @@ def main() -> None:
     parser.add_argument(
         "--device", default="cpu", help="where scoring is timed; training takes the GPU if there is one"
     )
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=THREADS)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if args.small:
@@ -155,7 +156,10 @@ def main() -> None:
     # A two-layer model of width 64: one thread is faster than two.
     torch.set_num_threads(1)
     figures |= planted(200, 40, 20, 28, 6, args.seed)
-    write_results("prmu", "make bench-prmu", figures)
+    command = (
+        "make bench-prmu" if args.threads == THREADS else f"python benchmarks/bench_prmu.py --threads {args.threads}"
+    )
+    write_results("prmu", command, figures)
 
 
 if __name__ == "__main__":

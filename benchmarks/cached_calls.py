@@ -4,12 +4,12 @@ python benchmarks/cached_calls.py 100000     # prints one JSON object
 """
 
 import json
-import resource
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from results_file import peak_gib
 from tagpr.clients.cache import ReplyCache, request_keys
 from tagpr.clients.calls import CallEngine
 from tagpr.clients.settings import CallSettings, GeneratorSettings
@@ -29,8 +29,7 @@ def main() -> None:
         started = time.perf_counter()
         replies = CallEngine(settings, CallSettings(), path).generate(asked)
         seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps({"cached_calls": len(replies), "seconds": round(seconds, 2), "peak_gib": round(peak, 3)}))
+    print(json.dumps({"cached_calls": len(replies), "seconds": round(seconds, 2), "peak_gib": round(peak_gib(), 3)}))
 
 
 if __name__ == "__main__":

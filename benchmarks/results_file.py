@@ -45,6 +45,12 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB"
 
 
+def peak_gib() -> float:
+    """Most memory that this process has held since it was started, in GiB (`ru_maxrss` begins at its parent's)."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
+
+
 def _versions() -> dict[str, str]:
     found = {}
     for package in PACKAGES:

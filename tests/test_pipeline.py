@@ -146,11 +146,15 @@ MOMENTS = (
 )
 
 
-def test_killed_at_five_moments_the_run_ends_the_same(smoke, tmp_path):
+@pytest.mark.parametrize(
+    "moments",
+    [pytest.param(MOMENTS[1:4:2], id="sft-rl"), pytest.param(MOMENTS, id="all-five", marks=pytest.mark.slow)],
+)
+def test_killed_at_several_moments_the_run_ends_the_same(smoke, tmp_path, moments):
     undisturbed, _, _ = smoke
     work = tmp_path / "runs" / "smoke" / ".work"
     killed = []
-    for moment in MOMENTS:
+    for moment in moments:
         process = subprocess.Popen(
             [sys.executable, "-m", "tagpr.cli", "run", "smoke", "--quiet"],
             cwd=tmp_path,
@@ -168,7 +172,7 @@ def test_killed_at_five_moments_the_run_ends_the_same(smoke, tmp_path):
             time.sleep(0.005)
         _, errors = process.communicate()
         assert process.returncode == -signal.SIGKILL, f"{moment}: {process.returncode} {errors}"
-    assert len(killed) == 5
+    assert len(killed) == len(moments)
     done = tagpr("run", "smoke", "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run = tmp_path / "runs" / "smoke"
