@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.main import get_command
 
 from chains_server import running_server
+from tagpr.cli import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.M | re.S)
+FILE = re.compile(r"\b(?:benchmarks|tests|src/tagpr|recipes|examples)/[\w./-]+\.(?:py|json|yaml|md|ipynb)")
+COMMAND = re.compile(r"(?:`|\$ |^)tagpr ([a-z]+)", re.M)
 ENDPOINT = "http://localhost:8000/v1"  # as the pages write it; a test's server has another port
 
 
@@ -42,6 +46,15 @@ def test_every_page_is_in_the_site_and_linked_from_its_start():
     assert listed == {page.name for page in (ROOT / "docs").glob("*.md")}
     start = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     assert listed - {"index.md"} <= set(LINK.findall(start))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_and_commands_that_a_page_names_exist(page):
+    text = page.read_text(encoding="utf-8")
+    for name in FILE.findall(text):
+        assert (ROOT / name).is_file() or "TASK" in name, name
+    for verb in COMMAND.findall(text):
+        assert verb in get_command(app).commands, verb
 
 
 def test_every_example_is_listed():
