@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tagpr.engine import vllm_model
 from tagpr.engine.loading import load_text_model
 from tagpr.engine.types import Sampling
+from tagpr.engine.vllm_server import VLLMServer
 from test_scale_processes import torchrun
 from tiny_models import tiny_qwen3
 
@@ -27,6 +29,9 @@ def policy(tmp_path_factory):
 def test_vllm_writes_what_transformers_writes(policy, monkeypatch):
     pytest.importorskip("vllm")
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    monkeypatch.setattr(
+        vllm_model, "_engine_options", lambda own=vllm_model._engine_options: own() | {"enforce_eager": True}
+    )
     prompts = [list(range(5 + i, 40 + 3 * i)) for i in range(4)]
     sampling = Sampling(12, temperature=0)
     ours, theirs = (load_text_model(policy, engine).generate(prompts, sampling) for engine in ("transformers", "vllm"))
@@ -48,6 +53,9 @@ def test_a_server_samples_from_the_weights_in_training(policy, tmp_path):
         return [json.loads(row)["sampling_difference"] for row in rows]
 
     with vllm_server(policy, tmp_path / "server.log") as address:
+        prompts, greedy = [list(range(5 + i, 40 + 3 * i)) for i in range(4)], Sampling(12, temperature=0)
+        served = VLLMServer.of(address, policy, tmp_path / "kept").generate(prompts, greedy)
+        assert served == load_text_model(policy).generate(prompts, greedy)
         synced = differences("synced", VLLM_SERVER=address)
         control = differences("control", VLLM_SERVER=address, SEND_WEIGHTS="once")
     assert len(synced) == 4 and max(synced) < 1e-4
