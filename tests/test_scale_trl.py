@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from scale_jobs import job, train
@@ -18,6 +19,7 @@ from tagpr.training.scale.sampler import divided
 from tagpr.training.scale.settings import EngineSettings
 from tagpr.training.scale.trl_stage import train_trl
 from tagpr.training.settings import GSPOSettings
+from tagpr.training.trl_trainer import spans_of
 from test_scale_processes import torchrun
 
 JOBS = Path(__file__).parent / "scale_jobs.py"
@@ -115,6 +117,12 @@ def test_the_processes_share_every_minibatch():
     for rank in range(2):
         own = places[4 * rank : 4 * rank + 4]
         assert set(own[:2]) <= set(parts[0]) and set(own[2:]) <= set(parts[1])
+
+
+def test_a_prompt_drawn_twice_in_a_row_is_two_groups():
+    """Else a process with such a pair has fewer micro-batches than the others, and all of them hang."""
+    ids = torch.tensor([[5, 6]] * 6 + [[7, 8]] * 3)
+    assert spans_of(ids, torch.ones_like(ids), 3) == [(0, 3), (3, 6), (6, 9)]
 
 
 @pytest.mark.scale

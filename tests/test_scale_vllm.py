@@ -8,6 +8,8 @@ import pytest
 
 from tagpr.engine import vllm_model
 from tagpr.engine.loading import load_text_model
+from tagpr.engine.models import load_causal_lm, load_tokenizer
+from tagpr.engine.transformers_model import TransformersModel
 from tagpr.engine.types import Sampling
 from tagpr.engine.vllm_server import VLLMServer
 from test_scale_processes import torchrun
@@ -18,6 +20,8 @@ from shard_on_cpu import FSDP2
 from vllm_on_cpu import vllm_server
 
 JOBS = Path(__file__).parent / "scale_jobs.py"
+PROMPTS = [list(range(5 + i, 40 + 3 * i)) for i in range(4)]
+GREEDY = Sampling(12, temperature=0)
 
 
 @pytest.fixture(scope="module")
@@ -25,17 +29,20 @@ def policy(tmp_path_factory):
     return tiny_qwen3(tmp_path_factory.mktemp("policy"))
 
 
+def ours(policy):
+    """The greedy completions of our own generation in fp32, in which a random model's ties break alike."""
+    model = TransformersModel(load_causal_lm(policy, dtype="float32", device="cpu"), load_tokenizer(policy), 8)
+    return model.generate(PROMPTS, GREEDY)
+
+
 @pytest.mark.scale
 def test_vllm_writes_what_transformers_writes(policy, monkeypatch):
     pytest.importorskip("vllm")
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-    monkeypatch.setattr(
-        vllm_model, "_engine_options", lambda own=vllm_model._engine_options: own() | {"enforce_eager": True}
-    )
-    prompts = [list(range(5 + i, 40 + 3 * i)) for i in range(4)]
-    sampling = Sampling(12, temperature=0)
-    ours, theirs = (load_text_model(policy, engine).generate(prompts, sampling) for engine in ("transformers", "vllm"))
-    assert [[one.text for one in group] for group in theirs] == [[one.text for one in group] for group in ours]
+    options = vllm_model._engine_options() | {"enforce_eager": True, "dtype": "float32"}
+    monkeypatch.setattr(vllm_model, "_engine_options", lambda: options)
+    theirs = load_text_model(policy, "vllm").generate(PROMPTS, GREEDY)
+    assert [[one.text for one in group] for group in theirs] == [[one.text for one in group] for group in ours(policy)]
 
 
 @pytest.mark.scale
@@ -53,9 +60,8 @@ def test_a_server_samples_from_the_weights_in_training(policy, tmp_path):
         return [json.loads(row)["sampling_difference"] for row in rows]
 
     with vllm_server(policy, tmp_path / "server.log") as address:
-        prompts, greedy = [list(range(5 + i, 40 + 3 * i)) for i in range(4)], Sampling(12, temperature=0)
-        served = VLLMServer.of(address, policy, tmp_path / "kept").generate(prompts, greedy)
-        assert served == load_text_model(policy).generate(prompts, greedy)
+        served = VLLMServer.of(address, policy, tmp_path / "kept").generate(PROMPTS, GREEDY)
+        assert served == ours(policy)
         synced = differences("synced", VLLM_SERVER=address)
         control = differences("control", VLLM_SERVER=address, SEND_WEIGHTS="once")
     assert len(synced) == 4 and max(synced) < 1e-4

@@ -182,7 +182,7 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
         """Rows of `inputs` in parts of whole groups; only the sequence-mean loss splits into weighted means."""
         if self.loss_type != "grpo" or self.beta != 0.0 or self._entropy_bonus_enabled:
             return [inputs]
-        spans = self._spans(inputs["prompt_ids"], inputs["prompt_mask"])
+        spans = spans_of(inputs["prompt_ids"], inputs["prompt_mask"], self.num_generations or 1)
         still = [(a, b) for a, b in spans if not bool(inputs["advantages"][a:b].any())]
         moving = [span for span in spans if span not in still]
         self._metrics["train"]["groups_skipped"].append(len(still) / len(spans))
@@ -227,13 +227,6 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
         torch.distributed.all_reduce(most, op=torch.distributed.ReduceOp.MAX)
         return int(most[0]), max(1, self.tokens_per_forward // int(most[1]))
 
-    @staticmethod
-    def _spans(prompt_ids: Tensor, prompt_mask: Tensor) -> list[tuple[int, int]]:
-        """Runs of consecutive rows with the same prompt, as (first, after last)."""
-        same = (prompt_ids[1:] == prompt_ids[:-1]).all(1) & (prompt_mask[1:] == prompt_mask[:-1]).all(1)
-        breaks = [0, *((~same).nonzero().flatten() + 1).tolist(), len(prompt_ids)]
-        return list(itertools.pairwise(breaks))
-
     # -- log-probabilities
 
     def _get_per_token_logps_and_entropies(
@@ -260,7 +253,7 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
             )
         cut = input_ids.shape[1] - logits_to_keep
         prompt_ids, prompt_mask = input_ids[:, :cut], attention_mask[:, :cut]
-        spans = self._spans(prompt_ids, prompt_mask)
+        spans = spans_of(prompt_ids, prompt_mask, self.num_generations or 1)
         lengths = attention_mask[:, cut:].sum(1).tolist()
         completions = [row[:n] for row, n in zip(input_ids[:, cut:].tolist(), lengths, strict=True)]
         groups = [PromptGroup(prompt_ids[a][prompt_mask[a].bool()].tolist(), completions[a:b]) for a, b in spans]
@@ -292,3 +285,13 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
             return padded, None, None
         spread = pad(entropies, padding_value=0, padding_side="right")
         return padded, torch.nn.functional.pad(spread, (0, logits_to_keep - spread.shape[1])), None
+
+
+def spans_of(prompt_ids: Tensor, prompt_mask: Tensor, size: int) -> list[tuple[int, int]]:
+    """Runs of consecutive rows (N, T) with the same prompt, as (first, after last), `size` rows at most.
+
+    A prompt that is drawn twice in a row is two groups: all processes then have equally many.
+    """
+    same = (prompt_ids[1:] == prompt_ids[:-1]).all(1) & (prompt_mask[1:] == prompt_mask[:-1]).all(1)
+    breaks = [0, *((~same).nonzero().flatten() + 1).tolist(), len(prompt_ids)]
+    return [(i, min(i + size, b)) for a, b in itertools.pairwise(breaks) for i in range(a, b, size)]

@@ -50,11 +50,9 @@ class StepWatch(TrainerCallback):
     # -- the start
 
     def resume(self, checkpoint: Path | None) -> None:
-        """Take the log from a checkpoint, or evaluate the start. Raises RunError if its settings were others."""
+        """Take the log from a checkpoint, if there is one. Raises RunError if its settings were others."""
         s = self.job.settings
         if checkpoint is None:
-            if s.heldout_every:
-                self.watch.start = self._evaluate(0)
             return
         kept = read_json(checkpoint / ABOUT)
         if kept != self._about():
@@ -64,6 +62,13 @@ class StepWatch(TrainerCallback):
         self.watch.log = read_jsonl(checkpoint / LOG)
         if s.heldout_every:
             self.watch.start = mean_scores(read_json(self._table(0)))
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        """Evaluate the start: weights are divided by now, as TRL expects them when it sends them to vLLM."""
+        if not self.done and self.job.settings.heldout_every:
+            self.watch.start = self._evaluate(0)
 
     def _about(self) -> dict[str, object]:
         return about(self.job.settings, self.job.context.seed, self.total) | {"processes": self.processes}
