@@ -128,11 +128,11 @@ def test_every_step_learned_from_all_of_its_completions(run):
     assert all(one["r_prmu"] == 0 for one in parquet.read_table(run / "exploratory" / "samples.parquet").to_pylist())
 
 
-def test_the_policy_moved_and_each_stage_starts_from_the_last(run):
-    sft, guided, final = (
-        load_file(run / stage / "model" / "model.safetensors") for stage in ("sft", "guided", "exploratory")
-    )
-    moved = max((guided[name].float() - sft[name].float()).abs().max().item() for name in sft)
-    later = max((final[name] - guided[name]).abs().max().item() for name in guided)
-    assert 1e-3 < moved < 0.05 and 5e-4 < later < 0.01  # Adam moves a weight by the rate per update: 6 and 2 of them
-    assert all(value.dtype == torch.float32 for value in guided.values())
+def test_the_policy_moved_and_exploratory_rl_starts_from_it(run):
+    files = (run / stage / "model" / "model.safetensors" for stage in ("sft", "guided", "exploratory"))
+    sft, guided, final = map(load_file, files)
+    moved = max((guided[name] - sft[name]).abs().max().item() for name in sft)
+    assert 1e-3 < moved < 0.02  # AdamW moves a weight by the rate at most per update; there are six
+    # a random policy earns no foundation reward: there is nothing to learn, and fp32 goes there and back
+    assert log(run, "exploratory")[0]["zero_variance"] == 1 and log(run, "exploratory")[0]["grad_norm"] == 0
+    assert all(torch.equal(final[name], guided[name]) for name in guided)

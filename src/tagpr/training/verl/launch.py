@@ -6,6 +6,7 @@ logger begins its file anew.
 
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -36,10 +37,11 @@ def verl_command(folder: VerlFolder, further: Sequence[str] = (), python: str | 
 def train(folder: VerlFolder, further: Sequence[str] = (), python: str | None = None) -> None:
     """Train in a process of its own, whose output goes to `folder.console`; it ends with this one.
 
-    Raises RunError with the last line that it wrote if it fails.
+    Raises RunError with the last error that it wrote if it fails.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
     with folder.console.open("ab") as console:
+        before = console.tell()
         words = verl_command(folder, further, python)
         started = subprocess.Popen(words, stdout=console, stderr=subprocess.STDOUT, preexec_fn=_end_with_parent)
         try:
@@ -49,7 +51,9 @@ def train(folder: VerlFolder, further: Sequence[str] = (), python: str | None = 
             started.wait()
             raise
     if status:
-        raise RunError(f"verl ended with status {status} ({_last_words(folder)}); its output is in {folder.console}")
+        raise RunError(
+            f"verl ended with status {status} ({_last_error(folder, before)}); its output is in {folder.console}"
+        )
 
 
 @cache
@@ -75,7 +79,11 @@ def _quoted(path: os.PathLike[str]) -> str:
     return f"'{text}'"
 
 
-def _last_words(folder: VerlFolder) -> str:
-    lines = folder.console.read_text(encoding="utf-8", errors="replace").splitlines()
-    said = [line.strip() for line in lines if line.strip()]
-    return said[-1][:200] if said else "it wrote nothing"
+_ERROR = re.compile(r"(?:^|\s)((?:\w+\.)*\w*(?:Error|Exception): .+)")
+
+
+def _last_error(folder: VerlFolder, start: int) -> str:
+    """The last line after byte `start` that names an exception; other processes write on after the one that failed."""
+    text = folder.console.read_bytes()[start:].decode(errors="replace")
+    found = [match[1] for line in text.splitlines() if (match := _ERROR.search(line))]
+    return found[-1].strip()[:200] if found else "it named no error"
