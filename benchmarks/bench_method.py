@@ -22,6 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from filelock import FileLock, Timeout
 
 from microworld.cell import STARTS, WITHOUT_RL, Cell, Settings, Start
+from microworld.cell_data import CellData
 from microworld.cells import build_base, run_rl, run_sft
 from microworld.page import write_page
 from microworld.summary import summarise
@@ -31,6 +32,7 @@ from tagpr.errors import RunError
 from tagpr.files import read_json, write_json
 
 LABELS = (160, 320, 1536)
+BOTH: tuple[Start, ...] = ("label", "chain")
 ASIDE: tuple[tuple[str, int, Start], ...] = (
     ("counting", 1536, "few"),
     *((world, 1536, "label-long") for world in WORLDS),
@@ -101,8 +103,25 @@ def write_table(folder: Path, settings: Settings) -> None:
     """`results/method.json` and the page of the cells that are done."""
     trained = sorted((folder / "sft").glob("*.json"))
     cells = [read_json(path) | _if_there(folder / "rl" / path.name) for path in trained]
-    path = write_results("method", "make bench-method", summarise(cells) | {"settings": asdict(settings)})
+    figures = summarise(cells) | {"settings": asdict(settings), "row_tokens": _row_tokens(folder / "base", settings)}
+    path = write_results("method", "make bench-method", figures)
     write_page(read_json(path)["figures"])
+
+
+def _row_tokens(model: Path, settings: Settings) -> dict[str, dict[str, float]]:
+    """Mean tokens of what SFT learns from, prompt and completion, by world: those of label and of chain rows."""
+    if not (model / "config.json").is_file():
+        return {}
+    cells = (
+        (world, start, CellData(Cell(world, LABELS[0], start, 0), model, settings))
+        for world in WORLDS
+        for start in BOTH
+    )
+    found: dict[str, dict[str, float]] = {}
+    for world, start, data in cells:
+        lengths = [len(row.prompt_ids) + len(row.completion_ids[0]) for row in data.rows()]
+        found.setdefault(world, {})[start] = round(sum(lengths) / len(lengths), 1)
+    return found
 
 
 def _if_there(path: Path) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Settings:
     """Evaluations on the held-out users, the last after the last step."""
     long: int = 3
     """Times the steps of label-long."""
-    few: int = 160
+    few: int = 48
     """Chains of few."""
     few_rl_steps: int = 48
     few_rl_temperature: float = 1.0

@@ -30,6 +30,9 @@ def tables(figures: Mapping[str, Any]) -> str:
     worlds = [world for world in WORLDS if world in table]
     sizes = sorted({size for world in worlds for size in table[world]}, key=int)
     lines = [f"{figures['cells']} cells, {figures['cpu_seconds'] / 3600:.1f} CPU hours on one thread."]
+    told = [f"{world} {rows['label']:.0f} and {rows['chain']:.0f}" for world, rows in figures["row_tokens"].items()]
+    if told:
+        lines += ["", f"Tokens per row of label and of chain SFT, prompt and completion: {', '.join(told)}."]
     lines += ["", "Ahead, behind: the interval over seeds does not hold 0; level: it does; seeds in brackets.", ""]
     lines += ["| world | " + " | ".join(f"{size} labels" for size in sizes) + " |", "|---" * (len(sizes) + 1) + "|"]
     for world, (ours, rival) in product(worlds, HEADLINES):

@@ -111,7 +111,7 @@ class Counting:
             text = teacher.write_chain(random, question.past, question.dish)
             return text, text.rsplit("\n", 1)[1]
         seen = random.sample(question.past, 2) if random.random() < ERROR else question.past
-        usual = [_most_ordered([order[kind] for order in seen], word) for kind, word in enumerate(question.dish)]
+        usual = [most_ordered([order[kind] for order in seen], word) for kind, word in enumerate(question.dish)]
         return _compared("identify_patterns", _dish(usual), question.dish, "usual ")
 
 
@@ -198,7 +198,7 @@ def _dish(words: Sequence[str]) -> Dish:
     return flavour, colour, base
 
 
-def _most_ordered(words: Sequence[str], asked: str) -> str:
+def most_ordered(words: Sequence[str], asked: str) -> str:
     """The commonest word; among equals the one that is asked about, which is the likelier (1/2 against 1/6), else the
     earliest."""
     counts = Counter(words)
