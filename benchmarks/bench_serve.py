@@ -92,9 +92,9 @@ def client(address: str) -> openai.AsyncOpenAI:
 
 async def throughput(server: Server, running: Running, asked: list[Question], clients: int) -> dict[str, float]:
     """Completion tokens per second of so many clients at work."""
-    waiting, own, tokens = list(asked), client(running.address), 0
+    waiting, tokens = list(asked), 0
 
-    async def work() -> None:
+    async def work(own: openai.AsyncOpenAI) -> None:
         nonlocal tokens
         while waiting:
             body = waiting.pop().body(server)
@@ -102,7 +102,8 @@ async def throughput(server: Server, running: Running, asked: list[Question], cl
             tokens += reply.usage.completion_tokens
 
     began, cpu = time.perf_counter(), running.cpu_seconds()
-    await asyncio.gather(*(work() for _ in range(clients)))
+    async with client(running.address) as own:
+        await asyncio.gather(*(work(own) for _ in range(clients)))
     seconds, cpu = time.perf_counter() - began, running.cpu_seconds() - cpu
     return {
         "tokens_per_s": tokens / seconds,
@@ -125,15 +126,16 @@ async def first_texts(server: Server, running: Running, asked: list[Question]) -
 async def first_text(server: Server, address: str, question: Question) -> float:
     """Seconds until the first text of a stream of one token."""
     began = time.perf_counter()
-    stream = await client(address).chat.completions.create(
-        model=server.model, max_tokens=1, temperature=0, stream=True, **question.body(server)
-    )
-    first = None
-    async for chunk in stream:
-        delta = chunk.choices[0].delta if chunk.choices else None
-        if first is None and delta and (delta.content or getattr(delta, "reasoning_content", None)):
-            first = time.perf_counter() - began
-    return first or time.perf_counter() - began
+    async with client(address) as own:
+        stream = await own.chat.completions.create(
+            model=server.model, max_tokens=1, temperature=0, stream=True, **question.body(server)
+        )
+        first = None
+        async for chunk in stream:
+            delta = chunk.choices[0].delta if chunk.choices else None
+            if first is None and delta and (delta.content or getattr(delta, "reasoning_content", None)):
+                first = time.perf_counter() - began
+        return first or time.perf_counter() - began
 
 
 async def measure(

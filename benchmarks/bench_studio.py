@@ -23,9 +23,8 @@ from results_file import write_results
 
 DONE = "return document.querySelectorAll('.answer').length && !document.querySelector('.answer[aria-busy=true]')"
 READY = "return document.documentElement.dataset.ready === 'true'"
-USERS = "return document.querySelectorAll('#person [role=option]').length"
+USERS = "return document.querySelector('#person [role=option]')?.innerText.startsWith({user!r})"
 HISTORY = "return document.querySelectorAll('#history .item').length"
-FIRST = "return [...document.querySelectorAll('.answer .step, .answer .said')].some(e => e.innerText.trim())"
 DESKTOP, PHONE = (1280, 1000), (390, 844)
 
 
@@ -54,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", default="runs/quickstart")
     parser.add_argument("--user", default="", help="the first one if absent")
-    parser.add_argument("--question", default="the package now builds reproducibly")
+    parser.add_argument("--question", default="debian/watch: update to version 4")
     parser.add_argument("--columns", nargs="+", default=["final"], help="base, sft, guided, final, none")
     parser.add_argument("--picture", type=Path, help="write a picture instead of the figures")
     parser.add_argument("--theme", choices=["light", "dark"], default="light")
@@ -82,15 +81,13 @@ def main() -> None:
         mark("page_s")
         box = driver.find_element("css selector", "#person input")
         box.send_keys(arguments.user)
-        wait_for(driver, USERS)
+        wait_for(driver, USERS.format(user=arguments.user))
         box.send_keys(Keys.ARROW_DOWN, Keys.ENTER)
         wait_for(driver, HISTORY)
         for name in arguments.columns:
             if name != "final":
                 driver.execute_script(f"document.querySelector('#columns [value={name}]').click()")
         driver.find_element("css selector", "#question-fields textarea").send_keys(arguments.question, Keys.ENTER)
-        wait_for(driver, FIRST)
-        mark("studio_first_words_s")
         wait_for(driver, DONE)
         mark("studio_first_answer_s")
         said = driver.execute_script("return document.querySelector('.answer').innerText")

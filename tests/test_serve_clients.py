@@ -17,7 +17,7 @@ from test_serve_api import serving
 
 PAGE = Path(__file__).parent.parent / "docs" / "clients.md"
 BLOCKS = re.findall(r"^```(py|bash)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)
-QUESTION = "the package now builds reproducibly"
+QUESTION = "debian/watch: update to version 4"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_client(address, kind, block):
     if kind == "bash" and not shutil.which("curl"):
         pytest.skip("no curl")
     user = httpx2.get(f"{address}/v1/users").json()["data"][0]["id"]
-    own = block.replace("http://127.0.0.1:8000", address).replace("00b0c68c7e", user)
+    own = block.replace("http://127.0.0.1:8000", address).replace("1fe4a5e471", user)
     command = ["bash", "-c", own] if kind == "bash" else [sys.executable, "-c", own]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]

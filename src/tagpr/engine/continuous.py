@@ -84,7 +84,8 @@ class ContinuousDecoder:
     ) -> None:
         """rows: completions decoded side by side. cache_bytes: most memory of kept beginnings; 0 keeps none."""
         self.model, self.end_ids, self.rows = inner_model(model).eval(), frozenset(end_ids), rows
-        self.device = embedding_weight(self.model).device
+        weight = embedding_weight(self.model)
+        self.device, self.dtype = weight.device, weight.dtype
         self.cache = PrefixCache(cache_bytes)
         self.caches = RowCaches()
         self.waiting: deque[Job] = deque()
@@ -137,7 +138,7 @@ class ContinuousDecoder:
             positions.append(torch.arange(one.start, one.start + one.tokens))
             wanted.append(len(ids) - 1)
         prompts = torch.tensor([len(job.prompt) for job in decoding], dtype=torch.long, device=self.device)
-        layout = StepLayout(self.caches, lengths.to(self.device), prompts, stretches)
+        layout = StepLayout(self.caches, lengths.to(self.device), prompts, stretches, self.dtype)
         hidden = self.model.base_model(
             input_ids=torch.tensor([ids], device=self.device),
             position_ids=torch.cat(positions)[None].to(self.device),

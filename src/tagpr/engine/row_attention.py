@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tagpr.engine.group_attention import causal
 
-LENGTHS = 64
+LENGTHS = 32
 """Rows grow in length by multiples of this."""
 
 
@@ -79,16 +79,23 @@ class Stretch:
 class StepLayout:
     """The next token of rows 0 to R - 1, then stretches of prompts.
 
-    lengths (R,): tokens that the rows hold already, the first prompts (R,) of them their prompts'.
+    lengths (R,): tokens that the rows hold already, the first prompts (R,) of them their prompts'. dtype: the model's.
     """
 
-    def __init__(self, caches: RowCaches, lengths: Tensor, prompts: Tensor, stretches: Sequence[Stretch]) -> None:
+    def __init__(
+        self, caches: RowCaches, lengths: Tensor, prompts: Tensor, stretches: Sequence[Stretch], dtype: torch.dtype
+    ) -> None:
         self.caches, self.lengths, self.stretches = caches, lengths, stretches
         self.rows = torch.arange(len(lengths), device=lengths.device)
-        self.longest = int(lengths.max()) + 1 if len(lengths) else 0
-        hidden = torch.arange(self.longest, device=lengths.device)[None] > lengths[:, None]
-        self.bias = torch.zeros(hidden.shape, device=lengths.device).masked_fill(hidden, float("-inf"))[:, None, None]
-        self.own = (torch.arange(self.longest, device=lengths.device)[None] >= prompts[:, None])[:, None, None]
+        longest = int(lengths.max()) + 1 if len(lengths) else 0
+        # Whole rows, if most of their length is used: a product would first copy what it is given a part of.
+        self.longest = caches.length if 2 * longest > caches.length else longest
+        places = torch.arange(self.longest, device=lengths.device)[None]
+        bias = torch.zeros(len(lengths), self.longest, dtype=dtype, device=lengths.device)
+        self.bias = bias.masked_fill(places > lengths[:, None], float("-inf"))[:, None, None]
+        own = places >= prompts[:, None]
+        self.parts = torch.stack([~own, own], dim=1).to(dtype)[:, None, :, None]  # (R, 1, 2, 1, longest): 1 or 0
+        """Which places are the prompt's, and which the completion's own."""
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None) -> Tensor:
         """q (1, H, N, D), k and v (1, Hkv, N, D) of the packed row -> (1, N, H, D)."""
@@ -116,8 +123,8 @@ class StepLayout:
         scores = torch.matmul(queries, keys[:count, :, : self.longest].transpose(-1, -2))
         if softcap is not None:
             scores = torch.tanh(scores / softcap) * softcap
-        weights = torch.softmax(scores + self.bias.to(scores.dtype), dim=-1).to(q.dtype)
-        seen = values[:count, :, : self.longest]
+        weights = torch.softmax(scores + self.bias, dim=-1)
         # In two parts, as `generation` does it: in bf16 a served answer is then rounded like the evaluation's.
-        of_prompt, own = (torch.matmul(weights.masked_fill(mask, 0), seen) for mask in (self.own, ~self.own))
+        parts = (weights[:, :, None] * self.parts).flatten(2, 3)  # (R, Hkv, 2 * H / Hkv, longest)
+        of_prompt, own = torch.matmul(parts, values[:count, :, : self.longest]).chunk(2, dim=2)
         return (of_prompt + own).flatten(1, 2)[None]

@@ -45,9 +45,9 @@ def choose(logits: Tensor, numbers: Tensor, temperature: float, top_p: float) ->
 
     temperature 0 is greedy. top_p < 1 keeps the smallest set of tokens whose probability reaches top_p.
     """
+    logits = logits.float()  # in bf16 argmax is slower than this copy and fp32's
     if temperature == 0:
         return logits.argmax(-1)
-    logits = logits.float()
     probabilities = torch.softmax(logits if temperature == 1.0 else logits / temperature, dim=-1)
     if top_p < 1.0:
         ordered, index = probabilities.sort(dim=-1, descending=True)

@@ -13,6 +13,9 @@ from tagpr.evaluation.evidence import is_found, sources
 from tagpr.serve.questions import Asked
 from tagpr.tasks.types import Interaction
 
+QUOTING = frozenset({ClaimKind.QUOTATION, ClaimKind.NOTE})
+"""Claims that are a passage in quotation marks."""
+
 
 @dataclass(frozen=True)
 class Quote:
@@ -98,7 +101,7 @@ def make_answer(asked: Asked, completion: Completion, vocabulary: Vocabulary) ->
 
 def _evidence(asked: Asked, response: Response) -> AnswerEvidence:
     report = check_evidence(response, Shown.of(asked.task, asked.example, asked.entries))
-    quoted = [claim.text[1:-1] for claim in report.claims if claim.kind is ClaimKind.QUOTATION]
+    quoted = [claim.text[1:-1] for claim in report.claims if claim.kind in QUOTING]
     numbers = {int(re.sub(r"\D", "", claim.text)) for claim in report.claims if claim.kind is ClaimKind.ITEM}
     items = tuple(_item(number, entry, quoted, numbers) for number, entry in enumerate(asked.entries, 1))
     return AnswerEvidence(items, report.claims, report.precision)
