@@ -1,4 +1,4 @@
-"""`make bench-microworld`: the whole paper on the microworld, with its ablations, over three seeds.
+"""`make bench-microworld`: the whole paper on the microworld, with its ablations, each with as many optimizer steps.
 
 Runs stand in `--folder` and are continued there: killed, the same command goes on; complete, it only reads. What the
 world is stands in `microworld/`, what came out in docs/microworld.md. Quality, not time: a busy machine only slows it.
