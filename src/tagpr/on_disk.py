@@ -20,7 +20,7 @@ U = TypeVar("U")
 
 KEPT = 1024
 """Elements of a sequence that are kept when read: those of a small run are decoded once."""
-_BLOCK = 1 << 20
+_BLOCK = 1 << 16
 """Bytes read at a time in the order of the file."""
 
 
