@@ -25,7 +25,7 @@ DONE = "return document.querySelectorAll('.answer').length && !document.querySel
 READY = "return document.documentElement.dataset.ready === 'true'"
 USERS = "return document.querySelector('#person [role=option]')?.innerText.startsWith({user!r})"
 HISTORY = "return document.querySelectorAll('#history .item').length"
-DESKTOP, PHONE = (1280, 1000), (390, 844)
+DESKTOP, PHONE = (1280, 940), (390, 844)
 
 
 def chromium(width: int, height: int, theme: str) -> webdriver.Chrome:

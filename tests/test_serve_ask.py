@@ -126,13 +126,13 @@ def test_evidence_says_which_items_the_chain_cites():
 def test_a_past_note_that_is_the_whole_step_is_cited():
     """What the quickstart's chains do: a step is one shown note, letter for letter, in quotation marks."""
     task = load_task("package-changelog")
-    notes = ("Add the Dutch translation", "New upstream version 2.1")
+    notes = ("Add the Dutch translation.", "New upstream version 2.1")
     items = tuple(Interaction(str(n), {task.output_name: note}) for n, note in enumerate(notes))
     from tagpr.serve.questions import make_example
 
     asked = Asked("ada", "final", task, make_example(task, "ada", "fix a typo", items), "ada", items, (), (1, 2))
     text = (
-        '<think>\n<examine_examples> "Add the Dutch translation" </examine_examples>\n'
+        '<think>\n<examine_examples> "Add the Dutch translation." </examine_examples>\n'
         "<make_decision> letter capital, end none </make_decision>\n</think>\nFix a typo"
     )
     answer = make_answer(asked, Completion([1], None, True, text, 1), load_vocabulary())

@@ -116,6 +116,10 @@ def _item(number: int, entry: Interaction, quoted: list[str], numbers: set[int])
 
 
 def _places(name: str, value: str, quotation: str) -> list[Quote]:
-    """Where a quotation stands in a field, whatever its case and spacing."""
-    pattern = r"\s+".join(map(re.escape, quotation.strip(" .…,;:").split()))
-    return [Quote(name, *found.span()) for found in re.finditer(pattern, value, re.IGNORECASE)] if pattern else []
+    """Where a quotation stands in a field, whatever its case, spacing and outer punctuation."""
+    for text in (quotation, quotation.strip(" .…,;:")):
+        pattern = r"\s+".join(map(re.escape, text.split()))
+        places = [Quote(name, *found.span()) for found in re.finditer(pattern, value, re.IGNORECASE)] if pattern else []
+        if places:
+            return places
+    return []
