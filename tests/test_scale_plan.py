@@ -111,4 +111,6 @@ def test_the_recipes_of_one_paper_differ_only_in_where_they_run():
     apart = {name for name in type(paper).model_fields if getattr(paper, name) != getattr(nodes, name)}
     assert apart == {"name", "rl"}
     for name in ("fsdp2", "zero3", "several-nodes"):
-        assert yaml.safe_load(config_file(name).read_text())["distributed_type"] in ("FSDP", "DEEPSPEED")
+        config = yaml.safe_load(config_file(name).read_text())
+        assert config["distributed_type"] in ("FSDP", "DEEPSPEED")
+        assert config["mixed_precision"] == "no", "it would overrule a recipe's precision: fp32"
