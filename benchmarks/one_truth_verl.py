@@ -125,12 +125,13 @@ def run(folder: Path, out: Path) -> None:
     manager = PersonalRewardManager.__new__(PersonalRewardManager)  # of a run there is only the reward
     manager.score = Batched(Scorer(stage.reward, folder / "policy", SETTINGS, out / f"log-{rank}").score)
     log = []
-    for step, drawn in enumerate(Fixed(folder).steps):
+    fixed = Fixed(folder)
+    for step, drawn in enumerate(fixed.steps):
         columns = [
             {"prompt": drawn["prompt_ids"][g], "completion": ids, "uid": f"{g}", "session": i, "step": step + 1}
             | stage.rows[row].about()
             for g, row in enumerate(drawn["rows"])
-            for i, ids in enumerate(drawn["completion_ids"][g])
+            for i, ids in enumerate(one.token_ids for one in fixed.group(step, drawn["prompt_ids"][g]))
         ]
         parts = rewards_of(manager, columns)
         weights = advantages_of(columns, [part["reward"] for part in parts])

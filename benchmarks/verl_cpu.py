@@ -8,6 +8,7 @@ ENVIRONMENT = {
     "VERL_ENGINE_DEVICE": "cuda",  # the key under which verl has its FSDP engine
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # else Ray's workers, which do all the work here, wait for whatever else runs
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "OMP_NUM_THREADS": "1",

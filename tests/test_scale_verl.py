@@ -27,6 +27,7 @@ from tagpr.pipeline.verl_stage import export_verl, import_verl
 from tagpr.prmu import PRMU
 from tagpr.prmu.initialise import build_model
 from tagpr.prmu.model import PRMUConfig
+from tagpr.recipe import load_recipe
 from tagpr.runs import Run
 from tagpr.training.rollout import rows_of_step
 from tagpr.training.verl.config import RewardSource, VerlJob, verl_config
@@ -160,6 +161,16 @@ def test_settings_in_verls_words(run):
 def test_what_verl_cannot_do_is_refused_with_the_fix(run, changes, rl, message):
     with pytest.raises(RecipeError, match=message):
         config(run, rl=rl, **changes)
+
+
+@pytest.mark.parametrize("stage", ["guided", "exploratory"])
+def test_the_paper_recipe_can_be_had_on_verl(run, stage):
+    recipe = load_recipe("lamp-qwen3-8b-verl")
+    settings = recipe.guided if stage == "guided" else recipe.exploratory
+    said = verl_config(job(run, stage, False), settings, recipe.rl, VerlFolder(run.folder.path / "v"))
+    assert said["trainer"]["n_gpus_per_node"] == 8 and said["actor_rollout_ref"]["actor"]["ppo_mini_batch_size"] == 32
+    paper, own = (load_recipe(name).model_dump() for name in ("lamp-qwen3-8b", "lamp-qwen3-8b-verl"))
+    assert {key for key in paper if paper[key] != own[key]} == {"name", "exploratory", "rl"}
 
 
 def test_settings_of_verl_need_its_engine(run):

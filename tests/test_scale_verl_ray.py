@@ -19,6 +19,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tagpr.recipe import load_recipe
+from tagpr.training.verl.config import RewardSource, VerlJob, config_text
+from tagpr.training.verl.layout import VerlFolder
 from tiny_models import tiny_qwen3
 
 pytestmark = [pytest.mark.scale, pytest.mark.timeout(1500)]
@@ -136,3 +139,28 @@ def test_the_policy_moved_and_exploratory_rl_starts_from_it(run):
     # a random policy earns no foundation reward: there is nothing to learn, and fp32 goes there and back
     assert log(run, "exploratory")[0]["zero_variance"] == 1 and log(run, "exploratory")[0]["grad_norm"] == 0
     assert all(torch.equal(final[name], guided[name]) for name in guided)
+
+
+COMPOSE = """
+import sys
+from hydra import compose, initialize_config_dir
+from verl.trainer.ppo.utils import need_critic, need_reference_policy
+from verl.utils.config import validate_config
+with initialize_config_dir(sys.argv[1], version_base=None):
+    config = compose("config")
+validate_config(config, need_reference_policy(config), need_critic(config))
+print(config.algorithm.adv_estimator, config.actor_rollout_ref.actor.policy_loss.loss_mode, config.reward.tagpr.stage)
+"""
+
+
+@pytest.mark.parametrize("stage", ["guided", "exploratory"])
+def test_verl_takes_the_configuration_of_the_paper_recipe(tmp_path, stage):
+    recipe = load_recipe("lamp-qwen3-8b-verl")
+    settings = recipe.guided if stage == "guided" else recipe.exploratory
+    reward = RewardSource("lamp-qwen3-8b-verl", (), tmp_path, "tagpr.pipeline.verl_reward:PersonalRewardManager")
+    told = VerlJob(stage, tmp_path / "policy", 100, 0, 4200, False, reward)
+    (tmp_path / "config.yaml").write_text(config_text(told, settings, recipe.rl, VerlFolder(tmp_path)))
+    words = [str(PYTHON), "-c", COMPOSE, str(tmp_path)]
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split()[-3:] == ["tagpr", "gspo", stage]
