@@ -5,6 +5,8 @@
     python benchmarks/movie_pairs.py measure                   # trains every option; minutes
     python benchmarks/movie_pairs.py report                    # writes the results file
 
+A row that is in pairs/ is not measured again: delete its file to have it measured anew.
+
 FOLDER holds `movielens10m/{tags,movies}.dat`, downloaded by whoever runs this. A pair is a movie and two tags: the one
 that the user gave, and one that another user gave and this one did not. Each pair is there twice, once for either user
 with the order turned round, on the same side of the split, so that no rule about the text alone can be right more often
@@ -31,7 +33,7 @@ from tagpr.engine.models import load_tokenizer, resolve_model
 from tagpr.files import write_jsonl
 from tagpr.prmu.data import Pair
 from tagpr.prmu.diagnose import GENERIC, calibration, ordered_right
-from tagpr.prmu.few_shot import few_shot, margins
+from tagpr.prmu.few_shot import SHOTS, few_shot, margins
 from tagpr.prmu.human_pairs import split_by_user, tokenised
 from tagpr.prmu.rivals import by_length, by_linear_model
 from tagpr.prmu.score import PRMU
@@ -153,6 +155,8 @@ def chosen_model(model: Path, pairs: Sequence[Pair], val: Sequence[Pair], option
 
 def in_context(pairs: Path, model: Path) -> None:
     """log p(chosen) - log p(rejected) of held-out pairs, after the user's past choices and after none; kept on disk."""
+    if (pairs / "in-context.json").is_file():
+        return
     from tagpr.engine.models import load_causal_lm
     from tagpr.engine.shared_prompt import PromptGroup, completion_logprobs, micro_batches
 
@@ -231,6 +235,8 @@ def load(pairs: Path, model: Path) -> tuple[list[HumanPair], list[Pair], list[Pa
 
 def measure(pairs: Path, model: Path, option: str, layers: int, top: tuple[int, int]) -> None:
     """One option on the held-out pairs; its figures and right pairs go to `measured-OPTION.json`."""
+    if (pairs / f"measured-{option}.json").is_file():
+        return
     human, ids, val = load(pairs, model)
     seen = [pair for pair in ids if pair.split == "seen"]
     histories = histories_of(human, ids, model) if option == "profile-encoded" else None
@@ -246,9 +252,21 @@ def measure(pairs: Path, model: Path, option: str, layers: int, top: tuple[int, 
         found["effect"] = effect(prmu, seen)
     for shots, (members, fitted) in few_shot(prmu, ids).items() if at_head else ():
         found[f"fitted on {shots}"] = share(ordered_right(fitted), [pair.user_id for pair in members])
+    if histories is not None:
+        found["encoded from 9"] = from_history(prmu, ids, histories)
     found["seconds"] = round(time.perf_counter() - started, 1)
     print(option, right.mean(), found, flush=True)
     (pairs / f"measured-{option}.json").write_text(json.dumps({"found": found, "right": right.tolist()}))
+
+
+def from_history(prmu: PRMU, pairs: Sequence[Pair], histories) -> dict[str, float]:
+    """New users known by the histories of their first nine pairs alone, on the pairs that `few_shot` judges."""
+    own: dict[str, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        if pair.split == "unseen":
+            own[pair.user_id].append(pair)
+    judged = [pair for found in own.values() for pair in found[max(SHOTS) :]]
+    return share(ordered_right(margins(prmu, judged, histories)), [pair.user_id for pair in judged])
 
 
 def report(pairs: Path, model: Path) -> dict[str, object]:

@@ -6,7 +6,7 @@ existing row (or the generic user) that explains the pairs best, and moves on fr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -33,18 +33,19 @@ def fit_row(
     try:
         own = offsets.data[row : row + 1].clone()
         candidates = torch.cat([torch.zeros_like(offsets[:1]), own, _spread(offsets, row, starts)])
+        batch = _batch(model, groups, row)
         losses = []
         for candidate in candidates:
             offsets.data[row] = candidate
             with torch.no_grad():
-                losses.append(_loss(model, groups, row).item())
+                losses.append(_loss(model, batch).item())
         offsets.data[row] = candidates[int(torch.tensor(losses).argmin())]
         offsets.requires_grad_(True)
         optimizer = RowAdamW([{"params": [offsets], "rows": True}], lr=learning_rate, weight_decay=0.0)
         best, kept = min(losses), offsets.data[row].clone()
         for _ in range(steps):
             optimizer.zero_grad()
-            loss = _loss(model, groups, row)
+            loss = _loss(model, batch)
             loss.backward()
             if loss.item() < best:
                 best, kept = loss.item(), offsets.data[row].clone()
@@ -70,8 +71,12 @@ def _spread(offsets: Tensor, row: int, count: int) -> Tensor:
     return others[chosen]
 
 
-def _loss(model: PRMUModel, groups: Sequence[PreferenceGroup], row: int) -> Tensor:
+def _batch(model: PRMUModel, groups: Sequence[PreferenceGroup], row: int) -> dict[str, Tensor]:
+    """The groups as inputs of the model, all of the user in `row`."""
     config, device = model.settings, next(model.parameters()).device
     batch = pack(groups, [row] * len(groups), config.end_ids, config.pad_id)
-    logits = model(**{key: value.to(device) for key, value in batch.items()}).logits
-    return bradley_terry_loss(*logits.chunk(2))
+    return {key: value.to(device) for key, value in batch.items()}
+
+
+def _loss(model: PRMUModel, batch: Mapping[str, Tensor]) -> Tensor:
+    return bradley_terry_loss(*model(**batch).logits.chunk(2))
