@@ -1,6 +1,4 @@
-"""A new user from their own past items, and R_PRMU as verl calls it: one decoded sample at a time."""
-
-import importlib.util
+"""A new user from their own past items."""
 
 import pytest
 
@@ -8,7 +6,6 @@ from tagpr.engine.models import load_tokenizer
 from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import DataError
 from tagpr.prmu import PRMU, past_of
-from tagpr.prmu import verl as verl_module
 from tagpr.prmu.initialise import build_model
 from tagpr.prmu.model import PRMUConfig
 from tagpr.profiles import ProfileSettings
@@ -81,21 +78,3 @@ def test_a_user_is_fitted_from_the_past_alone(prmu, prompts):
     prmu.fit_user("bo", past)
     assert prmu.users == {"ann": 0, "bo": 1} and len(prmu.histories["bo"]) == 6
     assert prmu.score(*both) == before  # nobody else changes
-
-
-def test_verl_scores_one_sample_as_the_list_callable_does(prmu, prompts, tiny, tmp_path):
-    prmu.save(tmp_path / "prmu")
-    file = importlib.util.spec_from_file_location("reward", verl_module.__file__)  # as verl loads it
-    loaded = importlib.util.module_from_spec(file)
-    file.loader.exec_module(loaded)
-    messages = [{"role": "user", "content": "Which section?"}]
-    ids = prompts.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    given = {"model": str(tmp_path / "prmu"), "tokenizer": str(tiny)}
-    completion = prompts.tokenizer("games", add_special_tokens=False)["input_ids"]
-    expected = PRMU.from_pretrained(tmp_path / "prmu").score(["ann"], [ids], [completion])[0]
-    for prompt in ({"prompt": messages}, {"prompt_ids": ids}):
-        result = loaded.compute_score("lamp", "games", "games", {"user_id": "ann", **prompt}, **given, split="train")
-        assert result == {"score": expected} and 0 < expected < 1
-    for row, missing in (({}, "user_id"), ({"user_id": "ann"}, "prompt")):
-        with pytest.raises(DataError, match=rf"'lamp' has no extra_info.{missing}"):
-            loaded.compute_score("lamp", "games", "games", row, **given)
