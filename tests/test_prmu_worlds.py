@@ -49,7 +49,7 @@ def test_who_knows_the_world_learns_from_every_pair(name) -> None:
         knowing_the_world(world, [pair for found in own.values() for pair in found[:shots]], judged, 3).mean()
         for shots in (0, 1, 3, 9)
     ]
-    assert abs(curve[0] - 0.5) < 0.05 and all(b > a + 0.01 for a, b in pairwise(curve))
+    assert abs(curve[0] - 0.5) < 0.06 and all(b >= a for a, b in pairwise(curve)) and curve[-1] > 0.7
 
 
 def test_the_committed_table_shows_each_option_ahead_in_its_own_world() -> None:
