@@ -1,6 +1,6 @@
 """What RL is made of, one choice at a time: chains of few questions, RL with the labels of all, in the counting world.
 
-    make bench-method && PYTHONPATH=benchmarks .venv/bin/python benchmarks/rl_choices.py     # ten minutes on one core
+    make bench-method && PYTHONPATH=benchmarks .venv/bin/python benchmarks/rl_choices.py    # 15 minutes
 
 Starts from the policies that `make bench-method` left for its row `few`. Every variant samples as many completions as
 the first one, from the same questions with the same seeds; the last weights are kept. Results stand in
@@ -27,12 +27,6 @@ CHOICES: dict[str, dict[str, Any]] = {
     BASIS: {},
     "groups: all": {"groups": "all"},
     "decay: none": {"decay": "none"},
-    "scale_rewards: group": {"scale_rewards": "group"},
-    "the paper's three (all groups, no decay, group scale)": {
-        "groups": "all",
-        "decay": "none",
-        "scale_rewards": "group",
-    },
     "G 5": {"group_size": 5, "prompts_per_step": 24},
     "G 16": {"group_size": 16, "prompts_per_step": 8},
 }
