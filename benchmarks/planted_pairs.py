@@ -2,8 +2,9 @@
 
 Worlds and reasons are in `planted_worlds.py`. In each world every option learns 200 users; their held-out pairs and,
 after `fit_user` on 0, 1, 3 and 9 pairs, those of new users are ordered. Settings are chosen for each option and world
-by the held-out pairs of another seed, all from one grid; the figures are of the three other seeds. The options that
-enter at the head read a random two-layer backbone that is frozen whole; soft-token trains it, as it has to.
+by the held-out pairs of another seed, all from one grid; so were the worlds' sizes and epochs. The figures are of three
+other seeds. The options that enter at the head read a random two-layer backbone that is frozen whole; soft-token
+trains it, as it has to.
 
 The basis has rank 3 and the prototypes are three in every world, which is what makes them low-rank: a basis of as many
 functions as there are topics is a free vector of each user. It is the row `full-basis`, which is no option's own.
