@@ -130,6 +130,7 @@ def test_settings_in_verls_words(run):
     assert said["data"]["train_batch_size"] == 4 and actor["ppo_mini_batch_size"] == 2 and rollout["n"] == 3
     assert actor["policy_loss"] == {"loss_mode": "gspo"} and actor["loss_agg_mode"] == "seq-mean-token-mean"
     assert (actor["clip_ratio_low"], actor["clip_ratio_high"]) == (3e-4, 5e-4)
+    assert actor["optim"].pop("clip_grad") == 1.0 and "grad_clip" not in actor  # which verl's FSDP engine ignores
     assert actor["optim"] == {"lr": 1e-5, "weight_decay": 0.0, "lr_warmup_steps": 0, "lr_scheduler_type": "constant"}
     assert actor["fsdp_config"]["mixed_precision"]["param_dtype"] == "fp32" and rollout["dtype"] == "float32"
     assert trainer["total_training_steps"] == 7 and trainer["test_freq"] == 1 and trainer["val_before_train"]

@@ -125,8 +125,8 @@ def _actor(job: VerlJob, s: GSPOSettings) -> JsonValue:
         "clip_ratio_high": s.epsilon_high,
         "use_kl_loss": False,
         "entropy_coeff": 0,
-        "grad_clip": s.max_grad_norm,
         "optim": {
+            "clip_grad": s.max_grad_norm,  # what the FSDP engine reads; `actor.grad_clip` it does not
             "lr": s.learning_rate,
             "weight_decay": s.weight_decay,
             "lr_warmup_steps": s.warmup_steps,
