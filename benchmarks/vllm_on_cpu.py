@@ -43,7 +43,7 @@ def vllm_server(model: Path, log: Path, length: int = 8192) -> Iterator[str]:
         server.wait(60)
 
 
-def _wait(server: subprocess.Popen[bytes], address: str, log: Path, seconds: int = 300) -> None:
+def _wait(server: subprocess.Popen[bytes], address: str, log: Path, seconds: int = 900) -> None:
     for _ in range(seconds):
         if server.poll() is not None:
             break

@@ -81,11 +81,11 @@ def kill_at(call):
     CompositeReward.components = dying
 
 
-def sft(policy, out):
-    """SFT of five rows in batches of four: the second batch of an epoch has one."""
+def sft(policy, out, **changes):
+    """SFT of five rows in batches of four: the second batch of an epoch has one. `changes` are keys of SFTSettings."""
     groups = [replace(row, completion_ids=[[7, 8, 9 + i, 2], [11, 12 + i, 2]]) for i, row in enumerate(rows(5))]
-    settings = SFTSettings(learning_rate=1e-3, epochs=2, batch_size=4, precision="fp32", tokens_per_forward=64)
-    return train_sft(Path(policy), groups, settings, StageContext(Path(out), seed=3))
+    own = {"learning_rate": 1e-3, "epochs": 2, "batch_size": 4, "precision": "fp32", "tokens_per_forward": 64}
+    return train_sft(Path(policy), groups, SFTSettings(**own | changes), StageContext(Path(out), seed=3))
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def launched(config, recipe, policy, folder, *changes, processes=2, server=""):
         "VLLM_SERVER": server,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
-    done = subprocess.run(words, env=os.environ | environment, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(words, env=os.environ | environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-4000:]
     run = folder / "runs" / recipe
     assert (run / "report" / "index.html").is_file()

@@ -36,3 +36,16 @@ def test_two_processes_learn_what_one_does(tmp_path, sharded):
         assert a == pytest.approx(b, abs=1e-5, rel=1e-4)
     ours, theirs = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert max((ours[name] - theirs[name]).abs().max().item() for name in ours) < 1e-4
+
+
+@pytest.mark.scale
+def test_moments_in_eight_bits_learn_about_the_same(tmp_path):
+    pytest.importorskip("bitsandbytes")
+    policy = build_tiny_model(tmp_path / "policy")
+    for name in ("adamw", "adamw-8bit"):
+        sft(policy, tmp_path / name, optimizer=name, epochs=6)
+    (whole, first), (eight, _) = (
+        (log(tmp_path / name)[-1]["loss"], log(tmp_path / name)[0]["loss"]) for name in ("adamw", "adamw-8bit")
+    )
+    assert whole < 0.9 * first, "nothing was learned"
+    assert eight == pytest.approx(whole, rel=0.05) and eight != whole
