@@ -125,8 +125,8 @@ async def first_texts(server: Server, running: Running, asked: list[Question]) -
 
 async def first_text(server: Server, address: str, question: Question) -> float:
     """Seconds until the first text of a stream of one token."""
-    began = time.perf_counter()
     async with client(address) as own:
+        began = time.perf_counter()  # a client's own start (certificates and the like) is not the server's
         stream = await own.chat.completions.create(
             model=server.model, max_tokens=1, temperature=0, stream=True, **question.body(server)
         )

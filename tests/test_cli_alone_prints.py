@@ -25,7 +25,8 @@ def _offences(tree: ast.AST) -> list[tuple[int, str]]:
 
 
 def test_only_the_command_line_prints_and_exits() -> None:
-    files = [path for path in SOURCE.rglob("*.py") if SOURCE / "cli" not in path.parents]
+    # a room's `__main__` is a command line too (verl's environment has no typer); no library code imports it
+    files = [path for path in SOURCE.rglob("*.py") if SOURCE / "cli" not in path.parents and path.stem != "__main__"]
     assert len(files) > 100
     offences = {
         f"{path.relative_to(SOURCE)}:{line}: {what}"

@@ -181,13 +181,12 @@ with ThreadPoolExecutor(int(sys.argv[3])) as pool:
 THREADS = 8
 
 
-def kill_while_appending(path: Path, start: int, seconds: float) -> list[int]:
-    """Numbers whose append was acknowledged before SIGKILL."""
+def kill_while_appending(path: Path, start: int, after: int) -> list[int]:
+    """Numbers whose append was acknowledged before SIGKILL, which comes when `after` were read."""
     command = [sys.executable, "-c", APPEND, str(path), str(start), str(THREADS)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
-    first = child.stdout.readline()
-    time.sleep(seconds)
+    first = "".join(child.stdout.readline() for _ in range(after))
     child.send_signal(signal.SIGKILL)
     rest = child.stdout.read()
     child.wait()
@@ -199,7 +198,7 @@ def kill_while_appending(path: Path, start: int, seconds: float) -> list[int]:
 def test_acknowledged_appends_survive_sigkill(tmp_path, kills):
     path, acknowledged, rng, in_the_middle = tmp_path / "p.sqlite", list[int](), random.Random(0), 0
     for number in range(kills):
-        own = kill_while_appending(path, 1000 * number, rng.uniform(0.01, 0.4))
+        own = kill_while_appending(path, 1000 * number, rng.randrange(1, 300))
         acknowledged, in_the_middle = acknowledged + own, in_the_middle + (len(own) < 500)
         repository = open_repository(path)
         stored = {int(one.id) for user in repository.users("t") for one in repository.get("t", user)}

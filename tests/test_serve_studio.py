@@ -94,7 +94,7 @@ def test_a_real_model_is_asked_by_keyboard_and_judged(browser, folder):
         browser.switch_to.active_element.send_keys("/")
         box = browser.switch_to.active_element
         box.send_keys(user[:3])
-        wait_for(browser, f"return document.querySelector('#person ul').innerText.includes({user!r})")
+        wait_for(browser, f"return document.querySelector('#person ul[aria-busy=false]')?.innerText.includes({user!r})")
         at = browser.execute_script(
             "return [...document.querySelectorAll('#person li')].findIndex(e => e.innerText === arguments[0])",
             user,

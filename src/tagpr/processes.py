@@ -6,6 +6,7 @@ wait, however long that takes. Nothing here imports torch if there is one proces
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,6 +51,16 @@ def join() -> None:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     if count() > 1 and not torch.distributed.is_initialized():
         torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        atexit.register(_leave)
+
+
+def _leave() -> None:
+    """End gloo's threads before the interpreter does: a process that finished would abort now and then."""
+    import torch
+
+    _group.cache_clear()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def sharding() -> str | None:

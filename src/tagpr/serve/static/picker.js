@@ -23,6 +23,7 @@ export class Picker {
 
   async find(prefix = this.input.value.trim()) {
     const asked = (this.asked += 1);
+    this.list.setAttribute("aria-busy", "true");
     let found;
     try {
       found = await api.users(this.taskOf(), prefix, SHOWN);
@@ -36,8 +37,10 @@ export class Picker {
   }
 
   show(options, note) {
+    const marked = this.options[this.at]?.id ?? this.chosen; // what the arrows reached stays marked in a newer list
     this.options = options;
-    this.at = options.findIndex((option) => option.id === this.chosen);
+    this.at = options.findIndex((option) => option.id === marked);
+    this.list.setAttribute("aria-busy", "false");
     const rows = options.map((option, i) => {
       const text = option.isNew ? ["New person “", said(option.id), "”"] : [said(option.id)];
       return el("li", { id: newId("person"), role: "option", "aria-selected": String(i === this.at), onclick: () => this.choose(i) }, ...text);
