@@ -59,7 +59,6 @@ def tiny_qwen3(folder: Path) -> Path:
     """A model folder: two random layers of Qwen3, heads of 64, an untied head, the bundled tiny tokenizer."""
     build_tiny_model(folder)
     tokenizer = load_tokenizer(folder)
-    torch.manual_seed(0)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=128,
@@ -75,5 +74,7 @@ def tiny_qwen3(folder: Path) -> Path:
         pad_token_id=tokenizer.pad_token_id,
         initializer_range=0.1,
     )
-    Qwen3ForCausalLM(config).save_pretrained(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        Qwen3ForCausalLM(config).save_pretrained(folder)
     return folder

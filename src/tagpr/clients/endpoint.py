@@ -99,7 +99,7 @@ class Endpoint:
 
 
 def api_key(settings: GeneratorSettings) -> str:
-    """The key in the environment, without white space around it; a placeholder for servers on this machine.
+    """The key in the environment, without white space around it; "none" for servers on this machine, which need none.
 
     Raises ModelError if there is none, or one that no header can carry.
     """
