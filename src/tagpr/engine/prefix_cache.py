@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-BLOCK = 16
-"""Tokens of a block: a prompt's last, incomplete block is computed again."""
+BLOCK = 4
+"""Tokens of a block: what is left over of what two prompts have in common is computed again."""
 
 Key = tuple[tuple[str, ...], tuple[int, ...]]
 """(owners, the block's token ids), under the block before it."""
