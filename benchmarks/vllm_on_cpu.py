@@ -1,4 +1,8 @@
-"""A vLLM server on CPUs, and TRL's weights to it, for tests: TRL sends them by NCCL, which CPUs do not have."""
+"""vLLM on CPUs beside TRL, for tests: a server, and weights to it or to vLLM in the training processes.
+
+TRL sends weights to a server by NCCL, which CPUs do not have. In the training processes it writes them over vLLM's,
+one by one, which on CPUs are gone: each layer holds a packed copy. vLLM's own reload does both.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 ENVIRONMENT = {"VLLM_SERVER_DEV_MODE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
@@ -56,11 +61,7 @@ def _wait(server: subprocess.Popen[bytes], address: str, log: Path, seconds: int
 
 
 def weights_by_file() -> None:
-    """Let TRL hand its weights to a vLLM server as a file that the server reads again.
-
-    With SEND_WEIGHTS=once in the environment only those of the first rollout: the control, whose later rollouts are of
-    old weights.
-    """
+    """Let TRL hand its weights to a vLLM server as a file that the server reads again; see `_wanted`."""
     from safetensors.torch import save_file
     from trl.generation.vllm_client import VLLMClient
 
@@ -68,9 +69,8 @@ def weights_by_file() -> None:
 
     def update(self, metadata, named_params) -> None:
         tensors = {name: tensor.detach().contiguous().clone() for name, tensor in named_params}
-        if sent and os.environ.get("SEND_WEIGHTS") == "once":
+        if not _wanted(sent):
             return
-        sent.append(True)
         served = self._get(f"{self.base_url}/v1/models")["data"][0]["root"]
         with tempfile.TemporaryDirectory() as folder:
             shutil.copy(Path(served) / "config.json", folder)
@@ -80,3 +80,30 @@ def weights_by_file() -> None:
 
     VLLMClient.init_communicator = lambda self, device=0: None
     VLLMClient.update_named_params = update
+
+
+def weights_by_reload() -> None:
+    """Let TRL's colocated vLLM run in fp32 without a compiler and take weights by its own reload; see `_wanted`."""
+    from trl.generation import vllm_generation
+
+    sent: list[bool] = []
+
+    def sync(self) -> None:
+        tensors = [(name, tensor.detach().clone()) for name, tensor in self._iter_named_params()]
+        if _wanted(sent):
+            self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": tensors})
+            self.llm.reset_prefix_cache()
+
+    os.environ |= ENVIRONMENT
+    vllm_generation.LLM = partial(vllm_generation.LLM, dtype="float32", enforce_eager=True)
+    vllm_generation.VLLMGeneration.sync_weights = sync
+
+
+def _wanted(sent: list[bool]) -> bool:
+    """Whether to send weights: with SEND_WEIGHTS=N in the environment only those of the first N rollouts.
+
+    The later ones are the control: they are of old weights.
+    """
+    sent.append(True)
+    most = os.environ.get("SEND_WEIGHTS")
+    return most is None or len(sent) <= int(most)

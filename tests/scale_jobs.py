@@ -65,6 +65,8 @@ def train(engine, policy, out, **changes):
     """Train and return the stage's metrics."""
     made, server = job(policy, out, **changes), os.environ.get("VLLM_SERVER")
     vllm = VLLMSettings(mode="server", server=server) if server else None
+    if os.environ.get("VLLM_COLOCATED"):
+        vllm = VLLMSettings(sleep=False, max_length=256)  # vLLM has no sleep on CPUs
     return train_gspo(made) if engine == "local" else train_trl(made, EngineSettings(engine="trl", vllm=vllm))
 
 
@@ -98,6 +100,10 @@ if __name__ == "__main__":
         from vllm_on_cpu import weights_by_file
 
         weights_by_file()
+    if os.environ.get("VLLM_COLOCATED"):
+        from vllm_on_cpu import weights_by_reload
+
+        weights_by_reload()
     if os.environ.get("KILL_AT"):
         kill_at(int(os.environ["KILL_AT"]))
     pairs = (change.split("=", 1) for change in sys.argv[4:])

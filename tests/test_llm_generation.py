@@ -45,7 +45,9 @@ def test_samples_do_not_depend_on_the_batch(prefix, monkeypatch):
     sampling, ends = Sampling(10, 4, seed=3), [2, 5, 11]
     together = generate(model, batch, sampling, end_ids=ends, batch_size=64)
     with monkeypatch.context() as patch:
-        patch.setattr("tagpr.engine.generation.TOKENS_PER_PREFILL", 30)
+        patch.setattr("tagpr.engine.generation.TOKENS_PER_PREFILL_ON_CPU", 30)
+        patch.setattr("tagpr.engine.sampling.CPU_NUMBERS", 200)  # two rows of logits
+        patch.setattr("tagpr.engine.group_attention._QUERIES", 3)
         narrow = generate(model, batch, sampling, end_ids=ends, batch_size=8)
     alone = [generate(model, [prompt], sampling, end_ids=ends)[0] for prompt in batch]
     assert together == narrow == alone

@@ -19,6 +19,8 @@ from tiny_models import tiny_qwen3
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 from vllm_on_cpu import vllm_server
 
+pytestmark = pytest.mark.timeout(1800)  # on a machine that does other things too
+
 SMALL = [
     "data.sources=[{task: package-section, max_train: 40, max_heldout: 6}]",
     "chains.teacher=heuristic",

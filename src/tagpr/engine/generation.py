@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TOKENS_PER_PREFILL = 4096
-"""Most prompt tokens of one prefill pass."""
+TOKENS_PER_PREFILL, TOKENS_PER_PREFILL_ON_CPU = 4096, 256
+"""Most prompt tokens of one prefill pass; a CPU's cache holds the activations of few."""
 
 
 @dataclass
@@ -93,7 +93,8 @@ def generate(
             jobs = _jobs(prompts, drawn, sampling)
             with group_attention(base), prepacked_linears(base, batch_size):
                 batch = _Batch(base, jobs, drawn, sampling, end_ids, batch_size, watch)
-                batch.run(TOKENS_PER_PREFILL, progress)
+                on_cpu = batch.device.type == "cpu"
+                batch.run(TOKENS_PER_PREFILL_ON_CPU if on_cpu else TOKENS_PER_PREFILL, progress)
     finally:
         model.train(training)
     stops = set(end_ids)

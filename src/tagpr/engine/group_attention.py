@@ -26,6 +26,8 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 NAME = "tagpr_group"
+_QUERIES = 64
+"""Queries of one masked attention on a CPU: the kernel computes what a mask hides, so later keys are left out."""
 
 
 class Layout(Protocol):
@@ -145,7 +147,15 @@ def causal(q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None,
     length = q.shape[2]
     mask = torch.ones(length, offset + length, dtype=torch.bool, device=q.device).tril(offset)
     if softcap is None:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+        size = _QUERIES if q.device.type == "cpu" else length
+        blocks = [(slice(i, i + size), slice(offset + i + size)) for i in range(0, length, size)]  # queries, their keys
+        parts = [
+            F.scaled_dot_product_attention(
+                q[:, :, own], k[:, :, seen], v[:, :, seen], attn_mask=mask[own, seen], scale=scale
+            )
+            for own, seen in blocks
+        ]
+        return torch.cat(parts, dim=2)
     scores = torch.tanh(q @ k.transpose(-1, -2) * (scale / softcap)) * softcap
     return torch.softmax(scores.masked_fill(~mask, float("-inf")), dim=-1) @ v
 

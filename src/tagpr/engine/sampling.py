@@ -40,11 +40,22 @@ def _digest(prompt: Sequence[int], occurrence: int, sample: int, seed: int) -> b
     return digest.digest()
 
 
+CPU_NUMBERS = 2**18
+"""Most logits that a CPU works on at a time: 1 MiB in fp32 stays in its cache, and blocks of memory larger than
+malloc keeps would be fetched from the system, page by page, at every step."""
+
+
 def choose(logits: Tensor, numbers: Tensor, temperature: float, top_p: float) -> Tensor:
     """The next token of each row, (R,), from logits (R, V) and this step's uniform numbers (R,).
 
     temperature 0 is greedy. top_p < 1 keeps the smallest set of tokens whose probability reaches top_p.
     """
+    rows = max(1, CPU_NUMBERS // logits.shape[1]) if logits.device.type == "cpu" else len(logits)
+    parts = zip(logits.split(rows), numbers.split(rows), strict=True)
+    return torch.cat([_choose(some, own, temperature, top_p) for some, own in parts])
+
+
+def _choose(logits: Tensor, numbers: Tensor, temperature: float, top_p: float) -> Tensor:
     logits = logits.float()  # in bf16 argmax is slower than this copy and fp32's
     if temperature == 0:
         return logits.argmax(-1)
