@@ -186,7 +186,7 @@ def load_causal_lm(path: Path | str, dtype: str | torch.dtype = "auto", device: 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     resolved = fast_dtype(device) if dtype == "auto" else getattr(torch, dtype) if isinstance(dtype, str) else dtype
     try:
-        with quiet(), _undivided():
+        with quiet(), undivided():
             model = AutoModelForCausalLM.from_pretrained(
                 path, dtype=resolved, trust_remote_code=False, use_safetensors=True
             )
@@ -197,8 +197,11 @@ def load_causal_lm(path: Path | str, dtype: str | torch.dtype = "auto", device: 
 
 
 @contextlib.contextmanager
-def _undivided() -> Iterator[None]:
-    """transformers loads models whole on the process that loads them, whatever sharding the launcher announced."""
+def undivided() -> Iterator[None]:
+    """transformers makes models whole in each process inside, whatever sharding was announced.
+
+    The launcher's announcement is for trainers; DeepSpeed's own outlives the trainer that made it.
+    """
     from transformers.integrations import deepspeed
 
     announced = deepspeed._hf_deepspeed_config_weak_ref

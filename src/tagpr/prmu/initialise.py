@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from transformers.utils import logging as hf_logging
 
 from tagpr.engine.group_attention import NAME
-from tagpr.engine.models import fast_dtype
+from tagpr.engine.models import fast_dtype, undivided
 from tagpr.engine.padded_rows import PaddedLayout
 from tagpr.errors import ModelError
 from tagpr.prmu.decoder import Decoder, as_decoder, run_layers
@@ -94,11 +94,12 @@ def build_model(
             "attn_implementation": NAME,
         }
         head = None
-        if any(name.endswith("ForSequenceClassification") for name in hf.architectures or ()):
-            model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, **options)
-            backbone, head = as_decoder(model.base_model), model.score.weight.detach().float()
-        else:
-            backbone = as_decoder(AutoModel.from_pretrained(folder, **options))
+        with undivided():
+            if any(name.endswith("ForSequenceClassification") for name in hf.architectures or ()):
+                model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, **options)
+                backbone, head = as_decoder(model.base_model), model.score.weight.detach().float()
+            else:
+                backbone = as_decoder(AutoModel.from_pretrained(folder, **options))
     except (OSError, ValueError, KeyError, AttributeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise ModelError(f"prmu backbone {str(folder)!r}: does not load ({reason})") from None

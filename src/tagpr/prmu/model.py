@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from tagpr.engine.group_attention import NAME
+from tagpr.engine.models import undivided
 from tagpr.engine.padded_rows import PaddedLayout
 from tagpr.prmu.decoder import Decoder, as_decoder, run_layers
 from tagpr.prmu.frozen_states import FrozenStates, states_of
@@ -188,4 +189,5 @@ def empty_model(config: PRMUConfig) -> PRMUModel:
     """A PRMU of this shape with unset weights, for loading a state dict into."""
     values = dict(config.backbone)
     hf = AutoConfig.for_model(values.pop("model_type"), **values)
-    return PRMUModel(config, as_decoder(AutoModel.from_config(hf, attn_implementation=NAME))).eval()
+    with undivided():
+        return PRMUModel(config, as_decoder(AutoModel.from_config(hf, attn_implementation=NAME))).eval()

@@ -71,12 +71,13 @@ def by_reward_model(spec: str, tokenizer: PreTrainedTokenizerBase, batch_size: i
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from tagpr.engine.models import resolve_model
+    from tagpr.engine.models import resolve_model, undivided
 
     folder = resolve_model(spec)
     try:
         options: Mapping[str, bool] = {"trust_remote_code": False, "use_safetensors": True}
-        model = AutoModelForSequenceClassification.from_pretrained(folder, **options).eval()
+        with undivided():
+            model = AutoModelForSequenceClassification.from_pretrained(folder, **options).eval()
         own = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

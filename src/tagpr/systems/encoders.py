@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from tagpr.engine.models import quiet, resolve_model
+from tagpr.engine.models import quiet, resolve_model, undivided
 from tagpr.errors import ModelError
 
 
@@ -25,7 +25,7 @@ class TextEncoder(nn.Module):
 
         try:
             folder = resolve_model(spec)
-            with quiet():
+            with quiet(), undivided():
                 self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
                 # what a checkpoint lacks (a pooler) is drawn the same way every time
                 with torch.random.fork_rng(devices=[]):

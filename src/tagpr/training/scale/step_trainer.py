@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import torch
+from accelerate import DistributedType
 from accelerate.utils import gather
 from datasets import Dataset
 from torch import Tensor, nn
@@ -183,8 +184,11 @@ class StepTrainer(SharedPromptGRPOTrainer):
         self._tally, self._learned = Update(0.0, 0.0, 0.0, 0.0, 0.0, self._of_minibatch(), 0.0), 0
         loss = super().training_step(model, inputs, num_items_in_batch)
         self.updates.append(self._tally)
-        if not summed(float(self._learned), self.processes):
-            model.zero_grad(set_to_none=True)  # nothing to learn: the optimizer's momentum must not move weights
+        nothing_learned = not summed(float(self._learned), self.processes)
+        if (
+            nothing_learned and self.accelerator.distributed_type != DistributedType.DEEPSPEED
+        ):  # which has updated by now
+            model.zero_grad(set_to_none=True)  # the optimizer's momentum must not move weights
         return loss
 
     def compute_loss(
