@@ -20,8 +20,7 @@ from pathlib import Path
 
 from results_file import write_results
 
-USERS = {"data": (1_000, 100_000), "evaluate": (1_000, 5_000), "prompts": (1_000, 5_000)}
-"""By part; a prompt in token ids takes two milliseconds."""
+USERS = (1_000, 100_000)
 WORDS = [f"{a}{b}" for a in ("river", "stone", "lamp", "paper") for b in ("", "s", "let", "like")]
 CARD = """
 name: songs
@@ -106,7 +105,7 @@ def peak_mib(part: str, recipe: Path) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--users", type=int, nargs="+", help="as many for every part; nothing is written")
+    parser.add_argument("--users", type=int, nargs="+", help="instead of 1,000 and 100,000; nothing is written")
     parser.add_argument("--part", choices=PARTS, help="a worker's: what it does")
     parser.add_argument("--recipe", type=Path, help="a worker's")
     given = parser.parse_args()
@@ -115,19 +114,16 @@ def main() -> None:
         lines = Path("/proc/self/status").read_text().splitlines()
         print(next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")))
         return
-    sizes = dict.fromkeys(PARTS, tuple(given.users)) if given.users else USERS
     peaks: dict[str, dict[str, float]] = {part: {} for part in PARTS}
-    for part, own in sizes.items():
-        for users in own:
-            with tempfile.TemporaryDirectory() as folder:
-                recipe = write_inputs(Path(folder) / "songs", users)
-                if part != "data":
-                    peak_mib("data", recipe)
-                peaks[part][f"{users:,} users"] = peak_mib(part, recipe)
-            print(part, users, peaks[part][f"{users:,} users"], flush=True)
-            if not given.users:  # a run that is stopped leaves what it measured
-                write_results("memory-users", "make bench-users", {"peak_mib": peaks, "growth": growth(peaks)})
+    for users in given.users or USERS:
+        with tempfile.TemporaryDirectory() as folder:
+            recipe = write_inputs(Path(folder) / "songs", users)
+            for part, own in peaks.items():  # `data` first: the others read what it made
+                own[f"{users:,} users"] = peak_mib(part, recipe)
+                print(part, users, own[f"{users:,} users"], flush=True)
     print(json.dumps(growth(peaks), indent=1))
+    if not given.users:
+        write_results("memory-users", "make bench-users", {"peak_mib": peaks, "growth": growth(peaks)})
 
 
 def growth(peaks: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -10,13 +10,13 @@ from fake_run import build_fake_run, fake_examples
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.data.split import Splits
 from tagpr.errors import DataError, RunError
+from tagpr.evaluation.columns import read_columns
 from tagpr.evaluation.evaluate import trivial_baselines
 from tagpr.evaluation.groups import Group
-from tagpr.evaluation.predictions import chain_of, read_predictions, rescore, write_predictions
+from tagpr.evaluation.predictions import Prediction, chain_of, read_predictions, rescore, write_predictions
 from tagpr.evaluation.results import OF_CHAINS, Results
 from tagpr.evaluation.scoring import SystemAnswers, score
 from tagpr.evaluation.settings import EvaluationSettings
-from tagpr.evaluation.statistics import task_statistics, values
 from tagpr.files import read_json
 from tagpr.profiles.history_bins import history_bin
 from tagpr.statistics import Bootstrap, bootstrap_sums, mean_interval, paired_bootstrap
@@ -36,6 +36,21 @@ RATING = Task(
 )
 
 
+@pytest.fixture(autouse=True)
+def _several_blocks(monkeypatch):
+    monkeypatch.setattr("tagpr.evaluation.columns.ROWS", 64)
+
+
+def points(task, answers, targets):
+    """The card's metrics, as `score` has them."""
+    rows = [
+        Prediction(f"{place}", "user", answer, answer, target, {}, 0.0, True, (), (), 1, 1, None)
+        for place, (answer, target) in enumerate(zip(answers, targets, strict=True))
+    ]
+    found = read_columns(task, rows).points()
+    return {name: found[name] for name in task.metrics}
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return build_fake_run(tmp_path_factory.mktemp("runs") / "demo", users=30)
@@ -48,7 +63,7 @@ def test_statistics_of_labels_equal_sklearn():
     rng = random.Random(1)
     targets = [rng.choice(task.labels) for _ in range(300)]
     answers = [t if rng.random() < 0.4 else rng.choice([*task.labels, "netdev", ""]) for t in targets]
-    found = values(task_statistics(task, answers, targets))
+    found = points(task, answers, targets)
     assert found["accuracy"] == pytest.approx(sklearn.accuracy_score(targets, answers), abs=1e-9)
     f1 = sklearn.f1_score(targets, answers, labels=list(task.labels), average="macro", zero_division=0)
     assert found["f1"] == pytest.approx(f1, abs=1e-9)
@@ -61,7 +76,7 @@ def test_statistics_of_ratings_equal_sklearn():
     rng = random.Random(2)
     targets = [str(rng.randint(1, 5)) for _ in range(200)]
     answers = [str(rng.randint(1, 5)) for _ in targets]
-    found = values(task_statistics(RATING, answers, targets))
+    found = points(RATING, answers, targets)
     assert found["mae"] == pytest.approx(sklearn.mean_absolute_error(list(map(int, targets)), list(map(int, answers))))
     rmse = sklearn.root_mean_squared_error(list(map(int, targets)), list(map(int, answers)))
     assert found["rmse"] == pytest.approx(rmse, abs=1e-9)
@@ -77,7 +92,7 @@ def test_statistics_of_texts_equal_rouge_score():
     words = ["a", "b", "c", "parser", "tool", "for", "reading", "network", "files", "fast", "library", "shared"]
     targets = [" ".join(rng.choices(words, k=rng.randint(1, 9))) for _ in range(200)]
     answers = [" ".join(rng.choices(words, k=rng.randint(0, 9))) for _ in targets]
-    found = values(task_statistics(task, answers, targets))
+    found = points(task, answers, targets)
     for name in ("rouge1", "rougeL"):
         pairs = zip(targets, answers, strict=True)
         expected = np.mean([scorer.score(target, answer)[name].fmeasure for target, answer in pairs])

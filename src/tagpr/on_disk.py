@@ -1,7 +1,7 @@
 """`OnDisk`: a sequence whose elements stay in a file, so that memory does not grow with the number of users.
 
-In memory are eight bytes per element and the `KEPT` elements read last; the others are read again when they are asked
-for.
+In memory are where every block of the file begins (16 bytes per 16 KiB), the block and the `KEPT` elements read last;
+the others are read again when they are asked for.
 
     rows = open_lines(path, decode)     # a JSONL file of ours
     rows = spooled(elements)            # anything that pickles, in a temporary file of this process
@@ -11,6 +11,7 @@ import os
 import pickle
 import tempfile
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar, cast, overload
@@ -20,8 +21,37 @@ U = TypeVar("U")
 
 KEPT = 1024
 """Elements of a sequence that are kept when read: those of a small run are decoded once."""
-_BLOCK = 1 << 16
-"""Bytes read at a time in the order of the file."""
+BLOCK = 1 << 14
+"""Bytes that are read together, unless an element is longer."""
+_BUFFER = 1 << 16
+_LENGTH = 8
+"""Bytes before a pickled element that say how long it is."""
+
+
+class Places:
+    """Where the elements of a file are, by blocks of them."""
+
+    def __init__(self) -> None:
+        self._starts, self._firsts = array("Q", [0]), array("Q", [0])
+        self.count = self.end = 0
+        """Elements, and bytes."""
+
+    def add(self, end: int) -> None:
+        """One more element, which ends at this byte."""
+        if self.end - self._starts[-1] >= BLOCK:
+            self._starts.append(self.end)
+            self._firsts.append(self.count)
+        self.count, self.end = self.count + 1, end
+
+    def block_of(self, place: int) -> tuple[int, int]:
+        """(block, which of its elements) of an element."""
+        block = bisect_right(self._firsts, place) - 1
+        return block, place - self._firsts[block]
+
+    def extent(self, block: int) -> tuple[int, int]:
+        """(first byte, number of bytes) of a block."""
+        start = self._starts[block]
+        return start, (self._starts[block + 1] if block + 1 < len(self._starts) else self.end) - start
 
 
 class OnDisk(Sequence[T], Generic[T]):
@@ -30,14 +60,16 @@ class OnDisk(Sequence[T], Generic[T]):
     def __init__(
         self,
         file: BinaryIO,
-        ends: "array[int]",
+        places: Places,
+        cut: Callable[[bytes], list[bytes]],
         decode: Callable[[bytes], T],
         positions: Sequence[int] | None = None,
     ) -> None:
-        """ends: where each element of the file ends, in bytes. positions: which of them this sequence holds."""
-        self._file, self._ends, self._decode = file, ends, decode
-        self._positions = range(len(ends)) if positions is None else positions
+        """cut: the elements of a block, decoded one by one. positions: which of all this sequence holds."""
+        self._file, self._places, self._cut, self._decode = file, places, cut, decode
+        self._positions = range(places.count) if positions is None else positions
         self._kept: dict[int, T] = {}
+        self._block: tuple[int, list[bytes]] = -1, []
 
     def __len__(self) -> int:
         return len(self._positions)
@@ -48,12 +80,10 @@ class OnDisk(Sequence[T], Generic[T]):
     def __getitem__(self, index: slice) -> "OnDisk[T]": ...
     def __getitem__(self, index: int | slice) -> "T | OnDisk[T]":
         if isinstance(index, slice):
-            return OnDisk(self._file, self._ends, self._decode, self._positions[index])
+            return self._view(self._positions[index])
         place = self._positions[index]
         if place not in self._kept:
-            start = self._ends[place - 1] if place else 0
-            # at a place of its own: several threads may read
-            self._keep(place, self._decode(os.pread(self._file.fileno(), self._ends[place] - start, start)))
+            self._keep(place, self._decode(self._bytes(place)))
         return self._kept[place]
 
     def __iter__(self) -> Iterator[T]:
@@ -69,8 +99,19 @@ class OnDisk(Sequence[T], Generic[T]):
 
     def at(self, positions: Sequence[int]) -> "OnDisk[T]":
         """The elements at these positions, as a sequence of their own."""
-        places = array("Q", (self._positions[i] for i in positions))
-        return OnDisk(self._file, self._ends, self._decode, places)
+        return self._view(array("Q", (self._positions[i] for i in positions)))
+
+    def _view(self, positions: Sequence[int]) -> "OnDisk[T]":
+        return OnDisk(self._file, self._places, self._cut, self._decode, positions)
+
+    def _bytes(self, place: int) -> bytes:
+        number, within = self._places.block_of(place)
+        block = self._block
+        if block[0] != number:
+            start, size = self._places.extent(number)
+            # at a place of its own, and set at once: several threads may read
+            block = self._block = number, self._cut(os.pread(self._file.fileno(), size, start))
+        return block[1][within]
 
     def _keep(self, place: int, value: T) -> None:
         if len(self._kept) >= KEPT:
@@ -115,34 +156,49 @@ def at(rows: Sequence[T], positions: Sequence[int]) -> Sequence[T]:
 def open_lines(path: Path, decode: Callable[[bytes], T]) -> OnDisk[T]:
     """The lines of a file, each decoded when it is read. Raises OSError if there is no such file."""
     file = open(path, "rb")  # noqa: SIM115  # it goes with the sequence
-    ends, place = array("Q"), 0
-    while block := file.read(_BLOCK):
+    places, read = Places(), 0
+    while block := file.read(_BUFFER):
         at_newline = block.find(b"\n")
         while at_newline >= 0:
-            ends.append(place + at_newline + 1)
+            places.add(read + at_newline + 1)
             at_newline = block.find(b"\n", at_newline + 1)
-        place += len(block)
-    if place and (not ends or ends[-1] < place):
-        ends.append(place)  # a last line without its end: whoever decodes it says what is wrong
-    return OnDisk(file, ends, decode)
+        read += len(block)
+    if places.end < read:
+        places.add(read)  # a last line without its end: whoever decodes it says what is wrong
+    return OnDisk(file, places, lambda block: block.split(b"\n"), decode)
 
 
 class Spool(Generic[T]):
     """Writes elements, as they come, to a temporary file, which goes with the sequence they become."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(buffering=_BLOCK)  # noqa: SIM115  # it goes with the sequence
-        self._ends, self._place = array("Q"), 0
+        self._file = tempfile.TemporaryFile(buffering=_BUFFER)  # noqa: SIM115  # it goes with the sequence
+        self._places = Places()
 
     def add(self, row: T) -> None:
         """One more element."""
-        self._place += self._file.write(pickle.dumps(row, pickle.HIGHEST_PROTOCOL))
-        self._ends.append(self._place)
+        self._places.add(self._places.end + write_pickled(cast(BinaryIO, self._file), row))
 
     def rows(self) -> OnDisk[T]:
         """All of them; nothing can be added any more."""
         self._file.flush()
-        return OnDisk(cast(BinaryIO, self._file), self._ends, pickle.loads)
+        return OnDisk(cast(BinaryIO, self._file), self._places, cut_pickled, pickle.loads)
+
+
+def write_pickled(file: BinaryIO, value: object) -> int:
+    """Write a value after its length; returns the bytes written."""
+    data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    return file.write(len(data).to_bytes(_LENGTH, "little")) + file.write(data)
+
+
+def cut_pickled(block: bytes) -> list[bytes]:
+    """The pickles of a block that `write_pickled` wrote."""
+    found, place = [], 0
+    while place < len(block):
+        start = place + _LENGTH
+        place = start + int.from_bytes(block[place:start], "little")
+        found.append(block[start:place])
+    return found
 
 
 def spooled(rows: Iterable[T]) -> OnDisk[T]:

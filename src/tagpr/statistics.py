@@ -6,7 +6,7 @@ off the same draw (they answered the same questions). Every metric here is a fun
 Nothing here knows tasks, answers or files.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -14,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-_CELLS = 4_000_000  # weights drawn at a time: 32 MB
+Clusters = Sequence[Hashable] | NDArray[np.integer]
+"""n cluster keys (user ids, or their numbers as an array, which takes less memory)."""
+_CELLS = 4_000_000  # weights kept at a time: 32 MB
+_DRAWN = 250_000  # weights drawn at a time: 2 MB
 
 
 @dataclass(frozen=True)
@@ -44,36 +47,63 @@ STANDARD = Bootstrap()
 """10,000 resamples, 95% intervals."""
 
 
-def bootstrap_sums(columns: Floats, clusters: Sequence[Hashable] | None, draws: Bootstrap) -> Floats:
+def bootstrap_sums(columns: Floats, clusters: Clusters | None, draws: Bootstrap) -> Floats:
     """Column sums of every resample.
 
-    columns: (n, c) per-example numbers. clusters: n cluster keys (user ids), None for one example per cluster.
+    columns: (n, c) per-example numbers. clusters: None for one example per cluster.
     Returns (resamples, c). Add a column of ones to know how many examples each resample holds.
     """
     if columns.ndim != 2 or not len(columns):
         raise ValueError(f"columns must be (examples, columns) with at least one example, got shape {columns.shape}")
-    sums_UC = _cluster_sums(columns, clusters)
-    users = len(sums_UC)
+    sums_UC = columns if clusters is None else cluster_sums(columns, _numbers(clusters, len(columns)))
+    (found,) = resampled_sums([sums_UC], len(sums_UC), draws)
+    return found
+
+
+def resampled_sums(blocks: Iterable[Floats], users: int, draws: Bootstrap) -> list[Floats]:
+    """Column sums of every resample, of each block on the same draws: (resamples, c) per block.
+
+    blocks: (U, c) sums by user; gone through once for every 32 MB of weights, so they can come from a file.
+    """
     rng = np.random.default_rng(draws.seed)
-    out = np.empty((draws.resamples, columns.shape[1]))
-    step = max(1, _CELLS // users)
+    step = min(draws.resamples, max(1, _CELLS // users))
+    weights_RU = np.empty((step, users))
+    found: list[Floats] = []
     for start in range(0, draws.resamples, step):
         stop = min(draws.resamples, start + step)
-        weights = rng.multinomial(users, np.full(users, 1 / users), size=stop - start)
-        out[start:stop] = weights.astype(np.float64) @ sums_UC
-    return out
+        _draw_weights(rng, weights_RU[: stop - start])
+        for number, sums_UC in enumerate(blocks):
+            if not start:
+                found.append(np.empty((draws.resamples, sums_UC.shape[1])))
+            found[number][start:stop] = weights_RU[: stop - start] @ sums_UC
+    return found
 
 
-def _cluster_sums(columns: Floats, clusters: Sequence[Hashable] | None) -> Floats:
-    if clusters is None:
-        return columns
-    if len(clusters) != len(columns):
-        raise ValueError(f"{len(clusters)} clusters for {len(columns)} examples; give one key per example")
+def _draw_weights(rng: np.random.Generator, weights_RU: Floats) -> None:
+    """How often every user is drawn in each of R resamples, written to `weights_RU`."""
+    resamples, users = weights_RU.shape
+    step = max(1, _DRAWN // users)
+    for start in range(0, resamples, step):
+        size = min(step, resamples - start)
+        weights_RU[start : start + size] = rng.multinomial(users, np.full(users, 1 / users), size=size)
+
+
+def cluster_sums(columns: Floats, numbers: NDArray[np.integer]) -> Floats:
+    """The sums (U, c) by cluster of columns (n, c). numbers: (n,) which of the U clusters each example is of."""
+    sums_UC = np.zeros((int(numbers.max()) + 1, columns.shape[1]))
+    np.add.at(sums_UC, numbers, columns)
+    return sums_UC
+
+
+def _numbers(clusters: Clusters, examples: int) -> NDArray[np.integer]:
+    """(n,) numbers of the keys from 0, in the order of their first appearance. Raises ValueError if they are not n."""
+    if len(clusters) != examples:
+        raise ValueError(f"{len(clusters)} clusters for {examples} examples; give one key per example")
+    if isinstance(clusters, np.ndarray):
+        _, first, numbers = np.unique(clusters, return_index=True, return_inverse=True)
+        return np.argsort(np.argsort(first))[numbers]
     number: dict[Hashable, int] = {}
-    index = np.array([number.setdefault(key, len(number)) for key in clusters])
-    sums = np.zeros((len(number), columns.shape[1]))
-    np.add.at(sums, index, columns)
-    return sums
+    return np.array([number.setdefault(key, len(number)) for key in clusters])
 
 
 def percentile_intervals(
@@ -91,7 +121,7 @@ def percentile_interval(point: float, samples: Floats, level: float = 0.95) -> I
 
 def mean_interval(
     values: Sequence[float] | Floats,
-    clusters: Sequence[Hashable] | None = None,
+    clusters: Clusters | None = None,
     draws: Bootstrap = STANDARD,
 ) -> Interval:
     """The mean of `values` (n,) and its interval. clusters: n user ids; values of one user are drawn together.
@@ -108,7 +138,7 @@ def mean_interval(
 def paired_bootstrap(
     scores: Sequence[float] | Floats,
     reference: Sequence[float] | Floats,
-    clusters: Sequence[Hashable] | None = None,
+    clusters: Clusters | None = None,
     draws: Bootstrap = STANDARD,
 ) -> Interval:
     """Mean of `scores - reference` (both per example, same order) and its interval.

@@ -1,14 +1,11 @@
 """Entry point of tagpr.data: every source of a recipe, read, freed of duplicates, split and counted."""
 
 import logging
-from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TypeGuard
-
-import numpy as np
 
 from tagpr.data.corrections import with_corrections
 from tagpr.data.duplicates import without_leaks
@@ -35,6 +32,7 @@ from tagpr.data.split import (
 from tagpr.data.users import group_users
 from tagpr.errors import DataError, RecipeError
 from tagpr.on_disk import Spool
+from tagpr.sorting import Sorter
 from tagpr.tasks import Example, Kind, Task, load_task
 from tagpr.tasks.metrics import need_own_names
 from tagpr.tasks.scripts import with_rouge_tokens
@@ -198,8 +196,9 @@ class _Split:
             )
         how = HowToSplit(self.seed, users.dated, source.heldout_per_user, source.min_history, source.max_history)
         train, heldout, nothing = Spool[Example](), Spool[Example](), UnusedCount(users.dated, source.min_history)
-        names, words = array("q"), MissingCount(task)
-        for own, (to_train, held) in zip(users.groups, split_users(task, users.groups, how, users.works), strict=True):
+        names, words = Sorter[tuple[int, int]](), MissingCount(task)
+        split = split_users(task, users.groups, how, users.works)
+        for place, (own, (to_train, held)) in enumerate(zip(users.groups, split, strict=True)):
             if lone_users:
                 _need_history(own, origin, source, rejects)
             for part, examples in ((train, to_train), (heldout, held)):
@@ -207,7 +206,7 @@ class _Split:
                     part.add(example)
             nothing.add(own, {example.id for example in (*to_train, *held)})
             words.add(own)
-            names.append(hash(folded(own[0].user_id)))
+            names.add((hash(folded(own[0].user_id)), place))
         alike = _look_alikes(users.groups, names)
         if alike:
             logger.warning(
@@ -287,10 +286,9 @@ def _need_history(own: Sequence[Item], origin: str, source: SourceSettings, reje
     rejects.note(origin, 0, reason, own[0].input, record=False)
 
 
-def _look_alikes(groups: Sequence[Sequence[Item]], names: "array[int]") -> list[tuple[str, str]]:
-    """`look_alikes` of the users; names: the hash of each one's folded id, so that hardly any id is looked at."""
-    order = np.sort(np.frombuffer(names, np.int64)) if names else np.zeros(0, np.int64)
-    twice = set(order[1:][order[1:] == order[:-1]].tolist())
-    return (
-        look_alikes(own[0].user_id for own, name in zip(groups, names, strict=True) if name in twice) if twice else []
-    )
+def _look_alikes(groups: Sequence[Sequence[Item]], names: Iterable[tuple[int, int]]) -> list[tuple[str, str]]:
+    """`look_alikes` of the users; names: the hash of each one's folded id and its place, sorted, so that hardly any id
+    is looked at.
+    """
+    places = {place for one, other in pairwise(names) if one[0] == other[0] for place in (one[1], other[1])}
+    return look_alikes(groups[place][0].user_id for place in sorted(places))

@@ -1,16 +1,17 @@
 """Single interactions, user by user and free of duplicates, without holding them in memory: a million users fit.
 
-In memory are 24 bytes per interaction while they are grouped; the rest is in temporary files (`tagpr.on_disk`).
+They are in temporary files (`tagpr.on_disk`) and are grouped there (`tagpr.sorting`).
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from itertools import groupby
+from operator import itemgetter
 
 from tagpr.data.duplicates import Repeat, drop_duplicates
 from tagpr.data.split import Item, by_user
 from tagpr.on_disk import OnDisk, Spool
+from tagpr.sorting import Sorter
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,14 @@ def group_users(items: Sequence[Item]) -> Users:
 
 def _by_user(items: Sequence[Item]) -> Iterator[list[Item]]:
     """Each user's items, by users' first appearance."""
-    hashes = np.fromiter((hash(item.user_id) for item in items), np.int64, len(items))
-    order = np.argsort(hashes, kind="stable")
-    starts = np.flatnonzero(np.concatenate([[True], hashes[order[1:]] != hashes[order[:-1]]])) if len(order) else order
-    ends = np.append(starts[1:], len(order))
-    for group in np.argsort(order[starts], kind="stable"):
-        own = [items[int(i)] for i in order[starts[group] : ends[group]]]
+    hashes, firsts = Sorter[tuple[int, int]](), Sorter[tuple[int, int]]()
+    for place, item in enumerate(items):
+        hashes.add((hash(item.user_id), place))
+    for _, group in groupby(hashes, itemgetter(0)):
+        first = None
+        for _, place in group:
+            first = place if first is None else first
+            firsts.add((first, place))
+    for _, group in groupby(firsts, itemgetter(0)):
+        own = [items[place] for _, place in group]
         yield from by_user(own).values()  # one user, unless two ids have one hash

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
+
 from tagpr.evaluation.predictions import Prediction
 from tagpr.evaluation.results import HistoryBin
 from tagpr.files import write_parts
 from tagpr.profiles.history_bins import HISTORY_BINS, history_bin
+from tagpr.sorting import Numbering
 from tagpr.statistics import Bootstrap, Interval, paired_bootstrap
 from tagpr.tasks.types import Example
 
@@ -57,7 +60,7 @@ def by_history_length(
     return tuple(
         HistoryBin(items, n, sum(part.ours) / n, sum(part.theirs) / n, part.difference())
         for items, part in bins.items()
-        if (n := len(part.users))
+        if (n := len(part))
     )
 
 
@@ -71,8 +74,8 @@ def by_seen_user(
         for a, b in _both(rows, reference):
             if (a.user_id in trained_on) == inside:
                 part.add(a, b)
-        if part.users:
-            found[name] = Subset(len(part.users), part.difference())
+        if len(part):
+            found[name] = Subset(len(part), part.difference())
     return found
 
 
@@ -94,39 +97,31 @@ def who_loses(rows: Sequence[Prediction], reference: Sequence[Prediction]) -> tu
     return tuple(sorted(losers, key=lambda loser: (loser.change, loser.user_id)))
 
 
-class _UserMeans:
-    """A system's mean score by user, as its predictions come."""
-
-    def __init__(self, number: dict[str, int]) -> None:
-        """number: of each user, in the order of their first question; shared by the systems of a task."""
-        self._number = number
-        self.sums, self.counts = array("d"), array("I")
-
-    def add(self, row: Prediction) -> None:
-        """One more question."""
-        place = self._number.setdefault(row.user_id, len(self._number))
-        missing = place + 1 - len(self.counts)
-        self.sums.extend([0.0] * missing)
-        self.counts.extend([0] * missing)
-        self.sums[place] += row.correctness
-        self.counts[place] += 1
-
-
 def write_users(path: Path, answered: Iterable[tuple[str, str, Mapping[str, Sequence[Prediction]]]]) -> None:
     """Write `users.csv` from (task, setting, {system: predictions}); the rows of a user's systems follow each other."""
     write_parts(path, chain([_csv(HEADER)], *(_user_rows(*one) for one in answered)))
 
 
 def _user_rows(task: str, setting: str, systems: Mapping[str, Sequence[Prediction]]) -> Iterator[str]:
-    number: dict[str, int] = {}
-    means = {system: _UserMeans(number) for system in systems}
+    every, scores = Numbering(), {system: array("d") for system in systems}
     for system, rows in systems.items():
         for row in rows:
-            means[system].add(row)
-    for user, place in number.items():
-        for system, own in means.items():
-            if place < len(own.counts) and (n := own.counts[place]):
-                yield _csv((task, setting, user, n, system, f"{own.sums[place] / n:.6g}"))
+            every.add(row.user_id)
+            scores[system].append(row.correctness)
+    numbers, means, first = every.numbers(), {}, 0
+    for system, own in scores.items():
+        part = numbers[first : first + len(own)]
+        means[system] = np.bincount(part, own), np.bincount(part)
+        first += len(own)
+    seen, users = 0, int(numbers.max(initial=-1)) + 1
+    for number, row in zip(numbers, chain.from_iterable(systems.values()), strict=True):
+        if seen == users:
+            break
+        if number == seen:  # the user's first question
+            seen += 1
+            for system, (sums, counts) in means.items():
+                if number < len(counts) and (n := counts[number]):
+                    yield _csv((task, setting, row.user_id, n, system, f"{sums[number] / n:.6g}"))
 
 
 def _csv(row: Sequence[object]) -> str:
@@ -154,19 +149,22 @@ class _Scores:
 
     def __init__(self) -> None:
         self.ours, self.theirs = array("d"), array("d")
-        self.users: list[str] = []
+        self.users = Numbering()
+
+    def __len__(self) -> int:
+        return len(self.ours)
 
     def add(self, a: Prediction, b: Prediction) -> None:
         """One more question: the system's answer and the reference's."""
         self.ours.append(a.correctness)
         self.theirs.append(b.correctness)
-        self.users.append(a.user_id)
+        self.users.add(a.user_id)
 
     def difference(self) -> Interval:
         """The system's minus the reference's."""
         return paired_bootstrap(
             self.ours,
             self.theirs,
-            self.users,
+            self.users.numbers(),
             Bootstrap(2000),  # coarse: many subsets, each for orientation
         )

@@ -30,23 +30,23 @@ class Chunks:
         all that decides the answers; parts with another one are not used.
         """
         self._ids, self._out, self._fingerprint, self._progress = ids, out, fingerprint, progress
-        self._chunks = [list(order[i : i + size]) for i in range(0, len(order), size)]
+        self._order, self._size = order, size
         self._parts = out.with_name(f".{out.stem}-{fingerprint}.parts")
 
     def answer(self, answer: Answering, shard: tuple[int, int] = (0, 1)) -> None:
         """Answer what is missing. shard: (i, n) answers every n-th chunk."""
         if is_complete(self._out, self._fingerprint):
             return
-        mine = [number for number in range(len(self._chunks)) if number % shard[1] == shard[0]]
-        done, total = 0, sum(len(self._chunks[number]) for number in mine)
+        mine = self._numbers()[shard[0] :: shard[1]]
+        done, total = 0, sum(len(self._chunk(number)) for number in mine)
 
         def report(part: int, _: int = 0, note: str = "") -> None:
             self._progress(min(total, done + part), total, note)
 
         for number in mine:
             if not self._part(number).is_file():
-                write_predictions(self._part(number), answer(self._chunks[number], report))
-            done += len(self._chunks[number])
+                write_predictions(self._part(number), answer(self._chunk(number), report))
+            done += len(self._chunk(number))
             report(0)
 
     def joined(self) -> Sequence[Prediction]:
@@ -56,13 +56,20 @@ class Chunks:
         """
         if is_complete(self._out, self._fingerprint):
             deque(each_prediction(self._out), maxlen=0)
-        elif all(self._part(number).is_file() for number in range(len(self._chunks))):
+        elif all(self._part(number).is_file() for number in self._numbers()):
             write_predictions(self._out, self._rows())
             write_text(_kept_fingerprint(self._out), self._fingerprint + "\n")
             shutil.rmtree(self._parts, ignore_errors=True)
         else:
             return []
         return open_predictions(self._out)
+
+    def _numbers(self) -> range:
+        return range((len(self._order) + self._size - 1) // self._size)
+
+    def _chunk(self, number: int) -> list[int]:
+        """The positions of one chunk."""
+        return list(self._order[number * self._size : (number + 1) * self._size])
 
     def _part(self, number: int) -> Path:
         return self._parts / f"{number:05d}.jsonl"
@@ -71,7 +78,8 @@ class Chunks:
         """The rows of all parts in the order of `ids`. Raises DataError if a part was not written here."""
         whole, place, first = self._parts / "all.jsonl", array("Q", bytes(8 * len(self._ids))), 0
         with open(whole, "wb") as stream:
-            for number, positions in enumerate(self._chunks):
+            for number in self._numbers():
+                positions = self._chunk(number)
                 for row, position in enumerate(positions, first):
                     place[position] = row
                 first += len(positions)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tagpr import processes
 from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.data.split import Splits
@@ -23,12 +25,13 @@ from tagpr.evaluation.results import Results
 from tagpr.evaluation.scoring import SystemAnswers, score
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.judges.marking import Judges
-from tagpr.on_disk import spooled
+from tagpr.on_disk import Mapped, Spool, spooled
 from tagpr.progress import Progress, silent
 from tagpr.systems.context import Context, Trained
 from tagpr.systems.prompted import Prompted
-from tagpr.systems.protocol import NoOptions, System
+from tagpr.systems.protocol import Answer, NoOptions, System
 from tagpr.systems.registry import NO_HISTORY, TRIVIAL, load_system
+from tagpr.tasks.types import Example
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def evaluate_systems(
     swapped = {}
     for name in swap:
         changed, donors = with_other_history(own[name].examples, seed)
-        swapped[name] = Heldout(data[name].task, changed, {key: f"other:{donor}" for key, donor in donors.items()})
+        swapped[name] = Heldout(data[name].task, changed, Mapped(donors, lambda _, donor: f"other:{donor}"))
     jobs: list[tuple[str, str, Mapping[str, Heldout]]] = [(name, name, own) for name in checkpoints]
     if swapped and "final" in checkpoints:
         jobs.append((OTHER_HISTORY, "final", swapped))
@@ -149,10 +152,10 @@ def best_of_rows(
                 progress(done, total, note)
 
             how = f"{key} {settings.best_of} {settings.best_of_temperature} {prmu.key}"
-            made, order = _asked(system, heldout, settings.chunk, f"{row} {how}")
+            prompts = _prompts(system, heldout, settings.chunk, f"{row} {how}")
             path = out / "predictions" / row / f"{task}.jsonl"
             one.predictions[task] = answer_and_keep(
-                system, heldout, path, made, settings.chunk, answer_chunk, report, order
+                system, heldout, path, prompts.made, settings.chunk, answer_chunk, report, prompts.longest_first
             )
         found.append(one)
     return found
@@ -172,29 +175,49 @@ def checkpoint_system(name: str, folder: Path, context: Context) -> Prompted[NoO
 def _answer(
     system: Prompted[NoOptions], heldout: Heldout, path: Path, key: str, chunk: int, relay: _Relay, progress: Progress
 ) -> Sequence[Prediction]:
-    made, order = _asked(system, heldout, chunk, key)
+    prompts = _prompts(system, heldout, chunk, key)
     count = token_count(system.context.tokenizer)
 
     def answer_chunk(picked: list[int], report: Progress) -> list[Prediction]:
         relay.to = report
-        return answer(system.predict, heldout, system.context.vocabulary, count, picked)
 
-    return answer_and_keep(system, heldout, path, made, chunk, answer_chunk, progress, order)
+        def ask(_: Sequence[Example]) -> list[Answer]:  # as `Prompted.predict`, from the prompts that are there
+            answers = system.write([prompts.ids[i] for i in picked])
+            return [replace(one, entries=prompts.entries[i]) for one, i in zip(answers, picked, strict=True)]
+
+        return answer(ask, heldout, system.context.vocabulary, count, picked)
+
+    return answer_and_keep(system, heldout, path, prompts.made, chunk, answer_chunk, progress, prompts.longest_first)
 
 
-def _asked(system: Prompted[NoOptions], heldout: Heldout, chunk: int, key: str) -> tuple[str, list[int]]:
-    """What decides the answers (see `fingerprint`), and the system's own order; each prompt is built once for both."""
+@dataclass(frozen=True)
+class _Prompts:
+    """The prompts of all held-out examples, each built once."""
+
+    made: str
+    """What decides the answers (see `fingerprint`)."""
+    longest_first: Sequence[int]
+    """The system's own order."""
+    ids: Sequence[Sequence[int]]
+    entries: Sequence[tuple[str, ...]]
+    """Ids of the history items that each holds."""
+
+
+def _prompts(system: Prompted[NoOptions], heldout: Heldout, chunk: int, key: str) -> _Prompts:
     system.prompts.prepare(heldout.task, heldout.asked)
-    lengths = array("I")
+    lengths, all_ids, all_entries = array("q"), Spool["array[int]"](), Spool[tuple[str, ...]]()
 
     def questions() -> Iterator[Question]:
         for example, asked in zip(heldout.examples, heldout.asked, strict=True):
             ids = tuple(system.prompt_ids(asked))
             lengths.append(len(ids))
+            all_ids.add(array("I", ids))
+            all_entries.add(system.entries(asked))
             yield Question(example, ids, ())
 
     made = fingerprint(heldout.task, questions(), chunk, key)
-    return made, sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    longest_first = np.argsort(-np.array(lengths, np.int64), kind="stable").astype(np.int64, copy=False)
+    return _Prompts(made, array("q", longest_first.tobytes()), all_ids.rows(), all_entries.rows())
 
 
 def _by_system(answered: Sequence[SystemAnswers], task: str) -> dict[str, Sequence[Prediction]]:

@@ -4,8 +4,8 @@ Targets are taken away before the system sees an example; its answers are scored
 (`tagpr.evaluation.chunks`) in the order that the system finds best.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,8 @@ class Heldout:
 
     task: Task
     examples: Sequence[Example]
-    history: Mapping[str, str] = field(default_factory=dict)  # whose history is shown, by example id; own if absent
+    history: Sequence[str] | None = None
+    """Whose history each example shows; None: its own."""
 
     @cached_property
     def asked(self) -> Sequence[Example]:
@@ -52,12 +53,13 @@ def answer(
     """
     positions = range(len(heldout.examples)) if picked is None else picked
     examples = [heldout.examples[i] for i in positions]
+    histories = ["own" if heldout.history is None else heldout.history[i] for i in positions]
     answers = ask([heldout.asked[i] for i in positions])
     if len(answers) != len(examples):
         raise RunError(f"predict returned {len(answers)} answers for {len(examples)} examples; it must return one each")
     return [
-        make_prediction(heldout.task, example, one, vocabulary, count, heldout.history.get(example.id, "own"))
-        for example, one in zip(examples, answers, strict=True)
+        make_prediction(heldout.task, example, one, vocabulary, count, history)
+        for example, one, history in zip(examples, answers, histories, strict=True)
     ]
 
 
@@ -80,7 +82,8 @@ def answer_and_keep(
     complete = is_complete(out, fingerprint)  # then no prompt has to be built
     if order is None:
         order = range(len(heldout.examples)) if complete else system.order(heldout.asked)
-    chunks = Chunks([example.id for example in heldout.examples], order, chunk, out, fingerprint, progress)
+    ids = Mapped(heldout.examples, lambda _, example: example.id)
+    chunks = Chunks(ids, order, chunk, out, fingerprint, progress)
     chunks.answer(answer_chunk, (processes.rank(), processes.count()))
     processes.wait()
     return chunks.joined() if processes.is_first() else []

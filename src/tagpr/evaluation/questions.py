@@ -3,14 +3,18 @@
 Which items are shown is `tagpr.profiles`' choice and how they are worded `tagpr.prompts`'; here only whose they are.
 """
 
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 
 from tagpr.errors import DataError
 from tagpr.on_disk import Mapped
 from tagpr.prompts.prompt_builder import PromptBuilder
+from tagpr.sorting import Sorter
 from tagpr.tasks.types import Example, Task
 
 OTHER_HISTORY = "final-other-history"
@@ -41,23 +45,32 @@ def ask(
     return questions
 
 
-def with_other_history(examples: Sequence[Example], seed: int) -> tuple[Sequence[Example], dict[str, str]]:
+def with_other_history(examples: Sequence[Example], seed: int) -> tuple[Sequence[Example], Sequence[str]]:
     """The same questions, each with the whole profile of another user of the list.
 
-    Returns the examples and, by example id, the donor's user id. Seeded: a random order of the users, each of whom gets
-    the profile of the next. Raises DataError if all examples are one user's.
+    Returns the examples and each one's donor's user id. Seeded: a random order of the users, each of whom gets the
+    profile of the next. Raises DataError if all examples are one user's.
     """
-    latest = {example.user_id: place for place, example in enumerate(examples)}
-    users = sorted(latest)
-    if len(users) < 2:
+    by_user = Sorter[tuple[str, int]]()
+    for place, example in enumerate(examples):
+        by_user.add((example.user_id, place))
+    user_N, latest_U = np.empty(len(examples), np.int64), array("q")  # users are numbered by their ids' order
+    for number, (_, own) in enumerate(groupby(by_user, itemgetter(0))):
+        latest = 0
+        for _, latest in own:
+            user_N[latest] = number
+        latest_U.append(latest)
+    if len(latest_U) < 2:
         raise DataError("another user's history needs at least two users; add users or switch it off")
-    order = [users[i] for i in np.random.default_rng(seed).permutation(len(users))]
-    donor = {user: order[(i + 1) % len(order)] for i, user in enumerate(order)}
+    order_U = np.random.default_rng(seed).permutation(len(latest_U))
+    donor_U = np.empty_like(order_U)
+    donor_U[order_U] = np.roll(order_U, -1)
 
-    def swapped(_: int, example: Example) -> Example:
-        return replace(example, profile=examples[latest[donor[example.user_id]]].profile)
+    def donor(place: int) -> Example:
+        return examples[latest_U[donor_U[user_N[place]]]]
 
-    return Mapped(examples, swapped), {example.id: donor[example.user_id] for example in examples}
+    swapped = Mapped(examples, lambda place, example: replace(example, profile=donor(place).profile))
+    return swapped, Mapped(examples, lambda place, _: donor(place).user_id)
 
 
 def without_history(examples: Sequence[Example]) -> list[Example]:

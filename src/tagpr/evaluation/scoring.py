@@ -4,32 +4,25 @@ Works on predictions alone: no model, no prompt. Users are what is resampled (`t
 metrics of a task are read off the same resamples.
 """
 
-from array import array
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tagpr.errors import RunError
 from tagpr.evaluation.breakdown import by_history_length
+from tagpr.evaluation.columns import Part, packed_exactly, read_columns
 from tagpr.evaluation.groups import group_of, published_as
 from tagpr.evaluation.predictions import Prediction
 from tagpr.evaluation.published import published
-from tagpr.evaluation.results import (
-    CHAIN_TOKENS,
-    EVIDENCE_PRECISION,
-    FORMAT_RATE,
-    Results,
-    SystemRow,
-    SystemScores,
-    TaskResults,
-)
+from tagpr.evaluation.results import Results, SystemRow, SystemScores, TaskResults
 from tagpr.evaluation.settings import EvaluationSettings
-from tagpr.evaluation.statistics import Statistic, mean, share, task_statistics, values
-from tagpr.statistics import Bootstrap, Floats, bootstrap_sums, percentile_intervals
+from tagpr.sorting import numbered
+from tagpr.statistics import Bootstrap, Floats, cluster_sums, percentile_intervals, resampled_sums
 from tagpr.systems.cost import Cost
 from tagpr.tasks.metrics import higher_is_better
-from tagpr.tasks.rubric_target import RUBRIC, WIN_RATE
 from tagpr.tasks.types import Example, Task
 
 
@@ -86,7 +79,7 @@ def _score_task(
     heldout: Sequence[Example],
 ) -> TaskResults:
     predictions = {system.name: system.predictions[task.name] for system in systems}
-    users = [row.user_id for row in next(iter(predictions.values()))]
+    users = numbered(row.user_id for row in next(iter(predictions.values())))
     scores = _Scores(task, predictions, users, draws)
     against = [name for name in references if name in predictions]
     histories = {}
@@ -97,7 +90,7 @@ def _score_task(
         }
     return TaskResults(
         n=len(users),
-        users=len(set(users)),
+        users=int(users.max()) + 1,
         metric=task.metrics[0],
         kind=str(task.kind),
         metrics=tuple(task.metrics),
@@ -136,22 +129,27 @@ class _Scores:
         self,
         task: Task,
         predictions: Mapping[str, Sequence[Prediction]],
-        users: Sequence[str],
+        users: NDArray[np.int64],
         draws: Bootstrap,
     ) -> None:
-        first_name, first = next(iter(predictions.items()))
-        asked, targets = [row.id for row in first], [row.target for row in first]
-        statistics = {}
+        """users: (n,) number of each example's user."""
+        self.points: dict[str, dict[str, float]] = {}
+        parts: dict[str, tuple[Part, ...]] = {}
+        waiting, asked = _SumsOnDisk(), ""
+        waiting.add(counts_U1 := cluster_sums(np.ones((len(users), 1)), users))
         for name, rows in predictions.items():
-            columns = _Columns(rows)
-            if len(rows) != len(asked) or not columns.about(asked):
+            columns = read_columns(task, rows)
+            asked = asked or columns.asked
+            if len(rows) != len(users) or columns.asked != asked:
                 raise RunError(
-                    f"predictions of '{name}' and '{first_name}' on {task.name} are about different examples; "
-                    "answer both again with the same data and evaluate.limit"
+                    f"predictions of '{name}' and '{next(iter(predictions))}' on {task.name} are about different "
+                    "examples; answer both again with the same data and evaluate.limit"
                 )
-            statistics[name] = _statistics(task, columns, targets)
-        self.points = {name: values(columns) for name, columns in statistics.items()}
-        self.samples = _resampled(statistics, users, draws)
+            self.points[name], parts[name] = columns.points(), columns.parts
+            for slab in columns.slabs():
+                waiting.add(cluster_sums(slab, users))
+        count, *sums = resampled_sums(waiting, len(counts_U1), draws)
+        self.samples = _samples(parts, np.hstack(sums), count[:, 0])
 
     def minus(self, a: str, b: str) -> tuple[dict[str, float], dict[str, Floats]]:
         """Points and samples of system `a` less those of `b`, of the metrics that both have."""
@@ -161,59 +159,30 @@ class _Scores:
         return points, {name: self.samples[a][name] - self.samples[b][name] for name in points}
 
 
-class _Columns:
-    """What is counted of a system's predictions, read off them in one pass."""
-
-    def __init__(self, rows: Sequence[Prediction]) -> None:
-        self.ids: list[str] = []
-        self.answers: list[str] = []
-        self.well_formed, self.chain_tokens, self.claims, self.true_claims = (array("d") for _ in range(4))
-        self.marks = {name: array("d") for name in (RUBRIC, WIN_RATE)}
-        """Judges' scores, of a task that they have marked."""
-        for row in rows:
-            self.ids.append(row.id)
-            self.answers.append(row.answer)
-            self.well_formed.append(row.format_ok)
-            self.chain_tokens.append(row.chain_tokens)
-            self.claims.append(row.claims)
-            self.true_claims.append(row.true_claims)
-            for name, column in self.marks.items():
-                if name in row.scores:
-                    column.append(row.scores[name])
-
-    def about(self, asked: Sequence[str]) -> bool:
-        """Whether these are answers to the examples `asked`, in their order."""
-        return self.ids == asked
-
-
-def _statistics(task: Task, columns: _Columns, targets: Sequence[str]) -> dict[str, Statistic]:
-    found = {
-        **task_statistics(task, columns.answers, targets),
-        FORMAT_RATE: mean(columns.well_formed),
-        CHAIN_TOKENS: mean(columns.chain_tokens),
-    }
-    for name, column in columns.marks.items():
-        if len(column) == len(columns.answers):
-            found[name] = mean(column)
-        elif name in task.metrics:
-            raise RunError(f"answers to {task.name} are not marked by judges; add the block judge to the recipe")
-    if any(columns.claims):
-        found[EVIDENCE_PRECISION] = share(columns.true_claims, columns.claims)
-    return found
-
-
-def _resampled(
-    statistics: Mapping[str, Mapping[str, Statistic]], users: Sequence[str], draws: Bootstrap
-) -> dict[str, dict[str, Floats]]:
-    """Every metric of every system on every resample: {system: {metric: (resamples,)}}, all on the same draws."""
-    blocks = [statistic.columns for metrics in statistics.values() for statistic in metrics.values()]
-    sums = bootstrap_sums(np.hstack([np.ones((len(users), 1)), *blocks]), users, draws)
-    count, position = sums[:, 0], 1
+def _samples(parts: Mapping[str, Sequence[Part]], sums: Floats, count: Floats) -> dict[str, dict[str, Floats]]:
+    """Every metric on every resample: {system: {metric: (resamples,)}}. sums: (resamples, columns of all parts)."""
     found: dict[str, dict[str, Floats]] = {}
-    for name, metrics in statistics.items():
+    first = 0
+    for name, own in parts.items():
         found[name] = {}
-        for metric, statistic in metrics.items():
-            width = statistic.columns.shape[1]
-            found[name][metric] = statistic.value(sums[:, position : position + width], count)
-            position += width
+        for part in own:
+            found[name][part.metric] = part.value(sums[:, first : first + len(part.columns)], count)
+            first += len(part.columns)
     return found
+
+
+class _SumsOnDisk:
+    """(U, c) sums by user, in a temporary file until they are resampled."""
+
+    def __init__(self) -> None:
+        self._file, self._places = tempfile.TemporaryFile(), list[int]()  # noqa: SIM115  # it goes with this object
+
+    def add(self, sums_UC: Floats) -> None:
+        """Some more columns."""
+        self._places.append(self._file.tell())
+        np.save(self._file, packed_exactly(sums_UC))
+
+    def __iter__(self) -> Iterator[Floats]:
+        for place in self._places:
+            self._file.seek(place)
+            yield np.load(self._file).astype(np.float64)

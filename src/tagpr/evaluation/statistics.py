@@ -3,7 +3,7 @@
 The metrics are `tagpr.tasks.metrics`', their sums and values `tagpr.tasks.aggregate`'s.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,11 +36,3 @@ def task_statistics(task: Task, answers: Sequence[str], targets: Sequence[str]) 
     """The card's metrics of these answers as statistics, in the card's order."""
     metrics = [METRICS[name] for name in task.metrics]
     return {metric.name: Statistic(metric.over(task, answers, targets), metric.aggregate.value) for metric in metrics}
-
-
-def values(statistics: Mapping[str, Statistic]) -> dict[str, float]:
-    """The metrics on the examples themselves."""
-    return {
-        name: float(statistic.value(statistic.columns.sum(0), np.array(float(len(statistic.columns)))))
-        for name, statistic in statistics.items()
-    }

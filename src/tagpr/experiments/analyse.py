@@ -103,9 +103,10 @@ def _conditions(interview: Interview, system: str, name: str) -> dict[str, list[
     """The held-out questions with the own history, another user's, none, and the own with its labels exchanged."""
     task, heldout = interview.data[name].task, interview.heldout(name)
     other, donors = with_other_history(heldout, interview.seed)
+    donor = {example.id: donor for example, donor in zip(heldout, donors, strict=True)}
     asked = {
         "own": interview.questions(system, name, heldout),
-        "other": interview.questions(system, name, other, history=lambda example: f"other:{donors[example.id]}"),
+        "other": interview.questions(system, name, other, history=lambda example: f"other:{donor[example.id]}"),
         "none": interview.questions(system, name, without_history(heldout), history=lambda example: "none"),
     }
     if has_labels(task):

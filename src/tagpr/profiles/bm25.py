@@ -74,7 +74,7 @@ class BM25:
         return np.argsort(self.scores(query))[::-1][:k].tolist()
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def index_of(documents: tuple[str, ...], form: BM25Form = BM25Form.OKAPI) -> BM25:
-    """The index of a profile, kept: many queries of one user meet the same history."""
+    """The index of a profile; the last ones are kept: many queries of one user meet the same history."""
     return BM25(documents, form)

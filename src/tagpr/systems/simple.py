@@ -10,7 +10,7 @@ A row has no cell if it has nothing to go by (labels of free texts, outputs of h
 import re
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tagpr.chains.evidence.habits import rewrites
 from tagpr.profiles.bm25 import index_of
@@ -32,7 +32,7 @@ class Majority(System[NoOptions]):
         """Count targets per task."""
         self.answers = {}
         for name, task in self.context.tasks.items():
-            targets = [example.target or "" for example in train if example.task == name]
+            targets = (example.target or "" for example in train if example.task == name)
             self.answers[name] = commonest(targets) or (task.labels[0] if task.labels else "")
 
     def predict(self, examples: Sequence[Example]) -> list[Answer]:
@@ -106,13 +106,13 @@ class LeadSentence(System[NoOptions]):
         return [Answer(lead_sentence(self.context.tasks[example.task], example)) for example in examples]
 
 
-def commonest(labels: Sequence[str]) -> str:
+def commonest(labels: Iterable[str]) -> str:
     """The commonest label; among equals the one seen last (profiles are oldest first); "" of none."""
-    counts = Counter(label for label in labels if label)
-    if not counts:
-        return ""
-    top = max(counts.values())
-    return next(label for label in reversed(labels) if counts.get(label) == top)
+    counts: Counter[str] = Counter()
+    for label in filter(None, labels):
+        counts[label] = counts.pop(label, 0) + 1  # the one seen last stands last
+    top = max(counts.values(), default=0)
+    return next((label for label in reversed(counts) if counts[label] == top), "")
 
 
 def lead_sentence(task: Task, example: Example) -> str:

@@ -13,12 +13,12 @@ from rapidfuzz.distance import LCSseq
 from tagpr.tasks.tokens import RougeTokens, cut
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=1024)
 def _reference(text: str, tokens: RougeTokens) -> tuple[dict[str, str], str, dict[str, int], int]:
     """A reference as (character of each distinct token, the text in these characters, count of each, tokens).
 
-    Kept, because RL scores many answers against the same one. As a string of one character a token it takes rapidfuzz's
-    fast path.
+    The last ones are kept, because RL scores many answers against the same one. As a string of one character a token it
+    takes rapidfuzz's fast path.
     """
     target = cut(text, tokens)
     letters = {token: chr(0x10000 + i) for i, token in enumerate(dict.fromkeys(target))}
