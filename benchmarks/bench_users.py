@@ -21,6 +21,11 @@ from pathlib import Path
 from results_file import write_results
 
 USERS = (1_000, 100_000)
+TEMPLATES = {
+    "system.jinja": "{{ task.instruction }}",
+    "user.jinja": "{% for entry in entries %}{{ entry }}\n{% endfor %}{{ question }}",
+}
+"""Short prompts, of some 200 tokens: they take time, and the same memory for any number of users."""
 WORDS = [f"{a}{b}" for a in ("river", "stone", "lamp", "paper") for b in ("", "s", "let", "like")]
 CARD = """
 name: songs
@@ -55,11 +60,15 @@ def write_inputs(folder: Path, users: int) -> Path:
                     "date": f"2024-01-0{day + 1}",
                 }
                 stream.write(json.dumps(row) + "\n")
+    (folder / "templates").mkdir()
+    for name, text in TEMPLATES.items():
+        (folder / "templates" / name).write_text(text)
     model = build_tiny_model(folder / "model")
     recipe = folder / "songs-run.yaml"
     recipe.write_text(
         f"name: songs-run\nmodel: {model}\ndata:\n  sources: [{{task: songs.yaml, path: songs.jsonl}}]\n"
-        "profile: {retriever: recency, k: 2}\nevaluate: {max_new_tokens: 4, resamples: 1000}\n"
+        "profile: {retriever: recency, k: 2}\nprompt: {templates: templates}\n"
+        "evaluate: {max_new_tokens: 4, resamples: 1000}\n"
     )
     return recipe
 
