@@ -5,8 +5,13 @@
 
 verl's rows (`one_truth_verl.py`) need its environment in `.venv-verl` (`make verl-env`).
 
-Fp32, no gradient clipping, a rate at which the second update of every rollout clips. The completions, fixed in
-FOLDER/rollouts.json, are what the local engine samples from the checkpoint: later steps did not choose theirs.
+Fp32, no gradient clipping, a rate at which the second update of every rollout clips. The completions are fixed in
+FOLDER/rollouts.json: of each group two that the local engine samples from the checkpoint (later steps did not choose
+theirs), a written chain with the right answer and one with a wrong answer, so that rewards differ as in training.
+
+Two more comparisons tell rounding from formulas. `float64`: the policy in float64 (`ONE_TRUTH_DTYPE`), rewards and
+their model as they are. `sampled alone`: a random policy's completions without the written ones, whose rewards differ
+by .002; verl's trainer carries rewards in fp32, whose rounding the standardisation within groups then enlarges.
 """
 
 from __future__ import annotations
@@ -16,18 +21,21 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from results_file import write_results
 from shard_on_cpu import FSDP2, shard_on_cpu
 from tagpr import processes
 from tagpr.chains.vocabulary import load_vocabulary
-from tagpr.engine.models import load_tokenizer
+from tagpr.engine.models import load_causal_lm, load_tokenizer
+from tagpr.engine.text import learned_ids
 from tagpr.engine.tiny import build_tiny_model
 from tagpr.engine.transformers_model import TransformersModel
 from tagpr.engine.types import Completion, Sampling
@@ -53,14 +61,20 @@ SETTINGS = GSPOSettings(
     learning_rate=1e-3,
     steps=4,
     prompts_per_step=4,
-    group_size=3,
+    group_size=4,
     minibatches=2,
-    max_new_tokens=12,
+    max_new_tokens=64,
     max_grad_norm=1e9,
     precision="fp32",
-    tokens_per_forward=96,
+    tokens_per_forward=256,
 )
 TASK = load_task("package-section")
+CHAIN = (
+    "<think>\n<analyze_input>a label for this text</analyze_input>\n<identify_patterns>most of the past items are "
+    "{0}</identify_patterns>\n<make_decision>so the answer is {0}</make_decision>\n</think>\n{0}"
+)
+DTYPE = os.environ.get("ONE_TRUTH_DTYPE", "float32")
+"""The policy's, in every engine."""
 
 
 def rows() -> list[TrainingRow]:
@@ -72,19 +86,24 @@ def rows() -> list[TrainingRow]:
     ]
 
 
-def prepare(folder: Path) -> None:
-    """The checkpoint, the reward model, and the completions of four steps in `folder/rollouts.json`."""
+def prepare(folder: Path, written: bool) -> None:
+    """The checkpoint, the reward model, and the completions of four steps in `folder/rollouts.json`.
+
+    written: whether half of the completions are written ones; else all are sampled.
+    """
     policy = build_tiny_model(folder / "policy")
     users = {f"u{i}": i for i in range(3)}
     reward = new_prmu(policy, load_tokenizer(policy), PRMUSettings(), len(users), SEED)
     with torch.no_grad():
         reward.users.offsets.normal_(generator=torch.Generator().manual_seed(SEED))
     PRMU(reward, users).save(folder / "prmu")
-    model, steps = TransformersModel.load(policy), []
+    model, tokenizer, steps = TransformersModel.load(policy), load_tokenizer(policy), []
+    texts = [CHAIN.format(answer) for answer in ("utils", "net")] if written else []
+    chains = [Completion(learned_ids(tokenizer, text), None, True, text=text) for text in texts]
     for step in range(SETTINGS.steps):
         chosen = rows_of_step(step, len(rows()), SETTINGS.prompts_per_step, SEED)
-        sampling = Sampling(SETTINGS.max_new_tokens, SETTINGS.group_size, seed=derived_seed(SEED, 2, step))
-        drawn = model.generate([rows()[i].prompt_ids for i in chosen], sampling)
+        sampling = Sampling(12, SETTINGS.group_size - len(chains), seed=derived_seed(SEED, 2, step))
+        drawn = [[*group, *chains] for group in model.generate([rows()[i].prompt_ids for i in chosen], sampling)]
         steps.append(
             {
                 "rows": chosen,
@@ -116,8 +135,19 @@ class Fixed:
         return [self.group(self.step - 1, prompt) for prompt in prompts]
 
 
+def in_float64() -> None:
+    """Let transformers' Llama compute in float64 throughout: its norm goes by fp32 whatever the weights are."""
+
+    def forward(self: LlamaRMSNorm, hidden: torch.Tensor) -> torch.Tensor:
+        return self.weight * hidden * torch.rsqrt(hidden.square().mean(-1, keepdim=True) + self.variance_epsilon)
+
+    LlamaRMSNorm.forward = forward
+
+
 def job(folder: Path, out: Path) -> RLJob:
     """The stage that every engine runs."""
+    if DTYPE == "float64":
+        in_float64()
     prmu = PRMU.from_pretrained(folder / "prmu", dtype="float32")
     reward = CompositeReward({TASK.name: TASK}, load_vocabulary(None), RewardSettings(), prmu.score)
     return RLJob(folder / "policy", rows(), reward, SETTINGS, StageContext(out, seed=SEED))
@@ -141,6 +171,7 @@ def run_local(folder: Path, out: Path) -> None:
 
     MasterAdamW.step = noting
     gspo.TransformersModel = lambda *_: fixed
+    gspo.load_causal_lm = lambda path, dtype, device: load_causal_lm(path, DTYPE, device)
     gspo.train_gspo(job(folder, out))
 
 
@@ -169,7 +200,9 @@ def run_trl(folder: Path, out: Path) -> None:
             groups = [fixed.group(self.step, prompt) for prompt in prompt_ids[::num_generations]]
             return [one.token_ids for group in groups for one in group], None
 
+    load = trl_stage.load_for_training
     trl_stage.StepTrainer = Given
+    trl_stage.load_for_training = lambda *about: load(*about).to(getattr(torch, DTYPE))
     trl_stage.train_trl(job(folder, out), EngineSettings(engine="trl"))
 
 
@@ -182,12 +215,13 @@ def differences(out: Path, other: Path) -> dict[str, float]:
         "loss": max(abs(a["loss"] - b["loss"]) for a, b in zip(ours, theirs, strict=True)),
         "gradient": 0.0,
         "clip_fraction": min(row["clip_fraction/2"] for row in ours),
+        "reward_deviation": min(row["reward_deviation"] for row in theirs),
     }
     for update in range(SETTINGS.steps * SETTINGS.minibatches):
         a, b = (load_file(path / f"{update}.gradients") for path in (out, other))
         assert a.keys() == b.keys()
-        whole = torch.cat([value.flatten() for value in b.values()])
-        apart = torch.cat([(a[name] - b[name]).flatten() for name in b])
+        whole = torch.cat([value.double().flatten() for value in b.values()])
+        apart = torch.cat([(a[name].double() - b[name].double()).flatten() for name in b])
         found["gradient"] = max(found["gradient"], (apart.norm() / whole.norm()).item())
     return found
 
@@ -200,6 +234,8 @@ RUNS: dict[str, tuple[str, int, dict[str, str]]] = {
     "verl, FSDP2": ("verl", 1, VERL_ON_CPU),
     "verl, FSDP2, 2 processes": ("verl", 2, VERL_ON_CPU),
 }
+IN_FLOAT64 = ["local, 2 processes", "trl", "verl, FSDP2", "verl, FSDP2, 2 processes"]
+"""accelerate's FSDP2 keeps fp32 weights."""
 VERL = Path(__file__).parents[1] / ".venv-verl" / "bin" / "python"
 
 
@@ -216,16 +252,29 @@ def launched(engine: str, folder: Path, out: Path, count: int = 1, **environment
         raise SystemExit(done.stderr[-3000:])
 
 
+def compared(folder: Path, labels: Iterable[str], dtype: str = "float32") -> dict[str, dict[str, float]]:
+    """Engines against the local one, on the completions in `folder`, by label."""
+    launched("local", folder, folder / "local" / dtype, ONE_TRUTH_DTYPE=dtype)
+    found = {}
+    for label in labels:
+        engine, count, environment = RUNS[label]
+        launched(engine, folder, folder / label / dtype, count, ONE_TRUTH_DTYPE=dtype, **environment)
+        found[label] = differences(folder / label / dtype, folder / "local" / dtype)
+    return found
+
+
 def main() -> None:
     """Every engine against the local one."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        prepare(folder)
-        launched("local", folder, folder / "local")
-        figures = {}
-        for label, (engine, count, environment) in RUNS.items():
-            launched(engine, folder, folder / label, count, **environment)
-            figures[label] = differences(folder / label, folder / "local")
+        folder, sampled = Path(name) / "rollouts", Path(name) / "sampled"
+        prepare(folder, written=True)
+        prepare(sampled, written=False)
+        figures = {
+            "float32": compared(folder, RUNS),
+            "float64": compared(folder, IN_FLOAT64, "float64"),
+            "sampled alone, float32": compared(sampled, IN_FLOAT64),
+            "sampled alone, float64": compared(sampled, ["verl, FSDP2"], "float64"),
+        }
         print(json.dumps(figures, indent=1))
         write_results("one_truth", "python benchmarks/one_truth.py", figures)
 

@@ -20,11 +20,12 @@ from torch.distributed.tensor import DTensor
 from verl import DataProto
 from verl.trainer.ppo.core_algos import get_adv_estimator_fn
 from verl.utils import tensordict_utils as tu
+from verl.utils.torch_dtypes import PrecisionType
 from verl.workers.engine_workers import ActorRolloutRefWorker
 from verl.workers.utils.padding import response_from_nested
 
 import tagpr.training.verl.advantages  # noqa: F401  # registers them
-from one_truth import SEED, SETTINGS, Fixed, job, keep
+from one_truth import DTYPE, SEED, SETTINGS, Fixed, job, keep
 from tagpr.files import write_jsonl, write_text
 from tagpr.pipeline.verl_reward import PersonalRewardManager
 from tagpr.pipeline.verl_scoring import Scorer
@@ -93,7 +94,9 @@ def batch_of(columns: list[dict[str, Any]]) -> Any:
 def advantages_of(columns: list[dict[str, Any]], rewards: list[float]) -> list[float]:
     """Ours, through verl's registry: one number per completion."""
     width = max(len(column["completion"]) for column in columns)
-    scores, mask = torch.zeros(len(columns), width), torch.zeros(len(columns), width)
+    # fp32 as in verl's agent loop, whatever our reward manager returns
+    scores = torch.zeros(len(columns), width, dtype=getattr(torch, DTYPE))
+    mask = torch.zeros(len(columns), width)
     for place, (column, reward) in enumerate(zip(columns, rewards, strict=True)):
         mask[place, : len(column["completion"])] = 1
         scores[place, len(column["completion"]) - 1] = reward
@@ -105,6 +108,8 @@ def advantages_of(columns: list[dict[str, Any]], rewards: list[float]) -> list[f
 def run(folder: Path, out: Path) -> None:
     """Four steps; gradients before each update and the log go to `out`."""
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if DTYPE == "float64":
+        PrecisionType.to_dtype = staticmethod(lambda _: torch.float64)  # verl names none above fp32
     stage = job(folder, out)
     out.mkdir(parents=True, exist_ok=True)
     worker = ActorRolloutRefWorker(configuration(folder, out / str(rank), count).actor_rollout_ref, role="actor")

@@ -391,6 +391,29 @@ def test_a_checkpoint_comes_back_with_its_log(tmp_path):
     assert isinstance(again.exception, RunError) and "is there already" in str(again.exception)
 
 
+def test_a_step_killed_between_its_checkpoint_and_its_log_line_comes_back(tmp_path, caplog):
+    run = project(tmp_path, gamma=0.0)
+    exported = export_verl(run, "guided", run.folder.path / "verl" / "guided")
+    checkpoint = exported.checkpoints / "global_step_2"
+    sharded(run.folder.model("sft"), checkpoint, 3.0)
+    first, second = exported.launch("1"), exported.launch("2")
+    log_of(run, first, [0, 1, 2], (0.125, 0.25, 0.5))
+    lines = (first / METRICS).read_text().splitlines(keepends=True)
+    (first / METRICS).write_text("".join(lines[:2]))
+    second.mkdir()  # the next launch evaluates step 2 again before its first step, and logs that
+    for row in range(len(stage_rows(run, "guided")[1])):
+        append(second / SCORED, scored(run, 2, True, row, 0, 0.75))
+    (second / METRICS).write_text(
+        json.dumps({"step": 2, "data": {"val-core/package-section/reward/mean@1": 0.75}}) + "\n"
+    )
+    found = bring(run, "guided", lambda r, c: import_verl(r, c, "guided", exported.checkpoints, exported)).metrics
+    assert (found.steps, found.kept_step) == (2, 2)
+    logged, lost = read_jsonl(run.folder.stage("guided") / "log.jsonl")
+    assert logged["loss"] == 0.5 and not {"loss", "grad_norm", "learning_rate"} & lost.keys()
+    assert (lost["reward"], lost["sampled"], lost["heldout/reward"]) == (0.125, 4, 0.75)
+    assert "step 2: verl was killed after its checkpoint" in caplog.text
+
+
 def test_a_hugging_face_folder_comes_back(tmp_path):
     run = project(tmp_path, gamma=0.0)
     none = VerlFolder(tmp_path / "none")

@@ -16,10 +16,12 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as parquet
 import pytest
-import torch
 from safetensors.torch import load_file
 
+from tagpr.pipeline import make
+from tagpr.prmu.score import PRMU
 from tagpr.recipe import load_recipe
+from tagpr.runs import Run
 from tagpr.training.verl.config import RewardSource, VerlJob, config_text
 from tagpr.training.verl.layout import VerlFolder
 from tiny_models import tiny_qwen3
@@ -34,22 +36,48 @@ RECIPE = """
 name: mine
 model: {policy}
 seed: 0
-data: {{sources: [{{task: package-section, max_train: 24, max_heldout: 4}}]}}
-profile: {{retriever: bm25, k: 2}}
-prompt: {{max_prompt_tokens: 320}}
-chains: {{examples_per_task: 12, samples: 2, keep_per_example: 1}}
-sft: {{learning_rate: 1.0e-3, epochs: 1, batch_size: 8, precision: fp32}}
-prmu: {{prompts: 6, rollouts_with: 3, rollouts_without: 1, max_new_tokens: 12, min_score_gap: 0.0, batch_size: 4}}
+data: {{sources: [{{task: package-section, path: mine.jsonl, format: jsonl}}]}}
+profile: {{retriever: bm25, k: 1}}
+prompt: {{max_prompt_tokens: 240}}
+chains: {{teacher: written, written: chains.jsonl, min_segments: 1}}
+sft: {{learning_rate: 5.0e-3, epochs: 15, batch_size: 8, warmup_ratio: 0.0, precision: fp32}}
+prmu: {{prompts: 6, rollouts_with: 3, rollouts_without: 1, max_new_tokens: 40, min_score_gap: 0.0, batch_size: 4}}
+rewards: {{min_tags: 1}}
 guided: &rl
-  {{learning_rate: 1.0e-3, steps: 3, prompts_per_step: 4, group_size: 2, minibatches: 2, max_new_tokens: 16,
+  {{learning_rate: 1.0e-4, steps: 3, prompts_per_step: 4, group_size: 4, minibatches: 2, max_new_tokens: 40,
    save_steps: 1, precision: fp32, heldout_every: 3, heldout_prompts: 4, keep: last}}
 exploratory: {{<<: *rl, steps: 1, heldout_every: 0, heldout_prompts: 0, keep: null}}
 rl:
   engine: verl
   vllm: {{sleep: false}}
   verl: {{python: {python}, gpus_per_node: 2, reward_gpus: 1, overrides: {overrides}}}
-evaluate: {{max_new_tokens: 8, resamples: 100, systems: [sft, guided, final], other_history: false}}
+evaluate: {{max_new_tokens: 40, resamples: 100, systems: [sft, guided, final], other_history: false}}
 """
+CHAIN = "<think>\n<make_decision>It is {0}.</make_decision>\n</think>\n{0}"
+"""What SFT teaches: afterwards the policy writes this form and draws one of the two answers, so that rewards differ."""
+
+
+def write_project(folder):
+    """The recipe, three users' items, a tiny policy, and a written chain for each training example."""
+    from verl_cpu import overrides
+
+    policy, changes = tiny_qwen3(folder / "policy"), json.dumps(overrides(2, gpus=3))
+    (folder / "recipe.yaml").write_text(RECIPE.format(policy=policy, python=PYTHON, overrides=changes))
+    items = [
+        {"user_id": user, "input": f"tool {i} of {user}", "output": ("net", "mail")[(i + len(user)) % 2]}
+        for user in ("ann", "bo", "cara")
+        for i in range(10)
+    ]
+    (folder / "mine.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    (folder / "chains.jsonl").write_text("")
+    opened = Run.open(folder / "recipe.yaml", runs=folder / "runs")
+    make(opened, "data")
+    chains = [
+        {"task": task, "example_id": example.id, "completion": CHAIN.format(example.target)}
+        for task, train in opened.train.items()
+        for example in train
+    ]
+    (folder / "chains.jsonl").write_text("".join(json.dumps(chain) + "\n" for chain in chains))
 
 
 def environment():
@@ -62,12 +90,8 @@ def environment():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run up to guided RL, whose trainer is killed in its third step, and continued to the report."""
-    from verl_cpu import overrides
-
     folder = tmp_path_factory.mktemp("project")
-    policy = tiny_qwen3(folder / "policy")
-    changes = json.dumps(overrides(2, gpus=3))
-    (folder / "recipe.yaml").write_text(RECIPE.format(policy=policy, python=PYTHON, overrides=changes))
+    write_project(folder)
     words = [sys.executable, "-m", "tagpr.cli", "run", "recipe.yaml", "-q"]
     first = subprocess.Popen(words, cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True)
     try:
@@ -81,17 +105,16 @@ def run(tmp_path_factory):
 
 
 def _steps_logged(folder):
-    """Steps that guided RL has a checkpoint of."""
-    work = "guided-*/checkpoints/verl/checkpoints/latest_checkpointed_iteration.txt"
-    found = (folder / "runs" / "mine" / ".work").glob(work)
-    return max((int(path.read_text() or 0) for path in found), default=0)
+    """Steps of guided RL that verl has logged, which it does after a step's checkpoint."""
+    found = (folder / "runs" / "mine" / ".work").glob("guided-*/checkpoints/verl/log/*/metrics.jsonl")
+    return max((text.count("\n") - 1 for text in map(Path.read_text, found)), default=0)  # step 0 is an evaluation
 
 
 def _wait_for(condition, process, limit=600):
     began = time.monotonic()
     while not condition():
         assert process.poll() is None, process.stderr.read()[-3000:]
-        assert time.monotonic() - began < limit, "guided RL did not reach its second checkpoint"
+        assert time.monotonic() - began < limit, "guided RL did not take its second step"
         time.sleep(0.3)
 
 
@@ -123,22 +146,57 @@ def test_a_killed_stage_goes_on_and_the_run_ends_in_a_report(run):
 
 def test_every_step_learned_from_all_of_its_completions(run):
     for row in log(run, "guided"):
-        assert row["sampled"] == 8 and row["grad_norm"] > 0 and row["learning_rate"] == 1e-3
+        assert row["sampled"] == 16 and row["grad_norm"] > 0 and row["learning_rate"] == 1e-4
         assert row["rollout_difference"] < 1e-5  # vLLM samples from the weights of the step
     assert {"heldout/reward", "heldout/verifiable"} <= log(run, "guided")[-1].keys()
     samples = parquet.read_table(run / "guided" / "samples.parquet").to_pylist()
-    assert len(samples) == 24 and all(0 < one["r_prmu"] < 1 for one in samples)
+    assert len(samples) == 48 and all(0 < one["r_prmu"] < 1 for one in samples)
     assert all(one["r_prmu"] == 0 for one in parquet.read_table(run / "exploratory" / "samples.parquet").to_pylist())
 
 
-def test_the_policy_moved_and_exploratory_rl_starts_from_it(run):
+def test_the_policy_moved_in_both_stages(run):
     files = (run / stage / "model" / "model.safetensors" for stage in ("sft", "guided", "exploratory"))
     sft, guided, final = map(load_file, files)
-    moved = max((guided[name] - sft[name]).abs().max().item() for name in sft)
-    assert 1e-3 < moved < 0.02  # AdamW moves a weight by the rate at most per update; there are six
-    # a random policy earns no foundation reward: there is nothing to learn, and fp32 goes there and back
-    assert log(run, "exploratory")[0]["zero_variance"] == 1 and log(run, "exploratory")[0]["grad_norm"] == 0
-    assert all(torch.equal(final[name], guided[name]) for name in guided)
+    # AdamW moves a weight by about the rate per update: six in guided RL, two in exploratory RL
+    assert 1e-4 < max((guided[name] - sft[name]).abs().max().item() for name in sft) < 1e-3
+    assert 0.5e-4 < max((final[name] - guided[name]).abs().max().item() for name in sft) < 3e-4
+    (row,) = log(run, "exploratory")
+    assert row["zero_variance"] < 1 and row["grad_norm"] > 0 and 0 < row["reward/verifiable"] < 1
+
+
+SHARED = """
+import json, sys
+import ray
+from types import SimpleNamespace
+from tagpr.pipeline.verl_reward import remote_prmu
+
+given = SimpleNamespace(recipe=sys.argv[1], changes=[], runs=sys.argv[2], gpus=1)
+ray.init(num_cpus=3, num_gpus=1, include_dashboard=False, object_store_memory=100_000_000)
+
+@ray.remote(num_cpus=1)
+class Worker:
+    def __init__(self):
+        self.score = remote_prmu(given)
+
+    def scores(self):
+        return self.score(["ann", "bo"], [[5, 6, 7], [8, 9]], [[10, 11], [12]])
+
+workers = [Worker.remote() for _ in range(2)]
+found = ray.get([worker.scores.remote() for worker in workers])
+told = {"named": ray.util.list_named_actors(), "free": ray.available_resources().get("GPU", 0)}
+print(json.dumps(told | {"found": found}))
+"""
+
+
+def test_one_actor_with_its_own_gpu_scores_for_all_reward_workers(run):
+    words = [str(PYTHON), "-c", SHARED, str(run.parents[1] / "recipe.yaml"), str(run.parent)]
+    done = subprocess.run(words, env=environment(), cwd=run.parents[1], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["named"] == ["tagpr-prmu"] and told["free"] == 0
+    prmu = PRMU.from_pretrained(run / "prmu" / "model", dtype="float32")
+    here = prmu.score(["ann", "bo"], [[5, 6, 7], [8, 9]], [[10, 11], [12]])
+    assert told["found"] == [pytest.approx(here, abs=1e-5)] * 2
 
 
 COMPOSE = """

@@ -60,7 +60,8 @@ class _TokenLogprobs(torch.autograd.Function):
         size = max(1, CHUNK // weight.shape[0])
         logps, entropies = [], []
         for h, t in zip(hidden.split(size), targets.split(size), strict=True):
-            logits = _logits(h, weight, bias, temperature, softcap).float()
+            logits = _logits(h, weight, bias, temperature, softcap)
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             lse = torch.logsumexp(logits, dim=-1)
             logps.append(logits.gather(1, t[:, None]).squeeze(1) - lse)
             if with_entropy:

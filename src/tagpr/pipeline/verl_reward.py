@@ -64,6 +64,10 @@ class PersonalRewardManager(RewardManagerBase):
         return {"reward_score": parts["reward"], "reward_extra_info": others}
 
 
+NAME = "tagpr-prmu"
+"""Ray's name of the actor, by which every reward manager finds the same one."""
+
+
 class PRMUActor:
     """R_PRMU in a process of its own, on a GPU of its own."""
 
@@ -82,11 +86,11 @@ def remote_prmu(given: Any) -> "PersonalScore":
     import ray  # pyright: ignore[reportMissingImports]  # verl's environment
 
     free = ray.available_resources().get("GPU", 0.0)
-    if free < given.gpus:  # Ray would wait for ever
+    if free < given.gpus and NAME not in ray.util.list_named_actors():  # Ray would wait for ever
         raise RunError(
             f"rl.verl.reward_gpus={given.gpus}: beside the policy the Ray cluster has {free:g} GPUs; set it to 0"
         )
-    place = {"name": "tagpr-prmu", "get_if_exists": True, "num_gpus": given.gpus}
+    place = {"name": NAME, "get_if_exists": True, "num_gpus": given.gpus}
     actor = ray.remote(PRMUActor).options(**place).remote(given.recipe, list(given.changes), given.runs)
 
     def score(users: Sequence[str], prompts: Sequence[Ids], completions: Sequence[Ids]) -> list[float]:

@@ -2,6 +2,7 @@
 them.
 """
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from tagpr.training.schedule import total_steps
 from tagpr.training.verl.merge import checkpoint_of, merged_weights
 from tagpr.training.verl.scored import Scored, StepLog, read_steps
 from tagpr.training.watch import Watch, amounts_of, step_figures
+
+logger = logging.getLogger(__name__)
 
 OF_VERL = {
     "actor/pg_loss": "loss",
@@ -76,7 +79,8 @@ def _write_log(job: RLJob, steps: dict[int, StepLog], done: int) -> Watch:
             continue
         rollout = _rollout(job, found.sampled, step)
         figures = step_figures(step, rollout, [])
-        del figures["entropy"]  # an estimate from log-probabilities that only verl has
+        for name in ("loss", "grad_norm", "clip_fraction", "entropy"):  # only verl knows them
+            del figures[name]
         figures |= _of_trainer(found.metrics, step)
         watch.log.append(figures | mean_scores(table))
         samples.write(step, rollout, rollout_advantages(rollout, range(len(rollout.rows)), s, 1))
@@ -86,7 +90,16 @@ def _write_log(job: RLJob, steps: dict[int, StepLog], done: int) -> Watch:
 
 
 def _of_trainer(metrics: Mapping[str, float], step: int) -> dict[str, float]:
-    """What only verl's trainer knows of a step, by our names. Raises RunError if it is not there, or was not finite."""
+    """What only verl's trainer knows of a step, by our names; nothing if it was killed before it had logged the step.
+
+    Raises RunError if a number is missing, which was not finite then.
+    """
+    if not OF_VERL.keys() & metrics.keys():
+        logger.warning(
+            "step %d: verl was killed after its checkpoint and before its log: loss and gradient norm are not known",
+            step,
+        )
+        return {}
     if missing := sorted(OF_VERL.keys() - metrics.keys()):
         raise RunError(
             f"step {step}: verl's log has no finite {missing[0]}; train from an earlier checkpoint, at a lower rate"

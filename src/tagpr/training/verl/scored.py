@@ -45,7 +45,7 @@ class StepLog:
     """What a step left behind."""
 
     metrics: Mapping[str, float]
-    """verl's, by its names."""
+    """verl's, by its names; none if a kill came before they were written."""
     sampled: tuple[Scored, ...]
     heldout: tuple[Scored, ...]
 
@@ -59,15 +59,21 @@ def read_steps(log: Path) -> dict[int, StepLog]:
         for row in _whole_lines(folder / SCORED):
             scored = Scored(**row)
             (heldout if scored.heldout else sampled).setdefault(scored.step, []).append(scored)
-        for row in _whole_lines(folder / METRICS):
-            step, before = int(row["step"]), steps.get(int(row["step"]), StepLog({}, (), ()))
-            metrics = {k: float(v) for k, v in row["data"].items() if isinstance(v, int | float) and math.isfinite(v)}
+        metrics = {int(row["step"]): _finite(row["data"]) for row in _whole_lines(folder / METRICS)}
+        # verl logs a step after its checkpoint: killed between the two, it leaves completions without metrics
+        for step in metrics.keys() | sampled.keys():
+            before = steps.get(step, StepLog({}, (), ()))
+            found = metrics.get(step, {})
             if step not in sampled:  # an evaluation alone, as before the first step of every launch
-                metrics = {**before.metrics, **metrics}
+                found = {**before.metrics, **found}
             steps[step] = StepLog(
-                metrics, tuple(sampled.get(step, before.sampled)), tuple(heldout.get(step, before.heldout))
+                found, tuple(sampled.get(step, before.sampled)), tuple(heldout.get(step, before.heldout))
             )
     return steps
+
+
+def _finite(data: Mapping[str, Any]) -> dict[str, float]:
+    return {k: float(v) for k, v in data.items() if isinstance(v, int | float) and math.isfinite(v)}
 
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
