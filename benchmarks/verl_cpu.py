@@ -8,6 +8,7 @@ ENVIRONMENT = {
     "VERL_ENGINE_DEVICE": "cuda",  # the key under which verl has its FSDP engine
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_prestart_worker_first_driver": "0",  # else a process per CPU that Ray counts
     "RAY_worker_niceness": "0",  # else Ray's workers, which do all the work here, wait for whatever else runs
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -27,6 +28,7 @@ def overrides(workers: int, gpus: int | None = None) -> list[str]:
         f"+ray_kwargs.ray_init.num_gpus={gpus or workers}",
         "ray_kwargs.ray_init.num_cpus=16",
         "+ray_kwargs.ray_init.include_dashboard=false",
+        "transfer_queue.backend.SimpleStorage.num_data_storage_units=1",  # a process each
         "+ray_kwargs.ray_init.object_store_memory=500000000",
         "actor_rollout_ref.model.use_remove_padding=false",
         "+actor_rollout_ref.model.override_config.attn_implementation=sdpa",

@@ -406,7 +406,7 @@ def test_a_step_killed_between_its_checkpoint_and_its_log_line_comes_back(tmp_pa
     (second / METRICS).write_text(
         json.dumps({"step": 2, "data": {"val-core/package-section/reward/mean@1": 0.75}}) + "\n"
     )
-    found = bring(run, "guided", lambda r, c: import_verl(r, c, "guided", exported.checkpoints, exported)).metrics
+    found = bring(run, "guided", lambda r, c: import_verl(r, c, "guided", checkpoint, exported)).metrics
     assert (found.steps, found.kept_step) == (2, 2)
     logged, lost = read_jsonl(run.folder.stage("guided") / "log.jsonl")
     assert logged["loss"] == 0.5 and not {"loss", "grad_norm", "learning_rate"} & lost.keys()

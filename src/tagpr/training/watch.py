@@ -201,4 +201,9 @@ class Watch:
         tenth = max(1, len(self.log) // 10)
         ends = {"first": self.log[:tenth], "last": self.log[-tenth:]}
         keys = ("reward", "length", "truncated", "zero_variance", "clip_fraction")
-        return {f"{key}_{name}": sum(r[key] for r in rs) / len(rs) for name, rs in ends.items() for key in keys}
+        found: dict[str, float] = {}
+        for name, rows in ends.items():
+            for key in keys:
+                if values := [row[key] for row in rows if key in row]:  # of verl's steps a kill may have taken some
+                    found[f"{key}_{name}"] = sum(values) / len(values)
+        return found
