@@ -7,11 +7,13 @@ of several nodes; the colocated one of `lamp-qwen3-8b` needs GPUs. Everything el
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from tagpr.training.scale.launch import Launch, launch_command
 from tiny_models import tiny_qwen3
@@ -54,8 +56,17 @@ def policy(tmp_path_factory):
     return tiny_qwen3(tmp_path_factory.mktemp("policy"))
 
 
-def launched(config, recipe, policy, folder, *changes, processes=2, server=""):
-    """Every stage of a recipe; returns its run folder. server: of vLLM, that samples RL's completions."""
+def launched(config, recipe, policy, folder, *changes, **how):
+    """Every stage of a recipe to its report, by `launch`; returns its run folder."""
+    done = launch(config, recipe, policy, folder, *changes, **how)
+    assert done.returncode == 0, done.stderr[-4000:]
+    run = folder / "runs" / recipe
+    assert (run / "report" / "index.html").is_file()
+    return run
+
+
+def launch(config, recipe, policy, folder, *changes, processes=2, server="", kill_at=""):
+    """The ended launch. server: of vLLM, that samples RL's completions; kill_at: see `scale_jobs.kill_at`."""
     overrides = [*SMALL, f"model={policy}", *changes]
     words = launch_command(Launch(config, processes=processes), recipe, overrides, folder / "runs")
     site = Path(__file__).parent / "sharded_site"
@@ -66,13 +77,10 @@ def launched(config, recipe, policy, folder, *changes, processes=2, server=""):
         "SHARD_ON_CPU": "true",
         "DS_ACCELERATOR": "cpu",
         "VLLM_SERVER": server,
+        "KILL_AT": kill_at,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
-    done = subprocess.run(words, env=os.environ | environment, capture_output=True, text=True, timeout=1800)
-    assert done.returncode == 0, done.stderr[-4000:]
-    run = folder / "runs" / recipe
-    assert (run / "report" / "index.html").is_file()
-    return run
+    return subprocess.run(words, env=os.environ | environment, capture_output=True, text=True, timeout=1800)
 
 
 def manifest(run, stage):
@@ -90,9 +98,37 @@ def check(run, steps):
     assert {"base", "sft", "guided", "final"} <= set(results["tasks"]["package-section"]["systems"])
 
 
+TWO_STEPS = ("rl.vllm=null", "guided.steps=2", "guided.save_steps=1", "guided.learning_rate=1e-3")
+
+
+@pytest.fixture(scope="module")
+def sharded(policy, tmp_path_factory):
+    """The run of the paper's recipe in two processes of FSDP2."""
+    return launched("fsdp2", "lamp-qwen3-8b", policy, tmp_path_factory.mktemp("sharded"), *TWO_STEPS)
+
+
 @pytest.mark.scale
-def test_the_paper_recipe_runs_sharded_in_two_processes(policy, tmp_path):
-    check(launched("fsdp2", "lamp-qwen3-8b", policy, tmp_path, "rl.vllm=null"), steps=1)
+def test_the_paper_recipe_runs_sharded_in_two_processes(sharded):
+    check(sharded, steps=2)
+
+
+@pytest.mark.scale
+def test_it_is_killed_in_guided_rl_and_goes_on_to_the_same_bits_and_metrics(policy, sharded, tmp_path):
+    run = tmp_path / "runs" / "lamp-qwen3-8b"
+    shutil.copytree(sharded, run)
+    for stage in ("guided", "exploratory", "evaluate", "report"):
+        shutil.rmtree(run / stage)
+    killed = launch("fsdp2", "lamp-qwen3-8b", policy, tmp_path, *TWO_STEPS, kill_at="2")
+    assert killed.returncode != 0 and not (run / "guided").exists()
+    launched("fsdp2", "lamp-qwen3-8b", policy, tmp_path, *TWO_STEPS)
+    assert manifest(run, "guided")["measured"]["resumed"] and not manifest(run, "exploratory")["measured"]["resumed"]
+    for stage in ("guided", "exploratory"):
+        (file,), (undisturbed,) = (sorted((one / stage / "model").glob("*.safetensors")) for one in (run, sharded))
+        assert file.read_bytes() == undisturbed.read_bytes()
+    ours, theirs = (json.loads((one / "evaluate" / "results.json").read_text())["tasks"] for one in (run, sharded))
+    assert ours == theirs
+    before, after = (load_file(next((sharded / stage / "model").glob("*.safetensors"))) for stage in ("sft", "guided"))
+    assert any((before[name] != after[name]).any() for name in before), "nothing was learned"
 
 
 @pytest.mark.scale

@@ -1,5 +1,5 @@
-"""On PYTHONPATH of a launched command, this lets its processes be sharded on CPUs (`benchmarks/shard_on_cpu.py`) and
-send their weights to a vLLM server on CPUs (`benchmarks/vllm_on_cpu.py`).
+"""On PYTHONPATH of a launched command, this lets its processes be sharded on CPUs (`benchmarks/shard_on_cpu.py`), send
+their weights to a vLLM server on CPUs (`benchmarks/vllm_on_cpu.py`) and be killed (`scale_jobs.kill_at`).
 """
 
 import os
@@ -15,3 +15,7 @@ if os.environ.get("SHARD_ON_CPU") and os.environ.get("WORLD_SIZE"):
         from vllm_on_cpu import weights_by_file
 
         weights_by_file()
+    if os.environ.get("KILL_AT"):
+        from scale_jobs import kill_at
+
+        kill_at(int(os.environ["KILL_AT"]))
