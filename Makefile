@@ -57,7 +57,7 @@ verl-env: .venv-verl/.ready
 	@touch $@
 
 test-scale: .venv-scale/.ready .venv-verl/.ready
-	.venv-scale/bin/python -m pytest -m scale
+	.venv-scale/bin/python -m pytest -m scale tests/test_scale_*.py
 
 # llama.cpp: its server as Python bindings, and its converter of checkpoints to GGUF, which brings a `gguf` of its own.
 engines: .engines/.ready
