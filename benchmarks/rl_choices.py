@@ -31,6 +31,8 @@ CHOICES: dict[str, dict[str, Any]] = {
     "G 16": {"group_size": 16, "prompts_per_step": 8},
 }
 """What each changes. G 5 has 120 completions per step instead of 128 and so many more steps (`same_completions`)."""
+SAME: dict[str, Any] = {"keep": "last", "heldout_every": 0, "oversample": 1}
+"""Of all: one rollout per step, so that groups without variance of R_v cost their completions too."""
 
 
 def same_completions(settings: Settings, change: dict[str, Any]) -> dict[str, Any]:
@@ -56,32 +58,32 @@ def main() -> None:
         for number, change in enumerate(CHOICES.values()):
             result = folder / "choices" / f"{number}-{seed}.json"
             if not result.is_file():
-                changed = {"keep": "last", "heldout_every": 0} | same_completions(settings, change)
+                changed = SAME | same_completions(settings, change)
                 rl = rl_settings(settings, few=True).model_copy(update=changed)
                 write_json(result, run_rl(cell, folder / "policies" / cell.name, settings, rl))
     write_results("rl-choices", "python benchmarks/rl_choices.py", figures(folder, arguments.seeds))
 
 
 def figures(folder: Path, seeds: list[int]) -> dict[str, Any]:
-    """Accuracies and their differences, with t intervals over seeds."""
-    start = [read_json(folder / "sft" / f"{Cell('counting', 1536, FEW, seed).name}.json") for seed in seeds]
-    before = [row["without_rl"]["accuracy"] for row in start]
-    after = {
-        name: [read_json(folder / "choices" / f"{number}-{seed}.json")["with_rl"]["accuracy"] for seed in seeds]
-        for number, name in enumerate(CHOICES)
+    """Accuracies and their differences, with t intervals over the seeds that each variant has been run with."""
+    before = {
+        seed: read_json(folder / "sft" / f"{Cell('counting', 1536, FEW, seed).name}.json")["without_rl"]["accuracy"]
+        for seed in seeds
     }
+    after: dict[str, dict[int, float]] = {}
+    for number, name in enumerate(CHOICES):
+        paths = {seed: folder / "choices" / f"{number}-{seed}.json" for seed in seeds}
+        after[name] = {seed: read_json(path)["with_rl"]["accuracy"] for seed, path in paths.items() if path.is_file()}
     return {
-        "before RL": interval(before),
-        "after RL": {name: interval(values) for name, values in after.items()},
-        "minus before RL": {
-            name: interval([a - b for a, b in zip(values, before, strict=True)]) for name, values in after.items()
-        },
-        "minus the first": {
-            name: interval([a - b for a, b in zip(values, after[BASIS], strict=True)])
-            for name, values in after.items()
-            if name != BASIS
-        },
+        "before RL": interval(list(before.values())),
+        "after RL": {name: interval(list(values.values())) for name, values in after.items()},
+        "minus before RL": {name: _minus(values, before) for name, values in after.items()},
+        "minus the first": {name: _minus(values, after[BASIS]) for name, values in after.items() if name != BASIS},
     }
+
+
+def _minus(values: dict[int, float], reference: dict[int, float]) -> dict[str, Any]:
+    return interval([values[seed] - reference[seed] for seed in sorted(values.keys() & reference.keys())])
 
 
 if __name__ == "__main__":
