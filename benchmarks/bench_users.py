@@ -1,6 +1,6 @@
 """Peak memory of data, prompts and evaluate by number of users: a file of interactions, a tiny model, cut answers.
 
-    make bench-users                                  -> benchmarks/results/memory-users.json, 3 minutes of one core
+    make bench-users                                  -> benchmarks/results/memory-users.json, 14 minutes of one core
     python benchmarks/bench_users.py --users 1000     # a smoke run; writes nothing
 
 Three dated interactions per user (one example to train on, one held out). Each part is a process of its own: `data`
