@@ -185,9 +185,8 @@ class StepTrainer(SharedPromptGRPOTrainer):
         loss = super().training_step(model, inputs, num_items_in_batch)
         self.updates.append(self._tally)
         nothing_learned = not summed(float(self._learned), self.processes)
-        if (
-            nothing_learned and self.accelerator.distributed_type != DistributedType.DEEPSPEED
-        ):  # which has updated by now
+        updated = self.accelerator.distributed_type == DistributedType.DEEPSPEED  # in the backward pass already
+        if nothing_learned and not updated:
             model.zero_grad(set_to_none=True)  # the optimizer's momentum must not move weights
         return loss
 
