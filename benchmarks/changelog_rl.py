@@ -5,24 +5,23 @@
 The quickstart's RL is 60 steps of 18 completions. Here data, chains, SFT and PRMU are the run's own, RL is 100 steps
 of 24 completions at twice the rate, and the last weights are kept, whatever the held-out training users say. All of
 that was settled before the first step. Killed, the same command goes on. Writes benchmarks/results/changelog-rl.json:
-the curves, and exact match of all held-out users against SFT, label SFT, the quickstart's final model and the
-own-habits rule.
+the curves, and exact match against SFT, label SFT and the quickstart's final model on the 926 questions of
+`rl_over_sft.py`, and against the own-habits rule too on the held-out users' 257.
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from changelog_people import OVERRIDES
 from results_file import write_results
-from tagpr.evaluation.predictions import Prediction, read_predictions
+from rl_over_sft import SYSTEMS, TASK, answers, difference, scores
+from tagpr.evaluation.evaluate import trivial_baselines
 from tagpr.files import read_json, read_jsonl
 from tagpr.pipeline import make, make_variant
 from tagpr.runs import Run, Variant
-from tagpr.statistics import mean_interval, paired_bootstrap
 
-TASK = "package-changelog"
 RL = {"prompts_per_step": 4, "warmup_steps": 4, "keep": "last"}
 STAGES = {
     "guided": {"steps": 80, "learning_rate": 6e-5, "heldout_every": 40},
@@ -36,33 +35,7 @@ MORE_RL = Variant(
     ),
     shared=("data", "chains", "sft", "prmu"),
 )
-REFERENCES = ("sft", "labels", "final", "own-habits")
-"""Rows of the quickstart that the longer RL is compared with."""
 CURVE = ("verifiable", "evidence", "length")
-
-
-def answers(run: Run, system: str) -> list[Prediction]:
-    """A system's answers to every held-out user, by user."""
-    path = run.folder.stage("evaluate") / "predictions" / system / f"{TASK}.jsonl"
-    return sorted(read_predictions(path), key=lambda row: row.id)
-
-
-def difference(ours: Sequence[Prediction], theirs: Sequence[Prediction]) -> dict[str, float]:
-    """Exact match of one minus the other's, paired by question."""
-    assert [row.id for row in ours] == [row.id for row in theirs]
-    exact = ([row.scores["exact"] for row in rows] for rows in (ours, theirs))
-    return asdict(paired_bootstrap(*exact, [row.user_id for row in ours]))
-
-
-def scores(rows: Sequence[Prediction]) -> dict[str, object]:
-    """What one system's answers are worth."""
-    claims = sum(row.claims for row in rows)
-    return {
-        "exact": asdict(mean_interval([row.scores["exact"] for row in rows], [row.user_id for row in rows])),
-        "format_rate": sum(row.format_ok for row in rows) / len(rows),
-        "true_claims": sum(row.true_claims for row in rows) / claims if claims else None,
-        "chain_tokens": sum(row.chain_tokens for row in rows) / len(rows),
-    }
 
 
 def curve(folder: Path) -> dict[str, list[Mapping[str, float]]]:
@@ -87,18 +60,26 @@ def main() -> None:
     longer = make_variant(run, MORE_RL)
     make(longer, "evaluate")
     make(run, "labels", "guided", "exploratory", "evaluate")
-    ours = {name: answers(longer, name) for name in ("guided", "final")}
-    theirs = {name: answers(run, name) for name in REFERENCES}
+    rows = answers(run, SYSTEMS)
+    rows |= {f"more RL, {name}": own for name, own in answers(longer, ("guided", "final")).items()}
+    heldout = {example.id for example in run.data[TASK].heldout}
+    parts = {"all": rows, "held-out": {name: [row for row in own if row.id in heldout] for name, own in rows.items()}}
+    rules = {row.name: row.predictions[TASK] for row in trivial_baselines(run.data)}
+    parts["held-out"]["own-habits"] = sorted(rules["own-habits"], key=lambda row: row.id)
     figures = {
-        "heldout": len(ours["final"]),
         "settings": {stage: RL | own for stage, own in STAGES.items()},
         "curves": {stage: curve(longer.folder.path / stage) for stage in STAGES},
-        "systems": {f"more RL, {name}": scores(rows) for name, rows in ours.items()}
-        | {name: scores(rows) for name, rows in theirs.items()},
-        "exact match, differences": {
-            f"more RL, {name} minus {reference}": difference(rows, other)
-            for name, rows in ours.items()
-            for reference, other in theirs.items()
+        "questions": {
+            part: {
+                "questions": len(own["sft"]),
+                "systems": {name: scores(found) for name, found in own.items()},
+                "more RL, final, minus": {
+                    name: asdict(difference(own["more RL, final"], found))
+                    for name, found in own.items()
+                    if name != "more RL, final"
+                },
+            }
+            for part, own in parts.items()
         },
     }
     write_results("changelog-rl", "python benchmarks/changelog_rl.py", figures)

@@ -1,21 +1,21 @@
 """Does the quickstart's RL add to its SFT start? Asked on many more of its maintainers' notes than the held-out ones.
 
-    make run && PYTHONPATH=benchmarks .venv/bin/python benchmarks/rl_over_sft.py     # about 12 minutes on one core
+    make run && PYTHONPATH=benchmarks .venv/bin/python benchmarks/rl_over_sft.py     # about 15 minutes on one core
 
 An interval over 257 held-out notes is too wide for a gain of .02. The data stage drew 960 of 6,612 notes for training;
 of the others the test questions take, per user, up to `PER_USER` notes that no trained prompt shows. They are in time
-between the user's other notes, so that nothing but their number speaks for them. SFT and final answer them in blocks,
-the held-out ones first, the others in random order; killed, the same command goes on. What the run's evaluate stage has
-answered is taken from there.
+between the user's other notes, so that nothing but their number speaks for them. Label SFT, SFT on chains and final
+answer them in blocks, in random order; killed, the same command goes on. What the run's evaluate stage has answered
+is taken from there.
 
-Writes benchmarks/results/rl-over-sft.json: exact match of both, the difference paired by question with an interval
-over users, in all and by where the questions come from, and what RL's rollouts found.
+Writes benchmarks/results/rl-over-sft.json: exact match of the three, the differences paired by question with an
+interval over users, in all and by where the questions come from, and what RL's rollouts found.
 """
 
 import argparse
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
@@ -35,7 +35,7 @@ from tagpr.statistics import Interval, mean_interval, paired_bootstrap
 from tagpr.tasks.types import Example
 
 TASK = "package-changelog"
-SYSTEMS = ("sft", "final")
+SYSTEMS = ("labels", "sft", "final")
 PER_USER, BLOCK = 3, 96
 
 
@@ -60,29 +60,31 @@ def test_questions(run: Run, per_user: int) -> list[Example]:
     return [*splits.heldout, *chosen]
 
 
-def blocks(run: Run, questions: Sequence[Example]) -> list[list[Example]]:
+def blocks(run: Run, questions: Sequence[Example], system: str) -> list[list[Example]]:
     """The questions that the evaluate stage has not answered, `BLOCK` at a time."""
-    done = {row.id for row in read_predictions(run.folder.predictions / SYSTEMS[0] / f"{TASK}.jsonl")}
+    done = {row.id for row in read_predictions(run.folder.predictions / system / f"{TASK}.jsonl")}
     left = [question for question in questions if question.id not in done]
     return [left[i : i + BLOCK] for i in range(0, len(left), BLOCK)]
 
 
-def answer_blocks(
-    run: Run, asked: Sequence[Sequence[Example]], numbers: Sequence[int], out: Path
-) -> Iterator[tuple[str, list[Prediction]]]:
-    """(system, its greedy answers) to the blocks of these numbers, block by block; those that are in `out` are kept."""
-    settings = run.recipe.evaluate
-    folders = run.checkpoints(SYSTEMS)
-    systems = {name: checkpoint_system(name, folders[name], run.context()) for name in SYSTEMS}
-    for number in numbers:
-        heldout = Heldout(run.data[TASK].task, asked[number])
-        for name, system in systems.items():
-            count, vocabulary = token_count(system.context.tokenizer), system.context.vocabulary
-            rows = answer_and_keep(
-                *(system, heldout, out / name / f"{number:02}.jsonl", model_key(folders[name], settings), BLOCK),
+def answers(run: Run, systems: Sequence[str], most: int | None = None) -> dict[str, list[Prediction]]:
+    """Each system's greedy answers, by question: the evaluate stage's, and those to at most `most` blocks of the other
+    questions, which are kept in the run's folder.
+    """
+    settings, folders = run.recipe.evaluate, run.checkpoints(systems)
+    asked = blocks(run, test_questions(run, PER_USER), systems[0])[:most]
+    found = {name: list(read_predictions(run.folder.predictions / name / f"{TASK}.jsonl")) for name in systems}
+    for name in systems:
+        system = checkpoint_system(name, folders[name], run.context())
+        count, vocabulary = token_count(system.context.tokenizer), system.context.vocabulary
+        for number, block in enumerate(asked):
+            heldout = Heldout(run.data[TASK].task, block)
+            found[name] += answer_and_keep(
+                *(system, heldout, run.folder.path / "rl-over-sft" / name / f"{number:02}.jsonl"),
+                *(model_key(folders[name], settings), BLOCK),
                 lambda picked, _, s=system, h=heldout, c=count, v=vocabulary: answer(s.predict, h, v, c, picked),
             )
-            yield name, list(rows)
+    return {name: sorted(rows, key=lambda row: row.id) for name, rows in found.items()}
 
 
 def difference(ours: Sequence[Prediction], theirs: Sequence[Prediction]) -> Interval:
@@ -133,11 +135,8 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
     run = Run.open("quickstart", runs=arguments.runs)
-    run.require("sft", "guided", "exploratory", "evaluate")
-    asked = blocks(run, test_questions(run, PER_USER))[: arguments.blocks]
-    rows = {name: list(read_predictions(run.folder.predictions / name / f"{TASK}.jsonl")) for name in SYSTEMS}
-    for name, more in answer_blocks(run, asked, range(len(asked)), run.folder.path / "rl-over-sft"):
-        rows[name] += more
+    run.require("sft", "labels", "guided", "exploratory", "evaluate")
+    rows = answers(run, SYSTEMS, arguments.blocks)
     heldout = {example.id for example in run.data[TASK].heldout}
     parts = {
         "all": rows,
@@ -149,8 +148,11 @@ def main() -> None:
             part: {
                 "questions": len(own["sft"]),
                 "users": len({row.user_id for row in own["sft"]}),
-                "final minus sft": asdict(difference(own["final"], own["sft"])),
-                "systems": {name: scores(answers) for name, answers in own.items()},
+                **{
+                    f"{a} minus {b}": asdict(difference(own[a], own[b]))
+                    for a, b in (("final", "sft"), ("final", "labels"), ("sft", "labels"))
+                },
+                "systems": {name: scores(found) for name, found in own.items()},
             }
             for part, own in parts.items()
             if own["sft"]

@@ -14,11 +14,13 @@ from tagpr.evaluation.columns import read_columns
 from tagpr.evaluation.evaluate import trivial_baselines
 from tagpr.evaluation.groups import Group
 from tagpr.evaluation.predictions import Prediction, chain_of, read_predictions, rescore, write_predictions
-from tagpr.evaluation.results import OF_CHAINS, Results
+from tagpr.evaluation.results import CUT_OFF, OF_CHAINS, Results
 from tagpr.evaluation.scoring import SystemAnswers, score
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.files import read_json
 from tagpr.profiles.history_bins import history_bin
+from tagpr.report.tables.results import page_table, short_table
+from tagpr.report.tables.terminal import to_terminal
 from tagpr.statistics import Bootstrap, bootstrap_sums, mean_interval, paired_bootstrap
 from tagpr.tasks import Kind, Task, load_task
 from tagpr.tasks.metrics import score_all
@@ -49,6 +51,26 @@ def points(task, answers, targets):
     ]
     found = read_columns(task, rows).points()
     return {name: found[name] for name in task.metrics}
+
+
+def test_answers_that_the_limit_cut_off_are_counted_and_named():
+    def rows(finished):
+        return [
+            Prediction(str(n), f"u{n}", "3", "3", "3", {}, 1.0, True, (), (), 1, 1, ended)
+            for n, ended in enumerate(finished)
+        ]
+
+    answered = [
+        SystemAnswers("base", predictions={"stars": rows([False, False, True])}),
+        SystemAnswers("final", predictions={"stars": rows([True, None, True])}),
+    ]
+    results = score({"stars": RATING}, answered)
+    assert [results.tasks["stars"].systems[name].notes for name in ("base", "final")] == [{CUT_OFF: 2}, {}]
+    said = ("Cut off at evaluate.max_new_tokens, so that their ends are missing, of 3 answers: base 2.",)
+    assert page_table(results, "stars").notes == short_table(results, "stars").notes == said
+    assert "base 2" in "".join(to_terminal(short_table(results, "stars")).caption)
+    whole = score({"stars": RATING}, answered[1:])
+    assert not page_table(whole, "stars").notes
 
 
 @pytest.fixture(scope="module")

@@ -44,6 +44,8 @@ class Columns:
     table: "Table"
     asked: str
     """A digest of the examples, in their order."""
+    cut_off: int
+    """Answers that the limit of new tokens cut off."""
 
     def points(self) -> dict[str, float]:
         """The metrics on the examples themselves."""
@@ -62,13 +64,14 @@ class Columns:
 def read_columns(task: Task, rows: Sequence[Prediction]) -> Columns:
     """Read in one pass. Raises RunError if the task is marked by judges and these are not."""
     digest, table, found = hashlib.sha256(), Table(), dict[str, Statistic]()
-    marked, claims = dict.fromkeys((RUBRIC, WIN_RATE), 0), 0
+    marked, claims, cut_off = dict.fromkeys((RUBRIC, WIN_RATE), 0), 0, 0
     left = iter(rows)
     while chunk := list(islice(left, ROWS)):
         digest.update(json.dumps([row.id for row in chunk]).encode())
         for name in marked:
             marked[name] += sum(name in row.scores for row in chunk)
         claims += sum(row.claims for row in chunk)
+        cut_off += sum(row.finished is False for row in chunk)
         found = _statistics(task, chunk)
         table.add(np.hstack([statistic.columns for statistic in found.values()]))
     missing = [name for name, count in marked.items() if count < len(rows)]
@@ -81,7 +84,7 @@ def read_columns(task: Task, rows: Sequence[Prediction]) -> Columns:
         if name not in left_out:
             parts.append(Part(name, own, statistic.value))
         first = own.stop
-    return Columns(tuple(parts), table, digest.hexdigest())
+    return Columns(tuple(parts), table, digest.hexdigest(), cut_off)
 
 
 def _statistics(task: Task, rows: Sequence[Prediction]) -> dict[str, Statistic]:

@@ -33,6 +33,9 @@ OF_CHAINS = (FORMAT_RATE, CHAIN_TOKENS, EVIDENCE_PRECISION)
 """Scored besides the task's own metrics: share of well-formed completions; tokens up to and with `</think>`; share of
 the chains' checkable claims that are true (`tagpr.chains.evidence`), of systems whose chains claim anything."""
 
+CUT_OFF = "cut off"
+"""The note that counts the answers which the limit of new tokens cut off, not the model."""
+
 
 @dataclass(frozen=True)
 class HistoryBin:

@@ -17,7 +17,7 @@ from tagpr.evaluation.columns import Part, packed_exactly, read_columns
 from tagpr.evaluation.groups import group_of, published_as
 from tagpr.evaluation.predictions import Prediction
 from tagpr.evaluation.published import published
-from tagpr.evaluation.results import Results, SystemRow, SystemScores, TaskResults
+from tagpr.evaluation.results import CUT_OFF, Results, SystemRow, SystemScores, TaskResults
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.sorting import numbered
 from tagpr.statistics import Bootstrap, Floats, cluster_sums, percentile_intervals, resampled_sums
@@ -100,7 +100,7 @@ def _score_task(
                 scores.points[system.name],
                 percentile_intervals(scores.points[system.name], scores.samples[system.name], draws.level),
                 system.answer.get(task.name, Cost()),
-                system.notes.get(task.name, {}),
+                system.notes.get(task.name, {}) | scores.notes[system.name],
                 histories.get(system.name, ()),
             )
             for system in systems
@@ -134,6 +134,7 @@ class _Scores:
     ) -> None:
         """users: (n,) number of each example's user."""
         self.points: dict[str, dict[str, float]] = {}
+        self.notes: dict[str, dict[str, int]] = {}
         parts: dict[str, tuple[Part, ...]] = {}
         waiting, asked = _SumsOnDisk(), ""
         waiting.add(counts_U1 := cluster_sums(np.ones((len(users), 1)), users))
@@ -146,6 +147,7 @@ class _Scores:
                     "examples; answer both again with the same data and evaluate.limit"
                 )
             self.points[name], parts[name] = columns.points(), columns.parts
+            self.notes[name] = {CUT_OFF: columns.cut_off} if columns.cut_off else {}
             for slab in columns.slabs():
                 waiting.add(cluster_sums(slab, users))
         count, *sums = resampled_sums(waiting, len(counts_U1), draws)

