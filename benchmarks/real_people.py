@@ -230,7 +230,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("TAGPR_SHARED_DATA", "../shared/data")))
     arguments = parser.parse_args()
     run = open_run(arguments.task, arguments.seed, arguments.shared, arguments.runs)
-    make(run)
+    make(run, "data", "chains", "sft", "labels", "guided", "exploratory", "evaluate")
     mixed = make_variant(run, MIXED)
     make(mixed, "evaluate")
     found = figures(run, mixed, TASKS[arguments.task][0])
