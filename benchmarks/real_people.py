@@ -33,8 +33,10 @@ from results_file import RESULTS, write_results
 from tagpr.chains.evidence.text import entry_output, question_text
 from tagpr.chains.heuristic.teacher import HeuristicTeacher
 from tagpr.data.adapters import adapt
-from tagpr.evaluation.evaluate import trivial_baselines
-from tagpr.evaluation.predictions import read_predictions
+from tagpr.evaluation.evaluate import checkpoint_system, trivial_baselines
+from tagpr.evaluation.heldout import Heldout, answer, answer_and_keep, token_count
+from tagpr.evaluation.predict import model_key
+from tagpr.evaluation.predictions import Prediction, read_predictions
 from tagpr.files import read_json
 from tagpr.pipeline import make, make_variant
 from tagpr.runs import Run, Variant
@@ -94,11 +96,18 @@ RECIPE: dict[str, Any] = {
 }
 MIXED = Variant(
     "mixed",
-    ("sft.mix=0.5", "sft.epochs=0.5", "evaluate.systems=[sft]", "evaluate.other_history=false"),
+    ("sft.mix=0.5", "sft.epochs=0.5"),
     shared=("data", "chains"),
     last="sft",
 )
 """Every chain row and as many label rows, half an epoch of them: as many steps as on chains alone."""
+SYSTEMS = {
+    "label SFT": "labels",
+    "SFT on chains": "sft",
+    "TagPR": "final",
+    "TagPR, another user's history": "final-other-history",
+}
+"""Row -> its name in the evaluate stage."""
 
 
 def open_run(name: str, seed: int, shared: Path, runs: Path) -> Run:
@@ -171,22 +180,29 @@ def curve(folder: Path) -> list[Mapping[str, float]]:
     return [{"step": step} | {k: sum(t[k]) / len(t[k]) for k in keys if k in t} for step, t in tables]
 
 
-def figures(run: Run, mixed: Run, card: str) -> dict[str, Any]:
+def ask(run: Run, mixed: Run, card: str) -> list[Prediction]:
+    """The mixed model's answers to the held-out questions, kept in its run's folder."""
+    folder, heldout = mixed.folder.model("sft"), Heldout(run.data[card].task, run.data[card].heldout)
+    system = checkpoint_system("sft", folder, run.context())
+    count, vocabulary = token_count(system.context.tokenizer), system.context.vocabulary
+    rows = answer_and_keep(
+        *(system, heldout, mixed.folder.path / "answers" / f"{card}.jsonl"),
+        *(model_key(folder, run.recipe.evaluate), run.recipe.evaluate.chunk),
+        lambda picked, _: answer(system.predict, heldout, vocabulary, count, picked),
+    )
+    return list(rows)
+
+
+def figures(run: Run, mixed: Sequence[Prediction], card: str) -> dict[str, Any]:
     """Every system's correctness with its interval over users, and every difference that the issue asks for."""
     heldout = run.data[card].heldout
     users = [example.user_id for example in heldout]
     scores, chains = rivals(run, card), {}
-    for row, (of, system) in {
-        "label SFT": (run, "labels"),
-        "SFT on chains": (run, "sft"),
-        "mixed SFT": (mixed, "sft"),
-        "TagPR": (run, "final"),
-        "TagPR, another user's history": (run, "final-other-history"),
-    }.items():
-        path = of.folder.predictions / system / f"{card}.jsonl"
-        if not path.is_file():
-            continue
-        rows = {one.id: one for one in read_predictions(path)}
+    answered = {
+        row: read_predictions(run.folder.predictions / system / f"{card}.jsonl") for row, system in SYSTEMS.items()
+    } | {"mixed SFT": mixed}
+    for row, found in answered.items():
+        rows = {one.id: one for one in found}
         scores[row] = [rows[example.id].correctness for example in heldout]
         claims = sum(one.claims for one in rows.values())
         chains[row] = {
@@ -232,8 +248,8 @@ def main() -> None:
     run = open_run(arguments.task, arguments.seed, arguments.shared, arguments.runs)
     make(run, "data", "chains", "sft", "labels", "guided", "exploratory", "evaluate")
     mixed = make_variant(run, MIXED)
-    make(mixed, "evaluate")
-    found = figures(run, mixed, TASKS[arguments.task][0])
+    card = TASKS[arguments.task][0]
+    found = figures(run, ask(run, mixed, card), card)
     path = RESULTS / "real-people.json"
     kept = read_json(path)["figures"] if path.is_file() else {}
     kept.setdefault(arguments.task, {})[f"seed {arguments.seed}"] = found

@@ -15,7 +15,7 @@ interval over users, in all and by where the questions come from, and what RL's 
 import argparse
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
@@ -71,20 +71,26 @@ def answers(run: Run, systems: Sequence[str], most: int | None = None) -> dict[s
     """Each system's greedy answers, by question: the evaluate stage's, and those to at most `most` blocks of the other
     questions, which are kept in the run's folder.
     """
-    settings, folders = run.recipe.evaluate, run.checkpoints(systems)
+    folders = run.checkpoints(systems)
     asked = blocks(run, test_questions(run, PER_USER), systems[0])[:most]
-    found = {name: list(read_predictions(run.folder.predictions / name / f"{TASK}.jsonl")) for name in systems}
+    found = {}
     for name in systems:
-        system = checkpoint_system(name, folders[name], run.context())
-        count, vocabulary = token_count(system.context.tokenizer), system.context.vocabulary
-        for number, block in enumerate(asked):
-            heldout = Heldout(run.data[TASK].task, block)
-            found[name] += answer_and_keep(
-                *(system, heldout, run.folder.path / "rl-over-sft" / name / f"{number:02}.jsonl"),
-                *(model_key(folders[name], settings), BLOCK),
-                lambda picked, _, s=system, h=heldout, c=count, v=vocabulary: answer(s.predict, h, v, c, picked),
-            )
-    return {name: sorted(rows, key=lambda row: row.id) for name, rows in found.items()}
+        rows = list(read_predictions(run.folder.predictions / name / f"{TASK}.jsonl"))
+        rows += ask(run, name, folders[name], asked, run.folder.path / "rl-over-sft" / name)
+        found[name] = sorted(rows, key=lambda row: row.id)
+    return found
+
+
+def ask(run: Run, name: str, folder: Path, asked: Sequence[Sequence[Example]], out: Path) -> Iterator[Prediction]:
+    """The greedy answers of a checkpoint, as the system `name` is asked, block by block; those in `out` are kept."""
+    system = checkpoint_system(name, folder, run.context())
+    count, vocabulary = token_count(system.context.tokenizer), system.context.vocabulary
+    for number, block in enumerate(asked):
+        heldout = Heldout(run.data[TASK].task, block)
+        yield from answer_and_keep(
+            *(system, heldout, out / f"{number:02}.jsonl", model_key(folder, run.recipe.evaluate), BLOCK),
+            lambda picked, _, h=heldout: answer(system.predict, h, vocabulary, count, picked),
+        )
 
 
 def difference(ours: Sequence[Prediction], theirs: Sequence[Prediction]) -> Interval:
