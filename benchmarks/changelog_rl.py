@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from changelog_people import OVERRIDES
 from results_file import write_results
 from rl_over_sft import SYSTEMS, TASK, answers, difference, scores
 from tagpr.evaluation.evaluate import trivial_baselines
@@ -22,6 +21,11 @@ from tagpr.files import read_json, read_jsonl
 from tagpr.pipeline import make, make_variant
 from tagpr.runs import Run, Variant
 
+OVERRIDES = (
+    *("evaluate.limit=null", "evaluate.other_history=false", "evaluate.chunk=257"),
+    "evaluate.systems=[labels, sft, final]",
+)
+"""Every held-out note, not the first 150."""
 RL = {"prompts_per_step": 4, "warmup_steps": 4, "keep": "last"}
 STAGES = {
     "guided": {"steps": 80, "learning_rate": 6e-5, "heldout_every": 40},
