@@ -253,10 +253,10 @@ def main() -> None:
     path = RESULTS / "real-people.json"
     kept = read_json(path)["figures"] if path.is_file() else {}
     kept.setdefault(arguments.task, {})[f"seed {arguments.seed}"] = found
-    command = (
-        "for task in package-section movie-tagging review-rating; do python benchmarks/real_people.py --task $task"
-    )
-    write_results("real-people", f"{command}; done", kept)
+    calls = [
+        f"python benchmarks/real_people.py --task {task} --seed {s[5:]}" for task, own in kept.items() for s in own
+    ]
+    write_results("real-people", "; ".join(calls), kept)
 
 
 if __name__ == "__main__":
