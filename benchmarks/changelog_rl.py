@@ -15,17 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from results_file import write_results
-from rl_over_sft import SYSTEMS, TASK, answers, difference, scores
+from rl_over_sft import SYSTEMS, TASK, answers, difference, heldout_curve, scores
 from tagpr.evaluation.evaluate import trivial_baselines
-from tagpr.files import read_json, read_jsonl
-from tagpr.pipeline import make, make_variant
+from tagpr.files import read_jsonl
+from tagpr.pipeline import make_variant
 from tagpr.runs import Run, Variant
 
-OVERRIDES = (
-    *("evaluate.limit=null", "evaluate.other_history=false", "evaluate.chunk=257"),
-    "evaluate.systems=[labels, sft, final]",
-)
-"""Every held-out note, not the first 150."""
 RL = {"prompts_per_step": 4, "warmup_steps": 4, "keep": "last"}
 STAGES = {
     "guided": {"steps": 80, "learning_rate": 6e-5, "heldout_every": 40},
@@ -33,23 +28,18 @@ STAGES = {
 }
 MORE_RL = Variant(
     "more-rl",
-    (
-        *(f"{stage}.{key}={value}" for stage, own in STAGES.items() for key, value in (RL | own).items()),
-        "evaluate.systems=[guided, final]",
-    ),
+    tuple(f"{stage}.{key}={value}" for stage, own in STAGES.items() for key, value in (RL | own).items()),
     shared=("data", "chains", "sft", "prmu"),
 )
-CURVE = ("verifiable", "evidence", "length")
 
 
 def curve(folder: Path) -> dict[str, list[Mapping[str, float]]]:
     """A stage's held-out training users at every evaluation, and its rollouts in tens of steps."""
-    tables = [(int(path.stem.split("-")[1]), read_json(path)) for path in sorted((folder / "heldout").glob("*.json"))]
     log = read_jsonl(folder / "log.jsonl")
     tens = [log[i : i + 10] for i in range(0, len(log), 10)]
     keys = ("reward", "reward/verifiable", "reward/evidence", "verifiable_groups", "length", "entropy")
     return {
-        "heldout": [{"step": step} | {k: sum(t[k]) / len(t[k]) for k in CURVE if k in t} for step, t in tables],
+        "heldout": heldout_curve(folder),
         "rollouts": [
             {"step": part[-1]["step"]} | {k: sum(row[k] for row in part) / len(part) for k in keys} for part in tens
         ],
@@ -60,12 +50,10 @@ def main() -> None:
     """Train, evaluate and write the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    run = Run.open("quickstart", OVERRIDES, parser.parse_args().runs)
+    run = Run.open("quickstart", runs=parser.parse_args().runs)
     longer = make_variant(run, MORE_RL)
-    make(longer, "evaluate")
-    make(run, "labels", "guided", "exploratory", "evaluate")
-    rows = answers(run, SYSTEMS)
-    rows |= {f"more RL, {name}": own for name, own in answers(longer, ("guided", "final")).items()}
+    rows, more = answers(run, run.checkpoints(SYSTEMS)), answers(longer, longer.checkpoints(("guided", "final")))
+    rows |= {f"more RL, {name}": own for name, own in more.items()}
     heldout = {example.id for example in run.data[TASK].heldout}
     parts = {"all": rows, "held-out": {name: [row for row in own if row.id in heldout] for name, own in rows.items()}}
     rules = {row.name: row.predictions[TASK] for row in trivial_baselines(run.data)}
@@ -86,7 +74,7 @@ def main() -> None:
             for part, own in parts.items()
         },
     }
-    write_results("changelog-rl", "python benchmarks/changelog_rl.py", figures)
+    write_results("changelog-rl", "make run && python benchmarks/changelog_rl.py", figures)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """What does the reward for true claims (R_evidence, `rewards.delta_evidence`) do in the quickstart's RL?
 
-    make run && PYTHONPATH=benchmarks .venv/bin/python benchmarks/evidence_reward.py     # about 15 minutes on one core
+    make run && PYTHONPATH=benchmarks .venv/bin/python benchmarks/evidence_reward.py     # about 25 minutes on one core
 
 Both stages of RL again with delta_evidence 0, from the run's own SFT and reward model; all else equal. Killed, the same
 command goes on. Writes benchmarks/results/evidence-reward.json: exact match and the claims of SFT, of the run's final
-model and of the one without, on the evaluate stage's held-out notes, with the differences over users.
+model and of the one without, on the questions of `rl_over_sft.py`, with the differences over users, and the curves.
 """
 
 import argparse
@@ -12,22 +12,19 @@ from dataclasses import asdict
 from pathlib import Path
 
 from results_file import write_results
-from rl_over_sft import TASK, difference, scores
-from tagpr.evaluation.predictions import Prediction, read_predictions
-from tagpr.pipeline import make, make_variant
+from rl_over_sft import answers, difference, heldout_curve, scores
+from tagpr.evaluation.predictions import Prediction
+from tagpr.pipeline import make_variant
 from tagpr.runs import Run, Variant
+from tagpr.runs.layout import StageName
 from tagpr.statistics import paired_bootstrap
 
+STAGES: tuple[StageName, ...] = ("guided", "exploratory")
 WITHOUT = Variant(
     "no-evidence",
-    ("rewards.delta_evidence=0", "evaluate.systems=[final]", "evaluate.other_history=false"),
+    ("rewards.delta_evidence=0",),
     shared=("data", "chains", "sft", "prmu"),
 )
-
-
-def rows_of(run: Run, system: str) -> list[Prediction]:
-    """A system's answers, by question."""
-    return sorted(read_predictions(run.folder.predictions / system / f"{TASK}.jsonl"), key=lambda row: row.id)
 
 
 def precision(row: Prediction) -> float:
@@ -40,10 +37,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     run = Run.open("quickstart", runs=parser.parse_args().runs)
-    run.require("sft", "guided", "exploratory", "evaluate")
     without = make_variant(run, WITHOUT)
-    make(without, "evaluate")
-    rows = {"sft": rows_of(run, "sft"), "with": rows_of(run, "final"), "without": rows_of(without, "final")}
+    own, other = answers(run, run.checkpoints(("sft", "final"))), answers(without, without.checkpoints(("final",)))
+    rows = {"sft": own["sft"], "with": own["final"], "without": other["final"]}
     users = [row.user_id for row in rows["with"]]
     shares = {name: [precision(row) for row in own] for name, own in rows.items()}
     figures = {
@@ -56,6 +52,10 @@ def main() -> None:
         "true claims per answer, with minus without": asdict(
             paired_bootstrap(shares["with"], shares["without"], users)
         ),
+        "RL on held-out training users": {
+            name: {stage: heldout_curve(made.folder.stage(stage)) for stage in STAGES}
+            for name, made in (("with", run), ("without", without))
+        },
     }
     write_results("evidence-reward", "make run && python benchmarks/evidence_reward.py", figures)
 

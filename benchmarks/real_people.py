@@ -18,7 +18,7 @@ command goes on.
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,13 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from results_file import RESULTS, write_results
+from rl_over_sft import heldout_curve
 from tagpr.chains.evidence.text import entry_output, question_text
 from tagpr.chains.heuristic.teacher import HeuristicTeacher
 from tagpr.data.adapters import adapt
-from tagpr.evaluation.evaluate import checkpoint_system, trivial_baselines
-from tagpr.evaluation.heldout import Heldout, answer, answer_and_keep, token_count
-from tagpr.evaluation.predict import model_key
+from tagpr.evaluation.evaluate import trivial_baselines
 from tagpr.evaluation.predictions import Prediction, read_predictions
+from tagpr.experiments.interview import Interview
 from tagpr.files import read_json
 from tagpr.pipeline import make, make_variant
 from tagpr.runs import Run, Variant
@@ -173,28 +173,8 @@ def rivals(run: Run, card: str) -> dict[str, list[float]]:
     }
 
 
-def curve(folder: Path) -> list[Mapping[str, float]]:
-    """R_v and what else a stage of RL had on held-out training users, by step."""
-    tables = [(int(path.stem.split("-")[1]), read_json(path)) for path in sorted((folder / "heldout").glob("*.json"))]
-    keys = ("verifiable", "evidence", "length")
-    return [{"step": step} | {k: sum(t[k]) / len(t[k]) for k in keys if k in t} for step, t in tables]
-
-
-def ask(run: Run, mixed: Run, card: str) -> list[Prediction]:
-    """The mixed model's answers to the held-out questions, kept in its run's folder."""
-    folder, heldout = mixed.folder.model("sft"), Heldout(run.data[card].task, run.data[card].heldout)
-    system = checkpoint_system("sft", folder, run.context())
-    count, vocabulary = token_count(system.context.tokenizer), system.context.vocabulary
-    rows = answer_and_keep(
-        *(system, heldout, mixed.folder.path / "answers" / f"{card}.jsonl"),
-        *(model_key(folder, run.recipe.evaluate), run.recipe.evaluate.chunk),
-        lambda picked, _: answer(system.predict, heldout, vocabulary, count, picked),
-    )
-    return list(rows)
-
-
 def figures(run: Run, mixed: Sequence[Prediction], card: str) -> dict[str, Any]:
-    """Every system's correctness with its interval over users, and every difference that the issue asks for."""
+    """Every system's correctness with its interval over users, and the differences between them."""
     heldout = run.data[card].heldout
     users = [example.user_id for example in heldout]
     scores, chains = rivals(run, card), {}
@@ -232,7 +212,9 @@ def figures(run: Run, mixed: Sequence[Prediction], card: str) -> dict[str, Any]:
         "correctness": {name: asdict(mean_interval(own, users)) for name, own in scores.items()},
         "of the chains": chains,
         "differences": {f"{a} minus {b}": minus(a, b) for a, b in pairs if a in scores and b in scores},
-        "RL on held-out training users": {name: curve(run.folder.stage(name)) for name in ("guided", "exploratory")},
+        "RL on held-out training users": {
+            name: heldout_curve(run.folder.stage(name)) for name in ("guided", "exploratory")
+        },
         "cpu_seconds": {name: round(found.measured.cpu_seconds) for name, found in stages.items() if found is not None},
     }
 
@@ -249,7 +231,9 @@ def main() -> None:
     make(run, "data", "chains", "sft", "labels", "guided", "exploratory", "evaluate")
     mixed = make_variant(run, MIXED)
     card = TASKS[arguments.task][0]
-    found = figures(run, ask(run, mixed, card), card)
+    interview = Interview(mixed, mixed.checkpoints(("sft",)))
+    questions = interview.questions("sft", card, interview.heldout(card))
+    found = figures(run, interview.answers("real-people", "sft", card, {"own": questions})["own"], card)
     path = RESULTS / "real-people.json"
     kept = read_json(path)["figures"] if path.is_file() else {}
     kept.setdefault(arguments.task, {})[f"seed {arguments.seed}"] = found

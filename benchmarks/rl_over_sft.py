@@ -5,8 +5,7 @@
 An interval over 257 held-out notes is too wide for a gain of .02. The data stage drew 960 of 6,612 notes for training;
 of the others the test questions take, per user, up to `PER_USER` notes that no trained prompt shows. They are in time
 between the user's other notes, so that nothing but their number speaks for them. Label SFT, SFT on chains and final
-answer them in blocks, in random order; killed, the same command goes on. What the run's evaluate stage has answered
-is taken from there.
+answer them; killed, the same command goes on. What the run's evaluate stage has answered is taken from there.
 
 Writes benchmarks/results/rl-over-sft.json: exact match of the three, the differences paired by question with an
 interval over users, in all and by where the questions come from, and what RL's rollouts found.
@@ -15,7 +14,7 @@ interval over users, in all and by where the questions come from, and what RL's 
 import argparse
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
@@ -26,21 +25,20 @@ import pyarrow.parquet as parquet
 from results_file import write_results
 from tagpr.chains.grammar import parse_response
 from tagpr.data import load_splits
-from tagpr.evaluation.evaluate import checkpoint_system
-from tagpr.evaluation.heldout import Heldout, answer, answer_and_keep, token_count
-from tagpr.evaluation.predict import model_key
-from tagpr.evaluation.predictions import Prediction, read_predictions
+from tagpr.evaluation.predictions import Prediction
+from tagpr.experiments.interview import Interview
+from tagpr.files import read_json
 from tagpr.runs import Run
 from tagpr.statistics import Interval, mean_interval, paired_bootstrap
 from tagpr.tasks.types import Example
 
 TASK = "package-changelog"
 SYSTEMS = ("labels", "sft", "final")
-PER_USER, BLOCK = 3, 96
+PER_USER = 3
 
 
 def test_questions(run: Run, per_user: int) -> list[Example]:
-    """The held-out questions, then up to `per_user` others of each user in random order.
+    """The held-out questions, then up to `per_user` others of each user, drawn by the run's seed.
 
     Those were neither trained on nor shown in a trained prompt.
     """
@@ -56,41 +54,17 @@ def test_questions(run: Run, per_user: int) -> list[Example]:
             others[example.user_id].append(example)
     draw = Random(run.seed)
     chosen = [one for _, own in sorted(others.items()) for one in draw.sample(own, min(per_user, len(own)))]
-    draw.shuffle(chosen)
     return [*splits.heldout, *chosen]
 
 
-def blocks(run: Run, questions: Sequence[Example], system: str) -> list[list[Example]]:
-    """The questions that the evaluate stage has not answered, `BLOCK` at a time."""
-    done = {row.id for row in read_predictions(run.folder.predictions / system / f"{TASK}.jsonl")}
-    left = [question for question in questions if question.id not in done]
-    return [left[i : i + BLOCK] for i in range(0, len(left), BLOCK)]
-
-
-def answers(run: Run, systems: Sequence[str], most: int | None = None) -> dict[str, list[Prediction]]:
-    """Each system's greedy answers, by question: the evaluate stage's, and those to at most `most` blocks of the other
-    questions, which are kept in the run's folder.
-    """
-    folders = run.checkpoints(systems)
-    asked = blocks(run, test_questions(run, PER_USER), systems[0])[:most]
-    found = {}
-    for name in systems:
-        rows = list(read_predictions(run.folder.predictions / name / f"{TASK}.jsonl"))
-        rows += ask(run, name, folders[name], asked, run.folder.path / "rl-over-sft" / name)
+def answers(run: Run, checkpoints: Mapping[str, Path]) -> dict[str, list[Prediction]]:
+    """Each checkpoint's greedy answers to the test questions, by question; what the run has answered is not redone."""
+    interview, asked, found = Interview(run, checkpoints), test_questions(run, PER_USER), {}
+    for name in checkpoints:
+        questions = interview.questions(name, TASK, asked)
+        rows = interview.answers("rl-over-sft", name, TASK, {"own": questions})["own"]
         found[name] = sorted(rows, key=lambda row: row.id)
     return found
-
-
-def ask(run: Run, name: str, folder: Path, asked: Sequence[Sequence[Example]], out: Path) -> Iterator[Prediction]:
-    """The greedy answers of a checkpoint, as the system `name` is asked, block by block; those in `out` are kept."""
-    system = checkpoint_system(name, folder, run.context())
-    count, vocabulary = token_count(system.context.tokenizer), system.context.vocabulary
-    for number, block in enumerate(asked):
-        heldout = Heldout(run.data[TASK].task, block)
-        yield from answer_and_keep(
-            *(system, heldout, out / f"{number:02}.jsonl", model_key(folder, run.recipe.evaluate), BLOCK),
-            lambda picked, _, h=heldout: answer(system.predict, h, vocabulary, count, picked),
-        )
 
 
 def difference(ours: Sequence[Prediction], theirs: Sequence[Prediction]) -> Interval:
@@ -107,7 +81,15 @@ def scores(rows: Sequence[Prediction]) -> dict[str, object]:
         "format_rate": fmean(row.format_ok for row in rows),
         "true_claims": sum(row.true_claims for row in rows) / max(1, sum(row.claims for row in rows)),
         "chain_tokens": fmean(row.chain_tokens for row in rows),
+        "cut_off": sum(row.finished is False for row in rows),
     }
+
+
+def heldout_curve(folder: Path) -> list[Mapping[str, float]]:
+    """R_v, true claims and length on held-out training users at every evaluation of a stage of RL."""
+    tables = [(int(path.stem.split("-")[1]), read_json(path)) for path in sorted((folder / "heldout").glob("*.json"))]
+    keys = ("verifiable", "evidence", "length")
+    return [{"step": step} | {k: sum(t[k]) / len(t[k]) for k in keys if k in t} for step, t in tables]
 
 
 def groups(run: Run, samples: Path) -> list[dict[str, float]]:
@@ -137,12 +119,11 @@ def main() -> None:
     """Answer what is missing and write the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--blocks", type=int, help="ask only so many blocks of questions besides the evaluate stage's")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
     run = Run.open("quickstart", runs=arguments.runs)
     run.require("sft", "labels", "guided", "exploratory", "evaluate")
-    rows = answers(run, SYSTEMS, arguments.blocks)
+    rows = answers(run, run.checkpoints(SYSTEMS))
     heldout = {example.id for example in run.data[TASK].heldout}
     parts = {
         "all": rows,
@@ -167,10 +148,7 @@ def main() -> None:
             stage: groups(run, run.folder.stage(stage) / "samples.parquet") for stage in ("guided", "exploratory")
         },
     }
-    command = "make run && python benchmarks/rl_over_sft.py"
-    write_results(
-        "rl-over-sft", command + (f" --blocks {arguments.blocks}" if arguments.blocks is not None else ""), figures
-    )
+    write_results("rl-over-sft", "make run && python benchmarks/rl_over_sft.py", figures)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
+from browser import browser, needs_browser  # noqa: F401
 from tagpr.chains.build import build_chains
 from tagpr.chains.dataset import read_chains
 from tagpr.chains.overview import chain_stats, plot_stats, stats_text
@@ -121,61 +122,49 @@ def test_server_takes_decisions_from_its_own_page_only(server, chains):
         ReviewServer(chains, port=int(server.url.rsplit(":", 1)[1].strip("/")))
 
 
-@pytest.mark.skipif(not (shutil.which("chromium") and shutil.which("chromedriver")), reason="needs chromium and driver")
-def test_keyboard_review_in_a_real_browser(server, chains, tmp_path):
-    from selenium import webdriver as selenium
+@needs_browser
+def test_keyboard_review_in_a_real_browser(server, chains, browser):  # noqa: F811
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
     from selenium.webdriver.support.ui import WebDriverWait
 
-    options = selenium.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(flag)
-    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
-    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = selenium.Chrome(options=options, service=selenium.ChromeService(shutil.which("chromedriver")))
-    try:
-        browser.get(server.url)
-        body = browser.find_element(By.TAG_NAME, "body")
+    browser.get(server.url)
+    body = browser.find_element(By.TAG_NAME, "body")
 
-        def text(name: str) -> str:
-            return browser.find_element(By.ID, name).text
+    def text(name: str) -> str:
+        return browser.find_element(By.ID, name).text
 
-        def saved() -> dict:
-            return read_decisions(chains / "review.jsonl")
+    def saved() -> dict:
+        return read_decisions(chains / "review.jsonl")
 
-        wait = WebDriverWait(browser, 10)
-        assert text("place") == "1 of 10"
-        assert len(browser.find_elements(By.CLASS_NAME, "segment")) >= 3
-        boxes = browser.find_elements(By.CLASS_NAME, "segment")
-        assert len({box.value_of_css_property("border-left-color") for box in boxes}) >= 2
-        assert text("question") and "History: " in text("history-title")
-        browser.find_element(By.ID, "history-title").click()
-        assert len(browser.find_elements(By.CSS_SELECTOR, "#history li")) >= 1
-        body.send_keys("a")
-        wait.until(lambda _: text("place") == "2 of 10" and len(saved()) == 1)
-        body.send_keys("c")
-        browser.switch_to.active_element.send_keys("too vague, ja", Keys.ESCAPE)
-        wait.until(lambda _: len(saved()) == 2)
-        body.send_keys("r")
-        wait.until(lambda _: text("place") == "3 of 10")
-        assert text("tally") == "1 approved, 1 rejected"
-        keys = [chain_key(row) for row in stratified_sample(read_chains(chains), 10, 0)]
-        assert saved() == {
-            keys[0]: {"verdict": "approve", "comment": ""},
-            keys[1]: {"verdict": "reject", "comment": "too vague, ja"},
-        }
-        body.send_keys("k")
-        wait.until(lambda _: text("place") == "2 of 10")
-        assert browser.find_element(By.ID, "comment").get_attribute("value") == "too vague, ja"
-        browser.refresh()
-        assert text("place") == "3 of 10"  # goes on where it stopped
-        severe = [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"]
-        assert not [message for message in severe if "favicon" not in message]
-    finally:
-        browser.quit()
+    wait = WebDriverWait(browser, 10)
+    assert text("place") == "1 of 10"
+    assert len(browser.find_elements(By.CLASS_NAME, "segment")) >= 3
+    boxes = browser.find_elements(By.CLASS_NAME, "segment")
+    assert len({box.value_of_css_property("border-left-color") for box in boxes}) >= 2
+    assert text("question") and "History: " in text("history-title")
+    browser.find_element(By.ID, "history-title").click()
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#history li")) >= 1
+    body.send_keys("a")
+    wait.until(lambda _: text("place") == "2 of 10" and len(saved()) == 1)
+    body.send_keys("c")
+    browser.switch_to.active_element.send_keys("too vague, ja", Keys.ESCAPE)
+    wait.until(lambda _: len(saved()) == 2)
+    body.send_keys("r")
+    wait.until(lambda _: text("place") == "3 of 10")
+    assert text("tally") == "1 approved, 1 rejected"
+    keys = [chain_key(row) for row in stratified_sample(read_chains(chains), 10, 0)]
+    assert saved() == {
+        keys[0]: {"verdict": "approve", "comment": ""},
+        keys[1]: {"verdict": "reject", "comment": "too vague, ja"},
+    }
+    body.send_keys("k")
+    wait.until(lambda _: text("place") == "2 of 10")
+    assert browser.find_element(By.ID, "comment").get_attribute("value") == "too vague, ja"
+    browser.refresh()
+    assert text("place") == "3 of 10"  # goes on where it stopped
+    severe = [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"]
+    assert not [message for message in severe if "favicon" not in message]
     assert chain_stats(chains)["review"] == {"approved": 1, "rejected": 1}
 
 

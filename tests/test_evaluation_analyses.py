@@ -110,6 +110,14 @@ def test_sweeps_and_analyses_with_a_real_tiny_model(tmp_path):
     recipe = Recipe(name="mine", model=str(model), data=DataSettings(), profile=ProfileSettings(k=2), evaluate=evaluate)
     run = Run(recipe, tmp_path / "mine")
     run.data = {TASK.name: Splits(TASK, fake_examples(TASK, 4, 1, rng), fake_examples(TASK, 5, 1, rng))}
+    interview = Interview(run, {"base": model, "labels": model, "final": model})
+    own = {name: interview.questions(name, TASK.name, interview.heldout(TASK.name)) for name in ("labels", "final")}
+    for name, reasons in (("labels", False), ("final", True)):  # a label model never saw a word about tags
+        prompts = interview.context.prompts(reasons)
+        assert [q.prompt_ids for q in own[name]] == [
+            tuple(prompts.ids(TASK, example)) for example in interview.heldout(TASK.name)
+        ]
+    assert own["labels"][0].prompt_ids != own["final"][0].prompt_ids
     interview = Interview(run, {"base": model, "final": model})
     profile = recipe.profile
     lengths = interview.sweep("length", {str(k): profile.model_copy(update={"k": k}) for k in (0, 2)})

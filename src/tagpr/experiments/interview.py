@@ -65,8 +65,9 @@ class Interview:
         history: Callable[[Example], str] = lambda example: "own",
     ) -> list[Question]:
         """The prompts that put `examples` to a system."""
-        context = self._system(system).context
-        prompts = context.prompts(True) if profile is None else replace(context, profile=profile).prompts(True)
+        asked = self._system(system)
+        context = asked.context if profile is None else replace(asked.context, profile=profile)
+        prompts = context.prompts(asked.reasons)
         return ask(self.data[name].task, examples, prompts, history)
 
     def go_on(self, system: str, question: Question, text: str) -> Question:
