@@ -1,6 +1,7 @@
 """The room of truth: true claims are found true, and each kind of false one false."""
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,28 @@ def test_a_habit_that_no_note_shows_can_be_decided_either_way_and_the_answer_mus
         assert [kind for kind, _ in false_claims(decided, shown)] == [ClaimKind.ANSWER]
 
 
+def test_labels_of_several_words_are_read_whole():
+    entries = tuple(Interaction(str(i), {"tag": tag}) for i, tag in enumerate(["dark comedy", "based on a book"]))
+    task = load_task("lamp-2")
+    shown = Shown.of(task, Example("e", "u", task.name, "A queen is dumped.", None, entries), entries)
+    chain = (
+        "<think>\n<identify_patterns> dark comedy, based on a book: dark comedy x1, based on a book x1. "
+        "</identify_patterns>\n<analyze_input> dark comedy: queen; based on a book: nothing. </analyze_input>\n"
+        "<compare_entities> dark comedy 1 + 1 = 2, based on a book 0 + 1 = 1. </compare_entities>\n"
+        "<make_decision> dark comedy over based on a book. </make_decision>\n</think>\ndark comedy"
+    )
+    report = check_evidence(parse_response(chain, V), shown)
+    assert Counter(claim.kind for claim in report.claims) == {
+        ClaimKind.OUTPUT: 1, ClaimKind.TALLY: 2, ClaimKind.WORD: 1, ClaimKind.SUM: 2, ClaimKind.DECISION: 1,
+        ClaimKind.ANSWER: 1,
+    }  # fmt: skip
+    assert report.precision == 1.0
+    other = chain.replace("comedy over based on a book", "comedy over comedy")  # a label that was not compared
+    assert false_claims(other, shown) == [(ClaimKind.DECISION, "dark comedy over comedy")]
+    lost = chain.replace("dark comedy 1 + 1 = 2", "dark comedy 0 + 0 = 0")
+    assert [kind for kind, _ in false_claims(lost, shown)] == [ClaimKind.DECISION]
+
+
 def test_what_a_model_writes_freely_is_checked_by_its_quotations_and_item_numbers():
     chain = (
         '<think><examine_examples>Item 2 says "Fix a typo", item 9 "Fix the typo".</examine_examples></think>drop it'
@@ -112,8 +135,8 @@ def test_what_a_model_writes_freely_is_checked_by_its_quotations_and_item_number
 
 SECTIONS = """<think>
 <examine_examples> "fast HTTP client" is net; "web page viewer" is web. </examine_examples>
-<identify_patterns> net x2, web x1. </identify_patterns>
-<analyze_input> http, server suggest net; tests suggests web. </analyze_input>
+<identify_patterns> net, web, net: net x2, web x1. </identify_patterns>
+<analyze_input> net: http, server; web: tests. </analyze_input>
 <compare_entities> net 2 + 2 = 4, web 1 + 1 = 2. </compare_entities>
 <make_decision> net over web. </make_decision>
 </think>
@@ -126,7 +149,8 @@ net"""
         ('"fast HTTP client"', '"slow HTTP client"', ClaimKind.QUOTATION),
         ("viewer\" is web", "viewer\" is net", ClaimKind.OUTPUT),
         ("net x2", "net x3", ClaimKind.TALLY),
-        ("tests suggests", "browser suggests", ClaimKind.WORD),
+        ("net, web, net:", "net, net, web:", ClaimKind.OUTPUT),
+        ("web: tests", "web: browser", ClaimKind.WORD),
         ("1 + 1 = 2", "1 + 1 = 3", ClaimKind.SUM),
         ("net 2 + 2 = 4", "net 0 + 1 = 1", ClaimKind.DECISION),
         ("</think>\nnet", "</think>\ngames", ClaimKind.ANSWER),

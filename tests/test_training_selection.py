@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import statistics
+from collections import Counter
 
 import pyarrow.parquet as parquet
 import pytest
@@ -19,7 +20,7 @@ from tagpr.progress import StageContext
 from tagpr.training.gspo import train_gspo
 from tagpr.training.gspo_objective import gspo_loss
 from tagpr.training.job import RLJob
-from tagpr.training.rollout import capped
+from tagpr.training.rollout import capped, of_every_user
 from tagpr.training.rows import TrainingRow
 from tagpr.training.schedule import learning_rate
 from tagpr.training.settings import GSPOSettings
@@ -251,6 +252,15 @@ def test_max_prompts_caps_every_task():
     named = capped(many, {"a": 3}, seed=3)
     assert [sum(row.task == task for row in named) for task in "ab"] == [3, 10]
     assert capped(many, None, seed=3) == many == capped(many, 10, seed=3)
+
+
+def test_prompts_per_user_caps_every_user_of_every_task():
+    many = [TrainingRow([i], task="ab"[i % 2], user_id="long" if i < 16 else f"{i}") for i in range(20)]
+    kept = of_every_user(many, 3, seed=3)
+    counts = Counter((row.task, row.user_id) for row in kept)
+    assert counts == {("a", "long"): 3, ("b", "long"): 3, **{("ab"[i % 2], f"{i}"): 1 for i in range(16, 20)}}
+    assert kept == of_every_user(many, 3, seed=3) != of_every_user(many, 3, seed=4)
+    assert of_every_user(many, None, seed=3) == many == of_every_user(many, 8, seed=3)
 
 
 @pytest.mark.parametrize("idle", [{"oversample": 2}, {"keep": "best"}])

@@ -40,9 +40,11 @@ def stage_rows(run: Run, stage: RLStage) -> "tuple[list[TrainingRow], list[Train
     """(rows to train on, training's own held-out rows), in the data's order."""
     from tagpr.systems.rows import training_row
     from tagpr.training.heldout import keep_out
+    from tagpr.training.rollout import of_every_user
 
+    settings = settings_of(run, stage)
     rows = [training_row(run.prompts, splits.task, example) for splits in run.data.values() for example in splits.train]
-    return keep_out(rows, settings_of(run, stage).heldout_prompts, run.seed)
+    return keep_out(of_every_user(rows, settings.prompts_per_user, run.seed), settings.heldout_prompts, run.seed)
 
 
 def prmu_of(run: Run, stage: RLStage) -> "PersonalScore | None":

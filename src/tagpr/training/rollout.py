@@ -6,7 +6,7 @@ import hashlib
 import math
 import random
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -85,14 +85,30 @@ def capped(rows: Sequence[TrainingRow], most: int | Mapping[str, int] | None, se
     """At most `most` rows of every task (or as many as it says of each), drawn by `seed`, in order; None: all."""
     if most is None:
         return list(rows)
-    places: dict[str, list[int]] = {}
+    limits = most if isinstance(most, Mapping) else {row.task: most for row in rows}
+    return _drawn(rows, lambda row: row.task, lambda row: limits.get(row.task), seed)
+
+
+def of_every_user(rows: Sequence[TrainingRow], most: int | None, seed: int) -> list[TrainingRow]:
+    """At most `most` rows of every user of every task, drawn by `seed`, in order; None: all."""
+    return _drawn(rows, lambda row: (row.task, row.user_id), lambda _: most, seed)
+
+
+def _drawn(
+    rows: Sequence[TrainingRow],
+    part: Callable[[TrainingRow], Hashable],
+    most: Callable[[TrainingRow], int | None],
+    seed: int,
+) -> list[TrainingRow]:
+    """At most `most` rows of every part, in order."""
+    places: dict[Hashable, list[int]] = {}
     for i, row in enumerate(rows):
-        places.setdefault(row.task, []).append(i)
+        places.setdefault(part(row), []).append(i)
     draw = random.Random(seed)
     chosen: set[int] = set()
-    for task, own in places.items():
-        limit = most if isinstance(most, int) else most.get(task, len(own))
-        chosen.update(draw.sample(own, limit) if len(own) > limit else own)
+    for own in places.values():
+        limit = most(rows[own[0]])
+        chosen.update(own if limit is None or len(own) <= limit else draw.sample(own, limit))
     return [row for i, row in enumerate(rows) if i in chosen]
 
 

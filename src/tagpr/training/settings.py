@@ -144,6 +144,9 @@ class GSPOSettings(TrainingSettings):
     """Prompts of one rollout, over all processes."""
     max_prompts: PositiveInt | dict[str, PositiveInt] | None = None
     """Train on so many prompts of every task, or of each named one, drawn by the seed; None: on all. SFT has all."""
+    prompts_per_user: int | None = Field(default=None, ge=1)
+    """Train and evaluate on so many prompts of every user, drawn by the seed; None: on all. Without it a few users with
+    long histories decide, and what suits them is unlearned for the many who have short ones."""
     group_size: int = Field(default=5, ge=2)
     """G, completions per prompt."""
     groups: Literal["all", "verifiable"] = "all"

@@ -1,8 +1,8 @@
 """Claims about items of the history and words of the question: quotations, outputs, counts, items, points.
 
     "fast http client" is net; "web page" is web       QUOTATION and OUTPUT of a shown item
-    net x4, web x1                                      TALLY of the shown outputs
-    http, client suggest net; page suggests web         WORD, one claim a word
+    net, web, net: net x2, web x1                       OUTPUT, all that are shown in their order, and their TALLY
+    net: http, client; web: nothing                     WORD, one claim a word
     net 3 + 2 = 5, web 1 + 1 = 2                        SUM: points of the words and of the history
     net over web                                        DECISION: the candidate with more points
     by words net over web                               DECISION: the one with more points of the words
@@ -24,18 +24,13 @@ from tagpr.tasks.types import Kind
 
 _QUOTED = re.compile(r"[\"“«](?P<quote>[^\"“”«»\n]{4,300})[\"”»]")
 _ITEM = re.compile(r"\b(?:item|example|entry)s? (?:no\. |number |#)?(?P<number>\d{1,3})\b", re.IGNORECASE)
-_NAME = r"\S+?(?=[.,;]?(?:\s|$))"
-_OVER = re.compile(rf"(?:by (?P<channel>words|history) )?(?P<one>{_NAME}) over (?P<other>{_NAME})")
-_BETWEEN = re.compile(rf"(?P<one>{_NAME}) lies between (?P<below>{_NAME}) and (?P<above>{_NAME})")
-_SUM = re.compile(r"(?P<name>[^\s,;]+) (?P<words>-?\d+) \+ (?P<history>-?\d+) = (?P<sum>-?\d+)")
 
 
 def output_claims(segment: Segment, offset: int, shown: Shown) -> Iterator[Claim]:
     """Claims about items and words in one step; `offset` is where its text starts in the completion."""
     text = segment.text
     outputs = [entry_output(shown.task, entry).casefold() for entry in shown.entries]
-    names = sorted({*map(str.casefold, shown.task.labels), *filter(None, outputs)}, key=len, reverse=True)
-    known = "|".join(map(re.escape, names)) or r"(?!)"
+    known = _known(shown)
 
     def claim(kind: ClaimKind, start: int, end: int, true: bool) -> Claim:
         return Claim(kind, text[start:end], offset + start, offset + end, true)
@@ -59,15 +54,19 @@ def output_claims(segment: Segment, offset: int, shown: Shown) -> Iterator[Claim
         true = counts[found["output"].casefold()] == int(found["count"])
         yield claim(ClaimKind.TALLY, found.start(), found.end(), true)
     asked = set(words(shown.question))
-    for found in re.finditer(rf"(?P<words>[^\s;:.\"]+(?: [^\s;:.\"]+)*?) suggests? (?:{known})(?=[\s.,;]|$)", text):
-        for word in re.finditer(r"[^\s,]+", found["words"]):
-            if word[0] != "and" and words(word[0]):
-                start = found.start() + word.start()
+    listed = re.match(rf"(?P<all>(?:{known})(?:, (?:{known}))*): (?=(?:{known}) x\d)", text, re.IGNORECASE)
+    if listed:
+        yield claim(ClaimKind.OUTPUT, 0, listed.end("all"), listed["all"].casefold() == ", ".join(outputs))
+    said = [] if listed else re.finditer(rf"(?:^|; )(?:{known}): (?P<words>[^;:.\"]+)(?=[;.]|$)", text, re.IGNORECASE)
+    for found in said:
+        for word in re.finditer(r"[^\s,]+", "" if found["words"] == "nothing" else found["words"]):
+            if words(word[0]):
+                start = found.start("words") + word.start()
                 true = set(words(word[0])) <= asked
                 yield claim(ClaimKind.WORD, start, start + len(word[0]), true)
     for found in _ITEM.finditer(text):
         yield claim(ClaimKind.ITEM, found.start(), found.end(), 1 <= int(found["number"]) <= len(shown.entries))
-    for found in _SUM.finditer(text):
+    for found in _sums(known, text):
         true = int(found["words"]) + int(found["history"]) == int(found["sum"])
         yield claim(ClaimKind.SUM, found.start(), found.end(), true)
 
@@ -80,12 +79,14 @@ def decision_claims(response: Response, shown: Shown) -> Iterator[Claim]:
     start = response.text.find(last.text, last.start)
     named = re.search(rf"(?<![\w-]){re.escape(answer)}(?![\w-])", last.text.casefold())
     yield Claim(ClaimKind.ANSWER, last.text, start, start + len(last.text), named is not None)
+    known = _known(shown)
     points = {
         found["name"].casefold(): {part: int(found[part]) for part in ("words", "history", "sum")}
         for segment in response.segments
-        for found in _SUM.finditer(segment.text)
+        for found in _sums(known, segment.text)
     }
-    decided = _OVER.match(last.text)
+    over = rf"(?:by (?P<channel>words|history) )?(?P<one>{known}) over (?P<other>{known})(?![\w-])"
+    decided = re.match(over, last.text, re.IGNORECASE)
     if decided and points:
         one, other = (points.get(decided[part].casefold()) for part in ("one", "other"))
         channel = decided["channel"] or "sum"
@@ -96,11 +97,25 @@ def decision_claims(response: Response, shown: Shown) -> Iterator[Claim]:
             and decided["one"].casefold() in answer
         )
         yield Claim(ClaimKind.DECISION, decided[0], start, start + decided.end(), true)
-    between = _BETWEEN.match(last.text)
+    lies = rf"(?P<one>{known}) lies between (?P<below>{known}) and (?P<above>{known})(?![\w-])"
+    between = re.match(lies, last.text, re.IGNORECASE)
     if between and shown.task.kind is Kind.RATING:
         places = [shown.task.labels.index(name) if name in shown.task.labels else -1 for name in between.groups()]
         true = -1 < places[1] < places[0] < places[2] and points.keys() == {between["below"], between["above"]}
         yield Claim(ClaimKind.DECISION, between[0], start, start + between.end(), true)
+
+
+def _known(shown: Shown) -> str:
+    """A pattern of every output that the task or the shown history knows, the longest first."""
+    outputs = (entry_output(shown.task, entry).casefold() for entry in shown.entries)
+    names = sorted({*map(str.casefold, shown.task.labels), *filter(None, outputs)}, key=len, reverse=True)
+    return "|".join(map(re.escape, names)) or r"(?!)"
+
+
+def _sums(known: str, text: str) -> Iterator[re.Match[str]]:
+    """Points of candidates; the name is a known output, else one word."""
+    points = r"(?P<words>-?\d+) \+ (?P<history>-?\d+) = (?P<sum>-?\d+)"
+    return re.finditer(rf"(?P<name>(?<![\w-])(?:{known})|[^\s,;]+) {points}", text, re.IGNORECASE)
 
 
 def _folded(text: str) -> str:

@@ -68,10 +68,12 @@ class HeuristicTeacher:
         for sample, pick in enumerate([best, *_draw(rng, belief_L, n - 1)]):
             others_L = np.where(np.arange(len(belief_L)) == pick, 0.0, belief_L + 1e-9)
             rival = int(others_L.argmax()) if not sample else _draw(rng, others_L, 1)[0]
-            chains.append(self._label_chain(rng, evidence, pick, rival) or chains[0])
+            chains.append(self._label_chain(rng, evidence, entries, pick, rival) or chains[0])
         return chains
 
-    def _label_chain(self, rng: random.Random, evidence: Evidence, pick: int, rival: int) -> str:
+    def _label_chain(
+        self, rng: random.Random, evidence: Evidence, entries: Sequence[Interaction], pick: int, rival: int
+    ) -> str:
         """What is near, what the history has, what the words say, two candidates in points, the choice between them.
 
         "" if neither the words, nor the history, nor both together prefer `pick` to `rival`.
@@ -86,15 +88,14 @@ class HeuristicTeacher:
         if near:
             quotes = [(wording.plain(entry_text(self.task, e), 6), entry_output(self.task, e)) for e in near]
             steps.append(wording.nearest_step(quotes))
-        commonest = sorted(range(len(names)), key=lambda i: (-evidence.counts_L[i], i))
-        counts = [(names[i], int(evidence.counts_L[i])) for i in commonest if evidence.counts_L[i]]
-        if counts and (not near or rng.random() < 0.3):
-            steps.append(wording.history_step(counts))
+        outputs = [entry_output(self.task, entry) for entry in entries]
+        if outputs and (not near or rng.random() < 0.3):
+            steps.append(wording.history_step(outputs))
         if not steps:
             steps.append(wording.no_history_step())
-        order = rng.sample((pick, rival), 2)  # nothing in a chain's form tells who wins
+        order = sorted((pick, rival), key=lambda i: -evidence.words_L[i])  # what the text says, not who wins
         clues = [(evidence.clues[i][: rng.choice((1, 2, 2, 3))], names[i]) for i in order]
-        steps.append(wording.words_step([(words, label) for words, label in clues if words]))
+        steps.append(wording.words_step(clues))
         if between:
             below = max(range(pick), key=lambda i: evidence.posterior_L[i])
             above = max(range(pick + 1, len(names)), key=lambda i: evidence.posterior_L[i])

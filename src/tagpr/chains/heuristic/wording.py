@@ -6,6 +6,7 @@ Sentences are short on purpose: a small model trained for minutes on two cores h
 
 import random
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from tagpr.chains.evidence.habits import READING, habit_name
@@ -44,9 +45,10 @@ def nearest_step(items: Sequence[tuple[str, str]]) -> Step:
     return "examine_examples", "; ".join(f'"{quote}" is {output}' for quote, output in items) + "."
 
 
-def history_step(counts: Sequence[tuple[str, int]]) -> Step:
-    """The commonest past outputs, commonest first, with how often each occurs."""
-    return "identify_patterns", ", ".join(f"{label} x{count}" for label, count in counts[:TALLIED]) + "."
+def history_step(outputs: Sequence[str]) -> Step:
+    """The past outputs as they are shown, then the commonest of them with how often each occurs."""
+    counts = Counter(outputs).most_common(TALLIED)  # of equals the first shown
+    return "identify_patterns", f"{', '.join(outputs)}: {', '.join(f'{output} x{n}' for output, n in counts)}."
 
 
 def no_history_step() -> Step:
@@ -55,11 +57,12 @@ def no_history_step() -> Step:
 
 
 def words_step(clues: Sequence[tuple[Sequence[str], str]]) -> Step:
-    """Words of the text that speak for a label, by label; said too when no word does."""
-    if not clues:
-        return "analyze_input", "No word is telling."
-    said = [f"{', '.join(words)} {'suggest' if len(words) > 1 else 'suggests'} {label}" for words, label in clues]
-    return "analyze_input", "; ".join(said) + "."
+    """What the text looks like: for each candidate the words that speak for it.
+
+    The candidate comes before its words: asked for words first, a small model finds none, because "no word" is
+    commoner than any word.
+    """
+    return "analyze_input", "; ".join(f"{label}: {', '.join(words) or 'nothing'}" for words, label in clues) + "."
 
 
 def compare_step(candidates: Sequence[tuple[str, Points]]) -> Step:
