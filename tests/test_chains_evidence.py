@@ -1,6 +1,7 @@
 """The room of truth: true claims are found true, and each kind of false one false."""
 
 import dataclasses
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -120,6 +121,17 @@ def test_labels_of_several_words_are_read_whole():
     assert false_claims(other, shown) == [(ClaimKind.DECISION, "dark comedy over comedy")]
     lost = chain.replace("dark comedy 1 + 1 = 2", "dark comedy 0 + 0 = 0")
     assert [kind for kind, _ in false_claims(lost, shown)] == [ClaimKind.DECISION]
+
+
+def test_outputs_that_hold_one_another_are_read_in_no_time():
+    """A user's own outputs make the patterns; none may be read in two ways so often that it takes for ever."""
+    entries = tuple(Interaction(str(i), {"synopsis": "s", "section": ", ".join("a" * i)}) for i in range(1, 7))
+    shown = Shown.of(SECTION, Example("e", "u", SECTION.name, "s", None, entries), entries)
+    step = f"{', '.join('a' * 400)}; {'a ' * 400}: x: a x"
+    chain = f"<think>\n<identify_patterns> {step} </identify_patterns>\n</think>\na"
+    begin = time.perf_counter()
+    check_evidence(parse_response(chain, V), shown)
+    assert time.perf_counter() - begin < 1
 
 
 def test_what_a_model_writes_freely_is_checked_by_its_quotations_and_item_numbers():

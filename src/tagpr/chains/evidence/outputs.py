@@ -54,9 +54,10 @@ def output_claims(segment: Segment, offset: int, shown: Shown) -> Iterator[Claim
         true = counts[found["output"].casefold()] == int(found["count"])
         yield claim(ClaimKind.TALLY, found.start(), found.end(), true)
     asked = set(words(shown.question))
-    listed = re.match(rf"(?P<all>(?:{known})(?:, (?:{known}))*): (?=(?:{known}) x\d)", text, re.IGNORECASE)
-    if listed:
-        yield claim(ClaimKind.OUTPUT, 0, listed.end("all"), listed["all"].casefold() == ", ".join(outputs))
+    inside, _, counted = text.partition(": ")
+    listed = re.match(rf"(?:{known}) x\d", counted, re.IGNORECASE) is not None
+    if listed and set(inside.casefold().split(", ")) <= _names(shown):
+        yield claim(ClaimKind.OUTPUT, 0, len(inside), inside.casefold() == ", ".join(outputs))
     said = [] if listed else re.finditer(rf"(?:^|; )(?:{known}): (?P<words>[^;:.\"]+)(?=[;.]|$)", text, re.IGNORECASE)
     for found in said:
         for word in re.finditer(r"[^\s,]+", "" if found["words"] == "nothing" else found["words"]):
@@ -107,9 +108,12 @@ def decision_claims(response: Response, shown: Shown) -> Iterator[Claim]:
 
 def _known(shown: Shown) -> str:
     """A pattern of every output that the task or the shown history knows, the longest first."""
+    return "|".join(map(re.escape, sorted(_names(shown), key=len, reverse=True))) or r"(?!)"
+
+
+def _names(shown: Shown) -> set[str]:
     outputs = (entry_output(shown.task, entry).casefold() for entry in shown.entries)
-    names = sorted({*map(str.casefold, shown.task.labels), *filter(None, outputs)}, key=len, reverse=True)
-    return "|".join(map(re.escape, names)) or r"(?!)"
+    return {*map(str.casefold, shown.task.labels), *filter(None, outputs)}
 
 
 def _sums(known: str, text: str) -> Iterator[re.Match[str]]:
