@@ -86,25 +86,24 @@ def capped(rows: Sequence[TrainingRow], most: int | Mapping[str, int] | None, se
     if most is None:
         return list(rows)
     limits = most if isinstance(most, Mapping) else {row.task: most for row in rows}
-    return _drawn(rows, lambda row: row.task, lambda row: limits.get(row.task), seed)
+    return _drawn(rows, lambda row: row.task, lambda row: limits.get(row.task), random.Random(seed))
 
 
 def of_every_user(rows: Sequence[TrainingRow], most: int | None, seed: int) -> list[TrainingRow]:
     """At most `most` rows of every user of every task, drawn by `seed`, in order; None: all."""
-    return _drawn(rows, lambda row: (row.task, row.user_id), lambda _: most, seed)
+    return _drawn(rows, lambda row: (row.task, row.user_id), lambda _: most, random.Random(seed))
 
 
 def _drawn(
     rows: Sequence[TrainingRow],
     part: Callable[[TrainingRow], Hashable],
     most: Callable[[TrainingRow], int | None],
-    seed: int,
+    draw: random.Random,
 ) -> list[TrainingRow]:
     """At most `most` rows of every part, in order."""
     places: dict[Hashable, list[int]] = {}
     for i, row in enumerate(rows):
         places.setdefault(part(row), []).append(i)
-    draw = random.Random(seed)
     chosen: set[int] = set()
     for own in places.values():
         limit = most(rows[own[0]])
