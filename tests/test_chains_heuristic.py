@@ -101,7 +101,7 @@ def test_label_chains_are_varied_well_formed_and_mostly_right():
     for example in held:
         chains = teacher.sample(example, example.profile, 16)
         responses = [parse_response(chain, V) for chain in chains]
-        assert len(chains) == 16 and len(set(chains)) > 1
+        assert len(chains) == 16 and len(set(chains)) > 4
         assert all(r.well_formed and len(r.segments) >= 3 and r.answer in TOPICS for r in responses)
         # the answer follows from the chain: the last step names it
         assert all(r.answer in r.segments[-1].text for r in responses)

@@ -30,7 +30,6 @@ Vector = np.ndarray[tuple[int], np.dtype[np.float64]]
 class Evidence:
     """What is known about one example before choosing. Arrays are indexed by label."""
 
-    counts_L: Vector  # how often the shown history has each label
     words_L: Vector  # what the text adds to each label's log-probability, centred
     history_L: Vector  # what the shown history adds to it, centred
     posterior_L: Vector  # sums to 1
@@ -124,7 +123,7 @@ class LabelEvidence:
         scores_L = words_L + history_L
         posterior_L = np.exp(scores_L - scores_L.max())
         words_L, history_L = words_L - words_L.mean(), history_L - history_L.mean()
-        return Evidence(counts_L, words_L, history_L, posterior_L / posterior_L.sum(), nearest, clues)
+        return Evidence(words_L, history_L, posterior_L / posterior_L.sum(), nearest, clues)
 
     def _clues(self, text: str, row_V: csr_matrix, model: _TextModel) -> tuple[tuple[str, ...], ...]:
         """For each label the words of the text that speak for it more than for the mean label."""

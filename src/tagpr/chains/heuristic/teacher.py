@@ -68,21 +68,23 @@ class HeuristicTeacher:
         for sample, pick in enumerate([best, *_draw(rng, belief_L, n - 1)]):
             others_L = np.where(np.arange(len(belief_L)) == pick, 0.0, belief_L + 1e-9)
             rival = int(others_L.argmax()) if not sample else _draw(rng, others_L, 1)[0]
-            chains.append(self._label_chain(rng, evidence, entries, pick, rival) or chains[0])
+            ways = self._label_chain(rng, evidence, entries, pick, rival) or (chains[0],)
+            chains.append(next((text for text in ways if text not in chains), ways[0]))
         return chains
 
     def _label_chain(
         self, rng: random.Random, evidence: Evidence, entries: Sequence[Interaction], pick: int, rival: int
-    ) -> str:
+    ) -> tuple[str, ...]:
         """What is near, what the history has, what the words say, two candidates in points, the choice between them.
 
-        "" if neither the words, nor the history, nor both together prefer `pick` to `rival`.
+        Two texts: the candidate that the words favour comes first, or last, which tells apart samples that drew the
+        same. None at all if neither the words, nor the history, nor both together prefer `pick` to `rival`.
         """
         names = self.labels.labels
         own, others, reason = compared(evidence, pick, rival)
         between = self.task.kind is Kind.RATING and reason != "sum" and 0 < pick < len(names) - 1
         if reason is None and not between:
-            return ""
+            return ()
         steps: list[wording.Step] = []
         near = [entry for similarity, entry in evidence.nearest if similarity > self.NEAR][: rng.choice((1, 1, 2))]
         if near:
@@ -93,19 +95,22 @@ class HeuristicTeacher:
             steps.append(wording.history_step(outputs))
         if not steps:
             steps.append(wording.no_history_step())
-        order = sorted((pick, rival), key=lambda i: -evidence.words_L[i])  # what the text says, not who wins
-        clues = [(evidence.clues[i][: rng.choice((1, 2, 2, 3))], names[i]) for i in order]
-        steps.append(wording.words_step(clues))
+        order = sorted((pick, rival), key=lambda i: -evidence.words_L[i])
+        clues = {i: evidence.clues[i][: rng.choice((1, 2, 2, 3))] for i in order}
         if between:
             below = max(range(pick), key=lambda i: evidence.posterior_L[i])
             above = max(range(pick + 1, len(names)), key=lambda i: evidence.posterior_L[i])
-            steps.append(wording.compare_step([(names[i], points(evidence, i)) for i in (below, above)]))
-            steps.append(wording.between_step(names[pick], names[below], names[above]))
+            decision = wording.between_step(names[pick], names[below], names[above])
+            of = {i: points(evidence, i) for i in (below, above)}
         else:
-            of = {pick: own, rival: others}
-            steps.append(wording.compare_step([(names[i], of[i]) for i in order]))
-            steps.append(wording.decision_step(names[pick], names[rival], reason or "sum"))
-        return write_completion(steps, names[pick])
+            decision = wording.decision_step(names[pick], names[rival], reason or "sum")
+            of = {i: {pick: own, rival: others}[i] for i in order}
+        texts = []
+        for way in (1, -1):
+            said = wording.words_step([(clues[i], names[i]) for i in order[::way]])
+            comparison = wording.compare_step([(names[i], of[i]) for i in list(of)[::way]])
+            texts.append(write_completion([*steps, said, comparison, decision], names[pick]))
+        return tuple(texts)
 
     def _choice(self, rng: random.Random, example: Example, entries: Sequence[Interaction], n: int) -> list[str]:
         choice = self.choices.of(example, entries)
