@@ -59,8 +59,7 @@ def no_history_step() -> Step:
 def words_step(clues: Sequence[tuple[Sequence[str], str]]) -> Step:
     """What the text looks like: for each candidate the words that speak for it.
 
-    The candidate comes before its words: asked for words first, a small model finds none, because "no word" is
-    commoner than any word.
+    The candidate comes before its words, because it is easier to foretell than any one word.
     """
     return "analyze_input", "; ".join(f"{label}: {', '.join(words) or 'nothing'}" for words, label in clues) + "."
 
