@@ -6,9 +6,10 @@
 
 package-section is bundled; the others are made of raw files that you downloaded (MovieLens 10M's tags with TMDB's
 overviews; Yelp's reviews), whose folder is given by --shared or TAGPR_SHARED_DATA. All learn from the same 960 labels
-at most (`--seed` draws them and all else). The three SFTs take as many optimizer steps and keep the weights with the
-least loss on the same number of held-out training users. RL has no reward model here (gamma 0), so that the rows of
-three tasks fit into three hours of one core; of the users of MovieLens and Yelp it takes four prompts each at most.
+at most (`--seed` draws them and all else). The three SFTs take as many optimizer steps (more with --epochs, and then
+without the mixed one) and keep the weights with the least loss on the same number of held-out training users. RL has
+no reward model here (gamma 0), so that the rows of three tasks fit into three hours of one core; of the users of
+MovieLens and Yelp it takes four prompts each at most.
 Beside them the cheap rivals: logistic regression of the text, and of the text and the history; the teacher of the
 chains; the rules without a model, the nearest item among them.
 
@@ -111,7 +112,7 @@ SYSTEMS = {
 """Row -> its name in the evaluate stage."""
 
 
-def open_run(name: str, seed: int, shared: Path, runs: Path) -> Run:
+def open_run(name: str, seed: int, epochs: int, shared: Path, runs: Path) -> Run:
     """The task's run; raw files are adapted first."""
     card, adapter, raw, heldout = TASKS[name]
     source: dict[str, Any] = {"task": card, "max_train": LABELS} | heldout
@@ -123,15 +124,17 @@ def open_run(name: str, seed: int, shared: Path, runs: Path) -> Run:
                 sys.exit(f"{shared}: no such folder; set TAGPR_SHARED_DATA to where the raw files are")
             adapt(adapter, shared / raw, items)
         source |= {"path": str(items / "items.jsonl")}
+    run_name = f"real-{name}-{seed}" + (f"-{epochs}-epochs" if epochs > 1 else "")
     recipe = RECIPE | {
-        "name": f"real-{name}-{seed}",
+        "name": run_name,
         "seed": seed,
         "data": {"sources": [source], "on_error": "skip" if adapter else "stop"},
         "profile": {"retriever": "recency", "k": 8} if adapter else {"retriever": "bm25", "k": 6},
+        "sft": RECIPE["sft"] | {"epochs": epochs},
     }
     if adapter:  # one user of MovieLens has 113 of the 960 labels
         recipe |= {stage: recipe[stage] | {"prompts_per_user": 4} for stage in ("guided", "exploratory")}
-    path = runs / f"real-{name}-{seed}.yaml"
+    path = runs / f"{run_name}.yaml"
     path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
     return Run.open(path, runs=runs)
 
@@ -224,15 +227,19 @@ def figures(run: Run, card: str, mixed: Sequence[Prediction] = ()) -> dict[str, 
     }
 
 
-def keep(task: str, seed: int, found: dict[str, Any]) -> None:
-    """Add a task and seed to the file; what other calls measured stays."""
+def keep(task: str, call: str, found: dict[str, Any]) -> None:
+    """Add a call's figures, named like "seed 0" or "seed 0, 3 epochs"; what other calls measured stays."""
     path = RESULTS / "real-people.json"
     kept = read_json(path)["figures"] if path.is_file() else {}
-    kept.setdefault(task, {})[f"seed {seed}"] = found
+    kept.setdefault(task, {})[call] = found
     calls = [
-        f"python benchmarks/real_people.py --task {name} --seed {s[5:]}" for name, own in kept.items() for s in own
+        (name, *one.removeprefix("seed ").removesuffix(" epochs").split(", ")) for name in kept for one in kept[name]
     ]
-    write_results("real-people", "; ".join(calls), kept)
+    commands = [
+        f"python benchmarks/real_people.py --task {name} --seed {seed}" + "".join(f" --epochs {n}" for n in epochs)
+        for name, seed, *epochs in calls
+    ]
+    write_results("real-people", "; ".join(commands), kept)
 
 
 def main() -> None:
@@ -240,18 +247,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--task", choices=sorted(TASKS), default="package-section")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=1, help="of the SFTs, that of the labels too")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("TAGPR_SHARED_DATA", "../shared/data")))
     arguments = parser.parse_args()
-    run = open_run(arguments.task, arguments.seed, arguments.shared, arguments.runs)
+    run = open_run(arguments.task, arguments.seed, arguments.epochs, arguments.shared, arguments.runs)
     card = TASKS[arguments.task][0]
+    call = f"seed {arguments.seed}" + (f", {arguments.epochs} epochs" if arguments.epochs > 1 else "")
     make(run, "data", "chains", "sft", "labels", "guided", "exploratory", "evaluate")
-    keep(arguments.task, arguments.seed, figures(run, card))
+    keep(arguments.task, call, figures(run, card))
+    if arguments.epochs > 1:  # labels and chains mixed are compared with one epoch of chains
+        return
     mixed = make_variant(run, MIXED)
     interview = Interview(mixed, mixed.checkpoints(("sft",)))
     questions = interview.questions("sft", card, interview.heldout(card))
     rows = interview.answers("real-people", "sft", card, {"own": questions})["own"]
-    keep(arguments.task, arguments.seed, figures(run, card, rows))
+    keep(arguments.task, call, figures(run, card, rows))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,148 @@
+"""Few chains, many labels: SFT on the chains of 160 labels, then RL on the questions of all 960.
+
+    PYTHONPATH=benchmarks python benchmarks/few_chains.py --task package-changelog   # an hour on one core
+    PYTHONPATH=benchmarks python benchmarks/few_chains.py --task package-section
+
+Chains cost a teacher, labels do not. Where SFT had the chains of all labels, RL adds nothing (rl-over-sft.json,
+real-people.json); does it where chains are few? Five epochs of SFT, of which the weights with the least loss on
+held-out training users are kept; 160 steps of RL of 32 completions without a reward model (gamma 0), of which the
+weights with the best R_v on other held-out training users are kept. Settled before the first step; nothing was chosen
+by the test questions. Both tasks are bundled. Test questions: of package-section the 652 held-out ones; of
+package-changelog the 926 of `rl_over_sft.py`. Beside them SFT on all 960 labels in as many steps as SFT on chains.
+
+Writes benchmarks/results/few-chains.json, a task and seed at a time: what other calls measured stays. Killed, the same
+command goes on.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from changelog_rl import curve
+from real_people import RECIPE as REAL
+from real_people import RL
+from results_file import RESULTS, write_results
+from rl_over_sft import PER_USER, test_questions
+from tagpr.evaluation.predictions import Prediction
+from tagpr.experiments.interview import Interview
+from tagpr.files import read_json
+from tagpr.pipeline import make
+from tagpr.runs import Run
+from tagpr.runs.layout import StageName
+from tagpr.statistics import mean_interval, paired_bootstrap
+
+LABELS = 960
+CHAINS = 160
+TASKS: dict[str, dict[str, Any]] = {
+    "package-changelog": {
+        "data": {"sources": [{"task": "package-changelog", "min_history": 3, "max_train": LABELS}]},
+        "profile": {"retriever": "recency", "k": 5},
+        "prompt": {"max_prompt_tokens": 320},
+        "rewards": REAL["rewards"] | {"verifiable": "metrics"},
+    },
+    "package-section": {
+        "data": {
+            "sources": [{"task": "package-section", "max_train": LABELS, "heldout_per_user": 2, "max_heldout": 652}]
+        },
+        "profile": {"retriever": "bm25", "k": 6},
+    },
+}
+"""The data and prompts of the quickstart, and of `real_people.py`."""
+RL_STEPS: dict[StageName, dict[str, Any]] = {
+    "guided": {"steps": 120},
+    "exploratory": {"steps": 40, "learning_rate": 1.5e-5},
+}
+STAGES: dict[StageName, dict[str, Any]] = {stage: RL | own | {"heldout_prompts": 96} for stage, own in RL_STEPS.items()}
+SYSTEMS = {"label SFT": "labels", "SFT on few chains": "sft", "guided RL": "guided", "TagPR": "exploratory"}
+
+
+def open_run(task: str, seed: int, runs: Path) -> Run:
+    """The task's run."""
+    name = f"few-chains-{task}-{seed}"
+    recipe: dict[str, Any] = {**REAL, **STAGES, **TASKS[task], "name": name, "seed": seed}
+    recipe["chains"] = REAL["chains"] | {"examples_per_task": CHAINS}
+    recipe["sft"] = REAL["sft"] | {"epochs": 5}
+    runs.mkdir(parents=True, exist_ok=True)
+    path = runs / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    return Run.open(path, runs=runs)
+
+
+def answers(run: Run, task: str) -> dict[str, list[Prediction]]:
+    """Every system's greedy answers to the test questions, in one order."""
+    checkpoints = run.checkpoints(tuple(SYSTEMS.values()))
+    interview = Interview(run, checkpoints)
+    asked = test_questions(run, PER_USER) if task == "package-changelog" else run.data[task].heldout
+    found = {}
+    for row, system in SYSTEMS.items():
+        questions = interview.questions(system, task, asked)
+        rows = interview.answers("few-chains", system, task, {"own": questions})["own"]
+        found[row] = sorted(rows, key=lambda one: one.id)
+    return found
+
+
+def system_figures(metric: str, rows: Sequence[Prediction]) -> dict[str, Any]:
+    """What one system's answers are worth."""
+    claims = sum(one.claims for one in rows)
+    return {
+        metric: asdict(mean_interval([one.scores[metric] for one in rows], [one.user_id for one in rows])),
+        "format_rate": sum(one.format_ok for one in rows) / len(rows),
+        "true_claims": sum(one.true_claims for one in rows) / claims if claims else None,
+        "commonest_answer": max(map([one.answer for one in rows].count, {one.answer for one in rows})) / len(rows),
+        "cut_off": sum(one.finished is False for one in rows),
+    }
+
+
+def figures(run: Run, task: str) -> dict[str, Any]:
+    """Answer the questions; every system's figures and the paired differences, and the curves of RL."""
+    metric, rows = run.data[task].task.metrics[0], answers(run, task)
+    one = rows["TagPR"]
+    users = [row.user_id for row in one]
+
+    def minus(ours: str, theirs: str) -> Mapping[str, float]:
+        assert [row.id for row in rows[ours]] == [row.id for row in rows[theirs]]
+        our, their = ([row.scores[metric] for row in rows[name]] for name in (ours, theirs))
+        return asdict(paired_bootstrap(our, their, users))
+
+    pairs = [
+        ("TagPR", "SFT on few chains"),
+        ("guided RL", "SFT on few chains"),
+        ("TagPR", "guided RL"),
+        ("TagPR", "label SFT"),
+    ]
+    sft = run.manifest("sft")
+    assert sft is not None
+    return {
+        "questions": len(one),
+        "users": len(set(users)),
+        "labels": len(run.train[task]),
+        "metric": metric,
+        "sft": asdict(sft.metrics),
+        "systems": {name: system_figures(metric, own) for name, own in rows.items()},
+        "differences": {f"{a} minus {b}": minus(a, b) for a, b in pairs},
+        "curves": {stage: curve(run.folder.stage(stage)) for stage in STAGES},
+    }
+
+
+def main() -> None:
+    """Train, answer and add the task and seed to the file."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--task", choices=sorted(TASKS), default="package-changelog")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    arguments = parser.parse_args()
+    run = open_run(arguments.task, arguments.seed, arguments.runs)
+    make(run, "data", "chains", "sft", "labels", "guided", "exploratory")
+    path = RESULTS / "few-chains.json"
+    kept = read_json(path)["figures"] if path.is_file() else {}
+    kept.setdefault(arguments.task, {})[f"seed {arguments.seed}"] = figures(run, arguments.task)
+    calls = [f"python benchmarks/few_chains.py --task {name} --seed {s[5:]}" for name, own in kept.items() for s in own]
+    write_results("few-chains", "; ".join(calls), kept)
+
+
+if __name__ == "__main__":
+    main()
