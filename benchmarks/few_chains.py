@@ -43,6 +43,7 @@ TASKS: dict[str, dict[str, Any]] = {
         "profile": {"retriever": "recency", "k": 5},
         "prompt": {"max_prompt_tokens": 320},
         "rewards": REAL["rewards"] | {"verifiable": "metrics"},
+        "evaluate": REAL["evaluate"] | {"answer_tokens": 64},  # a note is longer than a label
     },
     "package-section": {
         "data": {
@@ -57,7 +58,7 @@ RL_STEPS: dict[StageName, dict[str, Any]] = {
     "exploratory": {"steps": 40, "learning_rate": 1.5e-5},
 }
 STAGES: dict[StageName, dict[str, Any]] = {stage: RL | own | {"heldout_prompts": 96} for stage, own in RL_STEPS.items()}
-SYSTEMS = {"label SFT": "labels", "SFT on few chains": "sft", "guided RL": "guided", "TagPR": "exploratory"}
+SYSTEMS = {"label SFT": "labels", "SFT on few chains": "sft", "guided RL": "guided", "TagPR": "final"}
 
 
 def open_run(task: str, seed: int, runs: Path) -> Run:

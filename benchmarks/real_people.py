@@ -7,11 +7,11 @@
 package-section is bundled; the others are made of raw files that you downloaded (MovieLens 10M's tags with TMDB's
 overviews; Yelp's reviews), whose folder is given by --shared or TAGPR_SHARED_DATA. All learn from the same 960 labels
 at most (`--seed` draws them and all else). The three SFTs take as many optimizer steps (more with --epochs, and then
-without the mixed one) and keep the weights with the least loss on the same number of held-out training users. RL has
-no reward model here (gamma 0), so that the rows of three tasks fit into three hours of one core; of the users of
-MovieLens and Yelp it takes four prompts each at most.
-Beside them the cheap rivals: logistic regression of the text, and of the text and the history; the teacher of the
-chains; the rules without a model, the nearest item among them.
+without the mixed one) and keep the weights with the least loss on the same number of held-out training users. RL, left
+out with --without-rl, has no reward model here (gamma 0), so that the rows of three tasks fit into three hours of one
+core; of the users of MovieLens and Yelp it takes four prompts each at most. Beside them the cheap rivals: logistic
+regression of the text, and of the text and the history; the teacher of the chains; the rules without a model, the
+nearest item among them.
 
 Writes benchmarks/results/real-people.json, a task and seed at a time: what other calls measured stays. Killed, the same
 command goes on.
@@ -42,6 +42,7 @@ from tagpr.experiments.interview import Interview
 from tagpr.files import read_json
 from tagpr.pipeline import make, make_variant
 from tagpr.runs import Run, Variant
+from tagpr.runs.layout import StageName
 from tagpr.statistics import mean_interval, paired_bootstrap
 from tagpr.tasks.metrics import correctness
 from tagpr.tasks.types import Example, Task
@@ -103,6 +104,7 @@ MIXED = Variant(
     last="sft",
 )
 """Every chain row and as many label rows, half an epoch of them: as many steps as on chains alone."""
+STAGES: tuple[StageName, ...] = ("guided", "exploratory")
 SYSTEMS = {
     "label SFT": "labels",
     "SFT on chains": "sft",
@@ -112,7 +114,7 @@ SYSTEMS = {
 """Row -> its name in the evaluate stage."""
 
 
-def open_run(name: str, seed: int, epochs: int, shared: Path, runs: Path) -> Run:
+def open_run(name: str, seed: int, epochs: int, with_rl: bool, shared: Path, runs: Path) -> Run:
     """The task's run; raw files are adapted first."""
     card, adapter, raw, heldout = TASKS[name]
     source: dict[str, Any] = {"task": card, "max_train": LABELS} | heldout
@@ -132,6 +134,8 @@ def open_run(name: str, seed: int, epochs: int, shared: Path, runs: Path) -> Run
         "profile": {"retriever": "recency", "k": 8} if adapter else {"retriever": "bm25", "k": 6},
         "sft": RECIPE["sft"] | {"epochs": epochs},
     }
+    if not with_rl:
+        recipe |= {"evaluate": RECIPE["evaluate"] | {"systems": ["labels", "sft"]}}
     if adapter:  # one user of MovieLens has 113 of the 960 labels
         recipe |= {stage: recipe[stage] | {"prompts_per_user": 4} for stage in ("guided", "exploratory")}
     path = runs / f"{run_name}.yaml"
@@ -184,9 +188,8 @@ def figures(run: Run, card: str, mixed: Sequence[Prediction] = ()) -> dict[str, 
     heldout = run.data[card].heldout
     users = [example.user_id for example in heldout]
     scores, chains = rivals(run, card), {}
-    answered = {
-        row: read_predictions(run.folder.predictions / system / f"{card}.jsonl") for row, system in SYSTEMS.items()
-    }
+    files = {row: run.folder.predictions / system / f"{card}.jsonl" for row, system in SYSTEMS.items()}
+    answered = {row: read_predictions(path) for row, path in files.items() if path.is_file()}
     if mixed:
         answered["mixed SFT"] = list(mixed)
     for row, found in answered.items():
@@ -211,7 +214,7 @@ def figures(run: Run, card: str, mixed: Sequence[Prediction] = ()) -> dict[str, 
         ("label SFT", "linear, text and history"),
         ("linear, text and history", "linear, text"),
     ]
-    stages = {name: run.manifest(name) for name in ("sft", "labels", "guided", "exploratory")}
+    stages = {name: run.manifest(name) for name in ("sft", "labels", *STAGES)}
     return {
         "questions": len(heldout),
         "users": len(set(users)),
@@ -221,25 +224,23 @@ def figures(run: Run, card: str, mixed: Sequence[Prediction] = ()) -> dict[str, 
         "of the chains": chains,
         "differences": {f"{a} minus {b}": minus(a, b) for a, b in pairs if a in scores and b in scores},
         "RL on held-out training users": {
-            name: heldout_curve(run.folder.stage(name)) for name in ("guided", "exploratory")
+            name: heldout_curve(run.folder.stage(name)) for name in STAGES if stages[name] is not None
         },
         "cpu_seconds": {name: round(found.measured.cpu_seconds) for name, found in stages.items() if found is not None},
     }
 
 
 def keep(task: str, call: str, found: dict[str, Any]) -> None:
-    """Add a call's figures, named like "seed 0" or "seed 0, 3 epochs"; what other calls measured stays."""
+    """Add a call's figures, named like "seed 0, epochs 3"; what other calls measured stays."""
     path = RESULTS / "real-people.json"
     kept = read_json(path)["figures"] if path.is_file() else {}
     kept.setdefault(task, {})[call] = found
     calls = [
-        (name, *one.removeprefix("seed ").removesuffix(" epochs").split(", ")) for name in kept for one in kept[name]
+        f"python benchmarks/real_people.py --task {name} --{one.replace(', ', ' --')}"
+        for name in kept
+        for one in kept[name]
     ]
-    commands = [
-        f"python benchmarks/real_people.py --task {name} --seed {seed}" + "".join(f" --epochs {n}" for n in epochs)
-        for name, seed, *epochs in calls
-    ]
-    write_results("real-people", "; ".join(commands), kept)
+    write_results("real-people", "; ".join(calls), kept)
 
 
 def main() -> None:
@@ -248,21 +249,23 @@ def main() -> None:
     parser.add_argument("--task", choices=sorted(TASKS), default="package-section")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=1, help="of the SFTs, that of the labels too")
+    parser.add_argument("--without-rl", action="store_true", help="the SFTs alone")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("TAGPR_SHARED_DATA", "../shared/data")))
     arguments = parser.parse_args()
-    run = open_run(arguments.task, arguments.seed, arguments.epochs, arguments.shared, arguments.runs)
-    card = TASKS[arguments.task][0]
-    call = f"seed {arguments.seed}" + (f", {arguments.epochs} epochs" if arguments.epochs > 1 else "")
-    make(run, "data", "chains", "sft", "labels", "guided", "exploratory", "evaluate")
-    keep(arguments.task, call, figures(run, card))
-    if arguments.epochs > 1:  # labels and chains mixed are compared with one epoch of chains
+    task, epochs, with_rl = arguments.task, arguments.epochs, not arguments.without_rl
+    run = open_run(task, arguments.seed, epochs, with_rl, arguments.shared, arguments.runs)
+    card = TASKS[task][0]
+    call = f"seed {arguments.seed}" + f", epochs {epochs}" * (epochs > 1) + ", without-rl" * arguments.without_rl
+    make(run, "data", "chains", "sft", "labels", *(STAGES if with_rl else ()), "evaluate")
+    keep(task, call, figures(run, card))
+    if epochs > 1:  # labels and chains mixed are compared with one epoch of chains
         return
     mixed = make_variant(run, MIXED)
     interview = Interview(mixed, mixed.checkpoints(("sft",)))
     questions = interview.questions("sft", card, interview.heldout(card))
     rows = interview.answers("real-people", "sft", card, {"own": questions})["own"]
-    keep(arguments.task, call, figures(run, card, rows))
+    keep(task, call, figures(run, card, rows))
 
 
 if __name__ == "__main__":

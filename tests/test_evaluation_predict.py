@@ -170,7 +170,8 @@ def test_vllm_answers_where_it_is_asked_for(tmp_path, monkeypatch):
 
     model = build_tiny_model(tmp_path / "model")
     usual = EvaluationSettings()
-    assert model_key(model, usual) != model_key(model, usual.model_copy(update={"engine": "vllm"}))
+    for other in ({"engine": "vllm"}, {"max_new_tokens": 7}, {"answer_tokens": 7}, {"temperature": 0.5}):
+        assert model_key(model, usual) != model_key(model, usual.model_copy(update=other)), other
 
     def backbone() -> Backbone:
         decoding = Decoding(max_new_tokens=7, engine="vllm")

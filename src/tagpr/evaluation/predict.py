@@ -79,5 +79,6 @@ def fingerprint(task: Task, questions: Iterable[Question], chunk: int, key: str)
 def model_key(folder: Path, settings: EvaluationSettings) -> str:
     """A short name of a checkpoint's content and the decoding settings."""
     engine = "" if settings.engine == "transformers" else f" {settings.engine}"
-    value = f"{settings.max_new_tokens} {settings.temperature}{engine} {weights_key(folder)}"
+    limits = f"{settings.max_new_tokens} {settings.answer_tokens}"
+    value = f"{limits} {settings.temperature}{engine} {weights_key(folder)}"
     return hashlib.sha256(value.encode()).hexdigest()[:16]

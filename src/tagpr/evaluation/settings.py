@@ -26,7 +26,7 @@ class EvaluationSettings(Settings):
     max_new_tokens: int = Field(default=256, ge=1)
     """Longest completion, in tokens; a longer one is cut and has no answer."""
     answer_tokens: int = Field(default=64, ge=1)
-    """Longest completion of a compared system that answers without reasoning."""
+    """Longest completion of a system that answers without reasoning, so of `labels` too."""
     temperature: float = Field(default=0.0, ge=0)
     """0 is greedy, which the reported metrics use."""
     best_of: int = Field(default=1, ge=1)
