@@ -15,7 +15,6 @@ command goes on.
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,14 +25,13 @@ from changelog_rl import curve
 from real_people import RECIPE as REAL
 from real_people import RL
 from results_file import RESULTS, write_results
-from rl_over_sft import PER_USER, test_questions
+from rl_over_sft import PER_USER, difference, scores, test_questions
 from tagpr.evaluation.predictions import Prediction
 from tagpr.experiments.interview import Interview
 from tagpr.files import read_json
 from tagpr.pipeline import make
 from tagpr.runs import Run
 from tagpr.runs.layout import StageName
-from tagpr.statistics import mean_interval, paired_bootstrap
 
 LABELS = 960
 CHAINS = 160
@@ -53,11 +51,10 @@ TASKS: dict[str, dict[str, Any]] = {
     },
 }
 """The data and prompts of the quickstart, and of `real_people.py`."""
-RL_STEPS: dict[StageName, dict[str, Any]] = {
-    "guided": {"steps": 120},
-    "exploratory": {"steps": 40, "learning_rate": 1.5e-5},
+STAGES: dict[StageName, dict[str, Any]] = {
+    "guided": RL | {"heldout_prompts": 96, "steps": 120},
+    "exploratory": RL | {"heldout_prompts": 96, "steps": 40, "learning_rate": 1.5e-5},
 }
-STAGES: dict[StageName, dict[str, Any]] = {stage: RL | own | {"heldout_prompts": 96} for stage, own in RL_STEPS.items()}
 SYSTEMS = {"label SFT": "labels", "SFT on few chains": "sft", "guided RL": "guided", "TagPR": "final"}
 
 
@@ -86,29 +83,9 @@ def answers(run: Run, task: str) -> dict[str, list[Prediction]]:
     return found
 
 
-def system_figures(metric: str, rows: Sequence[Prediction]) -> dict[str, Any]:
-    """What one system's answers are worth."""
-    claims = sum(one.claims for one in rows)
-    return {
-        metric: asdict(mean_interval([one.scores[metric] for one in rows], [one.user_id for one in rows])),
-        "format_rate": sum(one.format_ok for one in rows) / len(rows),
-        "true_claims": sum(one.true_claims for one in rows) / claims if claims else None,
-        "commonest_answer": max(map([one.answer for one in rows].count, {one.answer for one in rows})) / len(rows),
-        "cut_off": sum(one.finished is False for one in rows),
-    }
-
-
 def figures(run: Run, task: str) -> dict[str, Any]:
     """Answer the questions; every system's figures and the paired differences, and the curves of RL."""
     metric, rows = run.data[task].task.metrics[0], answers(run, task)
-    one = rows["TagPR"]
-    users = [row.user_id for row in one]
-
-    def minus(ours: str, theirs: str) -> Mapping[str, float]:
-        assert [row.id for row in rows[ours]] == [row.id for row in rows[theirs]]
-        our, their = ([row.scores[metric] for row in rows[name]] for name in (ours, theirs))
-        return asdict(paired_bootstrap(our, their, users))
-
     pairs = [
         ("TagPR", "SFT on few chains"),
         ("guided RL", "SFT on few chains"),
@@ -118,13 +95,13 @@ def figures(run: Run, task: str) -> dict[str, Any]:
     sft = run.manifest("sft")
     assert sft is not None
     return {
-        "questions": len(one),
-        "users": len(set(users)),
+        "questions": len(rows["TagPR"]),
+        "users": len({row.user_id for row in rows["TagPR"]}),
         "labels": len(run.train[task]),
         "metric": metric,
         "sft": asdict(sft.metrics),
-        "systems": {name: system_figures(metric, own) for name, own in rows.items()},
-        "differences": {f"{a} minus {b}": minus(a, b) for a, b in pairs},
+        "systems": {name: scores(own, metric) for name, own in rows.items()},
+        "differences": {f"{a} minus {b}": asdict(difference(rows[a], rows[b], metric)) for a, b in pairs},
         "curves": {stage: curve(run.folder.stage(stage)) for stage in STAGES},
     }
 

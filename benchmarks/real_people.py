@@ -7,8 +7,8 @@
 package-section is bundled; the others are made of raw files that you downloaded (MovieLens 10M's tags with TMDB's
 overviews; Yelp's reviews), whose folder is given by --shared or TAGPR_SHARED_DATA. All learn from the same 960 labels
 at most (`--seed` draws them and all else). The three SFTs take as many optimizer steps (more with --epochs, and then
-without the mixed one) and keep the weights with the least loss on the same number of held-out training users. RL, left
-out with --without-rl, has no reward model here (gamma 0), so that the rows of three tasks fit into three hours of one
+without the mixed one) and keep the weights with the least loss on the same number of held-out training users. RL
+has no reward model here (gamma 0), so that the rows of three tasks fit into three hours of one
 core; of the users of MovieLens and Yelp it takes four prompts each at most. Beside them the cheap rivals: logistic
 regression of the text, and of the text and the history; the teacher of the chains; the rules without a model, the
 nearest item among them.
@@ -114,7 +114,7 @@ SYSTEMS = {
 """Row -> its name in the evaluate stage."""
 
 
-def open_run(name: str, seed: int, epochs: int, with_rl: bool, shared: Path, runs: Path) -> Run:
+def open_run(name: str, seed: int, epochs: int, shared: Path, runs: Path) -> Run:
     """The task's run; raw files are adapted first."""
     card, adapter, raw, heldout = TASKS[name]
     source: dict[str, Any] = {"task": card, "max_train": LABELS} | heldout
@@ -134,8 +134,6 @@ def open_run(name: str, seed: int, epochs: int, with_rl: bool, shared: Path, run
         "profile": {"retriever": "recency", "k": 8} if adapter else {"retriever": "bm25", "k": 6},
         "sft": RECIPE["sft"] | {"epochs": epochs},
     }
-    if not with_rl:
-        recipe |= {"evaluate": RECIPE["evaluate"] | {"systems": ["labels", "sft"]}}
     if adapter:  # one user of MovieLens has 113 of the 960 labels
         recipe |= {stage: recipe[stage] | {"prompts_per_user": 4} for stage in ("guided", "exploratory")}
     path = runs / f"{run_name}.yaml"
@@ -188,8 +186,9 @@ def figures(run: Run, card: str, mixed: Sequence[Prediction] = ()) -> dict[str, 
     heldout = run.data[card].heldout
     users = [example.user_id for example in heldout]
     scores, chains = rivals(run, card), {}
-    files = {row: run.folder.predictions / system / f"{card}.jsonl" for row, system in SYSTEMS.items()}
-    answered = {row: read_predictions(path) for row, path in files.items() if path.is_file()}
+    answered = {
+        row: read_predictions(run.folder.predictions / system / f"{card}.jsonl") for row, system in SYSTEMS.items()
+    }
     if mixed:
         answered["mixed SFT"] = list(mixed)
     for row, found in answered.items():
@@ -223,9 +222,7 @@ def figures(run: Run, card: str, mixed: Sequence[Prediction] = ()) -> dict[str, 
         "correctness": {name: asdict(mean_interval(own, users)) for name, own in scores.items()},
         "of the chains": chains,
         "differences": {f"{a} minus {b}": minus(a, b) for a, b in pairs if a in scores and b in scores},
-        "RL on held-out training users": {
-            name: heldout_curve(run.folder.stage(name)) for name in STAGES if stages[name] is not None
-        },
+        "RL on held-out training users": {name: heldout_curve(run.folder.stage(name)) for name in STAGES},
         "cpu_seconds": {name: round(found.measured.cpu_seconds) for name, found in stages.items() if found is not None},
     }
 
@@ -249,15 +246,14 @@ def main() -> None:
     parser.add_argument("--task", choices=sorted(TASKS), default="package-section")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=1, help="of the SFTs, that of the labels too")
-    parser.add_argument("--without-rl", action="store_true", help="the SFTs alone")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("TAGPR_SHARED_DATA", "../shared/data")))
     arguments = parser.parse_args()
-    task, epochs, with_rl = arguments.task, arguments.epochs, not arguments.without_rl
-    run = open_run(task, arguments.seed, epochs, with_rl, arguments.shared, arguments.runs)
+    task, epochs = arguments.task, arguments.epochs
+    run = open_run(task, arguments.seed, epochs, arguments.shared, arguments.runs)
     card = TASKS[task][0]
-    call = f"seed {arguments.seed}" + f", epochs {epochs}" * (epochs > 1) + ", without-rl" * arguments.without_rl
-    make(run, "data", "chains", "sft", "labels", *(STAGES if with_rl else ()), "evaluate")
+    call = f"seed {arguments.seed}" + f", epochs {epochs}" * (epochs > 1)
+    make(run, "data", "chains", "sft", "labels", *STAGES, "evaluate")
     keep(task, call, figures(run, card))
     if epochs > 1:  # labels and chains mixed are compared with one epoch of chains
         return

@@ -67,17 +67,17 @@ def answers(run: Run, checkpoints: Mapping[str, Path]) -> dict[str, list[Predict
     return found
 
 
-def difference(ours: Sequence[Prediction], theirs: Sequence[Prediction]) -> Interval:
-    """Exact match of one minus the other's, paired by question, interval over users."""
+def difference(ours: Sequence[Prediction], theirs: Sequence[Prediction], metric: str = "exact") -> Interval:
+    """One's metric minus the other's, paired by question, interval over users."""
     assert [row.id for row in ours] == [row.id for row in theirs]
-    right = ([row.scores["exact"] for row in rows] for rows in (ours, theirs))
+    right = ([row.scores[metric] for row in rows] for rows in (ours, theirs))
     return paired_bootstrap(*right, [row.user_id for row in ours])
 
 
-def scores(rows: Sequence[Prediction]) -> dict[str, object]:
+def scores(rows: Sequence[Prediction], metric: str = "exact") -> dict[str, object]:
     """What one system's answers are worth."""
     return {
-        "exact": asdict(mean_interval([row.scores["exact"] for row in rows], [row.user_id for row in rows])),
+        metric: asdict(mean_interval([row.scores[metric] for row in rows], [row.user_id for row in rows])),
         "format_rate": fmean(row.format_ok for row in rows),
         "true_claims": sum(row.true_claims for row in rows) / max(1, sum(row.claims for row in rows)),
         "chain_tokens": fmean(row.chain_tokens for row in rows),
