@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from changelog_rl import curve
+from on_gpu import trained_on
 from real_people import RECIPE as REAL
 from real_people import RL
 from results_file import RESULTS, write_results
@@ -102,6 +103,7 @@ def figures(run: Run, task: str) -> dict[str, Any]:
         "sft": asdict(sft.metrics),
         "systems": {name: scores(own, metric) for name, own in rows.items()},
         "differences": {f"{a} minus {b}": asdict(difference(rows[a], rows[b], metric)) for a, b in pairs},
+        "trained on": trained_on(),
         "curves": {stage: curve(run.folder.stage(stage)) for stage in STAGES},
     }
 

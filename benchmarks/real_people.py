@@ -31,6 +31,7 @@ from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from on_gpu import SIDE_BY_SIDE, TOKENS_PER_FORWARD
 from results_file import RESULTS, write_results
 from rl_over_sft import heldout_curve
 from tagpr.chains.evidence.text import entry_output, question_text
@@ -65,7 +66,7 @@ RL = {
     "scale_rewards": "batch",
     "frozen_layers": 10,
     "max_new_tokens": 192,
-    "tokens_per_forward": 1024,
+    "tokens_per_forward": TOKENS_PER_FORWARD,
     "save_steps": 20,
     "heldout_every": 20,
     "heldout_prompts": 48,
@@ -80,7 +81,7 @@ RECIPE: dict[str, Any] = {
         "epochs": 1,
         "batch_size": 4,
         "frozen_layers": 10,
-        "tokens_per_forward": 1024,
+        "tokens_per_forward": TOKENS_PER_FORWARD,
         "save_steps": 100,
         "heldout_users": 12,
         "heldout_every": 40,
@@ -93,8 +94,8 @@ RECIPE: dict[str, Any] = {
         "other_history": True,
         "max_new_tokens": 192,
         "answer_tokens": 24,
-        "generation_batch_size": 60,
-        "chunk": 60,
+        "generation_batch_size": SIDE_BY_SIDE,
+        "chunk": SIDE_BY_SIDE,
     },
 }
 MIXED = Variant(
@@ -114,10 +115,10 @@ SYSTEMS = {
 """Row -> its name in the evaluate stage."""
 
 
-def open_run(name: str, seed: int, epochs: int, shared: Path, runs: Path) -> Run:
-    """The task's run; raw files are adapted first."""
+def open_run(name: str, seed: int, epochs: int, shared: Path, runs: Path, labels: int = LABELS) -> Run:
+    """The task's run, which learns from `labels` labels at most; raw files are adapted first."""
     card, adapter, raw, heldout = TASKS[name]
-    source: dict[str, Any] = {"task": card, "max_train": LABELS} | heldout
+    source: dict[str, Any] = {"task": card, "max_train": labels} | heldout
     runs.mkdir(parents=True, exist_ok=True)
     if adapter:
         items = runs.resolve() / "adapted" / name
@@ -126,7 +127,7 @@ def open_run(name: str, seed: int, epochs: int, shared: Path, runs: Path) -> Run
                 sys.exit(f"{shared}: no such folder; set TAGPR_SHARED_DATA to where the raw files are")
             adapt(adapter, shared / raw, items)
         source |= {"path": str(items / "items.jsonl")}
-    run_name = f"real-{name}-{seed}" + (f"-{epochs}-epochs" if epochs > 1 else "")
+    run_name = f"real-{name}-{seed}" + f"-{labels}-labels" * (labels != LABELS) + f"-{epochs}-epochs" * (epochs > 1)
     recipe = RECIPE | {
         "name": run_name,
         "seed": seed,

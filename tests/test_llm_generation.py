@@ -1,9 +1,12 @@
 """The generator against transformers' own greedy decoding, and what sampling must not depend on."""
 
+from itertools import chain
+
 import pytest
 import torch
 
 from tagpr.engine.generation import generate
+from tagpr.engine.graphed_step import GraphedStep
 from tagpr.engine.sampling import choose
 from tagpr.engine.types import Sampling
 from tiny_models import ARCHITECTURES, tiny_model
@@ -53,6 +56,44 @@ def test_samples_do_not_depend_on_the_batch(prefix, monkeypatch):
     assert together == narrow == alone
     assert len({tuple(c.token_ids) for c in together[0]}) > 1
     assert generate(model, batch, Sampling(10, 4, seed=4), end_ids=ends) != together
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("rows", [8, 64])
+def test_steps_of_fixed_shapes_draw_the_same(architecture, rows, monkeypatch):
+    """What a GPU records, computed here without a record: same samples, slots refilled and unequal ends included."""
+    model, batch = tiny_model(architecture), prompts()
+    sampling, ends = Sampling(10, 4, seed=3, logprobs=True), [2, 5, 11, 40]
+    as_usual = generate(model, batch, sampling, end_ids=ends, batch_size=rows)
+    steps = []
+    monkeypatch.setattr("tagpr.engine.generation.RECORDED_ON", ("cpu",))
+    monkeypatch.setattr(GraphedStep, "_compute", lambda self, own=GraphedStep._compute: steps.append(1) or own(self))
+    fixed = generate(model, batch, sampling, end_ids=ends, batch_size=rows)
+    assert steps
+    for one, other in zip(chain(*as_usual), chain(*fixed), strict=True):
+        assert one.token_ids == other.token_ids
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+
+
+def test_a_model_that_cannot_be_recorded_decodes_as_usual(monkeypatch, caplog):
+    model, batch = tiny_model("llama"), prompts()
+    as_usual = generate(model, batch, Sampling(10, 4, seed=3), end_ids=[2])
+    monkeypatch.setattr("tagpr.engine.generation.RECORDED_ON", ("cpu",))
+
+    def fails(*_):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(GraphedStep, "__init__", fails)
+    assert generate(model, batch, Sampling(10, 4, seed=3), end_ids=[2]) == as_usual
+    assert "not recorded (operation not permitted" in caplog.text
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="recording a step needs a GPU")
+def test_a_recorded_step_draws_what_an_unrecorded_one_does(monkeypatch):
+    model, batch = tiny_model("llama").to("cuda"), prompts()
+    recorded = generate(model, batch, Sampling(10, 4, seed=3), end_ids=[2, 5], batch_size=16)
+    monkeypatch.setattr("tagpr.engine.generation.RECORDED_ON", ())
+    assert generate(model, batch, Sampling(10, 4, seed=3), end_ids=[2, 5], batch_size=16) == recorded
 
 
 def test_equal_prompts_get_different_samples():

@@ -3,7 +3,7 @@
 What makes it fast: the tokens that all prompts begin with run once; a prompt's keys and values are computed and
 stored once for all its completions and read once a step for all of them; caches are preallocated; finished rows leave
 the batch at once and waiting prompts take the place of finished ones; only last positions reach the output head; on
-CPUs the weights are laid out once for small batches (`prepacked`).
+CPUs the weights are laid out once for small batches (`prepacked`), on GPUs a step is recorded once (`graphed_step`).
 
 Samples depend on prompt, sample number and seed, not on how they were batched. Models whose attention cannot be shared
 (sliding windows shorter than the text, hybrid caches) go through transformers' own `generate`, with one logged line.
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from tagpr.engine.decoding import Caches, PrefillLayout, PrefixLayout, StepLayout
+from tagpr.engine.graphed_step import GraphedStep, graphed_step
 from tagpr.engine.group_attention import group_attention, why_not_shared
 from tagpr.engine.models import embedding_weight, inner_model, logits_of
 from tagpr.engine.prepacked import prepacked_linears
@@ -40,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 TOKENS_PER_PREFILL, TOKENS_PER_PREFILL_ON_CPU = 4096, 256
 """Most prompt tokens of one prefill pass; a CPU's cache holds the activations of few."""
+RECORDED_ON = ("cuda",)
+"""Devices on which decoding steps have fixed shapes, so that they can be recorded (`graphed_step`)."""
 
 
 @dataclass
@@ -93,8 +96,7 @@ def generate(
             jobs = _jobs(prompts, drawn, sampling)
             with group_attention(base), prepacked_linears(base, batch_size):
                 batch = _Batch(base, jobs, drawn, sampling, end_ids, batch_size, watch)
-                on_cpu = batch.device.type == "cpu"
-                batch.run(TOKENS_PER_PREFILL_ON_CPU if on_cpu else TOKENS_PER_PREFILL, progress)
+                batch.run(TOKENS_PER_PREFILL_ON_CPU if batch.device.type == "cpu" else TOKENS_PER_PREFILL, progress)
     finally:
         model.train(training)
     stops = set(end_ids)
@@ -147,6 +149,8 @@ class _Batch:
         self.counts = torch.zeros(n, dtype=torch.long, device=self.device)
         self.last = torch.zeros(n, dtype=torch.long, device=self.device)
         self.numbers = torch.zeros(n, self.steps, device=self.device)
+        self.recorded = self.device.type in RECORDED_ON
+        self.graphed: GraphedStep | None = None
 
     def run(self, tokens_per_prefill: int, progress: Progress | None) -> None:
         """Draw every waiting prompt's completions into its job."""
@@ -162,7 +166,7 @@ class _Batch:
             if self.waiting and len(free) >= min(len(self.waiting), max(1, len(self.running) // 4)):
                 while free and self.waiting:
                     free = self._prefill(free, tokens_per_prefill)
-            elif not self.waiting and 2 * len(free) >= len(self.running) > 1:
+            elif not self.recorded and not self.waiting and 2 * len(free) >= len(self.running) > 1:
                 self._compact([s for s, job in enumerate(self.running) if job is not None])
             if not bool(self.active.any()):
                 if not self.waiting and all(job is None for job in self.running):
@@ -201,6 +205,12 @@ class _Batch:
 
     def _step(self) -> None:
         rows = self.active.nonzero().squeeze(1)
+        if self.recorded:
+            self.graphed = self.graphed or graphed_step(self.model, self.caches, self.device)
+            self.recorded = self.graphed is not None
+        if self.graphed is not None:
+            self._accept(rows, self.graphed(self.last, self.counts, self.prompt_lengths)[rows])
+            return
         counts = self.counts[rows]
         positions = self.prompt_lengths[rows // self.samples] + counts
         layout = StepLayout(self.caches, rows, counts, self.prompt_lengths)
@@ -235,8 +245,7 @@ class _Batch:
             job = self.running[row // self.samples]
             assert job is not None
             job.tokens[row % self.samples].append(token)
-            watch = self.watch
-            if watch is not None and watch(job.index, row % self.samples, job.tokens[row % self.samples]):
+            if self.watch is not None and self.watch(job.index, row % self.samples, job.tokens[row % self.samples]):
                 self.active[row] = False
             if logps:
                 job.logprobs[row % self.samples].append(logps[i])
