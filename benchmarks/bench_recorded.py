@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -39,8 +40,7 @@ def model() -> LlamaForCausalLM:
         max_position_embeddings=8192,
     )
     made = LlamaForCausalLM(config).eval()
-    module: torch.nn.Module = made
-    module.to("cuda", torch.bfloat16)
+    cast("torch.nn.Module", made).to("cuda", torch.bfloat16)
     return made
 
 

@@ -115,7 +115,7 @@ SYSTEMS = {
 """Row -> its name in the evaluate stage."""
 
 
-def open_run(name: str, seed: int, epochs: int, shared: Path, runs: Path, labels: int = LABELS) -> Run:
+def open_run(name: str, seed: int, epochs: int, shared: Path, runs: Path, labels: int) -> Run:
     """The task's run, which learns from `labels` labels at most; raw files are adapted first."""
     card, adapter, raw, heldout = TASKS[name]
     source: dict[str, Any] = {"task": card, "max_train": labels} | heldout
@@ -251,7 +251,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("TAGPR_SHARED_DATA", "../shared/data")))
     arguments = parser.parse_args()
     task, epochs = arguments.task, arguments.epochs
-    run = open_run(task, arguments.seed, epochs, arguments.shared, arguments.runs)
+    run = open_run(task, arguments.seed, epochs, arguments.shared, arguments.runs, LABELS)
     card = TASKS[task][0]
     call = f"seed {arguments.seed}" + f", epochs {epochs}" * (epochs > 1)
     make(run, "data", "chains", "sft", "labels", *STAGES, "evaluate")

@@ -16,7 +16,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import analyses
 import bench_systems
+import few_chains
+import few_labels
 import prmu_real
+import real_people
 import results_file
 import rl_long
 import rl_long_figures
@@ -163,3 +166,50 @@ def test_the_reward_model_on_real_histories(results, tmp_path, monkeypatch):
     found = results(prmu_real, "prmu-real", "measure", "--pairs", tmp_path / "pairs", *cut, *pairs)
     assert set(found) == {*prmu_real.TASKS, "device"}
     assert all("words" in found[task]["soft-token, 1 epochs"]["diagnosis"] for task in prmu_real.TASKS)
+
+
+@pytest.fixture
+def few_people(tmp_path, monkeypatch):
+    """`real_people`'s recipe, and what others make of it, with few of everything and a model of two layers."""
+    training = [real_people.RECIPE["sft"], *(real_people.RECIPE[name] for name in real_people.STAGES)]
+    for settings in (*training, *few_chains.STAGES.values()):
+        monkeypatch.setitem(settings, "frozen_layers", 0)
+        for name, value in {"steps": 2, "max_new_tokens": 16, "heldout_every": 1, "heldout_prompts": 4}.items():
+            if "group_size" in settings:
+                monkeypatch.setitem(settings, name, value)
+    for name, value in {"model": TINY, "prompt": {"max_prompt_tokens": 600}}.items():
+        monkeypatch.setitem(real_people.RECIPE, name, value)
+    monkeypatch.setitem(real_people.RECIPE["evaluate"], "max_new_tokens", 16)
+    monkeypatch.setitem(real_people.TASKS["package-section"][3], "max_heldout", 12)
+    few = real_people.LABELS - 900
+    for module in (real_people, few_chains, few_labels):
+        monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
+        monkeypatch.setattr(module, "LABELS", few)
+    monkeypatch.setattr(few_chains, "CHAINS", 30)
+    monkeypatch.setitem(few_chains.TASKS["package-section"]["data"]["sources"][0], "max_train", few)
+    monkeypatch.setitem(few_chains.TASKS["package-section"]["data"]["sources"][0], "max_heldout", 12)
+    return ["--task", "package-section", "--runs", tmp_path / "runs"]
+
+
+def test_real_people(results, few_people):
+    found = results(real_people, "real-people", *few_people)["package-section"]["seed 0"]
+    assert found["labels"] == 60 and found["questions"] == 12
+    assert {"label SFT", "TagPR", "mixed SFT", "teacher", "linear, text", "nearest-neighbour"} <= set(
+        found["correctness"]
+    )
+    assert "TagPR minus label SFT" in found["differences"]
+    longer = results(real_people, "real-people", *few_people, "--epochs", 2, "--seed", 1)["package-section"]
+    assert set(longer) == {"seed 0", "seed 1, epochs 2"} and longer["seed 0"] == found
+
+
+def test_few_chains(results, few_people):
+    found = results(few_chains, "few-chains", *few_people)["package-section"]["seed 0"]
+    assert set(found["systems"]) == {"label SFT", "SFT on few chains", "guided RL", "TagPR"}
+    assert [row["step"] for row in found["curves"]["guided"]["heldout"]] == [0, 1, 2]
+    assert found["trained on"]["torch"]
+
+
+def test_few_labels(results, few_people):
+    found = results(few_labels, "few-labels", *few_people)["package-section"]["seed 0"]
+    assert found["training"]["sft"]["steps"] == found["training"]["labels"]["steps"]
+    assert "SFT on chains minus label SFT" in found["differences"]

@@ -8,6 +8,7 @@ rows are computed along with the others and ignored, and attention reads the cac
 from __future__ import annotations
 
 import logging
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -105,6 +106,11 @@ def graphed_step(model: PreTrainedModel, caches: Caches, device: torch.device) -
     try:
         return GraphedStep(model, caches, device)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        logger.warning("decoding steps are not recorded (%s): each is launched kernel by kernel", reason)
+        _not_recorded(str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__)
         return None
+
+
+@cache
+def _not_recorded(reason: str) -> None:
+    """Say so once: RL generates at every step."""
+    logger.warning("decoding steps are not recorded (%s): each is launched kernel by kernel", reason)
