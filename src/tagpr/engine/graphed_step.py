@@ -97,7 +97,8 @@ class GraphedStep:
                 self._compute()
         torch.cuda.current_stream().wait_stream(side)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        # other threads may go on using the GPU meanwhile: NCCL's watchdog does
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             self.logits = self._compute()
 
 
