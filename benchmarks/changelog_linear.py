@@ -28,7 +28,7 @@ from tagpr.statistics import mean_interval, paired_bootstrap
 from tagpr.tasks.types import Example, Task
 
 TASK = "package-changelog"
-SHOWN, LABELS = (5, 12), (960, 0)
+SHOWN, LABELS = (5, 8, 12), (960, 0)
 """Notes shown; labels learned from, 0: all."""
 
 

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import analyses
 import bench_systems
+import cheap_rivals
 import few_chains
 import few_labels
 import prmu_real
@@ -182,9 +183,9 @@ def few_people(tmp_path, monkeypatch):
     monkeypatch.setitem(real_people.RECIPE["evaluate"], "max_new_tokens", 16)
     monkeypatch.setitem(real_people.TASKS["package-section"][3], "max_heldout", 12)
     few = real_people.LABELS - 900
-    for module in (real_people, few_chains, few_labels):
+    for module, labels in ((real_people, few), (few_chains, few), (few_labels, few), (cheap_rivals, (40, few))):
         monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
-        monkeypatch.setattr(module, "LABELS", few)
+        monkeypatch.setattr(module, "LABELS", labels)
     monkeypatch.setattr(few_chains, "CHAINS", 30)
     monkeypatch.setitem(few_chains.TASKS["package-section"]["data"]["sources"][0], "max_train", few)
     monkeypatch.setitem(few_chains.TASKS["package-section"]["data"]["sources"][0], "max_heldout", 12)
@@ -213,3 +214,9 @@ def test_few_labels(results, few_people):
     found = results(few_labels, "few-labels", *few_people)["package-section"]["seed 0"]
     assert found["training"]["sft"]["steps"] == found["training"]["labels"]["steps"]
     assert "SFT on chains minus label SFT" in found["differences"]
+
+
+def test_cheap_rivals(results, few_people):
+    found = results(cheap_rivals, "cheap-rivals", *few_people)["package-section"]
+    assert [found[name]["labels"] for name in ("40 labels", "60 labels")] == [40, 60]
+    assert {"teacher", "linear, text", "nearest-neighbour"} <= set(found["60 labels"]["correctness"])
