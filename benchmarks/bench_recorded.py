@@ -11,7 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -20,8 +20,8 @@ from results_file import write_results
 from tagpr.engine import generation
 from tagpr.engine.types import Sampling
 
+PROMPTS, SAMPLES = 4, 8
 PROMPT, NEW, ROUNDS = 300, 48, 3
-SIZES = {"4 prompts, 8 completions each": (4, 8)}
 NEVER = 10**6
 """An end token that no model draws: all completions are equally long."""
 
@@ -57,43 +57,39 @@ def main() -> None:
     """Measure and write the file."""
     if not torch.cuda.is_available():
         sys.exit("bench_recorded.py: needs a GPU; torch finds none")
+    gpu = torch.cuda.get_device_name()
     made = model()
-    figures: dict[str, object] = {"gpu": torch.cuda.get_device_name()}
-    for name, (prompts, samples) in SIZES.items():
-        draw = torch.Generator().manual_seed(1)
-        ids = [torch.randint(3, 49000, (PROMPT,), generator=draw).tolist() for _ in range(prompts)]
-        rows = torch.tensor(ids, device="cuda").repeat_interleave(samples, 0)
+    draw = torch.Generator().manual_seed(1)
+    ids = [torch.randint(3, 49000, (PROMPT,), generator=draw).tolist() for _ in range(PROMPTS)]
+    rows = torch.tensor(ids, device="cuda").repeat_interleave(SAMPLES, 0)
 
-        def ours(devices: tuple[str, ...], ids: list[list[int]] = ids, samples: int = samples) -> object:
-            generation.RECORDED_ON = devices
-            return generation.generate(
-                made, ids, Sampling(NEW, samples), end_ids=[NEVER], batch_size=len(ids) * samples
-            )
+    def ours(devices: tuple[str, ...]) -> object:
+        generation.RECORDED_ON = devices
+        return generation.generate(made, ids, Sampling(NEW, SAMPLES), end_ids=[NEVER], batch_size=len(rows))
 
-        def stock(rows: torch.Tensor = rows) -> object:
-            mask = torch.ones_like(rows)
-            return made.generate(rows, attention_mask=mask, max_new_tokens=NEW, do_sample=True, top_k=0, pad_token_id=0)
+    def stock() -> object:
+        how: dict[str, Any] = {"max_new_tokens": NEW, "do_sample": True, "top_k": 0, "pad_token_id": 0}
+        return cast("Any", made).generate(rows, attention_mask=torch.ones_like(rows), **how)
 
-        ways: dict[str, Callable[[], object]] = {
-            "recorded": lambda: ours(("cuda",)),
-            "launched": lambda: ours(()),
-            "transformers": stock,
-        }
-        for call in ways.values():
-            call()  # warm-up
-        taken: dict[str, list[float]] = {way: [] for way in ways}
-        for _ in range(ROUNDS):
-            for way, call in ways.items():
-                taken[way].append(seconds(call))
-        median = {way: statistics.median(own) for way, own in taken.items()}
-        tokens = prompts * samples * NEW
-        figures[name] = {
-            "tokens_per_second": {way: tokens / own for way, own in median.items()},
-            "times as fast as launched": median["launched"] / median["recorded"],
-            "times as fast as transformers": median["transformers"] / median["recorded"],
-        }
-        print(name, figures[name], flush=True)
-    write_results("recorded-steps", "python benchmarks/bench_recorded.py", figures)
+    ways: dict[str, Callable[[], object]] = {
+        "recorded": lambda: ours(("cuda",)),
+        "launched": lambda: ours(()),
+        "transformers": stock,
+    }
+    for call in ways.values():
+        call()  # warm-up
+    taken: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(ROUNDS):
+        for way, call in ways.items():
+            taken[way].append(seconds(call))
+    median = {way: statistics.median(own) for way, own in taken.items()}
+    figures = {
+        "tokens_per_second": {way: len(rows) * NEW / own for way, own in median.items()},
+        "times as fast as launched": median["launched"] / median["recorded"],
+        "times as fast as transformers": median["transformers"] / median["recorded"],
+    }
+    size = f"{PROMPTS} prompts, {SAMPLES} completions each"
+    write_results("recorded-steps", "python benchmarks/bench_recorded.py", {"gpu": gpu, size: figures})
 
 
 if __name__ == "__main__":

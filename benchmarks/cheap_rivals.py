@@ -5,7 +5,7 @@
 
 The tasks, held-out questions and rivals of `real_people.py`; learned from 160, 320 and 960 labels (those of its seed)
 and from all there are. The teacher's accuracy is a ceiling of what SFT on its chains comes to. Writes
-benchmarks/results/cheap-rivals.json, a task at a time: what other calls measured stays.
+benchmarks/results/cheap-rivals.json, a task and seed at a time: what other calls measured stays.
 """
 
 import argparse
@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from real_people import TASKS, open_run, rivals
-from results_file import RESULTS, write_results
-from tagpr.files import read_json
+from results_file import add_results
 from tagpr.pipeline import make
 from tagpr.runs import Run
 from tagpr.statistics import mean_interval, paired_bootstrap
@@ -42,20 +41,16 @@ def main() -> None:
     """Measure and add the task to the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--task", choices=sorted(TASKS), default="package-section")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("TAGPR_SHARED_DATA", "../shared/data")))
     arguments = parser.parse_args()
     found = {}
     for labels in LABELS:
-        run = open_run(arguments.task, 0, 1, arguments.shared, arguments.runs, labels)
+        run = open_run(arguments.task, arguments.seed, 1, arguments.shared, arguments.runs, labels)
         make(run, "data")
         found[f"{labels or 'all'} labels"] = figures(run, TASKS[arguments.task][0])
-        print({name: round(row["mean"], 3) for name, row in found[f"{labels or 'all'} labels"]["correctness"].items()})
-    path = RESULTS / "cheap-rivals.json"
-    kept = read_json(path)["figures"] if path.is_file() else {}
-    kept[arguments.task] = found
-    calls = [f"python benchmarks/cheap_rivals.py --task {name}" for name in kept]
-    write_results("cheap-rivals", "; ".join(calls), kept)
+    add_results("cheap_rivals", arguments.task, f"seed {arguments.seed}", found)
 
 
 if __name__ == "__main__":

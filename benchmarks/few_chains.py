@@ -25,11 +25,10 @@ from changelog_rl import curve
 from on_gpu import trained_on
 from real_people import RECIPE as REAL
 from real_people import RL
-from results_file import RESULTS, write_results
+from results_file import add_results
 from rl_over_sft import PER_USER, difference, scores, test_questions
 from tagpr.evaluation.predictions import Prediction
 from tagpr.experiments.interview import Interview
-from tagpr.files import read_json
 from tagpr.pipeline import make
 from tagpr.runs import Run
 from tagpr.runs.layout import StageName
@@ -117,11 +116,7 @@ def main() -> None:
     arguments = parser.parse_args()
     run = open_run(arguments.task, arguments.seed, arguments.runs)
     make(run, "data", "chains", "sft", "labels", "guided", "exploratory")
-    path = RESULTS / "few-chains.json"
-    kept = read_json(path)["figures"] if path.is_file() else {}
-    kept.setdefault(arguments.task, {})[f"seed {arguments.seed}"] = figures(run, arguments.task)
-    calls = [f"python benchmarks/few_chains.py --task {name} --seed {s[5:]}" for name, own in kept.items() for s in own]
-    write_results("few-chains", "; ".join(calls), kept)
+    add_results("few_chains", arguments.task, f"seed {arguments.seed}", figures(run, arguments.task))
 
 
 if __name__ == "__main__":

@@ -17,9 +17,8 @@ from typing import Any
 
 from on_gpu import trained_on
 from real_people import TASKS, open_run, rivals
-from results_file import RESULTS, write_results
+from results_file import add_results
 from tagpr.experiments.interview import Interview
-from tagpr.files import read_json
 from tagpr.pipeline import make
 from tagpr.runs import Run
 from tagpr.statistics import mean_interval, paired_bootstrap
@@ -73,11 +72,7 @@ def main() -> None:
     arguments = parser.parse_args()
     run = open_run(arguments.task, arguments.seed, EPOCHS, arguments.shared, arguments.runs, LABELS)
     make(run, "data", "chains", "sft", "labels")
-    path = RESULTS / "few-labels.json"
-    kept = read_json(path)["figures"] if path.is_file() else {}
-    kept.setdefault(arguments.task, {})[f"seed {arguments.seed}"] = figures(run, TASKS[arguments.task][0])
-    calls = [f"python benchmarks/few_labels.py --task {name} --seed {s[5:]}" for name, own in kept.items() for s in own]
-    write_results("few-labels", "; ".join(calls), kept)
+    add_results("few_labels", arguments.task, f"seed {arguments.seed}", figures(run, TASKS[arguments.task][0]))
 
 
 if __name__ == "__main__":

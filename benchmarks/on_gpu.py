@@ -12,6 +12,6 @@ SIDE_BY_SIDE = 160 if torch.cuda.is_available() else 60
 
 
 def trained_on() -> dict[str, str]:
-    """The machine of a cell, which need not be the one that writes the file."""
+    """The machine that trained: a results file can hold the figures of several."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {"machine": machine(), "gpu": gpu, "torch": torch.__version__, "transformers": transformers.__version__}

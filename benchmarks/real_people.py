@@ -32,7 +32,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from on_gpu import SIDE_BY_SIDE, TOKENS_PER_FORWARD
-from results_file import RESULTS, write_results
+from results_file import add_results
 from rl_over_sft import heldout_curve
 from tagpr.chains.evidence.text import entry_output, question_text
 from tagpr.chains.heuristic.teacher import HeuristicTeacher
@@ -40,7 +40,6 @@ from tagpr.data.adapters import adapt
 from tagpr.evaluation.evaluate import trivial_baselines
 from tagpr.evaluation.predictions import Prediction, read_predictions
 from tagpr.experiments.interview import Interview
-from tagpr.files import read_json
 from tagpr.pipeline import make, make_variant
 from tagpr.runs import Run, Variant
 from tagpr.runs.layout import StageName
@@ -228,19 +227,6 @@ def figures(run: Run, card: str, mixed: Sequence[Prediction] = ()) -> dict[str, 
     }
 
 
-def keep(task: str, call: str, found: dict[str, Any]) -> None:
-    """Add a call's figures, named like "seed 0, epochs 3"; what other calls measured stays."""
-    path = RESULTS / "real-people.json"
-    kept = read_json(path)["figures"] if path.is_file() else {}
-    kept.setdefault(task, {})[call] = found
-    calls = [
-        f"python benchmarks/real_people.py --task {name} --{one.replace(', ', ' --')}"
-        for name in kept
-        for one in kept[name]
-    ]
-    write_results("real-people", "; ".join(calls), kept)
-
-
 def main() -> None:
     """Train, evaluate and add the task and seed to the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -255,14 +241,14 @@ def main() -> None:
     card = TASKS[task][0]
     call = f"seed {arguments.seed}" + f", epochs {epochs}" * (epochs > 1)
     make(run, "data", "chains", "sft", "labels", *STAGES, "evaluate")
-    keep(task, call, figures(run, card))
+    add_results("real_people", task, call, figures(run, card))
     if epochs > 1:  # labels and chains mixed are compared with one epoch of chains
         return
     mixed = make_variant(run, MIXED)
     interview = Interview(mixed, mixed.checkpoints(("sft",)))
     questions = interview.questions("sft", card, interview.heldout(card))
     rows = interview.answers("real-people", "sft", card, {"own": questions})["own"]
-    keep(task, call, figures(run, card, rows))
+    add_results("real_people", task, call, figures(run, card, rows))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tagpr.files import write_json, write_text
+from tagpr.files import read_json, write_json, write_text
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parents[1] / "docs"
@@ -26,6 +26,20 @@ def write_results(name: str, command: str, figures: dict[str, Any]) -> Path:
     }
     write_json(path, content)
     return path
+
+
+def add_results(script: str, task: str, call: str, found: dict[str, Any]) -> None:
+    """Add a call's figures, named like "seed 0, epochs 3", to the file of `script`; what other calls measured stays."""
+    name = script.replace("_", "-")
+    path = RESULTS / f"{name}.json"
+    figures = read_json(path)["figures"] if path.is_file() else {}
+    figures.setdefault(task, {})[call] = found
+    commands = [
+        f"python benchmarks/{script}.py --task {one} --{each.replace(', ', ' --')}"
+        for one, calls in figures.items()
+        for each in calls
+    ]
+    write_results(name, "; ".join(commands), figures)
 
 
 def write_chart(name: str, svg: str) -> None:

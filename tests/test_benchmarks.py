@@ -184,7 +184,6 @@ def few_people(tmp_path, monkeypatch):
     monkeypatch.setitem(real_people.TASKS["package-section"][3], "max_heldout", 12)
     few = real_people.LABELS - 900
     for module, labels in ((real_people, few), (few_chains, few), (few_labels, few), (cheap_rivals, (40, few))):
-        monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
         monkeypatch.setattr(module, "LABELS", labels)
     monkeypatch.setattr(few_chains, "CHAINS", 30)
     monkeypatch.setitem(few_chains.TASKS["package-section"]["data"]["sources"][0], "max_train", few)
@@ -217,6 +216,6 @@ def test_few_labels(results, few_people):
 
 
 def test_cheap_rivals(results, few_people):
-    found = results(cheap_rivals, "cheap-rivals", *few_people)["package-section"]
+    found = results(cheap_rivals, "cheap-rivals", *few_people)["package-section"]["seed 0"]
     assert [found[name]["labels"] for name in ("40 labels", "60 labels")] == [40, 60]
     assert {"teacher", "linear, text", "nearest-neighbour"} <= set(found["60 labels"]["correctness"])

@@ -76,6 +76,11 @@ class PrefillLayout:
         return causal(q, k, v, scale, softcap, self.offset).transpose(1, 2)
 
 
+def hiding(keys: Tensor) -> Tensor:
+    """What is added to the scores so that these keys are not seen: keys (B, P) -> (B, 1, 1, P)."""
+    return torch.zeros(keys.shape, device=keys.device).masked_fill(keys, float("-inf"))[:, None, None]
+
+
 class StepLayout:
     """One token of every active row. rows (R,): slot * samples + sample; counts (R,): own tokens already cached."""
 
@@ -87,19 +92,11 @@ class StepLayout:
         self.t = int(counts.max()) + 1
         device = rows.device
         dead = torch.arange(self.p, device=device)[None] >= slot_lengths[:, None]
-        self.prompt_bias = (
-            torch.zeros(dead.shape, device=device).masked_fill(dead, float("-inf"))[:, None, None]
-            if bool(dead.any())
-            else None
-        )
+        self.prompt_bias = hiding(dead) if bool(dead.any()) else None
         seen = torch.zeros(caches.slots * caches.samples, dtype=torch.long, device=device)
         seen[rows] = counts
         hidden = torch.arange(self.t, device=device)[None] > seen[:, None]
-        self.own_bias = (
-            torch.zeros(hidden.shape, device=device).masked_fill(hidden, float("-inf"))[:, None, None]
-            if bool(hidden.any())
-            else None
-        )
+        self.own_bias = hiding(hidden) if bool(hidden.any()) else None
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None) -> Tensor:
         """q (1, H, R, D), k and v (1, Hkv, R, D)."""

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tagpr.engine.decoding import Caches, StepLayout
+from tagpr.engine.decoding import Caches, StepLayout, hiding
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +34,9 @@ class FixedStepLayout(StepLayout):
 
     def update(self) -> None:
         """Hide what lies behind the lengths in the buffers. Waits for nothing, so that it can be recorded."""
-        device, hidden = self.counts.device, float("-inf")
-        dead = torch.arange(self.p, device=device)[None] >= self.prompt_lengths[:, None]
-        later = torch.arange(self.t, device=device)[None] > self.counts[:, None]
-        self.prompt_bias = torch.zeros(dead.shape, device=device).masked_fill(dead, hidden)[:, None, None]
-        self.own_bias = torch.zeros(later.shape, device=device).masked_fill(later, hidden)[:, None, None]
+        device = self.counts.device
+        self.prompt_bias = hiding(torch.arange(self.p, device=device)[None] >= self.prompt_lengths[:, None])
+        self.own_bias = hiding(torch.arange(self.t, device=device)[None] > self.counts[:, None])
 
 
 class GraphedStep:
