@@ -73,20 +73,20 @@ def fit(task: Task, train: Sequence[Example], shown: int) -> dict[str, Pipeline]
     return models
 
 
-def answers(task: Task, models: dict[str, Pipeline], asked: Sequence[Example], shown: int) -> dict[str, list[bool]]:
-    """Whether the linear model's note and the rule's are right; the rule takes the model's word if no note has one."""
-    right: dict[str, list[bool]] = {"linear": [], "commonest": []}
+def notes(task: Task, models: dict[str, Pipeline], asked: Sequence[Example], shown: int) -> dict[str, list[str]]:
+    """The linear model's notes and the rule's; the rule takes the model's word if no shown note has a habit."""
+    written: dict[str, list[str]] = {"linear": [], "commonest": []}
     for example in asked:
-        notes, linear, commonest = notes_of(task, example, shown), {}, {}
+        past, linear, commonest = notes_of(task, example, shown), {}, {}
         for habit, kind in chances(example.input).items():
             if habit not in models:
                 continue
-            linear[habit] = str(models[habit].predict([features(notes, example.input, habit, kind)])[0])
-            values = habit_values(notes, habit, kind)
+            linear[habit] = str(models[habit].predict([features(past, example.input, habit, kind)])[0])
+            values = habit_values(past, habit, kind)
             commonest[habit] = Counter(values).most_common(1)[0][0] if values else linear[habit]
         for name, decided in (("linear", linear), ("commonest", commonest)):
-            right[name].append(render(example.input, decided).strip() == example.target)
-    return right
+            written[name].append(render(example.input, decided).strip())
+    return written
 
 
 def main() -> None:
@@ -98,8 +98,11 @@ def main() -> None:
     for labels in LABELS:
         train = choose_some(splits.train, labels, 0)
         for shown in SHOWN:
-            right = answers(task, fit(task, train, shown), splits.heldout, shown)
-            scores = {name: [float(one) for one in own] for name, own in right.items()}
+            written = notes(task, fit(task, train, shown), splits.heldout, shown)
+            scores = {
+                name: [float(note == one.target) for note, one in zip(own, splits.heldout, strict=True)]
+                for name, own in written.items()
+            }
             figures["exact match"][f"{shown} notes, {len(train)} labels"] = {
                 name: asdict(mean_interval(own, users)) for name, own in scores.items()
             } | {"linear minus commonest": asdict(paired_bootstrap(scores["linear"], scores["commonest"], users))}

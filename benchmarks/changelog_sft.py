@@ -13,7 +13,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from real_people import MIXED
+from real_people import mixed_variant
 from results_file import write_results
 from rl_over_sft import answers, difference, scores
 from tagpr.files import read_jsonl
@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     run = Run.open("quickstart", runs=parser.parse_args().runs)
-    mixed, longer = make_variant(run, MIXED), make_variant(run, LONGER)
+    mixed, longer = make_variant(run, mixed_variant()), make_variant(run, LONGER)
     make(longer, "labels")
     own = answers(run, run.checkpoints(("labels", "sft")))
     more = answers(longer, longer.checkpoints(("labels", "sft")))

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from real_people import TASKS, open_run, rivals
+from real_people import LABEL_TASKS, TASKS, open_run, rivals
 from results_file import add_results
 from tagpr.pipeline import make
 from tagpr.runs import Run
@@ -40,7 +40,7 @@ def figures(run: Run, card: str) -> dict[str, Any]:
 def main() -> None:
     """Measure and add the task to the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--task", choices=sorted(TASKS), default="package-section")
+    parser.add_argument("--task", choices=LABEL_TASKS, default="package-section")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("TAGPR_SHARED_DATA", "../shared/data")))
@@ -49,7 +49,7 @@ def main() -> None:
     for labels in LABELS:
         run = open_run(arguments.task, arguments.seed, 1, arguments.shared, arguments.runs, labels)
         make(run, "data")
-        found[f"{labels or 'all'} labels"] = figures(run, TASKS[arguments.task][0])
+        found[f"{labels or 'all'} labels"] = figures(run, TASKS[arguments.task].card)
     add_results("cheap_rivals", arguments.task, f"seed {arguments.seed}", found)
 
 

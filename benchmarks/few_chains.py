@@ -1,7 +1,7 @@
 """Few chains, many labels: SFT on the chains of 160 labels, then RL on the questions of all 960.
 
     PYTHONPATH=benchmarks python benchmarks/few_chains.py --task package-changelog   # an hour on one core
-    PYTHONPATH=benchmarks python benchmarks/few_chains.py --task package-section
+    PYTHONPATH=benchmarks python benchmarks/few_chains.py --task package-section --seed 0 1 2
 
 Chains cost a teacher, labels do not. Where SFT had the chains of all labels, RL adds nothing (rl-over-sft.json,
 real-people.json); does it where chains are few? Five epochs of SFT, of which the weights with the least loss on
@@ -10,13 +10,15 @@ weights with the best R_v on other held-out training users are kept. Settled bef
 by the test questions. Both tasks are bundled. Test questions: of package-section the 652 held-out ones; of
 package-changelog the 926 of `rl_over_sft.py`. Beside them SFT on all 960 labels in as many steps as SFT on chains.
 
-Writes benchmarks/results/few-chains.json, a task and seed at a time: what other calls measured stays. Killed, the same
-command goes on.
+Writes benchmarks/results/few-chains.json, a call at a time: what other calls measured stays. Several seeds are trained
+one after the other, and then also taken together: the interval over users is then that of these trainings' mean.
+Killed, the same command goes on.
 """
 
 import argparse
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import yaml
@@ -83,40 +85,54 @@ def answers(run: Run, task: str) -> dict[str, list[Prediction]]:
     return found
 
 
-def figures(run: Run, task: str) -> dict[str, Any]:
-    """Answer the questions; every system's figures and the paired differences, and the curves of RL."""
-    metric, rows = run.data[task].task.metrics[0], answers(run, task)
+def compared(rows: dict[str, list[Prediction]], metric: str) -> dict[str, Any]:
+    """Every system's figures and the paired differences."""
     pairs = [
         ("TagPR", "SFT on few chains"),
         ("guided RL", "SFT on few chains"),
         ("TagPR", "guided RL"),
         ("TagPR", "label SFT"),
     ]
-    sft = run.manifest("sft")
-    assert sft is not None
     return {
         "questions": len(rows["TagPR"]),
         "users": len({row.user_id for row in rows["TagPR"]}),
-        "labels": len(run.train[task]),
         "metric": metric,
-        "sft": asdict(sft.metrics),
         "systems": {name: scores(own, metric) for name, own in rows.items()},
         "differences": {f"{a} minus {b}": asdict(difference(rows[a], rows[b], metric)) for a, b in pairs},
+    }
+
+
+def figures(run: Run, task: str, rows: dict[str, list[Prediction]], metric: str) -> dict[str, Any]:
+    """The comparison, how SFT went, and the curves of RL."""
+    sft = run.manifest("sft")
+    assert sft is not None
+    return compared(rows, metric) | {
+        "labels": len(run.train[task]),
+        "sft": asdict(sft.metrics),
         "trained on": trained_on(),
         "curves": {stage: curve(run.folder.stage(stage)) for stage in STAGES},
     }
 
 
 def main() -> None:
-    """Train, answer and add the task and seed to the file."""
+    """Train, answer and add the calls to the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--task", choices=sorted(TASKS), default="package-changelog")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     arguments = parser.parse_args()
-    run = open_run(arguments.task, arguments.seed, arguments.runs)
-    make(run, "data", "chains", "sft", "labels", "guided", "exploratory")
-    add_results("few_chains", arguments.task, f"seed {arguments.seed}", figures(run, arguments.task))
+    task, each = arguments.task, []
+    for seed in arguments.seed:
+        run = open_run(task, seed, arguments.runs)
+        make(run, "data", "chains", "sft", "labels", "guided", "exploratory")
+        metric = run.data[task].task.metrics[0]
+        each.append(answers(run, task))
+        add_results("few_chains", task, f"seed {seed}", figures(run, task, each[-1], metric))
+    if len(each) > 1:
+        rows = {name: [row for one in each for row in one[name]] for name in SYSTEMS}
+        by_seed = {name: [fmean(row.scores[metric] for row in one[name]) for one in each] for name in SYSTEMS}
+        seeds = f"seed {' '.join(map(str, arguments.seed))}"
+        add_results("few_chains", task, seeds, compared(rows, metric) | {"by seed": by_seed})
 
 
 if __name__ == "__main__":

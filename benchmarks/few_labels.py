@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from on_gpu import trained_on
-from real_people import TASKS, open_run, rivals
+from real_people import LABEL_TASKS, TASKS, open_run, rivals
 from results_file import add_results
 from tagpr.experiments.interview import Interview
 from tagpr.pipeline import make
@@ -65,14 +65,14 @@ def figures(run: Run, card: str) -> dict[str, Any]:
 def main() -> None:
     """Train, ask and add the task and seed to the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--task", choices=sorted(TASKS), default="package-section")
+    parser.add_argument("--task", choices=LABEL_TASKS, default="package-section")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("TAGPR_SHARED_DATA", "../shared/data")))
     arguments = parser.parse_args()
     run = open_run(arguments.task, arguments.seed, EPOCHS, arguments.shared, arguments.runs, LABELS)
     make(run, "data", "chains", "sft", "labels")
-    add_results("few_labels", arguments.task, f"seed {arguments.seed}", figures(run, TASKS[arguments.task][0]))
+    add_results("few_labels", arguments.task, f"seed {arguments.seed}", figures(run, TASKS[arguments.task].card))
 
 
 if __name__ == "__main__":

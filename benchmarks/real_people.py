@@ -1,28 +1,32 @@
 """Real people, equal labels, equal steps: label SFT, SFT on chains, the two mixed, and RL after the chains.
 
     PYTHONPATH=benchmarks python benchmarks/real_people.py --task package-section      # an hour on one core
+    PYTHONPATH=benchmarks python benchmarks/real_people.py --task package-changelog
     PYTHONPATH=benchmarks python benchmarks/real_people.py --task movie-tagging --shared FOLDER
     PYTHONPATH=benchmarks python benchmarks/real_people.py --task review-rating --shared FOLDER
+    PYTHONPATH=benchmarks python benchmarks/real_people.py --task package-section --labels all --epochs 2 --seed 0 1 2
 
-package-section is bundled; the others are made of raw files that you downloaded (MovieLens 10M's tags with TMDB's
-overviews; Yelp's reviews), whose folder is given by --shared or TAGPR_SHARED_DATA. All learn from the same 960 labels
-at most (`--seed` draws them and all else). The three SFTs take as many optimizer steps (more with --epochs, and then
-without the mixed one) and keep the weights with the least loss on the same number of held-out training users. RL
+The packages are bundled; the others are made of raw files that you downloaded (MovieLens 10M's tags with TMDB's
+overviews; Yelp's reviews), whose folder is given by --shared or TAGPR_SHARED_DATA. All learn from the same labels: 960
+at most, or another number, or all (`--seed` draws them and all else). The three SFTs take as many optimizer steps (more
+with --epochs) and keep the weights with the least loss on the same held-out training users: 12, of all labels 24. RL
 has no reward model here (gamma 0), so that the rows of three tasks fit into three hours of one
 core; of the users of MovieLens and Yelp it takes four prompts each at most. Beside them the cheap rivals: logistic
-regression of the text, and of the text and the history; the teacher of the chains; the rules without a model, the
-nearest item among them.
+regression of the text, and of the text and the history (of changelogs: over the counted habits of the shown notes); the
+teacher of the chains; the rules without a model, the nearest item among them.
 
-Writes benchmarks/results/real-people.json, a task and seed at a time: what other calls measured stays. Killed, the same
-command goes on.
+Writes benchmarks/results/real-people.json, a call at a time: what other calls measured stays. Several seeds are trained
+one after the other, and then also taken together: the interval over users is then that of these trainings' mean.
+Killed, the same command goes on.
 """
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -31,7 +35,8 @@ from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from on_gpu import SIDE_BY_SIDE, TOKENS_PER_FORWARD
+import changelog_linear
+from on_gpu import SIDE_BY_SIDE, TOKENS_PER_FORWARD, trained_on
 from results_file import add_results
 from rl_over_sft import heldout_curve
 from tagpr.chains.evidence.text import entry_output, question_text
@@ -45,14 +50,43 @@ from tagpr.runs import Run, Variant
 from tagpr.runs.layout import StageName
 from tagpr.statistics import mean_interval, paired_bootstrap
 from tagpr.tasks.metrics import correctness
-from tagpr.tasks.types import Example, Task
+from tagpr.tasks.types import Example, Kind, Task
 
-TASKS = {
-    "package-section": ("package-section", "", "", {"heldout_per_user": 2, "max_heldout": 652}),
-    "movie-tagging": ("lamp-2", "movielens", "", {"max_heldout": 326}),
-    "review-rating": ("lamp-3", "yelp", "yelp", {"max_heldout": 652}),
+
+@dataclass(frozen=True)
+class RealTask:
+    """A task on real people."""
+
+    card: str
+    source: dict[str, Any]
+    """How many questions are held out, and what else the data source says."""
+    recipe: dict[str, Any]
+    """Blocks of the recipe that are its own."""
+    adapter: str = ""
+    """Makes items of raw files; none if the data is bundled."""
+    raw: str = ""
+    """Folder of the raw files under --shared."""
+
+
+RECENT: dict[str, Any] = {"profile": {"retriever": "recency", "k": 8}}
+NOTES = {
+    "prompt": {"max_prompt_tokens": 400},
+    "rewards": {"verifiable": "metrics", "gamma": 0.0, "delta_evidence": 0.2},
+    "evaluate": {"answer_tokens": 64},  # a note is longer than a label
 }
-"""Name -> task card, adapter of the raw files, their folder under --shared, how many questions are held out."""
+TASKS = {
+    "package-changelog": RealTask(
+        "package-changelog", {"min_history": 3, "heldout_per_user": 3, "max_heldout": 652}, RECENT | NOTES
+    ),
+    "package-section": RealTask(
+        "package-section",
+        {"heldout_per_user": 2, "max_heldout": 652},
+        {"profile": {"retriever": "bm25", "k": 6}},
+    ),
+    "movie-tagging": RealTask("lamp-2", {"max_heldout": 326}, RECENT, "movielens"),
+    "review-rating": RealTask("lamp-3", {"max_heldout": 652}, RECENT, "yelp", "yelp"),
+}
+LABEL_TASKS = sorted(set(TASKS) - {"package-changelog"})
 LABELS = 960
 RL = {
     "learning_rate": 3e-5,
@@ -97,13 +131,6 @@ RECIPE: dict[str, Any] = {
         "chunk": SIDE_BY_SIDE,
     },
 }
-MIXED = Variant(
-    "mixed",
-    ("sft.mix=0.5", "sft.epochs=0.5"),
-    shared=("data", "chains"),
-    last="sft",
-)
-"""Every chain row and as many label rows, half an epoch of them: as many steps as on chains alone."""
 STAGES: tuple[StageName, ...] = ("guided", "exploratory")
 SYSTEMS = {
     "label SFT": "labels",
@@ -114,27 +141,34 @@ SYSTEMS = {
 """Row -> its name in the evaluate stage."""
 
 
+def mixed_variant(epochs: float = 1) -> Variant:
+    """Every chain row and as many label rows, half the epochs of them: as many steps as on chains alone."""
+    return Variant("mixed", ("sft.mix=0.5", f"sft.epochs={epochs / 2}"), shared=("data", "chains"), last="sft")
+
+
 def open_run(name: str, seed: int, epochs: int, shared: Path, runs: Path, labels: int) -> Run:
-    """The task's run, which learns from `labels` labels at most; raw files are adapted first."""
-    card, adapter, raw, heldout = TASKS[name]
-    source: dict[str, Any] = {"task": card, "max_train": labels} | heldout
+    """The task's run, which learns from `labels` labels at most (0: all); raw files are adapted first."""
+    task = TASKS[name]
+    source: dict[str, Any] = {"task": task.card, "max_train": labels} | task.source
     runs.mkdir(parents=True, exist_ok=True)
-    if adapter:
+    if task.adapter:
         items = runs.resolve() / "adapted" / name
         if not (items / "items.jsonl").is_file():
             if not shared.is_dir():
                 sys.exit(f"{shared}: no such folder; set TAGPR_SHARED_DATA to where the raw files are")
-            adapt(adapter, shared / raw, items)
+            adapt(task.adapter, shared / task.raw, items)
         source |= {"path": str(items / "items.jsonl")}
-    run_name = f"real-{name}-{seed}" + f"-{labels}-labels" * (labels != LABELS) + f"-{epochs}-epochs" * (epochs > 1)
+    which = "" if labels == LABELS else f"-{labels or 'all'}-labels"
+    run_name = f"real-{name}-{seed}{which}" + f"-{epochs}-epochs" * (epochs > 1)
+    stopping = {} if labels else {"heldout_users": 24, "heldout_every": 80}
     recipe = RECIPE | {
         "name": run_name,
         "seed": seed,
-        "data": {"sources": [source], "on_error": "skip" if adapter else "stop"},
-        "profile": {"retriever": "recency", "k": 8} if adapter else {"retriever": "bm25", "k": 6},
-        "sft": RECIPE["sft"] | {"epochs": epochs},
+        "data": {"sources": [source], "on_error": "skip" if task.adapter else "stop"},
+        "sft": RECIPE["sft"] | {"epochs": epochs} | stopping,
     }
-    if adapter:  # one user of MovieLens has 113 of the 960 labels
+    recipe |= {block: RECIPE.get(block, {}) | own for block, own in task.recipe.items()}
+    if task.adapter:  # one user of MovieLens has 113 of the 960 labels
         recipe |= {stage: recipe[stage] | {"prompts_per_user": 4} for stage in ("guided", "exploratory")}
     path = runs / f"{run_name}.yaml"
     path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
@@ -169,86 +203,141 @@ def rivals(run: Run, card: str) -> dict[str, list[float]]:
     """Correctness of the systems without a language model, in the order of the held-out questions."""
     splits = run.data[card]
     task, train, heldout = splits.task, splits.train, splits.heldout
-    teacher = HeuristicTeacher(task, train, run.seed)
-    answers = {
-        "linear, text": linear(task, train, heldout, history=False),
-        "linear, text and history": linear(task, train, heldout, history=True),
-        "teacher": [teacher.best(example, run.prompts.build(task, example).entries) for example in heldout],
-    } | {row.name: [one.answer for one in row.predictions[card]] for row in trivial_baselines({card: splits})}
+    teacher, shown = HeuristicTeacher(task, train, run.seed), run.recipe.profile.k
+    if task.kind is Kind.TEXT:
+        models = changelog_linear.fit(task, train, shown)
+        answers = {"linear, habits": changelog_linear.notes(task, models, heldout, shown)["linear"]}
+    else:
+        answers = {
+            "linear, text": linear(task, train, heldout, history=False),
+            "linear, text and history": linear(task, train, heldout, history=True),
+        }
+    answers["teacher"] = [teacher.best(example, run.prompts.build(task, example).entries) for example in heldout]
+    answers |= {row.name: [one.answer for one in row.predictions[card]] for row in trivial_baselines({card: splits})}
     return {
         name: [correctness(task, answer, example.target or "") for answer, example in zip(own, heldout, strict=True)]
         for name, own in answers.items()
     }
 
 
-def figures(run: Run, card: str, mixed: Sequence[Prediction] = ()) -> dict[str, Any]:
-    """Every system's correctness with its interval over users, and the differences between them."""
-    heldout = run.data[card].heldout
-    users = [example.user_id for example in heldout]
-    scores, chains = rivals(run, card), {}
-    answered = {
-        row: read_predictions(run.folder.predictions / system / f"{card}.jsonl") for row, system in SYSTEMS.items()
-    }
-    if mixed:
-        answered["mixed SFT"] = list(mixed)
-    for row, found in answered.items():
-        rows = {one.id: one for one in found}
-        scores[row] = [rows[example.id].correctness for example in heldout]
-        claims = sum(one.claims for one in rows.values())
-        chains[row] = {
-            "format_rate": sum(one.format_ok for one in rows.values()) / len(rows),
-            "true_claims": sum(one.true_claims for one in rows.values()) / claims if claims else None,
+@dataclass
+class Scores:
+    """What every system scored on the held-out questions."""
+
+    users: list[str]
+    """Whose question it is."""
+    of: dict[str, list[float]]
+    """System -> correctness by question."""
+    chains: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    """System -> share of well-formed answers and of true claims."""
+
+    def add(self, system: str, answered: Sequence[Prediction], heldout: Sequence[Example]) -> None:
+        """A system that is a language model; `heldout` are the questions in order."""
+        rows = {one.id: one for one in answered}
+        self.of[system] = [rows[example.id].correctness for example in heldout]
+        claims = sum(one.claims for one in answered)
+        self.chains[system] = {
+            "format_rate": fmean(one.format_ok for one in answered),
+            "true_claims": sum(one.true_claims for one in answered) / claims if claims else None,
         }
 
-    def minus(one: str, other: str) -> dict[str, float]:
-        return asdict(paired_bootstrap(scores[one], scores[other], users))
 
-    pairs = [
-        ("TagPR", "label SFT"),
-        ("SFT on chains", "label SFT"),
-        ("mixed SFT", "label SFT"),
-        ("TagPR", "SFT on chains"),
-        ("TagPR", "TagPR, another user's history"),
-        ("TagPR", "linear, text and history"),
-        ("label SFT", "linear, text and history"),
-        ("linear, text and history", "linear, text"),
-    ]
-    stages = {name: run.manifest(name) for name in ("sft", "labels", *STAGES)}
+PAIRS = [
+    ("TagPR", "label SFT"),
+    ("SFT on chains", "label SFT"),
+    ("mixed SFT", "label SFT"),
+    ("TagPR", "SFT on chains"),
+    ("TagPR", "TagPR, another user's history"),
+    ("TagPR", "linear, text and history"),
+    ("label SFT", "linear, text and history"),
+    ("linear, text and history", "linear, text"),
+    ("TagPR", "linear, habits"),
+    ("label SFT", "linear, habits"),
+]
+
+
+def scores_of(run: Run, card: str) -> Scores:
+    """The rivals, and what the evaluate stage has answered."""
+    heldout = run.data[card].heldout
+    found = Scores([example.user_id for example in heldout], rivals(run, card))
+    for row, system in SYSTEMS.items():
+        found.add(row, read_predictions(run.folder.predictions / system / f"{card}.jsonl"), heldout)
+    return found
+
+
+def together(seeds: Sequence[Scores]) -> Scores:
+    """The questions of all seeds as those of one: a user's questions stay together whichever seed asked them."""
+    names = [name for name in seeds[0].of if all(name in one.of for one in seeds)]
+    users = [user for one in seeds for user in one.users]
+    return Scores(users, {name: [score for one in seeds for score in one.of[name]] for name in names})
+
+
+def compared(found: Scores) -> dict[str, Any]:
+    """Every system's correctness with its interval over users, and the differences between them."""
     return {
-        "questions": len(heldout),
-        "users": len(set(users)),
+        "questions": len(found.users),
+        "users": len(set(found.users)),
+        "correctness": {name: asdict(mean_interval(own, found.users)) for name, own in found.of.items()},
+        "differences": {
+            f"{a} minus {b}": asdict(paired_bootstrap(found.of[a], found.of[b], found.users))
+            for a, b in PAIRS
+            if a in found.of and b in found.of
+        },
+    }
+
+
+def figures(run: Run, card: str, found: Scores) -> dict[str, Any]:
+    """The comparison, and how the systems were trained."""
+    stages = {name: run.manifest(name) for name in ("sft", "labels", *STAGES)}
+    return compared(found) | {
         "labels": len(run.train[card]),
         "metric": run.data[card].task.metrics[0],
-        "correctness": {name: asdict(mean_interval(own, users)) for name, own in scores.items()},
-        "of the chains": chains,
-        "differences": {f"{a} minus {b}": minus(a, b) for a, b in pairs if a in scores and b in scores},
+        "of the chains": found.chains,
+        "training": {name: asdict(made.metrics) for name, made in stages.items() if made is not None},
         "RL on held-out training users": {name: heldout_curve(run.folder.stage(name)) for name in STAGES},
-        "cpu_seconds": {name: round(found.measured.cpu_seconds) for name, found in stages.items() if found is not None},
+        "cpu_seconds": {name: round(made.measured.cpu_seconds) for name, made in stages.items() if made is not None},
+        "trained on": trained_on(),
     }
+
+
+def mixed_answers(run: Run, card: str, epochs: int) -> list[Prediction]:
+    """Train on labels and chains mixed, and ask that."""
+    mixed = make_variant(run, mixed_variant(epochs))
+    interview = Interview(mixed, mixed.checkpoints(("sft",)))
+    questions = interview.questions("sft", card, interview.heldout(card))
+    return interview.answers("real-people", "sft", card, {"own": questions})["own"]
+
+
+def number_of(text: str) -> int:
+    """`960`, or 0 for `all`."""
+    return 0 if text == "all" else int(text)
 
 
 def main() -> None:
-    """Train, evaluate and add the task and seed to the file."""
+    """Train, evaluate and add the calls to the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--task", choices=sorted(TASKS), default="package-section")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--labels", type=number_of, default=LABELS, help="learned from at most, or all")
+    parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int, default=1, help="of the SFTs, that of the labels too")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("TAGPR_SHARED_DATA", "../shared/data")))
     arguments = parser.parse_args()
-    task, epochs = arguments.task, arguments.epochs
-    run = open_run(task, arguments.seed, epochs, arguments.shared, arguments.runs, LABELS)
-    card = TASKS[task][0]
-    call = f"seed {arguments.seed}" + f", epochs {epochs}" * (epochs > 1)
-    make(run, "data", "chains", "sft", "labels", *STAGES, "evaluate")
-    add_results("real_people", task, call, figures(run, card))
-    if epochs > 1:  # labels and chains mixed are compared with one epoch of chains
-        return
-    mixed = make_variant(run, MIXED)
-    interview = Interview(mixed, mixed.checkpoints(("sft",)))
-    questions = interview.questions("sft", card, interview.heldout(card))
-    rows = interview.answers("real-people", "sft", card, {"own": questions})["own"]
-    add_results("real_people", task, call, figures(run, card, rows))
+    task, labels, epochs = arguments.task, arguments.labels, arguments.epochs
+    call = f", labels {labels or 'all'}" * (labels != LABELS) + f", epochs {epochs}" * (epochs > 1)
+    card, each = TASKS[task].card, []
+    for seed in arguments.seed:
+        run = open_run(task, seed, epochs, arguments.shared, arguments.runs, labels)
+        make(run, "data", "chains", "sft", "labels", *STAGES, "evaluate")
+        found = scores_of(run, card)
+        add_results("real_people", task, f"seed {seed}{call}", figures(run, card, found))
+        found.add("mixed SFT", mixed_answers(run, card, epochs), run.data[card].heldout)
+        add_results("real_people", task, f"seed {seed}{call}", figures(run, card, found))
+        each.append(found)
+    if len(each) > 1:
+        by_seed = {name: [fmean(one.of[name]) for one in each] for name in each[0].of}
+        seeds = f"seed {' '.join(map(str, arguments.seed))}{call}"
+        add_results("real_people", task, seeds, compared(together(each)) | {"by seed": by_seed})
 
 
 if __name__ == "__main__":

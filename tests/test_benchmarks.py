@@ -181,7 +181,8 @@ def few_people(tmp_path, monkeypatch):
     for name, value in {"model": TINY, "prompt": {"max_prompt_tokens": 600}}.items():
         monkeypatch.setitem(real_people.RECIPE, name, value)
     monkeypatch.setitem(real_people.RECIPE["evaluate"], "max_new_tokens", 16)
-    monkeypatch.setitem(real_people.TASKS["package-section"][3], "max_heldout", 12)
+    for task in ("package-changelog", "package-section"):
+        monkeypatch.setitem(real_people.TASKS[task].source, "max_heldout", 12)
     few = real_people.LABELS - 900
     for module, labels in ((real_people, few), (few_chains, few), (few_labels, few), (cheap_rivals, (40, few))):
         monkeypatch.setattr(module, "LABELS", labels)
@@ -200,6 +201,24 @@ def test_real_people(results, few_people):
     assert "TagPR minus label SFT" in found["differences"]
     longer = results(real_people, "real-people", *few_people, "--epochs", 2, "--seed", 1)["package-section"]
     assert set(longer) == {"seed 0", "seed 1, epochs 2"} and longer["seed 0"] == found
+
+
+def test_real_people_with_two_seeds(results, few_people):
+    calls = results(real_people, "real-people", *few_people, "--labels", 40, "--seed", 0, 1)["package-section"]
+    assert set(calls) == {"seed 0, labels 40", "seed 1, labels 40", "seed 0 1, labels 40"}
+    both, each = calls["seed 0 1, labels 40"], [calls[f"seed {seed}, labels 40"] for seed in (0, 1)]
+    assert each[0]["labels"] == 40 and both["questions"] == sum(one["questions"] for one in each) == 24
+    for name, means in both["by seed"].items():
+        assert means == [one["correctness"][name]["mean"] for one in each]
+        assert both["correctness"][name]["mean"] == pytest.approx(sum(means) / 2)
+
+
+def test_real_people_and_their_change_notes(results, few_people):
+    found = results(real_people, "real-people", "--task", "package-changelog", *few_people[2:])
+    own = found["package-changelog"]["seed 0"]
+    assert own["labels"] == 60 and own["questions"] == 12
+    assert {"own-habits", "linear, habits", "teacher", "label SFT", "mixed SFT"} <= set(own["correctness"])
+    assert {"TagPR minus linear, habits", "TagPR minus label SFT"} <= set(own["differences"])
 
 
 def test_few_chains(results, few_people):
