@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tagpr.engine import shared_prompt
 from tagpr.engine.shared_prompt import (
     PackedLayout,
     PromptGroup,
@@ -84,6 +85,21 @@ def compare(model, groups, **options):
 @pytest.mark.parametrize("make", [ragged_groups, dense_groups, alike_groups, dense_alike_groups])
 def test_equal_to_stock(architecture, make):
     compare(tiny_model(architecture), make())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_completion_with_a_prompt_to_itself_goes_on_from_it_on_a_gpu(architecture, monkeypatch):
+    monkeypatch.setattr(shared_prompt, "few_launches", lambda device: True)
+    groups = [PromptGroup(g.prompt, g.completions[:1]) for g in alike_groups()]
+    layout = PackedLayout(groups, torch.device("cpu"))
+    assert layout.opening == 0 and layout.prompt_tokens == layout.input_ids.shape[1] == sum(g.tokens for g in groups)
+    compare(tiny_model(architecture), groups)
+    several = PackedLayout(alike_groups(), torch.device("cpu"))
+    assert several.opening and several.prompt_tokens < several.input_ids.shape[1]
+    empty = [PromptGroup(groups[0].prompt, [[]]), groups[1]]
+    found = completion_logprobs(tiny_model(architecture), empty)
+    assert [len(one) for one in found] == [0, len(groups[1].completions[0])]
+    assert torch.allclose(found[1], stock(tiny_model(architecture), groups[1:2])[0], atol=1e-5)
 
 
 def test_a_shared_opening_runs_once():

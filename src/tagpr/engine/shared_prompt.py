@@ -74,13 +74,31 @@ def common_opening(prompts: Sequence[Sequence[int]]) -> int:
     return next((i for i in range(limit) if first[i] != last[i]), limit)
 
 
+def few_launches(device: torch.device) -> bool:
+    """Whether few kernels matter more than few tokens: on a GPU, which computes sooner than the host launches.
+
+    A completion that has its prompt to itself then goes on from it as one sequence, and no opening is shared.
+    """
+    return device.type == "cuda"
+
+
 class PackedLayout:
     """Index tensors of one packed row [opening | prompts after it | completion inputs] and its attention."""
 
     def __init__(self, groups: Sequence[PromptGroup], device: torch.device) -> None:
-        self.opening = common_opening([group.prompt for group in groups])
+        joined = few_launches(device) and all(len(group.completions) < 2 for group in groups)
+        self.opening = 0 if joined else common_opening([group.prompt for group in groups])
         prompts = [list(group.prompt)[self.opening :] for group in groups]
+        last = [
+            len(prompt) - 1 for prompt in prompts
+        ]  # the place in its prompt that predicts a completion's first token
         rows = [(b, list(c)) for b, group in enumerate(groups) for c in group.completions if len(c)]
+        targets = [token for _, completion in rows for token in completion]
+        alone = rows if joined else []
+        if joined:
+            rows = []
+            for b, completion in alone:
+                prompts[b] += completion[:-1]
         slots = max(sum(1 for row, _ in rows if row == b) for b in range(len(groups))) if rows else 0
         self.shape = (len(groups), max(map(len, prompts)), slots, max((len(c) - 1 for _, c in rows), default=0))
         n, p_max, g, t_max = self.shape
@@ -97,14 +115,13 @@ class PackedLayout:
             pads[b, : len(prompt)] = torch.arange(starts[b], starts[b] + len(prompt))
         prompt_lengths = torch.tensor([len(prompt) for prompt in prompts])
         own = torch.zeros(n, g, t_max, dtype=torch.long)
-        targets, predict_from = [], []
+        predict_from = [starts[b] + last[b] + i for b, completion in alone for i in range(len(completion))]
         filled = [0] * n
         for b, completion in rows:
             inputs = completion[:-1]
             start = len(flat)
             own[b, filled[b], : len(inputs)] = torch.arange(start, start + len(inputs))
-            predict_from += [starts[b] + len(prompts[b]) - 1, *range(start, start + len(inputs))]
-            targets += completion
+            predict_from += [starts[b] + last[b], *range(start, start + len(inputs))]
             flat += inputs
             after = self.opening + len(prompts[b])
             positions += range(after, after + len(inputs))
