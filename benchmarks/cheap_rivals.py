@@ -14,8 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from real_people import LABEL_TASKS, TASKS, open_run, rivals
+from real_people import LABEL_TASKS, TASKS, open_run
 from results_file import add_results
+from rivals import rivals
 from tagpr.pipeline import make
 from tagpr.runs import Run
 from tagpr.statistics import mean_interval, paired_bootstrap

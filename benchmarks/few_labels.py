@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from on_gpu import trained_on
-from real_people import LABEL_TASKS, TASKS, open_run, rivals
+from real_people import LABEL_TASKS, TASKS, open_run
 from results_file import add_results
+from rivals import rivals
 from tagpr.experiments.interview import Interview
 from tagpr.pipeline import make
 from tagpr.runs import Run

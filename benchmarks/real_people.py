@@ -23,34 +23,28 @@ Killed, the same command goes on.
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import yaml
-from scipy.sparse import csr_matrix, hstack
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 
-import changelog_linear
 from on_gpu import SIDE_BY_SIDE, TOKENS_PER_FORWARD, trained_on
 from results_file import add_results
+from rivals import rivals
 from rl_over_sft import heldout_curve
-from tagpr.chains.evidence.text import entry_output, question_text
-from tagpr.chains.heuristic.teacher import HeuristicTeacher
 from tagpr.data.adapters import adapt
-from tagpr.evaluation.evaluate import trivial_baselines
-from tagpr.evaluation.predictions import Prediction, read_predictions
+from tagpr.evaluation.predictions import Prediction
+from tagpr.evaluation.questions import with_other_history
 from tagpr.experiments.interview import Interview
 from tagpr.pipeline import make, make_variant
 from tagpr.runs import Run, Variant
 from tagpr.runs.layout import StageName
 from tagpr.statistics import mean_interval, paired_bootstrap
-from tagpr.tasks.metrics import correctness
-from tagpr.tasks.types import Example, Kind, Task
+from tagpr.tasks.types import Example
 
 
 @dataclass(frozen=True)
@@ -124,7 +118,6 @@ RECIPE: dict[str, Any] = {
     "exploratory": RL | {"steps": 20, "learning_rate": 1.5e-5},
     "evaluate": {
         "systems": ["labels", "sft", "final"],
-        "other_history": True,
         "max_new_tokens": 192,
         "answer_tokens": 24,
         "generation_batch_size": SIDE_BY_SIDE,
@@ -132,13 +125,6 @@ RECIPE: dict[str, Any] = {
     },
 }
 STAGES: tuple[StageName, ...] = ("guided", "exploratory")
-SYSTEMS = {
-    "label SFT": "labels",
-    "SFT on chains": "sft",
-    "TagPR": "final",
-    "TagPR, another user's history": "final-other-history",
-}
-"""Row -> its name in the evaluate stage."""
 
 
 def mixed_variant(epochs: float = 1) -> Variant:
@@ -173,51 +159,6 @@ def open_run(name: str, seed: int, epochs: int, shared: Path, runs: Path, labels
     path = runs / f"{run_name}.yaml"
     path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
     return Run.open(path, runs=runs)
-
-
-def linear(task: Task, train: Sequence[Example], asked: Sequence[Example], history: bool) -> list[str]:
-    """Logistic regression over words; with `history` also over the share of each label in the past and the last one."""
-    words = TfidfVectorizer(sublinear_tf=True, min_df=2)
-    words.fit([question_text(example) for example in train])
-    names = sorted({example.target or "" for example in train})
-
-    def features(examples: Sequence[Example]) -> csr_matrix:
-        text_NV = words.transform([question_text(example) for example in examples])
-        if not history:
-            return csr_matrix(text_NV)
-        past_NL = np.zeros((len(examples), 2 * len(names)))
-        for row, example in enumerate(examples):
-            labels = [entry_output(task, entry) for entry in example.profile]
-            for label in labels:
-                if label in names:
-                    past_NL[row, names.index(label)] += 1 / len(labels)
-            if labels and labels[-1] in names:
-                past_NL[row, len(names) + names.index(labels[-1])] = 1
-        return csr_matrix(hstack([text_NV, past_NL]))
-
-    model = LogisticRegression(C=10.0, max_iter=1000).fit(features(train), [example.target for example in train])
-    return list(model.predict(features(asked)))
-
-
-def rivals(run: Run, card: str) -> dict[str, list[float]]:
-    """Correctness of the systems without a language model, in the order of the held-out questions."""
-    splits = run.data[card]
-    task, train, heldout = splits.task, splits.train, splits.heldout
-    teacher, shown = HeuristicTeacher(task, train, run.seed), run.recipe.profile.k
-    if task.kind is Kind.TEXT:
-        models = changelog_linear.fit(task, train, shown)
-        answers = {"linear, habits": changelog_linear.notes(task, models, heldout, shown)["linear"]}
-    else:
-        answers = {
-            "linear, text": linear(task, train, heldout, history=False),
-            "linear, text and history": linear(task, train, heldout, history=True),
-        }
-    answers["teacher"] = [teacher.best(example, run.prompts.build(task, example).entries) for example in heldout]
-    answers |= {row.name: [one.answer for one in row.predictions[card]] for row in trivial_baselines({card: splits})}
-    return {
-        name: [correctness(task, answer, example.target or "") for answer, example in zip(own, heldout, strict=True)]
-        for name, own in answers.items()
-    }
 
 
 @dataclass
@@ -256,15 +197,6 @@ PAIRS = [
 ]
 
 
-def scores_of(run: Run, card: str) -> Scores:
-    """The rivals, and what the evaluate stage has answered."""
-    heldout = run.data[card].heldout
-    found = Scores([example.user_id for example in heldout], rivals(run, card))
-    for row, system in SYSTEMS.items():
-        found.add(row, read_predictions(run.folder.predictions / system / f"{card}.jsonl"), heldout)
-    return found
-
-
 def together(seeds: Sequence[Scores]) -> Scores:
     """The questions of all seeds as those of one: a user's questions stay together whichever seed asked them."""
     names = [name for name in seeds[0].of if all(name in one.of for one in seeds)]
@@ -300,12 +232,31 @@ def figures(run: Run, card: str, found: Scores) -> dict[str, Any]:
     }
 
 
-def mixed_answers(run: Run, card: str, epochs: int) -> list[Prediction]:
-    """Train on labels and chains mixed, and ask that."""
-    mixed = make_variant(run, mixed_variant(epochs))
-    interview = Interview(mixed, mixed.checkpoints(("sft",)))
-    questions = interview.questions("sft", card, interview.heldout(card))
-    return interview.answers("real-people", "sft", card, {"own": questions})["own"]
+def answers(run: Run, system: str, card: str, other_history: bool = False) -> list[Prediction]:
+    """A trained system's answers to the held-out questions, or to them with the history of another user each."""
+    interview = Interview(run, run.checkpoints((system,)))
+    asked = interview.heldout(card)
+    if other_history:
+        asked = with_other_history(asked, run.seed)[0]
+    questions = {"asked": interview.questions(system, card, asked)}
+    return interview.answers("real-people", system, card, questions)["asked"]
+
+
+def measured(run: Run, card: str, epochs: int, add: Callable[[dict[str, Any]], None]) -> Scores:
+    """Train and ask one after the other; `add` is given the figures so far whenever there are more."""
+    make(run, "data", "chains", "sft", "labels")
+    heldout = run.data[card].heldout
+    found = Scores([example.user_id for example in heldout], rivals(run, card))
+    for row, system in (("label SFT", "labels"), ("SFT on chains", "sft")):
+        found.add(row, answers(run, system, card), heldout)
+    add(figures(run, card, found))
+    make(run, *STAGES)
+    for row, other in (("TagPR", False), ("TagPR, another user's history", True)):
+        found.add(row, answers(run, "final", card, other), heldout)
+    add(figures(run, card, found))
+    found.add("mixed SFT", answers(make_variant(run, mixed_variant(epochs)), "sft", card), heldout)
+    add(figures(run, card, found))
+    return found
 
 
 def number_of(text: str) -> int:
@@ -328,12 +279,7 @@ def main() -> None:
     card, each = TASKS[task].card, []
     for seed in arguments.seed:
         run = open_run(task, seed, epochs, arguments.shared, arguments.runs, labels)
-        make(run, "data", "chains", "sft", "labels", *STAGES, "evaluate")
-        found = scores_of(run, card)
-        add_results("real_people", task, f"seed {seed}{call}", figures(run, card, found))
-        found.add("mixed SFT", mixed_answers(run, card, epochs), run.data[card].heldout)
-        add_results("real_people", task, f"seed {seed}{call}", figures(run, card, found))
-        each.append(found)
+        each.append(measured(run, card, epochs, partial(add_results, "real_people", task, f"seed {seed}{call}")))
     if len(each) > 1:
         by_seed = {name: [fmean(one.of[name]) for one in each] for name in each[0].of}
         seeds = f"seed {' '.join(map(str, arguments.seed))}{call}"

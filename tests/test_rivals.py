@@ -1,4 +1,4 @@
-"""benchmarks/real_people.py: its linear rival uses the history when it is told to and only then, and sees no target."""
+"""benchmarks/rivals.py: the linear rival uses the history when it is told to and only then, and sees no target."""
 
 import random
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-import real_people
+import rivals
 from tagpr.tasks import load_task
 from tagpr.tasks.types import Example, Interaction
 
@@ -29,7 +29,7 @@ def test_the_linear_rival_reads_the_history_only_if_told_to():
     right = {
         history: sum(
             answer == example.target
-            for answer, example in zip(real_people.linear(TASK, train, asked, history=history), asked, strict=True)
+            for answer, example in zip(rivals.linear(TASK, train, asked, history=history), asked, strict=True)
         )
         for history in (True, False)
     }

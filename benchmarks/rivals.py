@@ -1,0 +1,61 @@
+"""What needs no language model, on a run's held-out questions: linear models, the teacher of the chains, the rules."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.sparse import csr_matrix, hstack
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+import changelog_linear
+from tagpr.chains.evidence.text import entry_output, question_text
+from tagpr.chains.heuristic.teacher import HeuristicTeacher
+from tagpr.evaluation.evaluate import trivial_baselines
+from tagpr.runs import Run
+from tagpr.tasks.metrics import correctness
+from tagpr.tasks.types import Example, Kind, Task
+
+
+def linear(task: Task, train: Sequence[Example], asked: Sequence[Example], history: bool) -> list[str]:
+    """Logistic regression over words; with `history` also over the share of each label in the past and the last one."""
+    words = TfidfVectorizer(sublinear_tf=True, min_df=2)
+    words.fit([question_text(example) for example in train])
+    names = sorted({example.target or "" for example in train})
+
+    def features(examples: Sequence[Example]) -> csr_matrix:
+        text_NV = words.transform([question_text(example) for example in examples])
+        if not history:
+            return csr_matrix(text_NV)
+        past_NL = np.zeros((len(examples), 2 * len(names)))
+        for row, example in enumerate(examples):
+            labels = [entry_output(task, entry) for entry in example.profile]
+            for label in labels:
+                if label in names:
+                    past_NL[row, names.index(label)] += 1 / len(labels)
+            if labels and labels[-1] in names:
+                past_NL[row, len(names) + names.index(labels[-1])] = 1
+        return csr_matrix(hstack([text_NV, past_NL]))
+
+    model = LogisticRegression(C=10.0, max_iter=1000).fit(features(train), [example.target for example in train])
+    return list(model.predict(features(asked)))
+
+
+def rivals(run: Run, card: str) -> dict[str, list[float]]:
+    """Correctness of the systems without a language model, in the order of the held-out questions."""
+    splits = run.data[card]
+    task, train, heldout = splits.task, splits.train, splits.heldout
+    teacher, shown = HeuristicTeacher(task, train, run.seed), run.recipe.profile.k
+    if task.kind is Kind.TEXT:
+        models = changelog_linear.fit(task, train, shown)
+        answers = {"linear, habits": changelog_linear.notes(task, models, heldout, shown)["linear"]}
+    else:
+        answers = {
+            "linear, text": linear(task, train, heldout, history=False),
+            "linear, text and history": linear(task, train, heldout, history=True),
+        }
+    answers["teacher"] = [teacher.best(example, run.prompts.build(task, example).entries) for example in heldout]
+    answers |= {row.name: [one.answer for one in row.predictions[card]] for row in trivial_baselines({card: splits})}
+    return {
+        name: [correctness(task, answer, example.target or "") for answer, example in zip(own, heldout, strict=True)]
+        for name, own in answers.items()
+    }
