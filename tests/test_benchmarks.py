@@ -16,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import analyses
 import bench_systems
+import changelog_rl
+import changelog_sft
 import cheap_rivals
 import few_chains
 import few_labels
@@ -25,9 +27,11 @@ import results_file
 import rl_long
 import rl_long_figures
 import rl_long_trials
+import rl_over_sft
 import transfer
 from tagpr.pipeline import make
 from tagpr.runs import Run
+from tagpr.runs.run import show_nothing
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -238,3 +242,55 @@ def test_cheap_rivals(results, few_people):
     found = results(cheap_rivals, "cheap-rivals", *few_people)["package-section"]["seed 0"]
     assert [found[name]["labels"] for name in ("40 labels", "60 labels")] == [40, 60]
     assert {"teacher", "linear, text", "nearest-neighbour"} <= set(found["60 labels"]["correctness"])
+
+
+FEW_NOTES = {
+    "model": TINY,
+    "data.sources": "[{task: package-changelog, min_history: 3, max_train: 60, max_heldout: 12}]",
+    "prompt.max_prompt_tokens": 600,
+    "sft.frozen_layers": 0,
+    "prmu.prompts": 16,
+    "prmu.max_new_tokens": 16,
+    "prmu.layers": 1,
+    "prmu.frozen_layers": 0,
+    **{
+        f"{stage}.{key}": value
+        for stage in ("guided", "exploratory")
+        for key, value in {"steps": 3, "frozen_layers": 0, "max_new_tokens": 16, "heldout_prompts": 4}.items()
+    },
+    "evaluate.max_new_tokens": 16,
+}
+
+
+@pytest.fixture
+def few_notes(tmp_path, monkeypatch):
+    """The quickstart with few of everything and a model of two layers, made as far as `make run` makes it."""
+    opened, few = Run.open, [f"{key}={value}" for key, value in FEW_NOTES.items()]
+
+    def smaller(recipe, overrides=(), runs=Path("runs"), show=show_nothing):
+        return opened(recipe, [*few, *overrides], runs, show)
+
+    monkeypatch.setattr(Run, "open", staticmethod(smaller))
+    monkeypatch.setattr(rl_over_sft, "PER_USER", 0)
+    for settings in changelog_rl.STAGES.values():
+        monkeypatch.setitem(settings, "steps", 2)
+        monkeypatch.setitem(settings, "heldout_every", 1)
+    longer = changelog_rl.Variant(
+        "more-rl",
+        tuple(f"{s}.{k}={v}" for s, own in changelog_rl.STAGES.items() for k, v in (changelog_rl.RL | own).items()),
+        shared=("data", "chains", "sft", "prmu"),
+    )
+    monkeypatch.setattr(changelog_rl, "MORE_RL", longer)
+    make(Run.open("quickstart", runs=tmp_path / "runs"))
+    return ["--runs", tmp_path / "runs"]
+
+
+def test_what_is_asked_of_the_quickstarts_models(results, few_notes):
+    over = results(rl_over_sft, "rl-over-sft", *few_notes)["questions"]
+    assert over["all"]["questions"] == over["held-out"]["questions"] == 12 and "others" not in over
+    sft = results(changelog_sft, "changelog-sft", *few_notes)
+    assert set(sft["systems"]) == {"labels", "chains", "mixed", "longer, labels", "longer, chains"}
+    assert sft["held-out loss of the longer ones"]["labels"]
+    rl = results(changelog_rl, "changelog-rl", *few_notes)
+    assert {"sft", "more RL, final", "own-habits"} <= set(rl["questions"]["held-out"]["systems"])
+    assert [row["step"] for row in rl["curves"]["guided"]["heldout"]] == [0, 1, 2]
