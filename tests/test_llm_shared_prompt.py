@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tagpr.engine import shared_prompt
 from tagpr.engine.shared_prompt import (
@@ -100,6 +101,32 @@ def test_a_completion_with_a_prompt_to_itself_goes_on_from_it_on_a_gpu(architect
     found = completion_logprobs(tiny_model(architecture), empty)
     assert [len(one) for one in found] == [0, len(groups[1].completions[0])]
     assert torch.allclose(found[1], stock(tiny_model(architecture), groups[1:2])[0], atol=1e-5)
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is computed; views of a tensor launch nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def test_one_sequence_takes_fewer_operations_of_a_layer(monkeypatch):
+    groups, of_a_layer = [PromptGroup(g.prompt, g.completions[:1]) for g in alike_groups()], []
+    for few in (False, True):
+        monkeypatch.setattr(shared_prompt, "few_launches", lambda device, few=few: few)
+        counts = []
+        for layers in (1, 2):
+            model = tiny_model("llama", num_hidden_layers=layers)
+            with Operations() as operations:
+                torch.cat(completion_logprobs(model, groups)).sum().backward()
+            counts.append(operations.count)
+        of_a_layer.append(counts[1] - counts[0])
+    assert of_a_layer[1] < 2 / 3 * of_a_layer[0]
 
 
 def test_a_shared_opening_runs_once():
