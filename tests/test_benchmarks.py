@@ -242,6 +242,10 @@ def test_cheap_rivals(results, few_people):
     found = results(cheap_rivals, "cheap-rivals", *few_people)["package-section"]["seed 0"]
     assert [found[name]["labels"] for name in ("40 labels", "60 labels")] == [40, 60]
     assert {"teacher", "linear, text", "nearest-neighbour"} <= set(found["60 labels"]["correctness"])
+    found = results(cheap_rivals, "cheap-rivals", "--task", "package-changelog", *few_people[2:])
+    notes = found["package-changelog"]["seed 0"]["60 labels"]
+    assert {"teacher", "linear, habits", "own-habits"} <= set(notes["correctness"])
+    assert set(notes["differences"]) == {"teacher minus linear, habits"}
 
 
 FEW_NOTES = {
