@@ -194,6 +194,17 @@ def test_micro_batches_cover_everything_once_within_budget():
         assert len(batch) == 1 or sum(group.tokens - shared for group in together) + shared <= 100
 
 
+def test_openings_that_are_not_shared_count_in_the_budget(monkeypatch):
+    monkeypatch.setattr(shared_prompt, "few_launches", lambda device: True)
+    opening = list(range(40, 70))
+    groups = [PromptGroup([*opening, 3, n], [[n, 4, 5]]) for n in range(10)]
+    shared, own = micro_batches(groups, 100), micro_batches(groups, 100, shared_once=False)
+    assert max(map(len, shared)) > max(map(len, own)) == 2
+    assert sorted(i for batch in own for i in batch) == list(range(10))
+    layout = PackedLayout([groups[i] for i in own[0]], torch.device("cpu"))
+    assert layout.input_ids.shape[1] == sum(groups[i].tokens for i in own[0]) <= 100
+
+
 SHARDED = """
 import sys
 sys.path.insert(0, sys.argv[1])

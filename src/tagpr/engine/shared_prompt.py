@@ -39,8 +39,10 @@ class PromptGroup:
         return len(self.prompt) + sum(max(len(c) - 1, 0) for c in self.completions)
 
 
-def micro_batches(groups: Sequence[PromptGroup], budget: int) -> list[list[int]]:
+def micro_batches(groups: Sequence[PromptGroup], budget: int, shared_once: bool = True) -> list[list[int]]:
     """Indices of `groups` in micro-batches of at most `budget` tokens, an opening that all share counted once.
+
+    shared_once: False where a layout may give each prompt the opening of its own (see `few_launches`).
 
     Prompts that open alike come together, and among them similar lengths. A group over the budget is a micro-batch of
     its own. The order is deterministic.
@@ -51,7 +53,8 @@ def micro_batches(groups: Sequence[PromptGroup], budget: int) -> list[list[int]]
     for i in order:
         tokens = groups[i].tokens
         if batches:
-            shared = common_opening([groups[batches[-1][0]].prompt[: opening + 1], groups[i].prompt])
+            alike = [groups[batches[-1][0]].prompt[: opening + 1], groups[i].prompt]
+            shared = common_opening(alike) if shared_once else 0
             together = used + opening * (len(batches[-1]) - 1) + tokens - shared * len(batches[-1])
         if not batches or together > budget:
             batches.append([i])

@@ -20,7 +20,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from tagpr import processes
 from tagpr.engine.models import load_tokenizer
-from tagpr.engine.shared_prompt import PromptGroup, completion_logprobs, micro_batches
+from tagpr.engine.shared_prompt import PromptGroup, completion_logprobs, few_launches, micro_batches
 from tagpr.engine.trainer_checkpoints import MarkComplete, last_checkpoint
 from tagpr.engine.trainer_setup import LossProgress, common_arguments
 from tagpr.engine.transformers_model import TransformersModel
@@ -66,7 +66,7 @@ class SharedPromptSFTTrainer(SFTTrainer):
     ) -> torch.Tensor:
         """One backward per micro-batch of at most `tokens_per_forward` tokens; returns the summed loss."""
         groups = inputs["groups"]
-        parts = micro_batches(groups, self.tokens_per_forward)
+        parts = self._parts(groups)
         passes = len(parts)
         if is_sharded(self.accelerator):  # equally many on every process; those that add nothing weigh 0
             passes = max(processes.everyones(passes))
@@ -110,11 +110,14 @@ class SharedPromptSFTTrainer(SFTTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def _parts(self, groups: Sequence[PromptGroup]) -> list[list[int]]:
+        return micro_batches(groups, self.tokens_per_forward, shared_once=not few_launches(self.args.device))
+
     def _heldout_loss(self) -> float:
         """Minus the mean log p of the held-out rows' completion tokens."""
         total = tokens = 0.0
         with torch.no_grad(), self.compute_loss_context_manager():
-            for part in micro_batches(self.heldout, self.tokens_per_forward):
+            for part in self._parts(self.heldout):
                 logps = torch.cat(
                     completion_logprobs(cast(PreTrainedModel, self.model), [self.heldout[i] for i in part])
                 )
