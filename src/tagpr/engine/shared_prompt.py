@@ -92,9 +92,7 @@ class PackedLayout:
         joined = few_launches(device) and all(len(group.completions) < 2 for group in groups)
         self.opening = 0 if joined else common_opening([group.prompt for group in groups])
         prompts = [list(group.prompt)[self.opening :] for group in groups]
-        last = [
-            len(prompt) - 1 for prompt in prompts
-        ]  # the place in its prompt that predicts a completion's first token
+        last = [len(prompt) - 1 for prompt in prompts]  # where in its prompt a completion's first token is predicted
         rows = [(b, list(c)) for b, group in enumerate(groups) for c in group.completions if len(c)]
         targets = [token for _, completion in rows for token in completion]
         alone = rows if joined else []
@@ -118,12 +116,15 @@ class PackedLayout:
             pads[b, : len(prompt)] = torch.arange(starts[b], starts[b] + len(prompt))
         prompt_lengths = torch.tensor([len(prompt) for prompt in prompts])
         own = torch.zeros(n, g, t_max, dtype=torch.long)
+        back: list[int] = []  # where each flat token finds its output among the padded ones
         predict_from = [starts[b] + last[b] + i for b, completion in alone for i in range(len(completion))]
         filled = [0] * n
         for b, completion in rows:
             inputs = completion[:-1]
             start = len(flat)
             own[b, filled[b], : len(inputs)] = torch.arange(start, start + len(inputs))
+            base = (b * g + filled[b]) * t_max
+            back += range(base, base + len(inputs))
             predict_from += [starts[b] + last[b], *range(start, start + len(inputs))]
             flat += inputs
             after = self.opening + len(prompts[b])
@@ -135,20 +136,11 @@ class PackedLayout:
         self.predict_from = torch.tensor(predict_from, dtype=torch.long, device=device)
         self.prompt_index = pads.to(device)
         self.own_index = own.to(device)
-        # Where each flat token finds its output among the padded ones.
         real_prompt = torch.arange(p_max)[None] < prompt_lengths[:, None]
-        lengths = torch.zeros(n, g, dtype=torch.long)
-        filled = [0] * n
-        back = []
-        for b, completion in rows:
-            lengths[b, filled[b]] = len(completion) - 1
-            base = (b * g + filled[b]) * t_max
-            back += range(base, base + len(completion) - 1)
-            filled[b] += 1
         self.prompt_back = real_prompt.flatten().nonzero().squeeze(1).to(device)
         self.own_back = torch.tensor(back, dtype=torch.long, device=device)
         self.dense_prompts = bool(real_prompt.all())
-        self.dense_own = bool((lengths == t_max).all())
+        self.dense_own = len(back) == own.numel()
         dead = torch.nn.functional.pad(~real_prompt, (self.opening, 0))[:, None, None]
         bias = torch.zeros(dead.shape).masked_fill(dead, float("-inf"))
         self.prompt_bias = None if self.dense_prompts else bias.to(device)
