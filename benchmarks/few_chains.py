@@ -16,17 +16,18 @@ Killed, the same command goes on.
 """
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import yaml
 
+import real_people
 from changelog_rl import curve
 from on_gpu import trained_on
+from real_people import NOTES, RL
 from real_people import RECIPE as REAL
-from real_people import RL
 from results_file import add_results
 from rl_over_sft import PER_USER, difference, scores, test_questions
 from tagpr.evaluation.predictions import Prediction
@@ -37,20 +38,13 @@ from tagpr.runs.layout import StageName
 
 LABELS = 960
 CHAINS = 160
-TASKS: dict[str, dict[str, Any]] = {
-    "package-changelog": {
-        "data": {"sources": [{"task": "package-changelog", "min_history": 3, "max_train": LABELS}]},
-        "profile": {"retriever": "recency", "k": 5},
-        "prompt": {"max_prompt_tokens": 320},
-        "rewards": REAL["rewards"] | {"verifiable": "metrics"},
-        "evaluate": REAL["evaluate"] | {"answer_tokens": 64},  # a note is longer than a label
-    },
-    "package-section": {
-        "data": {
-            "sources": [{"task": "package-section", "max_train": LABELS, "heldout_per_user": 2, "max_heldout": 652}]
-        },
-        "profile": {"retriever": "bm25", "k": 6},
-    },
+TASKS = {
+    "package-changelog": replace(
+        real_people.TASKS["package-changelog"],
+        source={"min_history": 3},
+        recipe=NOTES | {"profile": {"retriever": "recency", "k": 5}, "prompt": {"max_prompt_tokens": 320}},
+    ),
+    "package-section": real_people.TASKS["package-section"],
 }
 """The data and prompts of the quickstart, and of `real_people.py`."""
 STAGES: dict[StageName, dict[str, Any]] = {
@@ -63,7 +57,8 @@ SYSTEMS = {"label SFT": "labels", "SFT on few chains": "sft", "guided RL": "guid
 def open_run(task: str, seed: int, runs: Path) -> Run:
     """The task's run."""
     name = f"few-chains-{task}-{seed}"
-    recipe: dict[str, Any] = {**REAL, **STAGES, **TASKS[task], "name": name, "seed": seed}
+    recipe: dict[str, Any] = {**REAL, **STAGES, **TASKS[task].blocks(), "name": name, "seed": seed}
+    recipe["data"] = {"sources": [TASKS[task].data(LABELS)]}
     recipe["chains"] = REAL["chains"] | {"examples_per_task": CHAINS}
     recipe["sft"] = REAL["sft"] | {"epochs": 5}
     runs.mkdir(parents=True, exist_ok=True)

@@ -61,11 +61,19 @@ class RealTask:
     raw: str = ""
     """Folder of the raw files under --shared."""
 
+    def data(self, labels: int) -> dict[str, Any]:
+        """The data source, of which `labels` labels at most are learned from (0: all)."""
+        return {"task": self.card, "max_train": labels} | self.source
+
+    def blocks(self) -> dict[str, Any]:
+        """The blocks of `RECIPE` that the task changes, whole."""
+        return {block: RECIPE.get(block, {}) | own for block, own in self.recipe.items()}
+
 
 RECENT: dict[str, Any] = {"profile": {"retriever": "recency", "k": 8}}
 NOTES = {
     "prompt": {"max_prompt_tokens": 400},
-    "rewards": {"verifiable": "metrics", "gamma": 0.0, "delta_evidence": 0.2},
+    "rewards": {"verifiable": "metrics"},
     "evaluate": {"answer_tokens": 64},  # a note is longer than a label
 }
 TASKS = {
@@ -135,7 +143,7 @@ def mixed_variant(epochs: float = 1) -> Variant:
 def open_run(name: str, seed: int, epochs: int, shared: Path, runs: Path, labels: int) -> Run:
     """The task's run, which learns from `labels` labels at most (0: all); raw files are adapted first."""
     task = TASKS[name]
-    source: dict[str, Any] = {"task": task.card, "max_train": labels} | task.source
+    source = task.data(labels)
     runs.mkdir(parents=True, exist_ok=True)
     if task.adapter:
         items = runs.resolve() / "adapted" / name
@@ -153,7 +161,7 @@ def open_run(name: str, seed: int, epochs: int, shared: Path, runs: Path, labels
         "data": {"sources": [source], "on_error": "skip" if task.adapter else "stop"},
         "sft": RECIPE["sft"] | {"epochs": epochs} | stopping,
     }
-    recipe |= {block: RECIPE.get(block, {}) | own for block, own in task.recipe.items()}
+    recipe |= task.blocks()
     if task.adapter:  # one user of MovieLens has 113 of the 960 labels
         recipe |= {stage: recipe[stage] | {"prompts_per_user": 4} for stage in ("guided", "exploratory")}
     path = runs / f"{run_name}.yaml"

@@ -191,8 +191,6 @@ def few_people(tmp_path, monkeypatch):
     for module, labels in ((real_people, few), (few_chains, few), (few_labels, few), (cheap_rivals, (40, few))):
         monkeypatch.setattr(module, "LABELS", labels)
     monkeypatch.setattr(few_chains, "CHAINS", 30)
-    monkeypatch.setitem(few_chains.TASKS["package-section"]["data"]["sources"][0], "max_train", few)
-    monkeypatch.setitem(few_chains.TASKS["package-section"]["data"]["sources"][0], "max_heldout", 12)
     return ["--task", "package-section", "--runs", tmp_path / "runs"]
 
 

@@ -42,10 +42,8 @@ class PromptGroup:
 def micro_batches(groups: Sequence[PromptGroup], budget: int, shared_once: bool = True) -> list[list[int]]:
     """Indices of `groups` in micro-batches of at most `budget` tokens, an opening that all share counted once.
 
-    shared_once: False where a layout may give each prompt the opening of its own (see `few_launches`).
-
     Prompts that open alike come together, and among them similar lengths. A group over the budget is a micro-batch of
-    its own. The order is deterministic.
+    its own. The order is deterministic. shared_once: False if the layout may repeat the opening (see `few_launches`).
     """
     order = sorted(range(len(groups)), key=lambda i: (tuple(groups[i].prompt[:_ALIKE]), -len(groups[i].prompt), i))
     batches: list[list[int]] = []
