@@ -14,14 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from sklearn.feature_extraction import DictVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-
 from results_file import write_results
 from tagpr.chains.evidence.habits import habit_values
-from tagpr.chains.evidence.notes import HABITS, KINDS, chances, render, split
+from tagpr.chains.evidence.notes import chances, render
+from tagpr.chains.heuristic.habit_model import HabitModels, latest_notes
 from tagpr.data.load import choose_some, load_splits
 from tagpr.data.settings import DataSettings, SourceSettings
 from tagpr.statistics import mean_interval, paired_bootstrap
@@ -32,56 +28,17 @@ SHOWN, LABELS = (5, 8, 12), (960, 0)
 """Notes shown; labels learned from, 0: all."""
 
 
-def notes_of(task: Task, example: Example, shown: int) -> list[str]:
-    """The latest notes, the latest first."""
-    return [entry.fields.get(task.output_name, "") for entry in example.profile[-shown:]][::-1]
-
-
-def features(notes: Sequence[str], question: str, habit: str, kind: str) -> dict[str, float]:
-    """What a habit's model sees of one question."""
-    values, words = habit_values(notes, habit, kind), question.lower().split() or [""]
-    found = {
-        f"kind {kind}": 1.0,
-        "unseen": float(not values),
-        "words": len(words) / 20,
-        "colon": float(":" in question),
-    }
-    found |= {f"first {words[0]}": 1.0, f"last {words[-1]}": 1.0}
-    found |= {f"place {place} {value}": 1.0 for place, value in enumerate(values[:3])}
-    for value, count in Counter(values).items():
-        found |= {f"share {value}": count / len(values), f"count {value}": float(np.log1p(count))}
-        found[f"share {kind} {value}"] = count / len(values)
-    for other in KINDS:
-        seen = habit_values(notes, habit, other) if habit == "end" and other != kind else ()
-        found |= {f"other {other} {value}": count / len(seen) for value, count in Counter(seen).items()}
-    return found
-
-
-def fit(task: Task, train: Sequence[Example], shown: int) -> dict[str, Pipeline]:
-    """A model per habit that has two values or more."""
-    models = {}
-    for habit in HABITS:
-        rows, values = [], []
-        for example in train:
-            neutral, habits = split(example.target or "")
-            expected = chances(neutral)
-            if habit in expected and habit in habits:
-                rows.append(features(notes_of(task, example, shown), example.input, habit, expected[habit]))
-                values.append(habits[habit])
-        if len(set(values)) > 1:
-            models[habit] = make_pipeline(DictVectorizer(), LogisticRegression(C=0.3, max_iter=500)).fit(rows, values)
-    return models
-
-
-def notes(task: Task, models: dict[str, Pipeline], asked: Sequence[Example], shown: int) -> dict[str, list[str]]:
+def notes(task: Task, train: Sequence[Example], asked: Sequence[Example], shown: int) -> dict[str, list[str]]:
     """The linear model's notes and the rule's; the rule takes the model's word if no shown note has a habit."""
+    models = HabitModels(task, train, shown)
     written: dict[str, list[str]] = {"linear": [], "commonest": []}
     for example in asked:
-        past, linear, commonest = notes_of(task, example, shown), {}, {}
+        past, linear, commonest = latest_notes(task, example, shown), {}, {}
         for habit, kind in chances(example.input).items():
-            if habit not in models:
+            posterior = models.posterior(example, past, habit, kind)
+            if not posterior:
                 continue
-            linear[habit] = str(models[habit].predict([features(past, example.input, habit, kind)])[0])
+            linear[habit] = max(posterior, key=posterior.__getitem__)
             values = habit_values(past, habit, kind)
             commonest[habit] = Counter(values).most_common(1)[0][0] if values else linear[habit]
         for name, decided in (("linear", linear), ("commonest", commonest)):
@@ -98,7 +55,7 @@ def main() -> None:
     for labels in LABELS:
         train = choose_some(splits.train, labels, 0)
         for shown in SHOWN:
-            written = notes(task, fit(task, train, shown), splits.heldout, shown)
+            written = notes(task, train, splits.heldout, shown)
             scores = {
                 name: [float(note == one.target) for note, one in zip(own, splits.heldout, strict=True)]
                 for name, own in written.items()

@@ -7,7 +7,8 @@ training examples. `own-habits`: in the habits counted over the own latest notes
 from collections.abc import Sequence
 
 from tagpr.chains.evidence.habits import rewrites
-from tagpr.chains.heuristic.habits import HabitEvidence, written
+from tagpr.chains.evidence.notes import render
+from tagpr.chains.heuristic.habits import CountedHabits
 from tagpr.systems.protocol import Answer, NoOptions, System
 from tagpr.tasks.types import Example, Interaction, Task
 
@@ -33,7 +34,7 @@ class CommonHabits(NeutralCopy):
     def fit(self, train: Sequence[Example]) -> None:
         """Count habits per task."""
         self.habits = {
-            name: HabitEvidence(task, [example for example in train if example.task == name])
+            name: CountedHabits(task, [example for example in train if example.task == name])
             for name, task in self.context.tasks.items()
             if rewrites(task)
         }
@@ -41,7 +42,7 @@ class CommonHabits(NeutralCopy):
     def predict(self, examples: Sequence[Example]) -> list[Answer]:
         """The given text written with the habits of `history`; those of the training examples if it shows none."""
         return [
-            Answer(written(example.input, self.habits[example.task].of(example, self.history(example))))
+            Answer(render(example.input, self.habits[example.task].of(example, self.history(example))))
             for example in examples
         ]
 

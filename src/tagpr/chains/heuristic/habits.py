@@ -1,30 +1,22 @@
-"""Habits counted over the shown notes: the heuristic teacher's evidence for tasks that rewrite a neutral text.
+"""Habits of the shown notes: the heuristic teacher's evidence for tasks that rewrite a neutral text.
 
-In such a task (LaMP-7's shape) the history holds past answers only, and the question is the user's own wording. For
-every habit that the new note will show, the commonest value among the past notes that show it is taken, of equals the
-latest; a habit that no shown note shows is taken as most users have it. This file knows nothing of tags or wording.
+In such a task (LaMP-7's shape) the history holds past answers only, and the question is the user's own wording. Of
+every habit that the new note will show, a value is taken that the past notes have: the commonest, of equals the latest
+(`CountedHabits`), or the one that a fitted model finds likeliest (`JudgedHabits`); of a habit that no shown note shows,
+a value that other users have. This file knows nothing of tags or wording.
 """
 
 import random
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from tagpr.chains.evidence.habits import habit_values
-from tagpr.chains.evidence.notes import HABITS, chances, render, split
+from tagpr.chains.evidence.notes import HABITS, Habits, chances, split
+from tagpr.chains.heuristic.habit_model import HabitModels
 from tagpr.tasks.types import Example, Interaction, Task
 
 
-@dataclass(frozen=True)
-class HabitCount:
-    """One habit as the shown notes have it. `values` is in the order shown, notes without a chance left out."""
-
-    habit: str
-    values: tuple[str, ...]
-    chosen: str
-
-
-class HabitEvidence:
+class CountedHabits:
     """Learns from training items how most users write; a user's own items are left out of what is said of that user."""
 
     def __init__(self, task: Task, train: Sequence[Example]) -> None:
@@ -38,46 +30,75 @@ class HabitEvidence:
                     self.everybody.setdefault((habit, kind), Counter())[habits[habit]] += 1
                     self.own.setdefault((example.user_id, habit, kind), Counter())[habits[habit]] += 1
 
-    def of(
-        self, example: Example, entries: Sequence[Interaction], rng: random.Random | None = None
-    ) -> list[HabitCount]:
-        """Every habit that the example's note will show. With `rng`, each is drawn as often as the notes have it."""
+    def of(self, example: Example, entries: Sequence[Interaction]) -> Habits:
+        """The likeliest value of every habit that the example's note will show; "" if nobody showed it."""
+        return {
+            habit: max(weights, key=weights.__getitem__, default="")
+            for habit, weights in self.weighed(example, entries).items()
+        }
+
+    def weighed(self, example: Example, entries: Sequence[Interaction]) -> dict[str, Mapping[str, float]]:
+        """Every habit that the example's note will show -> the weight of each possible value, the latest shown first.
+
+        Possible are the values that the shown notes have, and only if they have none those of other users.
+        """
         notes = [entry.fields.get(self.task.output_name, "") for entry in entries]
-        expected = chances(example.input)
-        counts = []
+        expected, found = chances(example.input), {}
         for habit in HABITS:
-            if habit not in expected:
-                continue
-            kind = expected[habit]
-            values = habit_values(notes, habit, kind)
-            counts.append(HabitCount(habit, values, self._choose(example.user_id, habit, kind, values, rng)))
+            if habit in expected:
+                counts = Counter(habit_values(notes, habit, expected[habit]))
+                counts = counts or self._of_others(example.user_id, habit, expected[habit])
+                found[habit] = self.weights(example, notes, habit, expected[habit], counts)
+        return found
+
+    def weights(
+        self, example: Example, notes: Sequence[str], habit: str, kind: str, counts: Counter[str]
+    ) -> Mapping[str, float]:
+        """How likely each of the counted values is, up to a factor: as it was counted."""
         return counts
 
-    def _choose(self, user_id: str, habit: str, kind: str, values: tuple[str, ...], rng: random.Random | None) -> str:
-        if values:
-            return (
-                rng.choice(values) if rng else Counter(values).most_common(1)[0][0]
-            )  # of equals the first, the latest
-        others = self.everybody.get((habit, kind), Counter()) - self.own.get((user_id, habit, kind), Counter())
-        if not others:
-            return ""
-        if rng:
-            return rng.choices(list(others), weights=list(others.values()))[0]
-        return others.most_common(1)[0][0]
+    def _of_others(self, user_id: str, habit: str, kind: str) -> Counter[str]:
+        return self.everybody.get((habit, kind), Counter()) - self.own.get((user_id, habit, kind), Counter())
 
-    def cited(self, example: Example, entries: Sequence[Interaction], counts: Sequence[HabitCount]) -> str:
-        """The shown note that has most of the chosen habits, of equals the first; "" of none shown."""
+
+class JudgedHabits(CountedHabits):
+    """A fitted model weighs the values."""
+
+    TEMPERATURE = 1.3
+    """Above 1: a dozen chains should try more than the likeliest values."""
+
+    def __init__(self, task: Task, train: Sequence[Example]) -> None:
+        super().__init__(task, train)
+        self.models = HabitModels(task, train)
+
+    def weights(
+        self, example: Example, notes: Sequence[str], habit: str, kind: str, counts: Counter[str]
+    ) -> Mapping[str, float]:
+        """The model's probability of each; as it was counted if the model knows none of them."""
+        posterior = self.models.posterior(example, notes, habit, kind)
+        return {value: posterior[value] for value in counts if value in posterior} or counts
+
+    def drawn(self, example: Example, entries: Sequence[Interaction], rng: random.Random) -> Habits:
+        """Every habit with a value drawn as the model finds it likely."""
+        return {
+            habit: rng.choices(list(weights), [weight ** (1 / self.TEMPERATURE) for weight in weights.values()])[0]
+            if weights
+            else ""
+            for habit, weights in self.weighed(example, entries).items()
+        }
+
+    def cited(self, example: Example, entries: Sequence[Interaction], chosen: Habits) -> str:
+        """The shown note that ends as chosen and has most of the other habits, of equals the first; "" of none shown.
+
+        How a note ends has many forms, which are copied best from a note that was just quoted.
+        """
         expected = chances(example.input)
-        best, note = -1, ""
+        best, note = (False, -1), ""
         for entry in entries:
             text = entry.fields.get(self.task.output_name, "")
-            own = {count.habit: habit_values([text], count.habit, expected[count.habit]) for count in counts}
-            agreeing = sum(count.chosen in own[count.habit] for count in counts)
-            if agreeing > best:
-                best, note = agreeing, text
+            agreeing = {
+                habit for habit, value in chosen.items() if value in habit_values([text], habit, expected[habit])
+            }
+            if ("end" in agreeing, len(agreeing)) > best:
+                best, note = ("end" in agreeing, len(agreeing)), text
         return note
-
-
-def written(neutral: str, counts: Sequence[HabitCount]) -> str:
-    """The note in the chosen habits."""
-    return render(neutral, {count.habit: count.chosen for count in counts})

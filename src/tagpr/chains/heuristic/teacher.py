@@ -11,11 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from tagpr.chains.evidence.habits import rewrites
+from tagpr.chains.evidence.notes import render
 from tagpr.chains.evidence.text import STOP, entry_output, entry_text, question_text, words
 from tagpr.chains.grammar import write_completion
 from tagpr.chains.heuristic import wording
 from tagpr.chains.heuristic.choice import ChoiceEvidence
-from tagpr.chains.heuristic.habits import HabitEvidence, written
+from tagpr.chains.heuristic.habits import JudgedHabits
 from tagpr.chains.heuristic.labels import Evidence, LabelEvidence, compared, points
 from tagpr.chains.heuristic.phrases import PhraseEvidence
 from tagpr.tasks.types import Example, Interaction, Kind, Task
@@ -37,7 +38,7 @@ class HeuristicTeacher:
         self.seed = seed
         self.noun = (task.output_field or "text").replace("_", " ")
         if rewrites(task):
-            self.habits = HabitEvidence(task, train)
+            self.habits = JudgedHabits(task, train)
         elif task.kind is Kind.TEXT:
             self.phrases = PhraseEvidence(task, train)
         elif task.kind is Kind.CHOICE:
@@ -155,18 +156,18 @@ class HeuristicTeacher:
     def _rewrite(self, rng: random.Random, example: Example, entries: Sequence[Interaction], n: int) -> list[str]:
         """What kind of note it is, a past note that is written alike, the habits, the answer in them.
 
-        Past the first, habits are drawn as often as the notes have them: a user who writes now so, now so can be right
+        Past the first, habits are drawn as the model finds them likely: a user who writes now so, now so can be right
         in both ways, and the accuracy filter keeps the one that was.
         """
         chains = []
         for sample in range(n):
-            counts = self.habits.of(example, entries, rng if sample else None)
+            chosen = self.habits.drawn(example, entries, rng) if sample else self.habits.of(example, entries)
             steps = [
                 wording.kind_step(example.input),
-                wording.note_step(self.habits.cited(example, entries, counts)),
-                wording.habits_step(counts),
+                wording.note_step(self.habits.cited(example, entries, chosen)),
+                wording.habits_step(chosen),
             ]
-            chains.append(write_completion(steps, written(example.input, counts)))
+            chains.append(write_completion(steps, render(example.input, chosen)))
         return chains
 
 

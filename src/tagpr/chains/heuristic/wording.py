@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from tagpr.chains.evidence.habits import READING, habit_name
-from tagpr.chains.evidence.notes import chances
-from tagpr.chains.heuristic.habits import HabitCount
+from tagpr.chains.evidence.notes import Habits, chances
 from tagpr.chains.heuristic.labels import Points, Reason
 
 TALLIED = 3
@@ -124,6 +123,6 @@ def note_step(note: str) -> Step:
     return "examine_examples", f'"{note}"' if note else "No note is shown."
 
 
-def habits_step(counts: Sequence[HabitCount]) -> Step:
+def habits_step(chosen: Habits) -> Step:
     """The chosen values: "letter capital, end stop"."""
-    return "make_decision", ", ".join(f"{count.habit} {habit_name(count.chosen)}" for count in counts)
+    return "make_decision", ", ".join(f"{habit} {habit_name(value)}" for habit, value in chosen.items())
