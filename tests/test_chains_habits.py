@@ -9,7 +9,7 @@ import pytest
 from tagpr.chains.evidence.habits import habit_values
 from tagpr.chains.evidence.notes import chances, render
 from tagpr.chains.heuristic.habit_model import HabitModels, latest_notes
-from tagpr.chains.heuristic.habits import CountedHabits, JudgedHabits
+from tagpr.chains.heuristic.habits import CountedHabits, JudgedHabits, drawn
 from tagpr.data.load import choose_some, load_splits
 from tagpr.data.settings import DataSettings, SourceSettings
 from tagpr.tasks import Example, Interaction, load_task
@@ -65,7 +65,7 @@ def test_only_values_that_a_shown_note_has_are_chosen_or_drawn(splits, train):
     for example in splits.heldout[:60]:
         shown = example.profile[-5:][::-1]
         texts = [entry.fields["note"] for entry in shown]
-        for chosen in (judged.of(example, shown), judged.drawn(example, shown, rng)):
+        for chosen in (judged.of(example, shown), drawn(judged.weighed(example, shown), rng)):
             for habit, value in chosen.items():
                 values = habit_values(texts, habit, chances(example.input)[habit])
                 seen += bool(values)
@@ -110,7 +110,11 @@ def test_nothing_to_learn_from_leaves_the_counts_and_no_note_leaves_nothing():
     question = asked("fix the build", "Add a test.", "Drop a patch.", "fix the docs")
     assert judged.of(question, question.profile) == CountedHabits(CHANGELOG, []).of(question, question.profile)
     empty = asked("fix the build")
-    assert judged.of(empty, ()) == judged.drawn(empty, (), random.Random(0)) == {"letter": "", "verb": "", "end": ""}
+    assert (
+        judged.of(empty, ())
+        == drawn(judged.weighed(empty, ()), random.Random(0))
+        == {"letter": "", "verb": "", "end": ""}
+    )
     assert judged.cited(empty, (), judged.of(empty, ())) == ""
 
 

@@ -15,6 +15,11 @@ from tagpr.chains.evidence.notes import HABITS, Habits, chances, split
 from tagpr.chains.heuristic.habit_model import HabitModels
 from tagpr.tasks.types import Example, Interaction, Task
 
+Weighed = Mapping[str, Mapping[str, float]]
+"""Habit -> possible value -> how likely it is, up to a factor."""
+TEMPERATURE = 1.3
+"""Of values drawn. Above 1: a dozen chains should try more than the likeliest."""
+
 
 class CountedHabits:
     """Learns from training items how most users write; a user's own items are left out of what is said of that user."""
@@ -31,13 +36,10 @@ class CountedHabits:
                     self.own.setdefault((example.user_id, habit, kind), Counter())[habits[habit]] += 1
 
     def of(self, example: Example, entries: Sequence[Interaction]) -> Habits:
-        """The likeliest value of every habit that the example's note will show; "" if nobody showed it."""
-        return {
-            habit: max(weights, key=weights.__getitem__, default="")
-            for habit, weights in self.weighed(example, entries).items()
-        }
+        """The likeliest value of every habit that the example's note will show."""
+        return likeliest(self.weighed(example, entries))
 
-    def weighed(self, example: Example, entries: Sequence[Interaction]) -> dict[str, Mapping[str, float]]:
+    def weighed(self, example: Example, entries: Sequence[Interaction]) -> Weighed:
         """Every habit that the example's note will show -> the weight of each possible value, the latest shown first.
 
         Possible are the values that the shown notes have, and only if they have none those of other users.
@@ -64,9 +66,6 @@ class CountedHabits:
 class JudgedHabits(CountedHabits):
     """A fitted model weighs the values."""
 
-    TEMPERATURE = 1.3
-    """Above 1: a dozen chains should try more than the likeliest values."""
-
     def __init__(self, task: Task, train: Sequence[Example]) -> None:
         super().__init__(task, train)
         self.models = HabitModels(task, train)
@@ -77,15 +76,6 @@ class JudgedHabits(CountedHabits):
         """The model's probability of each; as it was counted if the model knows none of them."""
         posterior = self.models.posterior(example, notes, habit, kind)
         return {value: posterior[value] for value in counts if value in posterior} or counts
-
-    def drawn(self, example: Example, entries: Sequence[Interaction], rng: random.Random) -> Habits:
-        """Every habit with a value drawn as the model finds it likely."""
-        return {
-            habit: rng.choices(list(weights), [weight ** (1 / self.TEMPERATURE) for weight in weights.values()])[0]
-            if weights
-            else ""
-            for habit, weights in self.weighed(example, entries).items()
-        }
 
     def cited(self, example: Example, entries: Sequence[Interaction], chosen: Habits) -> str:
         """The shown note that ends as chosen and has most of the other habits, of equals the first; "" of none shown.
@@ -102,3 +92,18 @@ class JudgedHabits(CountedHabits):
             if ("end" in agreeing, len(agreeing)) > best:
                 best, note = ("end" in agreeing, len(agreeing)), text
         return note
+
+
+def likeliest(weighed: Weighed) -> Habits:
+    """Every habit with its likeliest value; "" if nobody showed one."""
+    return {habit: max(weights, key=weights.__getitem__, default="") for habit, weights in weighed.items()}
+
+
+def drawn(weighed: Weighed, rng: random.Random) -> Habits:
+    """Every habit with a value drawn as often as it is likely; "" if nobody showed one."""
+    return {
+        habit: rng.choices(list(weights), [weight ** (1 / TEMPERATURE) for weight in weights.values()])[0]
+        if weights
+        else ""
+        for habit, weights in weighed.items()
+    }

@@ -16,7 +16,7 @@ from tagpr.chains.evidence.text import STOP, entry_output, entry_text, question_
 from tagpr.chains.grammar import write_completion
 from tagpr.chains.heuristic import wording
 from tagpr.chains.heuristic.choice import ChoiceEvidence
-from tagpr.chains.heuristic.habits import JudgedHabits
+from tagpr.chains.heuristic.habits import JudgedHabits, drawn, likeliest
 from tagpr.chains.heuristic.labels import Evidence, LabelEvidence, compared, points
 from tagpr.chains.heuristic.phrases import PhraseEvidence
 from tagpr.tasks.types import Example, Interaction, Kind, Task
@@ -159,9 +159,9 @@ class HeuristicTeacher:
         Past the first, habits are drawn as the model finds them likely: a user who writes now so, now so can be right
         in both ways, and the accuracy filter keeps the one that was.
         """
-        chains = []
+        weighed, chains = self.habits.weighed(example, entries), []
         for sample in range(n):
-            chosen = self.habits.drawn(example, entries, rng) if sample else self.habits.of(example, entries)
+            chosen = drawn(weighed, rng) if sample else likeliest(weighed)
             steps = [
                 wording.kind_step(example.input),
                 wording.note_step(self.habits.cited(example, entries, chosen)),
