@@ -118,6 +118,12 @@ def test_nothing_to_learn_from_leaves_the_counts_and_no_note_leaves_nothing():
     assert judged.cited(empty, (), judged.of(empty, ())) == ""
 
 
+def test_without_a_shown_note_most_users_are_followed(splits, train):
+    counted, judged = CountedHabits(CHANGELOG, train), JudgedHabits(CHANGELOG, train)
+    for example in splits.heldout[:20]:
+        assert judged.weighed(example, ()) == counted.weighed(example, ())
+
+
 def test_the_note_quoted_ends_as_chosen_even_if_another_has_more_of_the_habits():
     judged = JudgedHabits(CHANGELOG, [])
     question = asked("fix the build [bug 123456]", "Add a test", "drops a patch, closes: #654321", "Fix the docs")

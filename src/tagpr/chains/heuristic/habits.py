@@ -73,7 +73,9 @@ class JudgedHabits(CountedHabits):
     def weights(
         self, example: Example, notes: Sequence[str], habit: str, kind: str, counts: Counter[str]
     ) -> Mapping[str, float]:
-        """The model's probability of each; as it was counted if the model knows none of them."""
+        """The model's probability of each; as it was counted if no note is shown or the model knows none of them."""
+        if not notes:  # the models learn from users who have notes
+            return counts
         posterior = self.models.posterior(example, notes, habit, kind)
         return {value: posterior[value] for value in counts if value in posterior} or counts
 
