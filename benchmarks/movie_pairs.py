@@ -125,7 +125,7 @@ def in_context(pairs: Path, model: Path) -> None:
             answers = [plain_ids(f" {text}", tokenizer) for text in (human[i].chosen, human[i].rejected)]
             groups.append(PromptGroup(prompt, answers))
         values = [0.0] * len(groups)
-        for batch in micro_batches(groups, 2048):
+        for batch in micro_batches(groups, 2048, lm.device):
             with torch.no_grad():
                 sums = [float(one.sum()) for one in completion_logprobs(lm, [groups[k] for k in batch])]
             for place, k in enumerate(batch):

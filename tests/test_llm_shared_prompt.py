@@ -185,7 +185,7 @@ def test_micro_batches_cover_everything_once_within_budget():
         PromptGroup(list(range(1, p)), [list(range(1, c))] * 3)
         for p, c in ((30, 5), (10, 9), (50, 20), (9, 3), (31, 5))
     ]
-    batches = micro_batches(groups, 100)
+    batches = micro_batches(groups, 100, torch.device("cpu"))
     assert sorted(i for batch in batches for i in batch) == list(range(5))
     assert max(map(len, batches)) > 1
     for batch in batches:
@@ -194,15 +194,18 @@ def test_micro_batches_cover_everything_once_within_budget():
         assert len(batch) == 1 or sum(group.tokens - shared for group in together) + shared <= 100
 
 
-def test_openings_that_are_not_shared_count_in_the_budget(monkeypatch):
+@pytest.mark.parametrize("alone", [10, 6, 0])
+def test_no_row_is_over_the_budget_whether_its_opening_is_shared_or_not(monkeypatch, alone):
+    """The first groups have one completion each, the others two: only batches of the first are joined on a GPU."""
+    cpu, opening = torch.device("cpu"), list(range(40, 70))
+    groups = [PromptGroup([*opening, 3, n], [[n, 4, 5]] * (1 if n < alone else 2)) for n in range(10)]
+    shared = micro_batches(groups, 100, cpu)
     monkeypatch.setattr(shared_prompt, "few_launches", lambda device: True)
-    opening = list(range(40, 70))
-    groups = [PromptGroup([*opening, 3, n], [[n, 4, 5]]) for n in range(10)]
-    shared, own = micro_batches(groups, 100), micro_batches(groups, 100, shared_once=False)
-    assert max(map(len, shared)) > max(map(len, own)) == 2
-    assert sorted(i for batch in own for i in batch) == list(range(10))
-    layout = PackedLayout([groups[i] for i in own[0]], torch.device("cpu"))
-    assert layout.input_ids.shape[1] == sum(groups[i].tokens for i in own[0]) <= 100
+    few = micro_batches(groups, 100, cpu)
+    assert sorted(i for batch in few for i in batch) == list(range(10))
+    assert (few == shared) == (alone == 0) and len(few) >= len(shared)
+    for batch in few:
+        assert PackedLayout([groups[i] for i in batch], cpu).input_ids.shape[1] <= 100
 
 
 SHARDED = """

@@ -39,24 +39,26 @@ class PromptGroup:
         return len(self.prompt) + sum(max(len(c) - 1, 0) for c in self.completions)
 
 
-def micro_batches(groups: Sequence[PromptGroup], budget: int, shared_once: bool = True) -> list[list[int]]:
-    """Indices of `groups` in micro-batches of at most `budget` tokens, an opening that all share counted once.
+def micro_batches(groups: Sequence[PromptGroup], budget: int, device: torch.device) -> list[list[int]]:
+    """Indices of `groups` in micro-batches of at most `budget` tokens, an opening that the row shares counted once.
 
     Prompts that open alike come together, and among them similar lengths. A group over the budget is a micro-batch of
-    its own. The order is deterministic. shared_once: False if the layout may repeat the opening (see `few_launches`).
+    its own. The order is deterministic. device: where they will be computed, by which openings are shared or not.
     """
     order = sorted(range(len(groups)), key=lambda i: (tuple(groups[i].prompt[:_ALIKE]), -len(groups[i].prompt), i))
     batches: list[list[int]] = []
     used = opening = shared = together = 0
+    joined = False
     for i in order:
         tokens = groups[i].tokens
         if batches:
             alike = [groups[batches[-1][0]].prompt[: opening + 1], groups[i].prompt]
-            shared = common_opening(alike) if shared_once else 0
+            joined = joined and _is_joined([groups[i]], device)
+            shared = 0 if joined else common_opening(alike)
             together = used + opening * (len(batches[-1]) - 1) + tokens - shared * len(batches[-1])
         if not batches or together > budget:
             batches.append([i])
-            used, opening = tokens, len(groups[i].prompt) - 1
+            used, opening, joined = tokens, len(groups[i].prompt) - 1, _is_joined([groups[i]], device)
         else:
             batches[-1].append(i)
             used, opening = together, shared
@@ -76,18 +78,20 @@ def common_opening(prompts: Sequence[Sequence[int]]) -> int:
 
 
 def few_launches(device: torch.device) -> bool:
-    """Whether few kernels matter more than few tokens: on a GPU, which computes sooner than the host launches.
-
-    A completion that has its prompt to itself then goes on from it as one sequence, and no opening is shared.
-    """
+    """Whether few kernels matter more than few tokens: on a GPU, which computes sooner than the host launches."""
     return device.type == "cuda"
+
+
+def _is_joined(groups: Sequence[PromptGroup], device: torch.device) -> bool:
+    """Whether each completion goes on from its prompt as one sequence, and no opening is shared."""
+    return few_launches(device) and all(len(group.completions) < 2 for group in groups)
 
 
 class PackedLayout:
     """Index tensors of one packed row [opening | prompts after it | completion inputs] and its attention."""
 
     def __init__(self, groups: Sequence[PromptGroup], device: torch.device) -> None:
-        joined = few_launches(device) and all(len(group.completions) < 2 for group in groups)
+        joined = _is_joined(groups, device)
         self.opening = 0 if joined else common_opening([group.prompt for group in groups])
         prompts = [list(group.prompt)[self.opening :] for group in groups]
         last = [len(prompt) - 1 for prompt in prompts]  # where in its prompt a completion's first token is predicted

@@ -54,7 +54,7 @@ class RankedLabels(RAG[OptionsT]):
         groups = [PromptGroup(self.prompt_ids(example), endings) for example in examples]
         rows: list[list[float]] = [[] for _ in examples]
         done = 0
-        for part in micro_batches(groups, self.context.sft.tokens_per_forward):
+        for part in micro_batches(groups, self.context.sft.tokens_per_forward, self.backbone.model.device):
             with torch.no_grad():
                 logps = completion_logprobs(self.backbone.model, [groups[i] for i in part])
             sums = torch.stack([own.sum() for own in logps]).view(len(part), len(labels))

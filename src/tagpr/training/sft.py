@@ -20,7 +20,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from tagpr import processes
 from tagpr.engine.models import load_tokenizer
-from tagpr.engine.shared_prompt import PromptGroup, completion_logprobs, few_launches, micro_batches
+from tagpr.engine.shared_prompt import PromptGroup, completion_logprobs, micro_batches
 from tagpr.engine.trainer_checkpoints import MarkComplete, last_checkpoint
 from tagpr.engine.trainer_setup import LossProgress, common_arguments
 from tagpr.engine.transformers_model import TransformersModel
@@ -111,7 +111,7 @@ class SharedPromptSFTTrainer(SFTTrainer):
         return metrics
 
     def _parts(self, groups: Sequence[PromptGroup]) -> list[list[int]]:
-        return micro_batches(groups, self.tokens_per_forward, shared_once=not few_launches(self.args.device))
+        return micro_batches(groups, self.tokens_per_forward, self.args.device)
 
     def _heldout_loss(self) -> float:
         """Minus the mean log p of the held-out rows' completion tokens."""

@@ -194,7 +194,8 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
 
         groups = [group(a, b) for a, b in moving]
         if self.accelerator.num_processes == 1:
-            parts = [[moving[i] for i in batch] for batch in micro_batches(groups, self.tokens_per_forward)]
+            batches = micro_batches(groups, self.tokens_per_forward, self.accelerator.device)
+            parts = [[moving[i] for i in batch] for batch in batches]
         else:
             parts = self._equal_parts(moving, still, groups)
         # without any moving group one is kept: an update of nothing is TRL's to log
@@ -260,7 +261,7 @@ class SharedPromptGRPOTrainer(GRPOTrainer):
         sharded = is_sharded(self.accelerator)
         batches = [list(range(len(groups)))]
         if not torch.is_grad_enabled():
-            batches = micro_batches(groups, self.tokens_per_forward)
+            batches = micro_batches(groups, self.tokens_per_forward, self.accelerator.device)
             if sharded:  # a forward pass gathers weights: as many of them on every process
                 count, size = self._agreed(groups)
                 batches = [list(range(i, min(i + size, count))) for i in range(0, count, size)]

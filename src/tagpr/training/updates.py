@@ -54,7 +54,7 @@ class Updater:
         found: dict[int, list[Tensor]] = {}
         with torch.no_grad():
             # the same micro-batches as in the update, so that unchanged weights give a ratio of exactly 1
-            for batch in micro_batches(groups, self.settings.tokens_per_forward):
+            for batch in micro_batches(groups, self.settings.tokens_per_forward, model.device):
                 logps = iter(self._forward(model, [groups[i] for i in batch]))
                 for i in batch:
                     found[i] = [next(logps) for _ in groups[i].completions]
@@ -71,7 +71,7 @@ class Updater:
         s = self.settings
         groups = [rollout.group(g) for g in part]
         loss = clipped = outside = logp_sum = tokens = 0.0
-        for batch in micro_batches(groups, s.tokens_per_forward):
+        for batch in micro_batches(groups, s.tokens_per_forward, self.model.device):
             logps = self._forward(self.model, [groups[i] for i in batch])
             held = [x for i in batch for x in old[i]] if old is not None else [x.detach() for x in logps]
             weights = torch.cat([advantages[part[i]] for i in batch]).to(logps[0].device)
