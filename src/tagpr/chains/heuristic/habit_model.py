@@ -72,8 +72,8 @@ class HabitModel:
         model = self._model_without(_fold(user_id, self.FOLDS) if user_id else -1)
         if model is None:
             return {}
-        chances_V = model.predict_proba(self.vectorizer.transform([features]))[0]
-        return dict(zip(map(str, model.classes_), chances_V.tolist(), strict=True))
+        chance_V = model.predict_proba(self.vectorizer.transform([features]))[0]
+        return dict(zip(map(str, model.classes_), chance_V.tolist(), strict=True))
 
     def _model_without(self, fold: int) -> LogisticRegression | None:
         if fold not in self._models:
@@ -92,12 +92,12 @@ class HabitModels:
 
     def __init__(self, task: Task, train: Sequence[Example], shown: int = SHOWN) -> None:
         self.train = {example.id for example in train}
-        self.of = {habit: HabitModel(habit, task, train, shown) for habit in HABITS}
+        self.by_habit = {habit: HabitModel(habit, task, train, shown) for habit in HABITS}
 
     def posterior(self, example: Example, notes: Sequence[str], habit: str, kind: str) -> dict[str, float]:
         """Probability of each value of the habit in the example's note. Never reads `example.target`."""
         own = example.user_id if example.id in self.train else ""
-        return self.of[habit].posterior(habit_features(notes, example.input, habit, kind), own)
+        return self.by_habit[habit].posterior(habit_features(notes, example.input, habit, kind), own)
 
 
 def latest_notes(task: Task, example: Example, shown: int) -> list[str]:
