@@ -76,14 +76,12 @@ class HabitModel:
         return dict(zip(map(str, model.classes_), chance_V.tolist(), strict=True))
 
     def _model_without(self, fold: int) -> LogisticRegression | None:
+        if self.rows_NF is None:
+            return None
         if fold not in self._models:
             kept_N = self.fold_N != fold
-            enough = self.rows_NF is not None and len(set(self.values_N[kept_N])) > 1
-            self._models[fold] = (
-                LogisticRegression(C=0.3, max_iter=500).fit(self.rows_NF[kept_N], self.values_N[kept_N])
-                if enough and self.rows_NF is not None
-                else None
-            )
+            model = LogisticRegression(C=0.3, max_iter=500) if len(set(self.values_N[kept_N])) > 1 else None
+            self._models[fold] = model and model.fit(self.rows_NF[kept_N], self.values_N[kept_N])
         return self._models[fold]
 
 
