@@ -32,10 +32,12 @@ from typing import Any
 
 import yaml
 
+from applied_by_rule import applied_by_rule
 from on_gpu import SIDE_BY_SIDE, TOKENS_PER_FORWARD, trained_on
 from results_file import add_results
 from rivals import rivals
 from rl_over_sft import heldout_curve
+from tagpr.chains.evidence.habits import rewrites
 from tagpr.data.adapters import adapt
 from tagpr.evaluation.predictions import Prediction
 from tagpr.evaluation.questions import with_other_history
@@ -200,6 +202,10 @@ PAIRS = [
     ("TagPR", "linear, text and history"),
     ("label SFT", "linear, text and history"),
     ("linear, text and history", "linear, text"),
+    ("SFT on chains, applied by rule", "SFT on chains"),
+    ("SFT on chains, applied by rule", "label SFT"),
+    ("TagPR, applied by rule", "TagPR"),
+    ("TagPR, applied by rule", "label SFT"),
     ("TagPR", "linear, habits"),
     ("label SFT", "linear, habits"),
 ]
@@ -257,10 +263,14 @@ def measured(run: Run, card: str, epochs: int, add: Callable[[dict[str, Any]], N
     found = Scores([example.user_id for example in heldout], rivals(run, card))
     for row, system in (("label SFT", "labels"), ("SFT on chains", "sft")):
         found.add(row, answers(run, system, card), heldout)
+    if rewrites(run.tasks[card]):
+        found.of["SFT on chains, applied by rule"] = applied_by_rule(run, card, answers(run, "sft", card))
     add(figures(run, card, found))
     make(run, *STAGES)
     for row, other in (("TagPR", False), ("TagPR, another user's history", True)):
         found.add(row, answers(run, "final", card, other), heldout)
+    if rewrites(run.tasks[card]):
+        found.of["TagPR, applied by rule"] = applied_by_rule(run, card, answers(run, "final", card))
     add(figures(run, card, found))
     found.add("mixed SFT", answers(make_variant(run, mixed_variant(epochs)), "sft", card), heldout)
     add(figures(run, card, found))

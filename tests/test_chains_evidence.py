@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tagpr.chains.evidence import ClaimKind, Shown, check_evidence
+from tagpr.chains.evidence.habits import applied
 from tagpr.chains.filters import evidence_filter
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.heuristic.teacher import HeuristicTeacher
@@ -60,6 +61,15 @@ def test_a_true_chain_about_habits_has_no_false_claim():
         ClaimKind.QUESTION, ClaimKind.NOTE, *[ClaimKind.DECISION] * 3, ClaimKind.ANSWER
     ]  # fmt: skip
     assert all(CHAIN[claim.start : claim.end] == claim.text for claim in report.claims)
+
+
+def test_what_a_chain_decides_can_be_carried_out_by_a_program():
+    other = parse_response(CHAIN.replace("end stop", "end none").replace("verb add", "verb added"), V)
+    assert applied(other, "drop the old patch") == "Dropped the old patch" != other.answer
+    assert (
+        applied(parse_response("<think>\n<analyze_input> plain </analyze_input>\n</think>\nDrop it", V), "drop it")
+        is None
+    )
 
 
 @pytest.mark.parametrize(

@@ -71,18 +71,24 @@ def habit_claims(segment: Segment, offset: int, shown: Shown) -> Iterator[Claim]
             yield claim(ClaimKind.DECISION, found, not own or found["value"] in own)
 
 
-def applied_claim(response: Response, shown: Shown) -> Claim | None:
-    """Whether the answer is the neutral text in the decided habits; None if the chain decides none."""
+def applied(response: Response, neutral: str) -> str | None:
+    """The neutral text in the habits that the chain decides; None if it decides none."""
     decided = {
         found["habit"]: _value(found["habit"], found["value"])
         for segment in response.segments
         if segment.tag in DECIDING
         for found in _DECISION.finditer(segment.text)
     }
-    if not decided or not response.answer:
+    return render(neutral, decided).strip() if decided else None
+
+
+def applied_claim(response: Response, shown: Shown) -> Claim | None:
+    """Whether the answer is the neutral text in the decided habits; None if the chain decides none."""
+    note = applied(response, shown.input)
+    if note is None or not response.answer:
         return None
     start = response.text.rfind(response.answer)
-    true = render(shown.input, decided).strip() == response.answer
+    true = note == response.answer
     return Claim(ClaimKind.ANSWER, response.answer, start, start + len(response.answer), true)
 
 
