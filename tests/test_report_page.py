@@ -13,8 +13,11 @@ from fake_run import build_fake_run
 from tagpr.errors import RunError
 from tagpr.report import write_comparison, write_report
 from tagpr.report.page import json_data
+from tagpr.report.reading import read_run
+from tagpr.report.summary import verdicts
 from tagpr.report.svg import nice_ticks
 from tagpr.report.words import chain_words, frequent, words
+from tagpr.statistics import Interval
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +93,16 @@ def test_first_screen_says_what_happened(page):
         "3.0 GiB",
     ):
         assert words_there in start, words_there
+
+
+def test_rl_that_kept_its_start_is_told_as_such(run):
+    told = read_run(run)
+    for task in told.results.tasks.values():
+        same = dict.fromkeys(task.differences["sft"]["final"], Interval(0.0, 0.0, 0.0))
+        task.differences["sft"]["final"].update(same)
+    for verdict in verdicts(told):
+        assert any(re.fullmatch(r"RL left the scores of SFT \(.+\) as they were\.", said) for said in verdict.compared)
+        assert not any("RL did not clearly change" in said for said in verdict.compared)
 
 
 def test_charts_are_saved_with_their_numbers(run, page):

@@ -96,6 +96,9 @@ def _over_sft(task: TaskResults, system: str) -> str:
     if "sft" not in task.systems:
         return ""
     value = readable(task.metric, task.systems["sft"].points[task.metric])
+    change = task.difference(system, "sft")
+    if change is not None and change.low == change.high == 0:
+        return f"RL left the scores of SFT ({value}) as they were."
     words = ("RL improved on", "RL did not clearly change", "RL fell behind")
     return _sentence(task, system, "sft", words, f"SFT ({value})")
 
