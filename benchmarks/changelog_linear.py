@@ -31,14 +31,10 @@ SHOWN, LABELS = (5, 8, 12), (960, 0)
 
 
 def notes(task: Task, train: Sequence[Example], asked: Sequence[Example], shown: int) -> dict[str, list[str]]:
-    """The linear model's notes, the rule's, the chains' teacher's.
-
-    The rule takes the model's word if no shown note has a habit.
-    """
-    models, teacher = HabitModels(task, train, shown), JudgedHabits(task, train)
-    written: dict[str, list[str]] = {"linear": [], "commonest": [], "teacher": []}
+    """The linear model's notes and the rule's; the rule takes the model's word if no shown note has a habit."""
+    models = HabitModels(task, train, shown)
+    written: dict[str, list[str]] = {"linear": [], "commonest": []}
     for example in asked:
-        judged = teacher.of(example, example.profile[-shown:][::-1])
         past, linear, commonest = latest_notes(task, example, shown), {}, {}
         for habit, kind in chances(example.input).items():
             posterior = models.posterior(example, past, habit, kind)
@@ -47,7 +43,7 @@ def notes(task: Task, train: Sequence[Example], asked: Sequence[Example], shown:
             linear[habit] = max(posterior, key=posterior.__getitem__)
             values = habit_values(past, habit, kind)
             commonest[habit] = Counter(values).most_common(1)[0][0] if values else linear[habit]
-        for name, decided in (("linear", linear), ("commonest", commonest), ("teacher", judged)):
+        for name, decided in (("linear", linear), ("commonest", commonest)):
             written[name].append(render(example.input, decided).strip())
     return written
 
@@ -60,8 +56,12 @@ def main() -> None:
     figures: dict[str, Any] = {"questions": len(users), "users": len(set(users)), "exact match": {}}
     for labels in LABELS:
         train = choose_some(splits.train, labels, 0)
+        teacher = JudgedHabits(task, train)
         for shown in SHOWN:
             written = notes(task, train, splits.heldout, shown)
+            written["teacher"] = [
+                render(one.input, teacher.of(one, one.profile[-shown:][::-1])).strip() for one in splits.heldout
+            ]
             scores = {
                 name: [float(note == one.target) for note, one in zip(own, splits.heldout, strict=True)]
                 for name, own in written.items()

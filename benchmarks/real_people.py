@@ -261,16 +261,19 @@ def measured(run: Run, card: str, epochs: int, add: Callable[[dict[str, Any]], N
     make(run, "data", "chains", "sft", "labels")
     heldout = run.data[card].heldout
     found = Scores([example.user_id for example in heldout], rivals(run, card))
-    for row, system in (("label SFT", "labels"), ("SFT on chains", "sft")):
-        found.add(row, answers(run, system, card), heldout)
-    if rewrites(run.tasks[card]):
-        found.of["SFT on chains, applied by rule"] = applied_by_rule(run, card, answers(run, "sft", card))
+
+    def ask(row: str, system: str) -> None:
+        own = answers(run, system, card)
+        found.add(row, own, heldout)
+        if rewrites(run.tasks[card]) and system != "labels":
+            found.of[f"{row}, applied by rule"] = applied_by_rule(run, card, own)
+
+    ask("label SFT", "labels")
+    ask("SFT on chains", "sft")
     add(figures(run, card, found))
     make(run, *STAGES)
-    for row, other in (("TagPR", False), ("TagPR, another user's history", True)):
-        found.add(row, answers(run, "final", card, other), heldout)
-    if rewrites(run.tasks[card]):
-        found.of["TagPR, applied by rule"] = applied_by_rule(run, card, answers(run, "final", card))
+    ask("TagPR", "final")
+    found.add("TagPR, another user's history", answers(run, "final", card, other_history=True), heldout)
     add(figures(run, card, found))
     found.add("mixed SFT", answers(make_variant(run, mixed_variant(epochs)), "sft", card), heldout)
     add(figures(run, card, found))
