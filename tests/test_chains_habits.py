@@ -65,7 +65,7 @@ def test_only_values_that_a_shown_note_has_are_chosen_or_drawn(splits, train):
     for example in splits.heldout[:60]:
         shown = example.profile[-5:][::-1]
         texts = [entry.fields["note"] for entry in shown]
-        for chosen in (judged.of(example, shown), drawn(judged.weighed(example, shown), rng)):
+        for chosen in (judged.of(example, shown), drawn(judged.weighed(example, shown), rng, 1.3)):
             for habit, value in chosen.items():
                 values = habit_values(texts, habit, chances(example.input)[habit])
                 seen += bool(values)
@@ -112,7 +112,7 @@ def test_nothing_to_learn_from_leaves_the_counts_and_no_note_leaves_nothing():
     empty = asked("fix the build")
     assert (
         judged.of(empty, ())
-        == drawn(judged.weighed(empty, ()), random.Random(0))
+        == drawn(judged.weighed(empty, ()), random.Random(0), 1.3)
         == {"letter": "", "verb": "", "end": ""}
     )
     assert judged.cited(empty, (), judged.of(empty, ())) == ""

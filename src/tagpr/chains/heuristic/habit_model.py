@@ -5,7 +5,6 @@ first and last word of the question. Learnt out of fold, by users: what is said 
 that saw no item of its user's fold.
 """
 
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -16,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tagpr.chains.evidence.habits import habit_values
 from tagpr.chains.evidence.notes import HABITS, KINDS, chances, split
+from tagpr.chains.heuristic.folds import fold_of
 from tagpr.tasks.types import Example, Task
 
 SHOWN = 5
@@ -48,7 +48,6 @@ class HabitModel:
     FOLDS = 5
 
     def __init__(self, habit: str, task: Task, train: Sequence[Example], shown: int) -> None:
-        self.habit = habit
         rows, values, folds = [], [], []
         for example in train:
             neutral, habits = split(example.target or "")
@@ -57,32 +56,32 @@ class HabitModel:
                 notes = latest_notes(task, example, shown)
                 rows.append(habit_features(notes, example.input, habit, expected[habit]))
                 values.append(habits[habit])
-                folds.append(_fold(example.user_id, self.FOLDS))
+                folds.append(fold_of(example.user_id, self.FOLDS))
         self.vectorizer = DictVectorizer()
         self.rows_NF = csr_matrix(self.vectorizer.fit_transform(rows)) if rows else None
         self.values_N = np.array(values)
         self.fold_N = np.array(folds)
-        self._models: dict[int, LogisticRegression | None] = {}
+        self._models: dict[int | None, LogisticRegression | None] = {}
 
-    def posterior(self, features: Mapping[str, float], user_id: str = "") -> dict[str, float]:
+    def posterior(self, features: Mapping[str, float], user_id: str | None = None) -> dict[str, float]:
         """Probability of each value; with `user_id`, by the model that saw no item of the user's fold.
 
         Empty if there was nothing to learn from.
         """
-        model = self._model_without(_fold(user_id, self.FOLDS) if user_id else -1)
+        model = self._model_without(None if user_id is None else fold_of(user_id, self.FOLDS))
         if model is None:
             return {}
         chance_V = model.predict_proba(self.vectorizer.transform([features]))[0]
         return dict(zip(map(str, model.classes_), chance_V.tolist(), strict=True))
 
-    def _model_without(self, fold: int) -> LogisticRegression | None:
+    def _model_without(self, left_out: int | None) -> LogisticRegression | None:
         if self.rows_NF is None:
             return None
-        if fold not in self._models:
-            kept_N = self.fold_N != fold
+        if left_out not in self._models:
+            kept_N = self.fold_N != (-1 if left_out is None else left_out)
             model = LogisticRegression(C=0.3, max_iter=500) if len(set(self.values_N[kept_N])) > 1 else None
-            self._models[fold] = model and model.fit(self.rows_NF[kept_N], self.values_N[kept_N])
-        return self._models[fold]
+            self._models[left_out] = model and model.fit(self.rows_NF[kept_N], self.values_N[kept_N])
+        return self._models[left_out]
 
 
 class HabitModels:
@@ -94,15 +93,10 @@ class HabitModels:
 
     def posterior(self, example: Example, notes: Sequence[str], habit: str, kind: str) -> dict[str, float]:
         """Probability of each value of the habit in the example's note. Never reads `example.target`."""
-        own = example.user_id if example.id in self.train else ""
+        own = example.user_id if example.id in self.train else None
         return self.by_habit[habit].posterior(habit_features(notes, example.input, habit, kind), own)
 
 
 def latest_notes(task: Task, example: Example, shown: int) -> list[str]:
     """The latest notes of the example's user, the latest first."""
     return [entry.fields.get(task.output_name, "") for entry in example.profile[-shown:]][::-1]
-
-
-def _fold(user_id: str, folds: int) -> int:
-    """A stable fold of a user."""
-    return zlib.crc32(user_id.encode()) % folds

@@ -17,8 +17,6 @@ from tagpr.tasks.types import Example, Interaction, Task
 
 Weighed = Mapping[str, Mapping[str, float]]
 """Habit -> possible value -> how likely it is, up to a factor."""
-TEMPERATURE = 1.3
-"""Of values drawn. Above 1: a dozen chains should try more than the likeliest."""
 
 
 class CountedHabits:
@@ -101,11 +99,10 @@ def likeliest(weighed: Weighed) -> Habits:
     return {habit: max(weights, key=weights.__getitem__, default="") for habit, weights in weighed.items()}
 
 
-def drawn(weighed: Weighed, rng: random.Random) -> Habits:
-    """Every habit with a value drawn as often as it is likely; "" if nobody showed one."""
+def drawn(weighed: Weighed, rng: random.Random, temperature: float) -> Habits:
+    """Every habit with a value drawn as often as it is likely at this temperature; "" if nobody showed one."""
+    power = 1 / temperature
     return {
-        habit: rng.choices(list(weights), [weight ** (1 / TEMPERATURE) for weight in weights.values()])[0]
-        if weights
-        else ""
+        habit: rng.choices(list(weights), [weight**power for weight in weights.values()])[0] if weights else ""
         for habit, weights in weighed.items()
     }

@@ -5,7 +5,6 @@ and how near it has each label; three weights mix them. Whatever is learnt from 
 said of a training item comes from models and weights that saw no item of its fold. Knows nothing of tags or wording.
 """
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from sklearn.naive_bayes import ComplementNB
 from sklearn.pipeline import FeatureUnion
 
 from tagpr.chains.evidence.text import WordStatistics, content_words, entry_output, entry_text, question_text
+from tagpr.chains.heuristic.folds import fold_of
 from tagpr.tasks.types import Example, Interaction, Task
 
 Reason = Literal["sum", "words", "history"]
@@ -88,7 +88,7 @@ class LabelEvidence:
         self.labels = tuple(labels)
         self.index = {label: number for number, label in enumerate(self.labels)}
         self.items = [e for e in train if e.target is not None and e.target.strip() in self.index]
-        self.folds = {example.id: _fold(example.id, self.FOLDS) for example in self.items}
+        self.folds = {example.id: fold_of(example.id, self.FOLDS) for example in self.items}
         texts = [question_text(example) for example in self.items]
         self.statistics = WordStatistics(texts)
         self.vectorizer = FeatureUnion(
@@ -223,8 +223,3 @@ def _parts(
     """What text and history add to the log-probability of each label; of one example or of rows of them."""
     mass_NL = counts_NL + weights.near * near_NL + 0.3
     return weights.text * jll_NL, weights.history * np.log(mass_NL / mass_NL.sum(-1, keepdims=True))
-
-
-def _fold(example_id: str, folds: int) -> int:
-    """A stable fold of an item."""
-    return zlib.crc32(example_id.encode()) % folds

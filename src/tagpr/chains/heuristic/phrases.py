@@ -8,7 +8,6 @@ model of the folds it is not in. This file knows nothing of tags or wording.
 
 import re
 import statistics
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tagpr.chains.evidence.text import STOP, WordStatistics, entry_output, question_text, words
+from tagpr.chains.heuristic.folds import fold_of
 from tagpr.tasks.types import Example, Interaction, Task
 
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+(?=[^a-z\s])|(?<=[。！？])")
@@ -130,12 +130,12 @@ class PhraseEvidence:
         items = [example for example in train if example.target]
         self.statistics = WordStatistics([question_text(example) for example in items])
         self.known = {example.id for example in items}
-        folds = [[e for e in items if _fold(e.id) != fold] for fold in range(_FOLDS)]
+        folds = [[e for e in items if fold_of(e.id, _FOLDS) != number] for number in range(_FOLDS)]
         self.models = [_WordModel(task, part, self.statistics, shown) for part in (*folds, items)]
 
     def _model(self, example: Example) -> _WordModel:
         """The model that has not seen this example's output."""
-        return self.models[_fold(example.id) if example.id in self.known else _FOLDS]
+        return self.models[fold_of(example.id, _FOLDS) if example.id in self.known else _FOLDS]
 
     def style(self, entries: Sequence[Interaction], common_length: float) -> Style:
         """Style of the shown past outputs (of the past inputs, if the history has no outputs)."""
@@ -174,10 +174,6 @@ class PhraseEvidence:
             text = " ".join(question_text(example).split()[:8]) or "nothing"
             ranked = [Phrase(text, 0.0, text.split()[0], text.split()[-1], 0)]
         return ranked, style
-
-
-def _fold(example_id: str) -> int:
-    return zlib.crc32(example_id.encode()) % _FOLDS
 
 
 def _logistic(x_NF: np.ndarray, y_N: np.ndarray, ridge: float = 1.0, steps: int = 12) -> np.ndarray:

@@ -161,7 +161,7 @@ class HeuristicTeacher:
         """
         weighed, chains = self.habits.weighed(example, entries), []
         for sample in range(n):
-            chosen = drawn(weighed, rng) if sample else likeliest(weighed)
+            chosen = drawn(weighed, rng, self.TEMPERATURE) if sample else likeliest(weighed)
             steps = [
                 wording.kind_step(example.input),
                 wording.note_step(self.habits.cited(example, entries, chosen)),
