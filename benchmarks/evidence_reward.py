@@ -5,6 +5,7 @@
 Both stages of RL again with delta_evidence 0, from the run's own SFT and reward model; all else equal. Killed, the same
 command goes on. Writes benchmarks/results/evidence-reward.json: exact match and the claims of SFT, of the run's final
 model and of the one without, on the questions of `rl_over_sft.py`, with the differences over users, and the curves.
+If both stages kept the weights they began with, the finals are SFT, and a difference is that of other batches.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from tagpr.pipeline import make_variant
 from tagpr.runs import Run, Variant
 from tagpr.runs.layout import StageName
 from tagpr.statistics import paired_bootstrap
+from tagpr.training.metrics import RLMetrics
 
 STAGES: tuple[StageName, ...] = ("guided", "exploratory")
 WITHOUT = Variant(
@@ -32,12 +34,20 @@ def precision(row: Prediction) -> float:
     return row.true_claims / row.claims if row.claims else 0.0
 
 
+def kept_step(run: Run, stage: StageName) -> int:
+    """The step of an RL stage whose weights it kept: 0 if those it began with."""
+    manifest = run.manifest(stage)
+    assert manifest is not None and isinstance(manifest.metrics, RLMetrics)
+    return manifest.metrics.kept_step
+
+
 def main() -> None:
     """Train, evaluate and write the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     run = Run.open("quickstart", runs=parser.parse_args().runs)
     without = make_variant(run, WITHOUT)
+    trained = {"with": run, "without": without}
     own, other = answers(run, run.checkpoints(("sft", "final"))), answers(without, without.checkpoints(("final",)))
     rows = {"sft": own["sft"], "with": own["final"], "without": other["final"]}
     users = [row.user_id for row in rows["with"]]
@@ -52,9 +62,14 @@ def main() -> None:
         "true claims per answer, with minus without": asdict(
             paired_bootstrap(shares["with"], shares["without"], users)
         ),
+        "answers with another text, of with and of without": sum(
+            one.completion != two.completion for one, two in zip(rows["with"], rows["without"], strict=True)
+        ),
+        "step whose weights were kept": {
+            name: {stage: kept_step(made, stage) for stage in STAGES} for name, made in trained.items()
+        },
         "RL on held-out training users": {
-            name: {stage: heldout_curve(made.folder.stage(stage)) for stage in STAGES}
-            for name, made in (("with", run), ("without", without))
+            name: {stage: heldout_curve(made.folder.stage(stage)) for stage in STAGES} for name, made in trained.items()
         },
     }
     write_results("evidence-reward", "make run && python benchmarks/evidence_reward.py", figures)
