@@ -15,7 +15,6 @@ row). The results file is written after every part.
 import argparse
 import itertools
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from pathlib import Path
 
 import torch
 
+from results_file import peak_gib
 from tagpr.memory import keep_freed_memory
 
 MAIN = (1024, 192, 5)
@@ -213,7 +213,7 @@ def peak_memory(kind, cell, device, model_folder):
         time_steps(trainer, 1)
         if device == "cuda":
             return torch.cuda.max_memory_allocated() / 2**20
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return peak_gib() * 1024
 
 
 def child(arguments):

@@ -10,7 +10,6 @@ for the disk each time; the others share their waits. The folder must be on a re
 import argparse
 import os
 import random
-import resource
 import subprocess
 import tempfile
 import threading
@@ -18,7 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from results_file import write_results
+from results_file import peak_gib, write_results
 from tagpr.profiles.repository import ProfileRepository, open_repository
 from tagpr.tasks import Interaction
 
@@ -121,7 +120,7 @@ def main() -> None:
             "fsync_ms": fsync_ms(Path(folder)),
             "load_s": round(built, 1),
             "disk_gib": round(sum(one.stat().st_size for one in Path(folder).iterdir()) / 2**30, 3),
-            "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),
+            "peak_memory_gib": round(peak_gib(), 3),
             "file_system": subprocess.run(
                 ["stat", "-f", "-c", "%T", folder], capture_output=True, text=True, check=False
             ).stdout.strip(),
