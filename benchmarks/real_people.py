@@ -15,15 +15,15 @@ core; of the users of MovieLens and Yelp it takes four prompts each at most. Bes
 regression of the text, and of the text and the history (of changelogs: over the counted habits of the shown notes); the
 teacher of the chains; the rules without a model, the nearest item among them.
 
-Writes benchmarks/results/real-people.json, a call at a time: what other calls measured stays. Several seeds are trained
-one after the other, and then also taken together: the interval over users is then that of these trainings' mean.
-Killed, the same command goes on.
+Writes benchmarks/results/real-people.json, a call at a time: what other calls measured stays. Of several seeds all SFTs
+come first, then all RL, and what every seed has is also taken together: the interval over users is then that of these
+trainings' mean. Killed, the same command goes on.
 """
 
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -256,8 +256,8 @@ def answers(run: Run, system: str, card: str, other_history: bool = False) -> li
     return interview.answers("real-people", system, card, questions)["asked"]
 
 
-def measured(run: Run, card: str, epochs: int, add: Callable[[dict[str, Any]], None]) -> Scores:
-    """Train and ask one after the other; `add` is given the figures so far whenever there are more."""
+def measured(run: Run, card: str, epochs: int, add: Callable[[dict[str, Any]], None]) -> Iterator[Scores]:
+    """Train and ask: the two SFTs, then RL, then the mixed SFT. After each, `add` is given the figures so far."""
     make(run, "data", "chains", "sft", "labels")
     heldout = run.data[card].heldout
     found = Scores([example.user_id for example in heldout], rivals(run, card))
@@ -271,13 +271,15 @@ def measured(run: Run, card: str, epochs: int, add: Callable[[dict[str, Any]], N
     ask("label SFT", "labels")
     ask("SFT on chains", "sft")
     add(figures(run, card, found))
+    yield found
     make(run, *STAGES)
     ask("TagPR", "final")
     found.add("TagPR, another user's history", answers(run, "final", card, other_history=True), heldout)
     add(figures(run, card, found))
+    yield found
     found.add("mixed SFT", answers(make_variant(run, mixed_variant(epochs)), "sft", card), heldout)
     add(figures(run, card, found))
-    return found
+    yield found
 
 
 def number_of(text: str) -> int:
@@ -297,14 +299,15 @@ def main() -> None:
     arguments = parser.parse_args()
     task, labels, epochs = arguments.task, arguments.labels, arguments.epochs
     call = f", labels {labels or 'all'}" * (labels != LABELS) + f", epochs {epochs}" * (epochs > 1)
-    card, each = TASKS[task].card, []
-    for seed in arguments.seed:
+    card, seeds, calls = TASKS[task].card, arguments.seed, []
+    for seed in seeds:
         run = open_run(task, seed, epochs, arguments.shared, arguments.runs, labels)
-        each.append(measured(run, card, epochs, partial(add_results, "real_people", task, f"seed {seed}{call}")))
-    if len(each) > 1:
-        by_seed = {name: [fmean(one.of[name]) for one in each] for name in each[0].of}
-        seeds = f"seed {' '.join(map(str, arguments.seed))}{call}"
-        add_results("real_people", task, seeds, compared(together(each)) | {"by seed": by_seed})
+        calls.append(measured(run, card, epochs, partial(add_results, "real_people", task, f"seed {seed}{call}")))
+    for each in zip(*calls, strict=True):  # the SFTs of every seed, then the RL of every seed
+        if len(each) > 1:
+            by_seed = {name: [fmean(one.of[name]) for one in each] for name in each[0].of}
+            row = f"seed {' '.join(map(str, seeds))}{call}"
+            add_results("real_people", task, row, compared(together(each)) | {"by seed": by_seed})
 
 
 if __name__ == "__main__":
