@@ -1,11 +1,11 @@
 """Every block of docs/clients.md against a real server: clients of OpenAI's API as they are written there."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import httpx2
@@ -33,15 +33,13 @@ NAMES = ["curl", "openai", "stream", "async", "langchain", "litellm"]
 
 @pytest.mark.parametrize(("kind", "block"), BLOCKS, ids=NAMES)
 def test_client(address, kind, block):
-    for module in re.findall(r"^(?:from|import) (\w+)", block, re.M):
-        if find_spec(module) is None:
-            pytest.skip(f"{module} is not installed")
     if kind == "bash" and not shutil.which("curl"):
         pytest.skip("no curl")
     user = httpx2.get(f"{address}/v1/users").json()["data"][0]["id"]
     own = block.replace("http://127.0.0.1:8000", address).replace("1fe4a5e471", user)
     command = ["bash", "-c", own] if kind == "bash" else [sys.executable, "-c", own]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    offline = os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}  # it would fetch a price list first
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=offline)
     assert done.returncode == 0, done.stderr[-2000:]
     body = {"model": "final", "user": user, "messages": [{"role": "user", "content": QUESTION}]}
     answer = httpx2.post(f"{address}/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"]
