@@ -7,7 +7,7 @@ from results_file import machine
 
 TOKENS_PER_FORWARD = 4096 if torch.cuda.is_available() else 1024
 """Most tokens of a training pass."""
-SIDE_BY_SIDE = 160 if torch.cuda.is_available() else 60
+SIDE_BY_SIDE = 330 if torch.cuda.is_available() else 60
 """Answers generated side by side."""
 
 
