@@ -4,7 +4,7 @@
     PYTHONPATH=benchmarks python benchmarks/real_people.py --task package-changelog
     PYTHONPATH=benchmarks python benchmarks/real_people.py --task movie-tagging --shared FOLDER
     PYTHONPATH=benchmarks python benchmarks/real_people.py --task review-rating --shared FOLDER
-    PYTHONPATH=benchmarks python benchmarks/real_people.py --task package-section --labels all --seed 0 1 2       # on a GPU
+    PYTHONPATH=benchmarks python benchmarks/real_people.py --task package-section --labels all --seed 0 1 2  # a GPU
 
 The packages are bundled; the others are made of raw files that you downloaded (MovieLens 10M's tags with TMDB's
 overviews; Yelp's reviews), whose folder is given by --shared or TAGPR_SHARED_DATA. All learn from the same labels: 960

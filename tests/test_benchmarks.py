@@ -21,6 +21,7 @@ import changelog_sft
 import cheap_rivals
 import few_chains
 import few_labels
+import more_samples
 import prmu_real
 import real_people
 import results_file
@@ -188,8 +189,9 @@ def few_people(tmp_path, monkeypatch):
     for task in ("package-changelog", "package-section"):
         monkeypatch.setitem(real_people.TASKS[task].source, "max_heldout", 12)
     few = real_people.LABELS - 900
-    for module, labels in ((real_people, few), (few_chains, few), (few_labels, few), (cheap_rivals, (40, few))):
-        monkeypatch.setattr(module, "LABELS", labels)
+    for module in (real_people, few_chains, few_labels, more_samples):
+        monkeypatch.setattr(module, "LABELS", few)
+    monkeypatch.setattr(cheap_rivals, "LABELS", (40, few))
     monkeypatch.setattr(few_chains, "CHAINS", 30)
     return ["--task", "package-section", "--runs", tmp_path / "runs"]
 
@@ -234,6 +236,15 @@ def test_few_labels(results, few_people):
     found = results(few_labels, "few-labels", *few_people)["package-section"]["seed 0"]
     assert found["training"]["sft"]["steps"] == found["training"]["labels"]["steps"]
     assert "SFT on chains minus label SFT" in found["differences"]
+
+
+def test_more_samples(results, few_people, monkeypatch):
+    chains = dict(real_people.RECIPE["chains"])
+    monkeypatch.setitem(real_people.RECIPE, "chains", chains)
+    found = results(more_samples, "more-samples", *few_people)["package-section"]["seed 0"]
+    assert chains["samples"] == more_samples.SAMPLES == 96
+    assert found["training"]["sft"]["steps"] == found["training"]["labels"]["steps"]
+    assert "SFT on chains minus label SFT" in found["differences"] and "TagPR" not in found["correctness"]
 
 
 def test_cheap_rivals(results, few_people):
