@@ -217,6 +217,15 @@ def test_real_people_with_two_seeds(results, few_people):
         assert both["correctness"][name]["mean"] == pytest.approx(sum(means) / 2)
 
 
+def test_real_people_with_all_labels(results, few_people, monkeypatch):
+    monkeypatch.setitem(real_people.TASKS["package-section"].source, "max_train", 60)
+    for stage in real_people.STAGES:
+        monkeypatch.setitem(real_people.ALL_LABELS[stage], "heldout_prompts", 8)
+    found = results(real_people, "real-people", *few_people, "--labels", "all")["package-section"]
+    assert set(found) == {"seed 0, labels all"} and found["seed 0, labels all"]["labels"] == 60
+    assert found["seed 0, labels all"]["RL on held-out training users"]["guided"]
+
+
 def test_real_people_and_their_change_notes(results, few_people):
     found = results(real_people, "real-people", "--task", "package-changelog", *few_people[2:])
     own = found["package-changelog"]["seed 0"]
