@@ -9,14 +9,11 @@ benchmarks/results/few-labels.json, a task and seed at a time: what other calls 
 goes on.
 """
 
-import argparse
-import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from on_gpu import trained_on
-from real_people import LABEL_TASKS, TASKS, open_run
+from real_people import LABEL_TASKS, TASKS, open_run, parser_of
 from results_file import add_results
 from rivals import rivals
 from tagpr.experiments.interview import Interview
@@ -65,11 +62,8 @@ def figures(run: Run, card: str) -> dict[str, Any]:
 
 def main() -> None:
     """Train, ask and add the task and seed to the file."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--task", choices=LABEL_TASKS, default="package-section")
+    parser = parser_of(__doc__, LABEL_TASKS)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--shared", type=Path, default=Path(os.environ.get("TAGPR_SHARED_DATA", "../shared/data")))
     arguments = parser.parse_args()
     run = open_run(arguments.task, arguments.seed, EPOCHS, arguments.shared, arguments.runs, LABELS)
     make(run, "data", "chains", "sft", "labels")

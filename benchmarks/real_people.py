@@ -24,11 +24,12 @@ trainings' mean. Killed, the same command goes on.
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import fmean
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -149,8 +150,19 @@ def mixed_variant(epochs: float = 1) -> Variant:
     return Variant("mixed", ("sft.mix=0.5", f"sft.epochs={epochs / 2}"), shared=("data", "chains"), last="sft")
 
 
-def open_run(name: str, seed: int, epochs: int, shared: Path, runs: Path, labels: int) -> Run:
-    """The task's run, which learns from `labels` labels at most (0: all); raw files are adapted first."""
+def open_run(
+    name: str,
+    seed: int,
+    epochs: int,
+    shared: Path,
+    runs: Path,
+    labels: int,
+    changed: Mapping[str, dict[str, Any]] = MappingProxyType({}),
+) -> Run:
+    """The task's run, which learns from `labels` labels at most (0: all); raw files are adapted first.
+
+    changed: settings that differ from `RECIPE`, by block.
+    """
     task = TASKS[name]
     source = task.data(labels)
     runs.mkdir(parents=True, exist_ok=True)
@@ -170,8 +182,8 @@ def open_run(name: str, seed: int, epochs: int, shared: Path, runs: Path, labels
         "sft": RECIPE["sft"] | {"epochs": epochs},
     }
     recipe |= task.blocks()
-    if not labels:
-        recipe |= {block: recipe[block] | own for block, own in ALL_LABELS.items()}
+    for changes in (changed, {} if labels else ALL_LABELS):
+        recipe |= {block: recipe[block] | own for block, own in changes.items()}
     if task.adapter:  # one user of MovieLens has 113 of the 960 labels
         recipe |= {stage: recipe[stage] | {"prompts_per_user": 4} for stage in ("guided", "exploratory")}
     path = runs / f"{run_name}.yaml"
@@ -295,15 +307,21 @@ def number_of(text: str) -> int:
     return 0 if text == "all" else int(text)
 
 
+def parser_of(text: str | None, tasks: Sequence[str]) -> argparse.ArgumentParser:
+    """Which of `tasks`, and where runs and raw files are; `text` is the script's own."""
+    parser = argparse.ArgumentParser(description=(text or "").splitlines()[0])
+    parser.add_argument("--task", choices=tasks, default="package-section")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--shared", type=Path, default=Path(os.environ.get("TAGPR_SHARED_DATA", "../shared/data")))
+    return parser
+
+
 def main() -> None:
     """Train, evaluate and add the calls to the file."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--task", choices=sorted(TASKS), default="package-section")
+    parser = parser_of(__doc__, sorted(TASKS))
     parser.add_argument("--labels", type=number_of, default=LABELS, help="learned from at most, or all")
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int, default=1, help="of the SFTs, that of the labels too")
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--shared", type=Path, default=Path(os.environ.get("TAGPR_SHARED_DATA", "../shared/data")))
     arguments = parser.parse_args()
     task, labels, epochs = arguments.task, arguments.labels, arguments.epochs
     call = f", labels {labels or 'all'}" * (labels != LABELS) + f", epochs {epochs}" * (epochs > 1)

@@ -247,11 +247,11 @@ def test_few_labels(results, few_people):
     assert "SFT on chains minus label SFT" in found["differences"]
 
 
-def test_more_samples(results, few_people, monkeypatch):
-    chains = dict(real_people.RECIPE["chains"])
-    monkeypatch.setitem(real_people.RECIPE, "chains", chains)
+def test_more_samples(results, few_people, tmp_path):
     found = results(more_samples, "more-samples", *few_people)["package-section"]["seed 0"]
-    assert chains["samples"] == more_samples.SAMPLES == 96
+    funnel = json.loads((tmp_path / "runs/samples-96/real-package-section-0/chains/funnel.json").read_text())
+    totals = {step["step"]: step["total"] for step in funnel["steps"]}
+    assert totals["rollouts"] == 96 * found["labels"] and more_samples.SAMPLES == 96
     assert found["training"]["sft"]["steps"] == found["training"]["labels"]["steps"]
     assert "SFT on chains minus label SFT" in found["differences"] and "TagPR" not in found["correctness"]
 
