@@ -238,17 +238,22 @@ def together(seeds: Sequence[Scores]) -> Scores:
     return Scores(users, {name: [score for one in seeds for score in one.of[name]] for name in names})
 
 
+def differences(found: Scores, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """First minus second of each pair that was asked, paired over users."""
+    return {
+        f"{a} minus {b}": asdict(paired_bootstrap(found.of[a], found.of[b], found.users))
+        for a, b in pairs
+        if a in found.of and b in found.of
+    }
+
+
 def compared(found: Scores) -> dict[str, Any]:
     """Every system's correctness with its interval over users, and the differences between them."""
     return {
         "questions": len(found.users),
         "users": len(set(found.users)),
         "correctness": {name: asdict(mean_interval(own, found.users)) for name, own in found.of.items()},
-        "differences": {
-            f"{a} minus {b}": asdict(paired_bootstrap(found.of[a], found.of[b], found.users))
-            for a, b in PAIRS
-            if a in found.of and b in found.of
-        },
+        "differences": differences(found, PAIRS),
     }
 
 
