@@ -16,6 +16,7 @@ Killed, the same command goes on.
 """
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
@@ -67,13 +68,14 @@ def open_run(task: str, seed: int, runs: Path) -> Run:
     return Run.open(path, runs=runs)
 
 
-def answers(run: Run, task: str) -> dict[str, list[Prediction]]:
-    """Every system's greedy answers to the test questions, in one order."""
-    checkpoints = run.checkpoints(tuple(SYSTEMS.values()))
+def answers(
+    run: Run, task: str, systems: Mapping[str, str], checkpoints: Mapping[str, Path]
+) -> dict[str, list[Prediction]]:
+    """Every system's greedy answers to the test questions, in one order, by its row's name in `systems`."""
     interview = Interview(run, checkpoints)
     asked = test_questions(run, PER_USER) if task == "package-changelog" else run.data[task].heldout
     found = {}
-    for row, system in SYSTEMS.items():
+    for row, system in systems.items():
         questions = interview.questions(system, task, asked)
         rows = interview.answers("few-chains", system, task, {"own": questions})["own"]
         found[row] = sorted(rows, key=lambda one: one.id)
@@ -121,7 +123,7 @@ def main() -> None:
         run = open_run(task, seed, arguments.runs)
         make(run, "data", "chains", "sft", "labels", "guided", "exploratory")
         metric = run.data[task].task.metrics[0]
-        each.append(answers(run, task))
+        each.append(answers(run, task, SYSTEMS, run.checkpoints(tuple(SYSTEMS.values()))))
         add_results("few_chains", task, f"seed {seed}", figures(run, task, each[-1], metric))
     if len(each) > 1:
         rows = {name: [row for one in each for row in one[name]] for name in SYSTEMS}

@@ -19,6 +19,7 @@ import bench_systems
 import changelog_rl
 import changelog_sft
 import cheap_rivals
+import expert_start
 import few_chains
 import few_labels
 import more_samples
@@ -30,6 +31,7 @@ import rl_long_figures
 import rl_long_trials
 import rl_over_sft
 import transfer
+from tagpr.chains.evidence import Claim, ClaimKind, EvidenceReport
 from tagpr.pipeline import make
 from tagpr.runs import Run
 from tagpr.runs.run import show_nothing
@@ -239,6 +241,20 @@ def test_few_chains(results, few_people):
     assert set(found["systems"]) == {"label SFT", "SFT on few chains", "guided RL", "TagPR"}
     assert [row["step"] for row in found["curves"]["guided"]["heldout"]] == [0, 1, 2]
     assert found["trained on"]["torch"]
+
+
+def test_expert_start(results, few_people, monkeypatch):
+    # a model of two layers is never right: here any finished completion is, and what it claims counts as true
+    claim = Claim(ClaimKind.ANSWER, "", 0, 0, true=True)
+    monkeypatch.setattr(expert_start, "check_evidence", lambda *_: EvidenceReport((claim,)))
+    settings = expert_start.settings_of
+    easy = {"least": 0.0, "samples": 2, "max_new_tokens": 200}
+    monkeypatch.setattr(expert_start, "settings_of", lambda run: settings(run).model_copy(update=easy))
+    found = results(expert_start, "expert-start", *few_people)["package-section"]["seed 0"]
+    drawn = found["expert iteration"]
+    assert 0 < drawn["kept"] <= drawn["right"] <= drawn["sampled"] <= 2 * found["labels"]
+    assert set(found["systems"]) == {*few_chains.SYSTEMS, "expert iteration"}
+    assert "expert iteration minus SFT on few chains" in found["differences"]
 
 
 def test_few_labels(results, few_people):

@@ -9,6 +9,7 @@ from tagpr.training.metrics import RLMetrics
 from tagpr.training.settings import GSPOSettings
 
 if TYPE_CHECKING:
+    from tagpr.chains.evidence import Shown
     from tagpr.rewards.composite import CompositeReward, PersonalScore
     from tagpr.training.job import RLJob
     from tagpr.training.rows import TrainingRow
@@ -56,19 +57,25 @@ def prmu_of(run: Run, stage: RLStage) -> "PersonalScore | None":
     return scorer(run.folder.model("prmu"), run.tasks, run.train, run.prompts)
 
 
+def shown_in_training(run: Run) -> "dict[tuple[str, str], Shown]":
+    """What the prompt of each training example shows, by task and example: claims are checked against it."""
+    from tagpr.chains.evidence import Shown
+
+    prompts = run.prompts
+    return {
+        (name, example.id): Shown.of(splits.task, example, prompts.build(splits.task, example).entries)
+        for name, splits in run.data.items()
+        for example in splits.train
+    }
+
+
 def stage_reward(run: Run, stage: RLStage, prmu: "PersonalScore | None") -> "CompositeReward":
     """The composite reward of a stage; `prmu` scores responses in guided RL (None: no such reward)."""
-    from tagpr.chains.evidence import Shown
     from tagpr.rewards.composite import CompositeReward
     from tagpr.rewards.verifiable import find_verifiable
 
-    recipe, prompts, shown = run.recipe, run.prompts, None
-    if recipe.rewards.delta_evidence:
-        shown = {
-            (name, example.id): Shown.of(splits.task, example, prompts.build(splits.task, example).entries)
-            for name, splits in run.data.items()
-            for example in splits.train
-        }
+    recipe = run.recipe
+    shown = shown_in_training(run) if recipe.rewards.delta_evidence else None
     verifiable = find_verifiable(recipe.rewards, run.base, recipe.judge)
     return CompositeReward(
         run.tasks, run.vocabulary, recipe.rewards, prmu, stage=stage, shown=shown, verifiable=verifiable
