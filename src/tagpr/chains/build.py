@@ -162,14 +162,17 @@ class _Build:
                 [settings.teacher.model_dump(mode="json"), samples],
                 lambda: teacher_rollouts(teacher, samples, *asked),
             )
-        return self.store.run(
-            "rollouts", ROLLOUTS, samples if settings.vocabulary == "paper" else [samples, decides], make
-        )
+        key: object = samples if settings.vocabulary == "paper" else [samples, decides]
+        return self.store.run("rollouts", ROLLOUTS, [key, settings.encoder] if settings.encoder else key, make)
 
     def _heuristic(self, drawn: list[Row], tags: Mapping[str, str]) -> list[Row]:
         """Chains of the built-in teacher, one teacher per task."""
+        from tagpr.profiles.dense import encoder_of
+
+        spec = self.settings.encoder
+        encoder = encoder_of(spec, "chains.encoder") if spec is not None else None
         teachers = {
-            name: HeuristicTeacher(self.tasks[name], self.train[name], self.context.seed)
+            name: HeuristicTeacher(self.tasks[name], self.train[name], self.context.seed, encoder)
             for name in {row["task"]: None for row in drawn}
         }
         return heuristic_rollouts(

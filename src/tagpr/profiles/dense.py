@@ -20,13 +20,12 @@ _KEPT = 200_000  # vectors; at 768 floats each about 600 MB at the very most
 class DenseEncoder:
     """A text encoder with a memory: a folder, hub id or `pypi:PACKAGE` of a sentence-transformers or plain encoder."""
 
-    def __init__(self, spec: str):
+    def __init__(self, spec: str, key: str = "profile.encoder"):
+        """key: the recipe's key that names it, for errors."""
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError:
-            raise ModelError(
-                "profile.retriever dense: needs sentence-transformers; pip install 'tagpr[embed]'"
-            ) from None
+            raise ModelError(f"{key}: needs sentence-transformers; pip install 'tagpr[embed]'") from None
         folder = str(resolve_model(spec)) if spec.startswith("pypi:") else spec
         try:
             # For a folder without sentence-transformers' own files the library adds mean pooling: Contriever's.
@@ -34,7 +33,7 @@ class DenseEncoder:
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(
-                f"profile.encoder: {spec} cannot be loaded ({reason}); give a folder, hub id or pypi:PACKAGE"
+                f"{key}: {spec} cannot be loaded ({reason}); give a folder, hub id or pypi:PACKAGE"
             ) from None
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
 
@@ -63,6 +62,6 @@ class DenseEncoder:
 
 
 @lru_cache(maxsize=4)
-def encoder_of(spec: str) -> DenseEncoder:
-    """The encoder, loaded once."""
-    return DenseEncoder(spec)
+def encoder_of(spec: str, key: str = "profile.encoder") -> DenseEncoder:
+    """The encoder, loaded once a key; `key` names it in errors."""
+    return DenseEncoder(spec, key)

@@ -1,8 +1,9 @@
 """What words and the shown history say about a label, each in points, for tasks with a fixed list of answers.
 
-The text is judged by complement naive Bayes over words and character n-grams (scikit-learn), the history by how often
-and how near it has each label; three weights mix them. Whatever is learnt from labels is learnt out of fold: what is
-said of a training item comes from models and weights that saw no item of its fold. Knows nothing of tags or wording.
+The text is judged by complement naive Bayes over words and character n-grams (scikit-learn) and, if there is a sentence
+encoder, by logistic regression over its vector; the history by how often and how near it has each label; weights mix
+them. Whatever is learnt from labels is learnt out of fold: what is said of a training item comes from models and
+weights that saw no item of its fold. Knows nothing of tags or wording.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,16 +15,14 @@ from typing import Literal
 import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.naive_bayes import ComplementNB
 from sklearn.pipeline import FeatureUnion
 
 from tagpr.chains.evidence.text import WordStatistics, content_words, entry_output, entry_text, question_text
 from tagpr.chains.heuristic.folds import fold_of
+from tagpr.chains.heuristic.text_models import Encoder, MeaningModel, Meanings, Vector, WordModel
 from tagpr.tasks.types import Example, Interaction, Task
 
 Reason = Literal["sum", "words", "history"]
-Vector = np.ndarray[tuple[int], np.dtype[np.float64]]
-"""Shape (labels,)."""
 
 
 @dataclass(frozen=True)
@@ -52,39 +51,41 @@ class Points:
 
 @dataclass(frozen=True)
 class Weights:
-    """How much the text, the counts of the history and its similar items weigh."""
+    """How much the words, the counts of the history, its similar items and the meaning weigh."""
 
-    text: float
+    words: float
     history: float
     near: float
+    meaning: float = 0.0
 
 
 @dataclass(frozen=True)
-class _TextModel:
-    """Complement naive Bayes of labels, and how common each label is, from some rows of the training items."""
+class _TextModels:
+    """What judges a text, fitted without some folds."""
 
-    weights_LV: np.ndarray[tuple[int, int], np.dtype[np.float64]]
-    prior_L: Vector
-
-    @classmethod
-    def fit(cls, rows_NV: csr_matrix, target_N: np.ndarray, labels: int) -> "_TextModel":
-        """`target_N`: label indices."""
-        counts_L = np.bincount(target_N, minlength=labels).astype(float)
-        model = ComplementNB(alpha=1.0)
-        model.partial_fit(rows_NV, target_N, classes=np.arange(labels))
-        return cls(np.asarray(model.feature_log_prob_), np.log((counts_L + 0.5) / (counts_L.sum() + 0.5 * labels)))
+    words: WordModel
+    meaning: MeaningModel | None
 
 
 class LabelEvidence:
     """Learns from training items; `of(example, entries)` weighs one example without its own label."""
 
     FOLDS = 5
-    GRID = tuple(
-        Weights(*point) for point in product((1.0, 2.0, 3.0, 5.0), (0.0, 0.3, 0.6, 1.0), (0.0, 3.0, 8.0, 20.0))
-    )
+    GRID = ((1.0, 2.0, 3.0, 5.0), (0.0, 0.3, 0.6, 1.0), (0.0, 3.0, 8.0, 20.0))
+    """The weights tried, of words, history and near."""
+    MEANING = (0.0, 0.3, 0.6, 1.0, 1.5)
+    """... and of the meaning, if there is an encoder."""
 
-    def __init__(self, task: Task, train: Sequence[Example], labels: Sequence[str], shown: int = 8) -> None:
+    def __init__(
+        self,
+        task: Task,
+        train: Sequence[Example],
+        labels: Sequence[str],
+        shown: int = 8,
+        encoder: Encoder | None = None,
+    ) -> None:
         self.task = task
+        self.meanings = Meanings(encoder) if encoder is not None else None
         self.labels = tuple(labels)
         self.index = {label: number for number, label in enumerate(self.labels)}
         self.items = [e for e in train if e.target is not None and e.target.strip() in self.index]
@@ -99,10 +100,13 @@ class LabelEvidence:
             ]
         )
         self.rows_NV = csr_matrix(self.vectorizer.fit_transform(texts)) if any(map(content_words, texts)) else None
+        self.vectors_NE = self.meanings(texts) if self.meanings is not None and texts else None
+        grid = product(*self.GRID, self.MEANING if self.meanings is not None else (0.0,))
+        self.grid = tuple(Weights(*point) for point in grid)
         self.target_N = np.array([self.index[(e.target or "").strip()] for e in self.items], dtype=int)
         self.fold_N = np.array([self.folds[example.id] for example in self.items], dtype=int)
         self.shown = shown
-        self._models: dict[frozenset[int], _TextModel] = {}
+        self._models: dict[frozenset[int], _TextModels] = {}
         self._weights: dict[int, Weights] = {}
 
     def of(self, example: Example, entries: Sequence[Interaction]) -> Evidence:
@@ -112,20 +116,22 @@ class LabelEvidence:
         weights = self._weights_without(own)
         model = self._model_without(frozenset({own} - {-1}))
         text = question_text(example)
-        jll_L, clues = np.zeros(len(self.labels)), ((),) * len(self.labels)
+        jll_L, meaning_L, prior_L = (np.zeros(len(self.labels)) for _ in range(3))
+        clues = ((),) * len(self.labels)
         if model is not None and self.rows_NV is not None:
-            row_V = csr_matrix(self.vectorizer.transform([text]))
-            jll_L = np.asarray(row_V @ model.weights_LV.T).ravel()
-            clues = self._clues(text, row_V, model)
-        prior_L = model.prior_L if model is not None else np.zeros(len(self.labels))
-        words_L, history_L = _parts(weights, jll_L, counts_L, near_L)
+            row_V, prior_L = csr_matrix(self.vectorizer.transform([text])), model.words.prior_L
+            jll_L = model.words(row_V).ravel()
+            clues = self._clues(text, row_V, model.words)
+            if model.meaning is not None and self.meanings is not None:
+                meaning_L = model.meaning(self.meanings([text])).ravel()
+        words_L, history_L = _parts(weights, jll_L, meaning_L, counts_L, near_L)
         words_L = words_L + (1 - min(weights.history, 1.0)) * prior_L  # how common the label is counts with the words
         scores_L = words_L + history_L
         posterior_L = np.exp(scores_L - scores_L.max())
         words_L, history_L = words_L - words_L.mean(), history_L - history_L.mean()
         return Evidence(words_L, history_L, posterior_L / posterior_L.sum(), nearest, clues)
 
-    def _clues(self, text: str, row_V: csr_matrix, model: _TextModel) -> tuple[tuple[str, ...], ...]:
+    def _clues(self, text: str, row_V: csr_matrix, model: WordModel) -> tuple[tuple[str, ...], ...]:
         """For each label the words of the text that speak for it more than for the mean label."""
         vocabulary: Mapping[str, int] = self.vectorizer.transformer_list[0][1].vocabulary_
         known = [word for word in content_words(text) if word in vocabulary]
@@ -141,14 +147,12 @@ class LabelEvidence:
         self, example: Example, entries: Sequence[Interaction]
     ) -> tuple[Vector, Vector, tuple[tuple[float, Interaction], ...]]:
         """Counts per label, similarity mass per label, entries by similarity."""
-        text = content_words(question_text(example))
         counts_L, near_L = np.zeros(len(self.labels)), np.zeros(len(self.labels))
         nearest = []
-        for position, entry in enumerate(entries):
+        for position, (entry, similarity) in enumerate(zip(entries, self._similarities(example, entries), strict=True)):
             label = self.index.get(entry_output(self.task, entry))
             if label is None:
                 continue
-            similarity = self.statistics.similarity(text, content_words(entry_text(self.task, entry)))
             counts_L[label] += 1
             near_L[label] += similarity
             if similarity > 0:
@@ -156,19 +160,38 @@ class LabelEvidence:
         nearest.sort(key=lambda item: (-item[0], item[1]))
         return counts_L, near_L, tuple((similarity, entry) for similarity, _, entry in nearest)
 
+    def _similarities(self, example: Example, entries: Sequence[Interaction]) -> list[float]:
+        """How alike the question and each past text are, in [0, 1]: by the encoder if there is one, else by words."""
+        texts = [entry_text(self.task, entry) for entry in entries]
+        if self.meanings is None:
+            own = content_words(question_text(example))
+            return [self.statistics.similarity(own, content_words(text)) for text in texts]
+        if not texts:
+            return []
+        vectors_NE = self.meanings([question_text(example), *texts])
+        return np.clip(vectors_NE[1:] @ vectors_NE[0], 0.0, 1.0).tolist()
+
     @cached_property
     def _histories(self) -> tuple[np.ndarray, np.ndarray]:
         """Counts and similarity mass of every training item's latest entries, (items, labels) each."""
-        rows = [self._history(example, example.profile[-self.shown :])[:2] for example in self.items]
+        latest = [example.profile[-self.shown :] for example in self.items]
+        if self.meanings is not None:  # all at once: an encoder is fast in batches and keeps what it has read
+            self.meanings([question_text(self.items[0]), *(entry_text(self.task, e) for own in latest for e in own)])
+        rows = [self._history(example, own)[:2] for example, own in zip(self.items, latest, strict=True)]
         return np.stack([counts for counts, _ in rows]), np.stack([near for _, near in rows])
 
-    def _model_without(self, folds: frozenset[int]) -> _TextModel | None:
-        """The text model that saw no item of these folds; None if no item is left."""
+    def _model_without(self, folds: frozenset[int]) -> _TextModels | None:
+        """The models of a text that saw no item of these folds; None if no item is left."""
         if folds not in self._models:
             kept_N = ~np.isin(self.fold_N, list(folds))
             if self.rows_NV is None or not kept_N.any():
                 return None
-            self._models[folds] = _TextModel.fit(self.rows_NV[kept_N], self.target_N[kept_N], len(self.labels))
+            target_N, labels = self.target_N[kept_N], len(self.labels)
+            vectors_NE = self.vectors_NE
+            self._models[folds] = _TextModels(
+                WordModel.fit(self.rows_NV[kept_N], target_N, labels),
+                None if vectors_NE is None else MeaningModel.fit(vectors_NE[kept_N], target_N, labels),
+            )
         return self._models[folds]
 
     def _weights_without(self, own: int) -> Weights:
@@ -182,22 +205,24 @@ class LabelEvidence:
         for fold in set(self.fold_N.tolist()) - {own}:
             model = self._model_without(frozenset({own, fold} - {-1}))
             rows_N = np.flatnonzero(self.fold_N == fold)
-            if model is not None and self.rows_NV is not None:
-                parts.append((rows_N, np.asarray(self.rows_NV[rows_N] @ model.weights_LV.T), model.prior_L))
+            if model is None or self.rows_NV is None:
+                continue
+            jll_NL, meaning_NL = model.words(self.rows_NV[rows_N]), np.zeros((len(rows_N), len(self.labels)))
+            if model.meaning is not None and self.vectors_NE is not None:
+                meaning_NL = model.meaning(self.vectors_NE[rows_N])
+            parts.append((rows_N, jll_NL, meaning_NL, np.tile(model.words.prior_L, (len(rows_N), 1))))
         if not parts:
             return Weights(2.0, 0.6, 3.0)
-        rows_N = np.concatenate([rows for rows, _, _ in parts])
-        jll_NL = np.concatenate([jll for _, jll, _ in parts])
-        prior_NL = np.concatenate([np.tile(prior, (len(rows), 1)) for rows, _, prior in parts])
+        rows_N, jll_NL, meaning_NL, prior_NL = (np.concatenate(part) for part in zip(*parts, strict=True))
         counts_NL, near_NL = (whole[rows_N] for whole in self._histories)
         target_N = self.target_N[rows_N]
         losses = []
-        for weights in self.GRID:
-            words_NL, history_NL = _parts(weights, jll_NL, counts_NL, near_NL)
+        for weights in self.grid:
+            words_NL, history_NL = _parts(weights, jll_NL, meaning_NL, counts_NL, near_NL)
             scores_NL = words_NL + history_NL + (1 - min(weights.history, 1.0)) * prior_NL
             scores_NL -= scores_NL.max(-1, keepdims=True)
             losses.append((np.log(np.exp(scores_NL).sum(-1)) - scores_NL[np.arange(len(rows_N)), target_N]).sum())
-        return self.GRID[int(np.argmin(losses))]
+        return self.grid[int(np.argmin(losses))]
 
 
 def points(evidence: Evidence, label: int) -> Points:
@@ -218,8 +243,9 @@ def compared(evidence: Evidence, pick: int, rival: int) -> tuple[Points, Points,
 
 
 def _parts(
-    weights: Weights, jll_NL: np.ndarray, counts_NL: np.ndarray, near_NL: np.ndarray
+    weights: Weights, jll_NL: np.ndarray, meaning_NL: np.ndarray, counts_NL: np.ndarray, near_NL: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """What text and history add to the log-probability of each label; of one example or of rows of them."""
     mass_NL = counts_NL + weights.near * near_NL + 0.3
-    return weights.text * jll_NL, weights.history * np.log(mass_NL / mass_NL.sum(-1, keepdims=True))
+    history_NL = weights.history * np.log(mass_NL / mass_NL.sum(-1, keepdims=True))
+    return weights.words * jll_NL + weights.meaning * meaning_NL, history_NL

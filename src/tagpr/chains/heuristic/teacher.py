@@ -19,6 +19,7 @@ from tagpr.chains.heuristic.choice import ChoiceEvidence
 from tagpr.chains.heuristic.habits import JudgedHabits, drawn, likeliest
 from tagpr.chains.heuristic.labels import Evidence, LabelEvidence, compared, points
 from tagpr.chains.heuristic.phrases import PhraseEvidence
+from tagpr.chains.heuristic.text_models import Encoder
 from tagpr.tasks.types import Example, Interaction, Kind, Task
 
 
@@ -26,15 +27,17 @@ class HeuristicTeacher:
     """Samples complete tagged completions for one task.
 
     `train` is what the rules may learn from (word counts); evidence about one of these items never holds its own
-    output. The same seed gives the same chains for an example, whatever was sampled before.
+    output. The same seed gives the same chains for an example, whatever was sampled before. With an `encoder` texts of
+    label tasks are judged by their meaning too, and past items are near in meaning.
     """
 
-    NEAR = 0.15
-    """Least similarity of a past item that is worth citing."""
+    NEAR, NEAR_IN_MEANING = 0.15, 0.3
+    """Least similarity of a past item that is worth citing, in words and in meaning."""
     TEMPERATURE = 1.3  # above 1: sixteen chains should try more than the likeliest answer
 
-    def __init__(self, task: Task, train: Sequence[Example], seed: int = 0) -> None:
+    def __init__(self, task: Task, train: Sequence[Example], seed: int = 0, encoder: Encoder | None = None) -> None:
         self.task = task
+        self.near = self.NEAR if encoder is None else self.NEAR_IN_MEANING
         self.seed = seed
         self.noun = (task.output_field or "text").replace("_", " ")
         if rewrites(task):
@@ -44,7 +47,7 @@ class HeuristicTeacher:
         elif task.kind is Kind.CHOICE:
             self.choices = ChoiceEvidence(task, train)
         else:
-            self.labels = LabelEvidence(task, train, task.labels or _seen_labels(train))
+            self.labels = LabelEvidence(task, train, task.labels or _seen_labels(train), encoder=encoder)
 
     def sample(self, example: Example, entries: Sequence[Interaction], n: int = 16) -> list[str]:
         """`n` completions, the first with the likeliest answer, then varied. `entries` are those the prompt shows."""
@@ -87,7 +90,7 @@ class HeuristicTeacher:
         if reason is None and not between:
             return ()
         steps: list[wording.Step] = []
-        near = [entry for similarity, entry in evidence.nearest if similarity > self.NEAR][: rng.choice((1, 1, 2))]
+        near = [entry for similarity, entry in evidence.nearest if similarity > self.near][: rng.choice((1, 1, 2))]
         if near:
             quotes = [(wording.plain(entry_text(self.task, e), 6), entry_output(self.task, e)) for e in near]
             steps.append(wording.nearest_step(quotes))
