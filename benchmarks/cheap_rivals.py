@@ -5,19 +5,18 @@
     PYTHONPATH=benchmarks python benchmarks/cheap_rivals.py --task movie-tagging --shared FOLDER
 
 The tasks, held-out questions and rivals of `real_people.py`; learned from 160, 320 and 960 labels (those of its seed)
-and from all there are. The teacher's accuracy is a ceiling of what SFT on its chains comes to. Writes
-benchmarks/results/cheap-rivals.json, a task and seed at a time: what other calls measured stays.
+and from all there are. The teacher's accuracy is a ceiling of what SFT on its chains comes to; of label tasks it is
+asked with a sentence encoder too. Writes benchmarks/results/cheap-rivals.json, a task and seed at a time: what other
+calls measured stays.
 """
 
-import argparse
-import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from real_people import TASKS, open_run
+from more_samples import ENCODER
+from real_people import TASKS, open_run, parser_of
 from results_file import add_results
-from rivals import rivals
+from rivals import marked, rivals, taught
 from tagpr.pipeline import make
 from tagpr.runs import Run
 from tagpr.statistics import mean_interval, paired_bootstrap
@@ -28,12 +27,16 @@ PAIRS = [
     ("linear, text and history", "linear, text"),
     ("teacher", "linear, text and history"),
     ("teacher", "linear, habits"),
+    ("teacher with an encoder", "teacher"),
+    ("teacher with an encoder", "linear, text and history"),
 ]
 
 
 def figures(run: Run, card: str) -> dict[str, Any]:
     """Correctness with its interval over users, and the paired differences."""
     users, scores = [example.user_id for example in run.data[card].heldout], rivals(run, card)
+    if run.data[card].task.labels:
+        scores["teacher with an encoder"] = marked(run, card, taught(run, card, ENCODER))
     return {
         "labels": len(run.train[card]),
         "questions": len(users),
@@ -49,11 +52,8 @@ def figures(run: Run, card: str) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and add the task to the file."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--task", choices=sorted(TASKS), default="package-section")
+    parser = parser_of(__doc__, sorted(TASKS))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--shared", type=Path, default=Path(os.environ.get("TAGPR_SHARED_DATA", "../shared/data")))
     arguments = parser.parse_args()
     found = {}
     for labels in LABELS:

@@ -41,22 +41,30 @@ def linear(task: Task, train: Sequence[Example], asked: Sequence[Example], histo
     return list(model.predict(features(asked)))
 
 
+def marked(run: Run, card: str, answers: Sequence[str]) -> list[float]:
+    """Correctness of answers to the held-out questions, in their order."""
+    task, heldout = run.data[card].task, run.data[card].heldout
+    return [correctness(task, answer, example.target or "") for answer, example in zip(answers, heldout, strict=True)]
+
+
+def taught(run: Run, card: str, encoder: str | None) -> list[str]:
+    """The likeliest answers of the teacher of the chains, with or without a sentence encoder."""
+    splits = run.data[card]
+    teacher = HeuristicTeacher(splits.task, splits.train, run.seed, encoder_of(encoder) if encoder else None)
+    return [teacher.best(example, run.prompts.build(splits.task, example).entries) for example in splits.heldout]
+
+
 def rivals(run: Run, card: str) -> dict[str, list[float]]:
     """Correctness of the systems without a language model, in the order of the held-out questions."""
     splits = run.data[card]
     task, train, heldout = splits.task, splits.train, splits.heldout
-    spec, shown = run.recipe.chains.encoder, run.recipe.profile.k
-    teacher = HeuristicTeacher(task, train, run.seed, encoder_of(spec) if spec is not None else None)
     if task.kind is Kind.TEXT:
-        answers = {"linear, habits": changelog_linear.notes(task, train, heldout, shown)["linear"]}
+        answers = {"linear, habits": changelog_linear.notes(task, train, heldout, run.recipe.profile.k)["linear"]}
     else:
         answers = {
             "linear, text": linear(task, train, heldout, history=False),
             "linear, text and history": linear(task, train, heldout, history=True),
         }
-    answers["teacher"] = [teacher.best(example, run.prompts.build(task, example).entries) for example in heldout]
+    answers["teacher"] = taught(run, card, run.recipe.chains.encoder)
     answers |= {row.name: [one.answer for one in row.predictions[card]] for row in trivial_baselines({card: splits})}
-    return {
-        name: [correctness(task, answer, example.target or "") for answer, example in zip(own, heldout, strict=True)]
-        for name, own in answers.items()
-    }
+    return {name: marked(run, card, own) for name, own in answers.items()}

@@ -270,12 +270,15 @@ def test_more_samples(results, few_people, tmp_path):
     assert totals["rollouts"] == 96 * found["labels"] and more_samples.SAMPLES == 96
     assert found["training"]["sft"]["steps"] == found["training"]["labels"]["steps"]
     assert "SFT on chains minus label SFT" in found["differences"] and "TagPR" not in found["correctness"]
+    calls = results(more_samples, "more-samples", *few_people, "--encoder")["package-section"]
+    assert set(calls) == {"seed 0", "seed 0, encoder"} and calls["seed 0"] == found
 
 
 def test_cheap_rivals(results, few_people):
     found = results(cheap_rivals, "cheap-rivals", *few_people)["package-section"]["seed 0"]
     assert [found[name]["labels"] for name in ("40 labels", "60 labels")] == [40, 60]
-    assert {"teacher", "linear, text", "nearest-neighbour"} <= set(found["60 labels"]["correctness"])
+    systems = {"teacher", "teacher with an encoder", "linear, text", "nearest-neighbour"}
+    assert systems <= set(found["60 labels"]["correctness"])
     found = results(cheap_rivals, "cheap-rivals", "--task", "package-changelog", *few_people[2:])
     notes = found["package-changelog"]["seed 0"]["60 labels"]
     assert {"teacher", "linear, habits", "own-habits"} <= set(notes["correctness"])
