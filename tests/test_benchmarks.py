@@ -270,8 +270,9 @@ def test_more_samples(results, few_people, tmp_path):
     assert totals["rollouts"] == 96 * found["labels"] and more_samples.SAMPLES == 96
     assert found["training"]["sft"]["steps"] == found["training"]["labels"]["steps"]
     assert "SFT on chains minus label SFT" in found["differences"] and "TagPR" not in found["correctness"]
-    calls = results(more_samples, "more-samples", *few_people, "--encoder")["package-section"]
-    assert set(calls) == {"seed 0", "seed 0, encoder"} and calls["seed 0"] == found
+    calls = results(more_samples, "more-samples", *few_people, "--encoder", "--seed", 0, 1)["package-section"]
+    assert set(calls) == {"seed 0", *(f"seed {seeds}, encoder" for seeds in ("0", "1", "0 1"))}
+    assert calls["seed 0"] == found and len(calls["seed 0 1, encoder"]["by seed"]["SFT on chains"]) == 2
 
 
 def test_cheap_rivals(results, few_people):
