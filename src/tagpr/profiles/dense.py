@@ -20,21 +20,18 @@ _KEPT = 200_000  # vectors; at 768 floats each about 600 MB at the very most
 class DenseEncoder:
     """A text encoder with a memory: a folder, hub id or `pypi:PACKAGE` of a sentence-transformers or plain encoder."""
 
-    def __init__(self, spec: str, key: str = "profile.encoder"):
-        """key: the recipe's key that names it, for errors."""
+    def __init__(self, spec: str):
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError:
-            raise ModelError(f"{key}: needs sentence-transformers; pip install 'tagpr[embed]'") from None
+            raise ModelError("needs sentence-transformers; pip install 'tagpr[embed]'") from None
         folder = str(resolve_model(spec)) if spec.startswith("pypi:") else spec
         try:
             # For a folder without sentence-transformers' own files the library adds mean pooling: Contriever's.
             self.model = SentenceTransformer(folder, trust_remote_code=False, device="cpu")
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
-            raise ModelError(
-                f"{key}: {spec} cannot be loaded ({reason}); give a folder, hub id or pypi:PACKAGE"
-            ) from None
+            raise ModelError(f"{spec} cannot be loaded ({reason}); give a folder, hub id or pypi:PACKAGE") from None
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
@@ -61,7 +58,12 @@ class DenseEncoder:
         return np.argsort(self.scores(documents, query), kind="stable")[::-1][:k].tolist()
 
 
-@lru_cache(maxsize=4)
+_loaded = lru_cache(maxsize=4)(DenseEncoder)
+
+
 def encoder_of(spec: str, key: str = "profile.encoder") -> DenseEncoder:
-    """The encoder, loaded once a key; `key` names it in errors."""
-    return DenseEncoder(spec, key)
+    """The encoder, loaded once. Raises ModelError, which names the recipe's key, if it cannot be."""
+    try:
+        return _loaded(spec)
+    except ModelError as error:
+        raise ModelError(f"{key}: {error}") from None
