@@ -66,8 +66,8 @@ def test_choose_by_dense(encoder_folder):
 
 
 def test_a_missing_encoder_is_one_line(tmp_path, monkeypatch):
-    from tagpr.profiles.dense import DenseEncoder
+    from tagpr.profiles.dense import encoder_of
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ModelError, match=r"profile\.encoder"):
-        DenseEncoder(str(tmp_path / "nothing-here"))
+        encoder_of(str(tmp_path / "nothing-here"))
