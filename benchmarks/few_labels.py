@@ -9,7 +9,9 @@ benchmarks/results/few-labels.json, a task and seed at a time: what other calls 
 goes on.
 """
 
-from real_people import LABEL_TASKS, PAIRS, TASKS, differences, figures, measured, open_run, parser_of
+from typing import Any
+
+from real_people import LABEL_TASKS, TASKS, differences, measured, open_run, parser_of
 from results_file import add_results
 
 LABELS, EPOCHS = 160, 8
@@ -22,10 +24,10 @@ def main() -> None:
     parser = parser_of(__doc__, LABEL_TASKS)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    task, seed, card = arguments.task, arguments.seed, TASKS[arguments.task].card
+    task, seed, own = arguments.task, arguments.seed, dict[str, Any]()
     run = open_run(task, seed, EPOCHS, arguments.shared, arguments.runs, LABELS)
-    found = next(measured(run, card, EPOCHS, lambda _: None))
-    own = figures(run, card, found) | {"differences": differences(found, PAIRS + RIVALS)}
+    found = next(measured(run, TASKS[task].card, EPOCHS, own.update))
+    own["differences"] |= differences(found, RIVALS)
     add_results("few_labels", task, f"seed {seed}", own)
 
 

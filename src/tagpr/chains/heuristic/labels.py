@@ -19,7 +19,8 @@ from sklearn.pipeline import FeatureUnion
 
 from tagpr.chains.evidence.text import WordStatistics, content_words, entry_output, entry_text, question_text
 from tagpr.chains.heuristic.folds import fold_of
-from tagpr.chains.heuristic.text_models import Encoder, MeaningModel, Meanings, Vector, WordModel
+from tagpr.chains.heuristic.text_models import Encoder, MeaningModel, Vector, WordModel
+from tagpr.chains.vectors import unit
 from tagpr.tasks.types import Example, Interaction, Task
 
 Reason = Literal["sum", "words", "history"]
@@ -85,7 +86,7 @@ class LabelEvidence:
         encoder: Encoder | None = None,
     ) -> None:
         self.task = task
-        self.meanings = Meanings(encoder) if encoder is not None else None
+        self.encoder = encoder
         self.labels = tuple(labels)
         self.index = {label: number for number, label in enumerate(self.labels)}
         self.items = [e for e in train if e.target is not None and e.target.strip() in self.index]
@@ -100,8 +101,8 @@ class LabelEvidence:
             ]
         )
         self.rows_NV = csr_matrix(self.vectorizer.fit_transform(texts)) if any(map(content_words, texts)) else None
-        self.vectors_NE = self.meanings(texts) if self.meanings is not None and texts else None
-        grid = product(*self.GRID, self.MEANING if self.meanings is not None else (0.0,))
+        self.vectors_NE = self._meanings(texts) if texts else None
+        grid = product(*self.GRID, self.MEANING if encoder is not None else (0.0,))
         self.grid = tuple(Weights(*point) for point in grid)
         self.target_N = np.array([self.index[(e.target or "").strip()] for e in self.items], dtype=int)
         self.fold_N = np.array([self.folds[example.id] for example in self.items], dtype=int)
@@ -122,8 +123,8 @@ class LabelEvidence:
             row_V, prior_L = csr_matrix(self.vectorizer.transform([text])), model.words.prior_L
             jll_L = model.words(row_V).ravel()
             clues = self._clues(text, row_V, model.words)
-            if model.meaning is not None and self.meanings is not None:
-                meaning_L = model.meaning(self.meanings([text])).ravel()
+            if model.meaning is not None and (vectors_1E := self._meanings([text])) is not None:
+                meaning_L = model.meaning(vectors_1E).ravel()
         words_L, history_L = _parts(weights, jll_L, meaning_L, counts_L, near_L)
         words_L = words_L + (1 - min(weights.history, 1.0)) * prior_L  # how common the label is counts with the words
         scores_L = words_L + history_L
@@ -160,23 +161,25 @@ class LabelEvidence:
         nearest.sort(key=lambda item: (-item[0], item[1]))
         return counts_L, near_L, tuple((similarity, entry) for similarity, _, entry in nearest)
 
+    def _meanings(self, texts: Sequence[str]) -> np.ndarray | None:
+        """Unit vectors of one text or more, (texts, width); None without an encoder."""
+        return None if self.encoder is None else unit(np.asarray(self.encoder.encode(texts), dtype=np.float64))
+
     def _similarities(self, example: Example, entries: Sequence[Interaction]) -> list[float]:
         """How alike the question and each past text are, in [0, 1]: by the encoder if there is one, else by words."""
         texts = [entry_text(self.task, entry) for entry in entries]
-        if self.meanings is None:
+        vectors_NE = self._meanings([question_text(example), *texts])
+        if vectors_NE is None:
             own = content_words(question_text(example))
             return [self.statistics.similarity(own, content_words(text)) for text in texts]
-        if not texts:
-            return []
-        vectors_NE = self.meanings([question_text(example), *texts])
         return np.clip(vectors_NE[1:] @ vectors_NE[0], 0.0, 1.0).tolist()
 
     @cached_property
     def _histories(self) -> tuple[np.ndarray, np.ndarray]:
         """Counts and similarity mass of every training item's latest entries, (items, labels) each."""
         latest = [example.profile[-self.shown :] for example in self.items]
-        if self.meanings is not None:  # all at once: an encoder is fast in batches and keeps what it has read
-            self.meanings([question_text(self.items[0]), *(entry_text(self.task, e) for own in latest for e in own)])
+        if texts := [entry_text(self.task, entry) for own in latest for entry in own]:
+            self._meanings(texts)  # all at once: an encoder is fast in batches and keeps what it has read
         rows = [self._history(example, own)[:2] for example, own in zip(self.items, latest, strict=True)]
         return np.stack([counts for counts, _ in rows]), np.stack([near for _, near in rows])
 

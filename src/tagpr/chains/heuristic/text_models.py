@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 from scipy.sparse import csr_matrix
+from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import ComplementNB
 
@@ -24,18 +25,6 @@ class Encoder(Protocol):
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Shape (texts, width)."""
         ...
-
-
-class Meanings:
-    """Unit vectors of texts; their dot product is a cosine."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self.encoder = encoder
-
-    def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Shape (texts, width)."""
-        rows_NE = np.asarray(self.encoder.encode(texts), dtype=np.float64)
-        return rows_NE / np.maximum(np.linalg.norm(rows_NE, axis=1, keepdims=True), 1e-12)
 
 
 @dataclass(frozen=True)
@@ -70,7 +59,7 @@ class MeaningModel:
 
     @classmethod
     def fit(cls, vectors_NE: np.ndarray, target_N: np.ndarray, labels: int) -> "MeaningModel":
-        """`target_N`: label indices. A label without an item is as likely as half an item makes it."""
+        """`target_N`: label indices. A label without an item has the score log(.5 / (items + 1)) for every text."""
         seen = np.unique(target_N)
         weights_LE = np.zeros((labels, vectors_NE.shape[1]))
         bias_L = np.full(labels, np.log(0.5 / (len(target_N) + 1)))
@@ -86,5 +75,4 @@ class MeaningModel:
     def __call__(self, vectors_NE: np.ndarray) -> Matrix:
         """Log-probabilities, shape (rows, labels)."""
         scores_NL = vectors_NE @ self.weights_LE.T + self.bias_L
-        scores_NL = scores_NL - scores_NL.max(-1, keepdims=True)
-        return scores_NL - np.log(np.exp(scores_NL).sum(-1, keepdims=True))
+        return scores_NL - logsumexp(scores_NL, axis=-1, keepdims=True)
