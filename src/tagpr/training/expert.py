@@ -1,4 +1,4 @@
-"""One round of expert iteration, a cheaper start than RL: sample, keep what is right and what is accepted, SFT on it.
+"""One round of expert iteration, for RL or before it: sample, keep what is right and what is accepted, SFT on it.
 
 Completions are right when their R_v is at least `least`. Which of the right ones are good is the caller's matter
 (`accept`, e.g. whether a chain's evidence checks). Not here: clipped updates; see `tagpr.training.gspo`.
