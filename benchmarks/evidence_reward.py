@@ -17,7 +17,7 @@ from rl_over_sft import answers, difference, heldout_curve, scores
 from tagpr.evaluation.predictions import Prediction
 from tagpr.pipeline import make_variant
 from tagpr.runs import Run, Variant
-from tagpr.runs.layout import StageName
+from tagpr.stages import StageName
 from tagpr.statistics import paired_bootstrap
 from tagpr.training.metrics import RLMetrics
 

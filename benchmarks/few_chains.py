@@ -35,7 +35,7 @@ from tagpr.evaluation.predictions import Prediction
 from tagpr.experiments.interview import Interview
 from tagpr.pipeline import make
 from tagpr.runs import Run
-from tagpr.runs.layout import StageName
+from tagpr.stages import StageName
 
 LABELS = 960
 CHAINS = 160

@@ -18,7 +18,7 @@ from tagpr.evaluation.predictions import read_predictions
 from tagpr.files import read_json, read_jsonl
 from tagpr.pipeline import make
 from tagpr.runs import Run
-from tagpr.runs.layout import StageName
+from tagpr.stages import StageName
 
 RL: tuple[StageName, ...] = ("guided", "exploratory")
 TOLD = (

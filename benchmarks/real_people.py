@@ -46,7 +46,7 @@ from tagpr.evaluation.questions import with_other_history
 from tagpr.experiments.interview import Interview
 from tagpr.pipeline import make, make_variant
 from tagpr.runs import Run, Variant
-from tagpr.runs.layout import StageName
+from tagpr.stages import StageName
 from tagpr.statistics import mean_interval, paired_bootstrap
 from tagpr.tasks.types import Example
 

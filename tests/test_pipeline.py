@@ -9,12 +9,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import pyarrow.parquet as parquet
 import pytest
 
+from tagpr import pipeline
 from tagpr.errors import RecipeError
 from tagpr.recipe import bundled_recipes, load_recipe
+from tagpr.stages import SUMMARIES, StageName
 
 STAGES = ("data", "chains", "sft", "prmu", "guided", "exploratory", "evaluate", "report")
 ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
@@ -249,8 +252,18 @@ def test_every_bundled_recipe_is_valid(name):
     assert load_recipe(name).name == name
 
 
-def test_help_is_fast_and_without_torch():
-    heavy = ("torch", "transformers", "sklearn", "matplotlib")
-    code = f"import sys, tagpr.cli, tagpr.recipe; print([m for m in {heavy} if m in sys.modules])"
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("tagpr.cli", ("torch", "transformers", "sklearn", "matplotlib", "numpy", "pydantic", "jinja2", "tagpr.runs")),
+        ("tagpr.recipe", ("torch", "transformers", "sklearn", "matplotlib")),
+    ],
+)
+def test_help_is_fast_and_without_torch(module, heavy):
+    code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_stage_is_named_once_and_in_order():
+    assert tuple(SUMMARIES) == get_args(StageName) == tuple(stage.name for stage in pipeline.STAGES)

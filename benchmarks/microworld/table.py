@@ -23,10 +23,10 @@ from tagpr.evaluation.predictions import Prediction, read_predictions
 from tagpr.experiments.variants import VARIANTS, trained
 from tagpr.pipeline import make
 from tagpr.runs import Run, Variant
-from tagpr.runs.layout import STAGES
 from tagpr.runs.manifest import read_manifest
 from tagpr.runs.metrics import ChainMetrics
 from tagpr.runs.variant import TRAINING
+from tagpr.stages import SUMMARIES
 from tagpr.statistics import Interval, paired_bootstrap
 from tagpr.training.metrics import RLMetrics, SFTMetrics
 
@@ -89,7 +89,8 @@ def train(recipe: Path, variant: Variant) -> None:
     """Train what is missing of a variant of the full run, and let it answer the held-out questions."""
     run = Run.open(recipe, ["name=full"], recipe.parent / "runs")
     if variant == FULL:
-        make(run, *STAGES[: STAGES.index("evaluate") + 1])
+        stages = tuple(SUMMARIES)
+        make(run, *stages[: stages.index("evaluate") + 1])
     else:
         model = trained(run, variant).folder
         out = folder_of(recipe.parent / "runs", variant) / "evaluate"
@@ -197,7 +198,7 @@ def _seconds(runs: Mapping[int, Path], variant: Variant) -> float:
     """Mean seconds per seed of the stages that the variant made itself."""
     total = 0.0
     for folder in runs.values():
-        for stage in STAGES:
+        for stage in SUMMARIES:
             manifest = read_manifest(folder_of(folder, variant) / stage)
             if manifest is not None and stage not in variant.shared:
                 total += manifest.measured.seconds

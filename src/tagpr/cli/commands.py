@@ -21,7 +21,7 @@ from tagpr.cli.show import print_bench, print_diagnosis, print_results, show_res
 from tagpr.cli.stages import ReportGroup, stage_command, stage_group
 from tagpr.cli.sweeps import sweep
 from tagpr.cli.verl import bring_back
-from tagpr.pipeline import STAGES
+from tagpr.stages import SUMMARIES
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -77,11 +77,11 @@ def recipes() -> None:
 chains, prmu, report = stage_group("chains"), stage_group("prmu"), stage_group("report", ReportGroup)
 GROUPS = {"data": data, "chains": chains, "prmu": prmu, "report": report}
 """Stages whose verb has subcommands too."""
-for declared in STAGES:
-    if declared.name in GROUPS:
-        app.add_typer(GROUPS[declared.name], name=declared.name)
+for stage, summary in SUMMARIES.items():
+    if stage in GROUPS:
+        app.add_typer(GROUPS[stage], name=stage)
     else:
-        app.command(declared.name)(stage_command(declared.name, declared.summary))
+        app.command(stage)(stage_command(stage, summary))
 
 
 @prmu.command("diagnose")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -16,8 +16,9 @@ from tagpr import processes
 from tagpr.cli.options import Overrides, Quiet, RecipeArgument, RunsOption
 from tagpr.cli.progress import terminal
 from tagpr.errors import RecipeError
-from tagpr.runs import Run
-from tagpr.runs.run import show_nothing
+
+if TYPE_CHECKING:
+    from tagpr.runs import Run
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,14 @@ class RunOptions:
     quiet: bool
 
     @contextmanager
-    def opened(self, *further: str, shared: bool = False) -> Iterator[Run]:
+    def opened(self, *further: str, shared: bool = False) -> "Iterator[Run]":
         """The run, with further overrides. Interrupted, the command says that it can be continued; exit code 130.
 
         shared: whether the command can be divided among the processes of a launcher; others are refused (RecipeError).
         """
+        from tagpr.runs import Run
+        from tagpr.runs.run import show_nothing
+
         if processes.count() > 1 and not shared:
             raise RecipeError("this command is one process; launch only `tagpr run` and the stages with torchrun")
         with logged(self.quiet or not processes.is_first()):

@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tagpr.evaluation.results import Results
-
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as RichTable
 
+    from tagpr.evaluation.results import Results
     from tagpr.prmu.bench import PRMUBench
 
 
@@ -24,7 +23,7 @@ def print_table(table: "RichTable", console: "Console") -> None:
     console.print(table, crop=False)
 
 
-def print_results(results: Results, first: str = "system") -> None:
+def print_results(results: "Results", first: str = "system") -> None:
     """One short table per task."""
     from rich.console import Console
 
@@ -35,7 +34,7 @@ def print_results(results: Results, first: str = "system") -> None:
         print_table(table, console)
 
 
-def show_results(results: Results, as_json: bool, first: str = "system") -> None:
+def show_results(results: "Results", as_json: bool, first: str = "system") -> None:
     """The results as tables or as JSON."""
     if as_json:
         typer.echo(results.as_json())

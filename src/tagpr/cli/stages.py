@@ -13,12 +13,7 @@ from tagpr import processes
 from tagpr.cli.options import AsJson, OnError
 from tagpr.cli.session import RunOptions, with_run_options
 from tagpr.cli.show import print_results
-from tagpr.evaluation.results import Results
-from tagpr.pipeline import STAGES, make
-from tagpr.runs.layout import StageName
-
-SUMMARIES = {stage.name: stage.summary for stage in STAGES}
-"""What each stage does, in one line."""
+from tagpr.stages import SUMMARIES, StageName
 
 
 class StageGroup(TyperGroup):
@@ -45,6 +40,9 @@ def stage_command(stage: StageName | None, text: str) -> Callable[..., None]:
     """A command that runs one stage of a recipe, or (None) all of them."""
 
     def command(options: RunOptions, on_error: OnError = None, as_json: AsJson = False) -> None:
+        from tagpr.evaluation.results import Results
+        from tagpr.pipeline import make
+
         with options.opened(*([f"data.on_error={on_error}"] if on_error else []), shared=True) as run:
             began = time.monotonic()
             manifests = make(run) if stage is None else make(run, stage)

@@ -2,13 +2,15 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from tagpr.cli.session import RunOptions, with_run_options
 from tagpr.errors import RecipeError
-from tagpr.runs import Run
+
+if TYPE_CHECKING:
+    from tagpr.runs import Run
 
 StageOption = Annotated[Literal["guided", "exploratory"], typer.Option("--stage", help="Which of the two RL stages.")]
 FolderOption = Annotated[
@@ -60,11 +62,11 @@ def import_stage(
     typer.echo(f"{run.folder.stage(stage)}: {manifest.metrics}")
 
 
-def _on_verl(run: Run) -> Run:
+def _on_verl(run: "Run") -> "Run":
     if run.recipe.rl.engine != "verl":
         raise RecipeError(f"{run.source}: rl.engine is {run.recipe.rl.engine}; add rl.engine=verl")
     return run
 
 
-def _folder(run: Run, stage: str, given: Path | None) -> Path:
+def _folder(run: "Run", stage: str, given: Path | None) -> Path:
     return given or run.folder.path / "verl" / stage

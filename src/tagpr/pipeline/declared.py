@@ -11,10 +11,9 @@ from tagpr.pipeline.sft import train_on_labels, train_policy
 from tagpr.runs import Run, Stage, reads
 
 STAGES: tuple[Stage[Run], ...] = (
-    Stage("data", "Read histories and questions, split them.", (), ("data",), make_data, reads.data_files),
+    Stage("data", (), ("data",), make_data, reads.data_files),
     Stage(
         "chains",
-        "Stage 0: tagged reasoning chains from a teacher, filtered.",
         ("data",),
         ("model", "profile", "prompt", "chains"),
         make_chains,
@@ -22,7 +21,6 @@ STAGES: tuple[Stage[Run], ...] = (
     ),
     Stage(
         "sft",
-        "Stage 1: supervised fine-tuning on the chains.",
         ("data", "chains"),
         ("model", "profile", "prompt", "sft"),
         train_policy,
@@ -31,7 +29,6 @@ STAGES: tuple[Stage[Run], ...] = (
     ),
     Stage(
         "labels",
-        "A rival, if evaluated: supervised fine-tuning on the labels alone.",
         ("data", "sft"),
         ("model", "profile", "prompt", "sft"),
         train_on_labels,
@@ -40,7 +37,6 @@ STAGES: tuple[Stage[Run], ...] = (
     ),
     Stage(
         "prmu",
-        "The personalization reward model with user embeddings.",
         ("data", "sft"),
         ("model", "profile", "prompt", "prmu"),
         train_reward_model,
@@ -49,7 +45,6 @@ STAGES: tuple[Stage[Run], ...] = (
     ),
     Stage(
         "guided",
-        "Stage 2: guided RL with the full reward.",
         ("data", "sft", "prmu"),
         ("profile", "prompt", "rewards", "rl", "guided"),
         guided,
@@ -58,7 +53,6 @@ STAGES: tuple[Stage[Run], ...] = (
     ),
     Stage(
         "exploratory",
-        "Stage 3: exploratory RL with the foundation reward.",
         ("data", "guided"),
         ("profile", "prompt", "rewards", "rl", "exploratory"),
         exploratory,
@@ -67,7 +61,6 @@ STAGES: tuple[Stage[Run], ...] = (
     ),
     Stage(
         "evaluate",
-        "Answer the held-out examples with every system and score them.",
         ("data", "sft", "guided", "exploratory"),
         ("model", "profile", "prompt", "evaluate"),
         evaluate,
@@ -76,13 +69,12 @@ STAGES: tuple[Stage[Run], ...] = (
     ),
     Stage(
         "report",
-        "The HTML report of a run.",
         ("data", "chains", "sft", "prmu", "guided", "exploratory", "evaluate"),
         ("name",),
         report,
     ),
 )
-"""Every stage in order: name, what it does, inputs, blocks of the recipe it depends on, function, files it reads, and
+"""Every stage in order: name, inputs, blocks of the recipe it depends on, function, files it reads, and
 whether every process works on it."""
 
 

@@ -11,10 +11,10 @@ from tagpr.memory import give_back_memory, keep_freed_memory
 from tagpr.pipeline.declared import stages
 from tagpr.progress import StageContext, clock
 from tagpr.runs import Manifest, Run, Stage, Variant
-from tagpr.runs.layout import StageName
 from tagpr.runs.metrics import StageMetrics
 from tagpr.runs.run import show_nothing
 from tagpr.runs.stage import Work, is_made, locked, run_stage
+from tagpr.stages import StageName
 
 logger = logging.getLogger(__name__)
 

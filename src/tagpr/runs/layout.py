@@ -7,11 +7,8 @@ runs/NAME/.lock              held while a process works on the run
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
-StageName = Literal["data", "chains", "sft", "labels", "prmu", "guided", "exploratory", "evaluate", "report"]
-STAGES: tuple[StageName, ...] = get_args(StageName)
-"""All stages, in the order in which they are made."""
+from tagpr.stages import StageName
 
 
 @dataclass(frozen=True)

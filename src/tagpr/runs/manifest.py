@@ -22,8 +22,8 @@ from pydantic import (
 from tagpr import __version__
 from tagpr.errors import RunError
 from tagpr.files import write_json
-from tagpr.runs.layout import StageName
 from tagpr.runs.metrics import METRICS, StageMetrics
+from tagpr.stages import StageName
 
 _VERSIONED = ("torch", "transformers", "trl", "accelerate", "peft", "numpy")
 

@@ -6,7 +6,7 @@ from pydantic import ConfigDict, RootModel
 
 from tagpr.data.report import SplitReport
 from tagpr.prmu.metrics import PRMUMetrics
-from tagpr.runs.layout import StageName
+from tagpr.stages import StageName
 from tagpr.training.metrics import RLMetrics, SFTMetrics
 
 

@@ -18,8 +18,9 @@ from tagpr.prmu.metrics import PRMUMetrics
 from tagpr.progress import Progress, silent
 from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.recipe import Recipe, load_recipe, recipe_folder
-from tagpr.runs.layout import RunFolder, StageName
+from tagpr.runs.layout import RunFolder
 from tagpr.runs.manifest import Manifest, read_manifest
+from tagpr.stages import StageName
 from tagpr.systems.context import Context, Decoding
 from tagpr.systems.cost import Cost
 from tagpr.tasks.cards import read_task

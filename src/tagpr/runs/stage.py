@@ -20,9 +20,9 @@ from pydantic import JsonValue
 from tagpr import processes
 from tagpr.errors import RunError
 from tagpr.progress import Progress, StageContext
-from tagpr.runs.layout import StageName
 from tagpr.runs.manifest import Manifest, Measured, file_digests, read_manifest, stage_hash, versions
 from tagpr.runs.metrics import StageMetrics
+from tagpr.stages import StageName
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +34,6 @@ class Stage(Generic[RunT]):
     """One stage of a run."""
 
     name: StageName
-    summary: str
-    """What it does, in one line, for the command line's help."""
     inputs: tuple[StageName, ...]
     """Stages whose output this one reads."""
     blocks: tuple[str, ...]

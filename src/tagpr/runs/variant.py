@@ -9,8 +9,8 @@ import shutil
 from dataclasses import dataclass
 
 from tagpr.files import link_tree
-from tagpr.runs.layout import StageName
 from tagpr.runs.run import Run
+from tagpr.stages import StageName
 
 TRAINING: tuple[StageName, ...] = ("data", "chains", "sft", "prmu", "guided", "exploratory")
 """The stages up to the last checkpoint."""

@@ -2,13 +2,14 @@
 
 import hashlib
 
-from tagpr.runs.layout import STAGES, RunFolder
+from tagpr.runs.layout import RunFolder
 from tagpr.runs.manifest import read_manifest
+from tagpr.stages import SUMMARIES
 
 
 def renew_manifests(folder: RunFolder) -> None:
     """Write the digests of every complete stage's files again; files that are gone leave the list."""
-    for stage in STAGES:
+    for stage in SUMMARIES:
         manifest = read_manifest(folder.stage(stage))
         if manifest is not None:
             places = {name: folder.stage(stage) / name for name in manifest.files}

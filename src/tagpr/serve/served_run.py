@@ -18,8 +18,9 @@ from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.files import read_json
 from tagpr.profiles.settings import ProfileSettings
 from tagpr.prompts.settings import PromptSettings
-from tagpr.runs.layout import RunFolder, StageName
+from tagpr.runs.layout import RunFolder
 from tagpr.runs.manifest import Manifest, read_manifest
+from tagpr.stages import StageName
 from tagpr.tasks.cards import read_task
 from tagpr.tasks.types import Task
 
