@@ -144,7 +144,12 @@ def test_a_hostile_megabyte_parses_in_under_a_second(unit: str):
     started = time.process_time()
     response = parse_response(text, V)
     assert time.process_time() - started < 1.0
-    assert 0 < len(response.faults) <= MAX_FAULTS
+    assert 0 < len(response.faults) <= MAX_FAULTS + len(FAULTS)
+
+
+def test_a_thousand_faults_do_not_hide_that_there_is_no_end_of_the_chain():
+    faults = parse_response("<think>" + f"<{A}></{A}>" * MAX_FAULTS + "the chain never ends", V).faults
+    assert {"empty_segment", "missing_end_think"} <= {fault.kind for fault in faults}
 
 
 def test_vocabulary_round_trip(tmp_path):

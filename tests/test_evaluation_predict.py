@@ -117,6 +117,24 @@ def test_another_history_is_always_somebody_elses(examples):
         with_other_history(examples[:1], seed=0)
 
 
+def test_a_single_user_has_no_other_history_and_is_evaluated_all_the_same(tmp_path, caplog):
+    from tagpr.engine.tiny import build_tiny_model
+    from tagpr.evaluation.evaluate import evaluate_systems
+    from tagpr.profiles.settings import ProfileSettings
+    from tagpr.systems.context import Context, Decoding
+
+    model, rng = build_tiny_model(tmp_path / "model"), random.Random(0)
+    data = {TASK.name: Splits(TASK, fake_examples(TASK, 3, 1, rng), fake_examples(TASK, 1, 1, rng))}
+    decoding = Decoding(max_new_tokens=8, generation_batch_size=4)
+    context = Context(model, {TASK.name: TASK}, tmp_path, VOCABULARY, ProfileSettings(k=3), decoding=decoding, seed=1)
+    settings = EvaluationSettings(max_new_tokens=8, resamples=100)
+    results = evaluate_systems({"final": model}, data, context, settings)
+    assert "final" in {row.name for row in results.systems} and "of one user" in caplog.text
+    named = EvaluationSettings(max_new_tokens=8, resamples=100, other_history=(TASK.name,))
+    with pytest.raises(DataError, match="at least two users"):
+        evaluate_systems({"final": model}, data, context, named)
+
+
 def test_the_stage_with_a_real_tiny_model(tmp_path):
     from tagpr.engine.tiny import build_tiny_model
     from tagpr.evaluation.evaluate import checkpoint_system, evaluate_systems

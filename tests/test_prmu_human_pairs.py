@@ -2,8 +2,10 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from transformers import LlamaForSequenceClassification
 from typer.testing import CliRunner
 
@@ -14,7 +16,7 @@ from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import DataError, ModelError
 from tagpr.files import read_json
 from tagpr.pipeline import make
-from tagpr.prmu.data import read_pairs
+from tagpr.prmu.data import Pair, read_pairs
 from tagpr.prmu.few_shot import few_shot
 from tagpr.prmu.human_pairs import split_by_user, tokenised, with_past
 from tagpr.prmu.rivals import by_reward_model
@@ -155,3 +157,20 @@ def test_another_file_of_pairs_makes_the_stage_again_and_none_left_is_said(recip
         (recipe.parent / "pairs.jsonl").write_text(kept)
     with pytest.raises(DataError, match="lower prmu"):
         make(Run.open(recipe, ["prmu.heldout_users=0.99"], runs=tmp_path), "prmu")
+
+
+def test_few_shot_judges_no_prompt_that_was_fitted_on() -> None:
+    class Unmoved:
+        """A reward model without users, so that nothing is fitted."""
+
+        users, model = {}, SimpleNamespace(users=None)
+
+        def logits(self, users, prompts, completions, histories):
+            return torch.zeros(len(completions))
+
+    def pair(user, number, prompt):
+        return Pair("PQP", "unseen", f"{user}{number}", user, "t", (5, prompt), (8, number), (9,))
+
+    pairs = [pair("ann", i, i // 3) for i in range(5)] + [pair("bo", i, 0) for i in range(5)]
+    judged, values = few_shot(Unmoved(), pairs, shots=(0, 2))[0]
+    assert [p.example_id for p in judged] == ["ann3", "ann4"] and len(values) == 2  # of bo's one prompt nothing is left

@@ -12,6 +12,7 @@ from torch.nn.functional import logsigmoid
 from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import DataError, ModelError
 from tagpr.prmu.data import Pair
+from tagpr.prmu.fit_user import fit_row
 from tagpr.prmu.frozen_states import FrozenStates
 from tagpr.prmu.initialise import build_model
 from tagpr.prmu.model import PRMUConfig, PRMUModel
@@ -265,3 +266,11 @@ def test_a_saved_model_of_a_fixed_encoder_scores_the_same(backbone, tmp_path) ->
     again = PRMU.from_pretrained(tmp_path / "again", dtype="float32")
     again.model.states = FrozenStates()
     assert torch.allclose(again.logits(users, prompts, [pair.chosen_ids for pair in pairs]), before, atol=1e-5)
+
+
+def test_the_row_that_the_last_step_of_fitting_leads_to_is_judged(backbone) -> None:
+    torch.manual_seed(0)
+    model = prmu(backbone, "soft-token")
+    groups = [PreferenceGroup("u0", (5, 6 + i), ((8, 9, 10), (30, 31)), ((0, 1),)) for i in range(4)]
+    losses = [fit_row(model.model, groups, 0, starts=0, steps=steps, learning_rate=1e-3) for steps in (0, 1)]
+    assert losses[1] < losses[0]

@@ -106,6 +106,7 @@ def _killed(folder: Path) -> None:
         count = int(done.read_text()) if done.exists() else 0
         if not count:
             (out / ".result.json.1.tmp").write_text("torn")  # as a kill inside an atomic write leaves it
+            write_text(out / ".model.1.tmp" / "config.json", "torn")  # and inside the write of a whole folder
         for step in range(count, 5):
             if step == 3 and count == 0:
                 os.kill(os.getpid(), signal.SIGKILL)

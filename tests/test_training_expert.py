@@ -73,3 +73,11 @@ def test_a_killed_round_samples_only_what_is_missing(policy, tmp_path):
 def test_nothing_kept_is_said(policy, tmp_path):
     with pytest.raises(RunError, match="none of 24 completions was kept"):
         expert_iteration(policy, rows(2), HasE(), SETTINGS, StageContext(tmp_path), accept=lambda row, text: False)
+
+
+def test_what_was_sampled_with_other_settings_is_not_taken(policy, tmp_path):
+    expert_iteration(policy, rows(), HasE(), SETTINGS, StageContext(tmp_path))
+    (tmp_path / "checkpoints" / "sampled" / "00001.json").unlink()
+    warmer = SETTINGS.model_copy(update={"temperature": 1.5})
+    with pytest.raises(RunError, match="sampled with other settings"):
+        expert_iteration(policy, rows(), HasE(), warmer, StageContext(tmp_path))

@@ -203,6 +203,13 @@ def test_the_best_weights_are_kept_and_a_run_in_parts_keeps_the_same(policy, tmp
     assert all(torch.equal(kept[key], reference[key].float()) for key in kept)
 
 
+@pytest.mark.parametrize(("every", "expected"), [(2, [2, 3]), (3, [3]), (10, [3])])
+def test_the_last_step_is_always_evaluated(policy, tmp_path, every, expected):
+    settings = GSPOSettings(**BASE | {"steps": 3, "heldout_every": every})
+    train_gspo(RLJob(policy, rows(), Vowels(), settings, StageContext(tmp_path), heldout=rows(6)))
+    assert [row["step"] for row in read_log(tmp_path) if "heldout/reward" in row] == expected
+
+
 def test_log_probabilities_from_fp32_logits(policy):
     model = load_causal_lm(policy, dtype="bfloat16")
     prompt, completion = [5, 9, 20, 31], [40, 7, 77]

@@ -100,6 +100,25 @@ def test_early_stopping_ends_after_patience_and_the_best_is_kept(policy, tmp_pat
     assert [row["heldout"] for row in read(tmp_path / "heldout.jsonl")] == [0.5, 0.6, 0.6, 0.55]
 
 
+def test_a_killed_training_has_waited_as_long_as_an_undisturbed_one(policy, tmp_path):
+    settings = SFTSettings(**BASE, heldout_users=2, heldout_every=1, patience=2, keep="best")
+
+    def stopping(step, total, note=""):
+        if step == 4:  # after the checkpoint of step 3, the first step that was no better
+            raise KeyboardInterrupt
+
+    values = [0.5, 0.6, 0.55, 0.55, 0.9]
+    with pytest.raises(KeyboardInterrupt):
+        train_sft(policy, groups(), settings, StageContext(tmp_path, 0, stopping), metric=iter_metric(values))
+    again = train_sft(policy, groups(), settings, StageContext(tmp_path), metric=iter_metric(values[3:]))
+    assert again.steps == 4 and again.kept_step == 2
+
+
+def iter_metric(values):
+    falling = iter(values)
+    return lambda model: next(falling)
+
+
 def test_the_metric_gets_the_model_as_it_stands(policy, tmp_path):
     from tagpr.engine.types import Sampling
 

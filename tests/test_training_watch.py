@@ -160,6 +160,11 @@ def test_watched_rows_are_those_of_whole_people():
     assert keep_out(rows(10), 0, seed=0) == (rows(10), [])
 
 
+def test_keeping_out_every_prompt_is_refused():
+    with pytest.raises(RunError, match=r"heldout_prompts=99: the 10 training prompts of .* leave none"):
+        keep_out(rows(10), 99, seed=0)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -60,7 +60,7 @@ def cache_folder() -> Path:
 
 def link_tree(source: Path, target: Path) -> None:
     """A copy of a folder whose files are hard links (copies if the file system has none), renamed when complete."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
 
     def link(a: str, b: str) -> None:
@@ -71,6 +71,16 @@ def link_tree(source: Path, target: Path) -> None:
 
     shutil.copytree(source, temporary, copy_function=link)
     os.replace(temporary, target)
+
+
+def replace_folder(work: Path, target: Path) -> None:
+    """Put a complete folder in the place of `target`, which goes only when the new one is there."""
+    replaced = target.with_name(f".{target.name}.{os.getpid()}.replaced.tmp")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if target.exists():
+        os.replace(target, replaced)
+    os.replace(work, target)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 _FULL = ("no space left on device", "disk quota exceeded", "unexpected pos", "pytorchstreamwriter failed")

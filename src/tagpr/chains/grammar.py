@@ -42,19 +42,22 @@ FAULTS: dict[str, str] = {
 """Every kind of fault and what it means."""
 
 MAX_FAULTS = 1000
-"""Faults kept per text: more say nothing new, and a hostile megabyte of tags must not become a million objects."""
+"""Faults kept per text, besides the first of each kind: more say nothing new, and a hostile megabyte of tags must not
+become a million objects."""
 
 _TAG = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9_-]{0,63})>")
 
 
 class _Faults:
-    """Collects up to MAX_FAULTS faults."""
+    """Collects up to MAX_FAULTS faults, and the first of every kind in any case: rewards ask which kinds there are."""
 
     def __init__(self) -> None:
         self.found: list[Fault] = []
+        self.kinds: set[str] = set()
 
     def add(self, kind: str, position: int, detail: str = "") -> None:
-        if len(self.found) < MAX_FAULTS:
+        if len(self.found) < MAX_FAULTS or kind not in self.kinds:
+            self.kinds.add(kind)
             self.found.append(Fault(kind, position, f"{FAULTS[kind]}: {detail}" if detail else FAULTS[kind]))
 
 

@@ -3,6 +3,7 @@
 Writes `predictions/SYSTEM/TASK.jsonl`, `users.csv` and `results.json`.
 """
 
+import logging
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,8 @@ from tagpr.systems.protocol import Answer, NoOptions, System
 from tagpr.systems.registry import NO_HISTORY, TRIVIAL, load_system
 from tagpr.tasks.types import Example
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class RewardModel:
@@ -47,6 +50,17 @@ SYSTEMS = {
     NO_HISTORY: NO_HISTORY,
 }
 """The stage's rows, and which system of the registry each is; the last one only on tasks that leak."""
+
+
+def _swapped(own: Mapping[str, Heldout], settings: EvaluationSettings) -> list[str]:
+    """The tasks on which the final model is also given another user's history; those of one user alone have none."""
+    if settings.other_history is not True:
+        return [name for name in own if name in (settings.other_history or ())]
+    several = [name for name, asked in own.items() if len({example.user_id for example in asked.examples}) > 1]
+    for name in own:
+        if name not in several:
+            logger.warning("%s: all held-out examples are of one user, so nobody's other history is asked", name)
+    return several
 
 
 @dataclass
@@ -77,13 +91,12 @@ def evaluate_systems(
     """
     seed, out, progress = context.seed, context.folder, context.progress
     own = {name: Heldout(splits.task, splits.heldout[: settings.limit]) for name, splits in data.items()}
-    swap = list(data) if settings.other_history is True else [n for n in data if n in (settings.other_history or ())]
     swapped = {}
-    for name in swap:
+    for name in _swapped(own, settings) if "final" in checkpoints else ():
         changed, donors = with_other_history(own[name].examples, seed)
         swapped[name] = Heldout(data[name].task, changed, Mapped(donors, lambda _, donor: f"other:{donor}"))
     jobs: list[tuple[str, str, Mapping[str, Heldout]]] = [(name, name, own) for name in checkpoints]
-    if swapped and "final" in checkpoints:
+    if swapped:
         jobs.append((OTHER_HISTORY, "final", swapped))
     leaking = {name: heldout for name, heldout in own.items() if heldout.task.leaks}
     if leaking and "base" in checkpoints:

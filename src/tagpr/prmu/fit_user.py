@@ -43,13 +43,14 @@ def fit_row(
         offsets.requires_grad_(True)
         optimizer = RowAdamW([{"params": [offsets], "rows": True}], lr=learning_rate, weight_decay=0.0)
         best, kept = min(losses), offsets.data[row].clone()
-        for _ in range(steps):
+        for step in range(steps + 1):
             optimizer.zero_grad()
             loss = _loss(model, batch)
-            loss.backward()
             if loss.item() < best:
                 best, kept = loss.item(), offsets.data[row].clone()
-            optimizer.step()
+            if step < steps:  # the row that the last step leads to is judged too
+                loss.backward()
+                optimizer.step()
         offsets.data[row] = kept
     finally:
         offsets.grad = None

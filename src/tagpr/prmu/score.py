@@ -23,7 +23,7 @@ from torch import Tensor
 from tagpr.engine.models import fast_dtype
 from tagpr.engine.padded_rows import padded_batches
 from tagpr.errors import DataError, ModelError
-from tagpr.files import read_json, write_json
+from tagpr.files import read_json, replace_folder, write_json
 from tagpr.prmu.fit_user import fit_row
 from tagpr.prmu.model import PRMUConfig, PRMUModel, empty_model
 from tagpr.prmu.packing import PreferenceGroup, encode_texts, group_pairs, pack
@@ -110,8 +110,7 @@ class PRMU:
         if self.histories:
             rows = {str(self.users[user]): items.contiguous() for user, items in self.histories.items()}
             save_file({row: rows[row] for row in sorted(rows, key=int)}, work / HISTORIES)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(work, folder)
+        replace_folder(work, folder)
 
     # -- scoring ------------------------------------------------------------------------------------------------------
 

@@ -142,8 +142,10 @@ def _open(folder: Path, stage: StageName) -> bool:
     folder.mkdir(parents=True, exist_ok=True)
     resumed = any(folder.iterdir())
     for torn in list(folder.rglob(".*.tmp")):  # what a kill left of an atomic write (tagpr.files); the run is locked
-        if torn.is_file():
-            torn.unlink()
+        if torn.is_dir():
+            shutil.rmtree(torn)
+        else:
+            torn.unlink(missing_ok=True)  # one in a folder that is gone
     if resumed:
         logger.info("%s: continuing where it was stopped", stage)
     return resumed

@@ -14,7 +14,7 @@ from tagpr.engine.models import load_causal_lm, load_tokenizer
 from tagpr.engine.transformers_model import TransformersModel
 from tagpr.engine.types import Sampling
 from tagpr.errors import RunError
-from tagpr.files import read_json, write_json, write_jsonl
+from tagpr.files import read_json, weights_key, write_json, write_jsonl
 from tagpr.progress import StageContext
 from tagpr.training.metrics import ExpertMetrics
 from tagpr.training.policy import device_name
@@ -40,9 +40,11 @@ def expert_iteration(
     """Sample from `policy` on `rows` (as `train_gspo` takes them) and fine-tune it on what is kept; writes `out/model`.
 
     `out/kept.jsonl` has the kept completions. Returns how many completions were sampled, right and kept, and SFT's
-    metrics. Raises RunError if nothing is kept or the reward does not tell R_v.
+    metrics. Raises RunError if nothing is kept, the reward does not tell R_v, or completions in the folder were sampled
+    with other settings.
     """
     out = context.out
+    _require_same(out / "checkpoints" / "sampled" / "about.json", policy, settings, context.seed)
     chunks = [rows[i : i + _CHUNK] for i in range(0, len(rows), _CHUNK)]
     files = [out / "checkpoints" / "sampled" / f"{i:05d}.json" for i in range(len(chunks))]
     if missing := [i for i, path in enumerate(files) if not path.is_file()]:
@@ -72,6 +74,16 @@ def expert_iteration(
         )
     write_jsonl(out / "kept.jsonl", lines)
     return ExpertMetrics(sampled, right_ones, kept_ones, train_sft(policy, groups, settings.sft, context))
+
+
+def _require_same(path: Path, policy: Path, settings: ExpertSettings, seed: int) -> None:
+    """Raise RunError if what was sampled before a kill was sampled from other weights or with other settings."""
+    sampling = settings.model_dump(mode="json", include={"samples", "temperature", "max_new_tokens", "least"})
+    about = {"policy": weights_key(policy), "seed": seed, "settings": sampling}
+    if not path.is_file():
+        write_json(path, about)
+    elif read_json(path) != about:
+        raise RunError(f"{path.parent}: sampled with other settings or another policy; delete it to sample again")
 
 
 def _right(

@@ -34,7 +34,7 @@ from tagpr.training.metrics import RLMetrics
 from tagpr.training.policy import checkpoint_layers, computes_in_bf16, device_name, freeze, lora_config, save_policy
 from tagpr.training.rollout import Rollout, capped, derived_seed, minibatches_of_step, roll_out, rows_of_step
 from tagpr.training.samples import SampleLog
-from tagpr.training.schedule import learning_rate, total_steps
+from tagpr.training.schedule import evaluates_after, learning_rate, total_steps
 from tagpr.training.trackers import Trackers
 from tagpr.training.updates import NotFiniteError, Updater
 from tagpr.training.watch import Watch, amounts_of, step_figures
@@ -119,7 +119,7 @@ class _Trainer:
         parts = minibatches_of_step(step, s, self.seed)
         local = [[chosen[place // self.world] for place in part if place % self.world == self.rank] for part in parts]
         local = [[g for g in part if bool(advantages[g].any())] for part in local]
-        evaluates = bool(s.heldout_every and self.heldout and (step + 1) % s.heldout_every == 0)
+        evaluates = bool(self.heldout) and evaluates_after(s, step + 1, self.total)
         # the first minibatch's own forward pass tells what the old policy says
         old = [self.updater.logps(self.model, rollout, part) if i else None for i, part in enumerate(local)]
         divergence = {"kl": self.updater.divergence(self._reference(), rollout, local, old)} if evaluates else {}

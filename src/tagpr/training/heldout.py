@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from tagpr.engine.types import Sampling, TextModel
+from tagpr.errors import RunError
 from tagpr.training.rollout import Reward, score
 from tagpr.training.rows import TrainingRow
 from tagpr.training.settings import GSPOSettings
@@ -23,7 +24,10 @@ def metric_of(figures: Mapping[str, float]) -> float | None:
 
 
 def keep_out(rows: Sequence[TrainingRow], least: int, seed: int) -> tuple[list[TrainingRow], list[TrainingRow]]:
-    """(rows to train on, at least `least` held-out rows): the latter are all rows of users drawn by `seed`."""
+    """(rows to train on, at least `least` held-out rows): the latter are all rows of users drawn by `seed`.
+
+    Raises RunError if that leaves no row to train on.
+    """
     users = sorted({row.user_id for row in rows})
     random.Random(seed).shuffle(users)
     counts, out, kept = Counter(row.user_id for row in rows), set(), 0
@@ -32,6 +36,11 @@ def keep_out(rows: Sequence[TrainingRow], least: int, seed: int) -> tuple[list[T
             break
         out.add(user)
         kept += counts[user]
+    if rows and len(out) == len(users):
+        raise RunError(
+            f"heldout_prompts={least}: the {len(rows)} training prompts of {len(users)} users leave none to train on; "
+            "hold out fewer"
+        )
     return [r for r in rows if r.user_id not in out], [r for r in rows if r.user_id in out]
 
 

@@ -1,4 +1,4 @@
-"""How many steps an RL stage has, and the learning rate of each: linear warm-up, then constant or falling to 0."""
+"""How many steps an RL stage has, after which it evaluates, and the learning rate of each."""
 
 import math
 
@@ -11,10 +11,15 @@ def total_steps(settings: GSPOSettings, rows: int) -> int:
 
 
 def learning_rate(settings: GSPOSettings, step: int, total: int) -> float:
-    """The rate of rollout step `step` (from 0) of `total`; the last step's is still above 0."""
+    """The rate of rollout step `step` (from 0) of `total`: linear warm-up, then constant or falling; never 0."""
     warmup = settings.warmup_steps
     rate = settings.learning_rate * min(1.0, (step + 1) / (warmup + 1))
     if settings.decay == "none" or step < warmup:
         return rate
     done = (step - warmup) / max(total - warmup, 1)
     return rate * (1 - done if settings.decay == "linear" else (1 + math.cos(math.pi * done)) / 2)
+
+
+def evaluates_after(settings: GSPOSettings, step: int, total: int) -> bool:
+    """Whether the held-out prompts are asked after rollout step `step` (from 1) of `total`; always after the last."""
+    return bool(settings.heldout_every) and (step % settings.heldout_every == 0 or step == total)

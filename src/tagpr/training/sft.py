@@ -238,6 +238,7 @@ def _arguments(
         eval_strategy="steps" if settings.heldout_users else "no",
         eval_steps=every,
         load_best_model_at_end=best,
+        restore_callback_states_from_checkpoint=True,  # how long early stopping has waited
         metric_for_best_model="heldout" if settings.heldout_users else None,
         greater_is_better=higher_is_better if settings.heldout_users else None,
         gradient_checkpointing=settings.gradient_checkpointing,

@@ -32,7 +32,7 @@ from tagpr.training.job import RLJob
 from tagpr.training.launching import summed
 from tagpr.training.rollout import Rollout, derived_seed, score
 from tagpr.training.scale.sampler import StepSampler
-from tagpr.training.schedule import learning_rate
+from tagpr.training.schedule import evaluates_after, learning_rate
 from tagpr.training.trl_trainer import SharedPromptGRPOTrainer
 from tagpr.training.updates import Update
 
@@ -148,8 +148,8 @@ class StepTrainer(SharedPromptGRPOTrainer):
         self.advantages = rollout_advantages(self.rollout, groups, self.job.settings, self.processes)
         batch["advantages"] = self.advantages.flatten().to(self.accelerator.device)
         self.updates = []
-        every = self.job.settings.heldout_every
-        self.kl = self._divergence(batch) if every and (self.step + 1) % every == 0 else None
+        evaluates = evaluates_after(self.job.settings, self.step + 1, self.total)
+        self.kl = self._divergence(batch) if evaluates else None
         return batch
 
     def _shuffle_groups(self, batch: Batch) -> Batch:

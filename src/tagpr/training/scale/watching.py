@@ -16,7 +16,7 @@ from tagpr.training.job import RLJob
 from tagpr.training.samples import SampleLog
 from tagpr.training.scale.sharded import gathered_weights
 from tagpr.training.scale.step_trainer import GreedyAnswers, StepTrainer
-from tagpr.training.schedule import learning_rate
+from tagpr.training.schedule import evaluates_after, learning_rate
 from tagpr.training.trackers import Trackers
 from tagpr.training.watch import Watch, step_figures
 
@@ -99,7 +99,7 @@ class StepWatch(TrainerCallback):
             figures["kl"] = trainer.kl
         if self._difference is not None:
             figures["sampling_difference"] = self._difference
-        evaluates = bool(s.heldout_every and step % s.heldout_every == 0)
+        evaluates = evaluates_after(s, step, self.total)
         if evaluates:
             figures |= self._evaluate(step)
         self.samples.write(step, trainer.rollout, trainer.advantages)
