@@ -1,6 +1,7 @@
 """Training: resumes to the same bytes, moves the rows it used, stops at a NaN."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -53,6 +54,21 @@ def test_killed_training_ends_with_the_same_bytes(backbone, tmp_path) -> None:
     for name in ("model/model.safetensors", "model/prmu.json", "model/users.json", "log.jsonl"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert len(read_jsonl(tmp_path / "whole/log.jsonl")) == 10  # 18 prompts, 5 steps an epoch
+
+
+def test_micro_batches_do_not_change_the_objective(backbone, tmp_path) -> None:
+    """Eq. 2 is a mean over pairs; one prompt has five of them here, the others one."""
+    pairs = [pair for pair in make_pairs() if pair.split == "train"][:4]
+    pairs += [replace(pairs[0], rejected_ids=(7, 8, 9 + i)) for i in range(4)]
+    logs = []
+    for rows in (1, 2, 4):
+        settings = SETTINGS.model_copy(update={"micro_batch_size": rows, "epochs": 3})
+        training.train_prmu(backbone, pairs, settings, StageContext(tmp_path / str(rows), seed=1))
+        logs.append(
+            [(row["loss"], row["grad_norm"], row["accuracy"]) for row in read_jsonl(tmp_path / str(rows) / "log.jsonl")]
+        )
+    assert len(logs[0]) == 3
+    assert all(own == pytest.approx(one, rel=5e-3) for log in logs for own, one in zip(log, logs[2], strict=True))
 
 
 @pytest.mark.parametrize("option", ["soft-token", "mlp-head", "profile-encoded", "basis", "prototypes"])

@@ -138,15 +138,28 @@ class BradleyTerryTrainer(Trainer):
 
     def __init__(self, model: PRMUModel, args: TrainingArguments, rates: PRMUSettings, **kwargs: Any) -> None:
         self.rates, self.prmu = rates, model
-        self.measured: dict[str, list[float]] = defaultdict(list)  # of the forward passes since the last log
+        self.measured: dict[str, list[tuple[float, float]]] = defaultdict(list)  # since the last log: (sum, number)
         super().__init__(model=model, args=args, **kwargs)
+        self.model_accepts_loss_kwargs = True  # `compute_loss` is told the pairs of the whole step and divides itself
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: object, **__: object) -> Tensor:
-        """Eq. 2 on the pairs of one micro batch (what `_Collator` makes); raises RunError when it is not finite."""
-        names = inputs.pop("names")
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """The share of one micro batch (what `_Collator` makes) in eq. 2 over all pairs of the optimizer step.
+
+        So neither the size of micro batches nor the number of processes changes the objective. Raises RunError when the
+        loss is not finite.
+        """
+        names, pairs = inputs.pop("names"), inputs.pop("labels").numel()
         logits: Tensor = model(**inputs).logits  # [2P]: f(x+), then f(x-)
         chosen_P, rejected_P = logits.chunk(2)
-        loss = bradley_terry_loss(chosen_P, rejected_P)
+        assert num_items_in_batch is not None
+        share = pairs * self.accelerator.num_processes / num_items_in_batch  # DDP averages over processes
+        loss = bradley_terry_loss(chosen_P, rejected_P) * share
         with torch.no_grad():
             self._measure("mean_reward", logits)
             self._measure("accuracy", (chosen_P > rejected_P).float())
@@ -159,14 +172,18 @@ class BradleyTerryTrainer(Trainer):
         return loss
 
     def _measure(self, name: str, values: Tensor) -> None:
-        """Note the mean of `values` over the pairs of this forward pass, of all processes."""
-        mean = self.accelerator.gather(values.mean())
-        assert isinstance(mean, Tensor)
-        self.measured[name].append(mean.mean().item())
+        """Note the sum of `values` and their number in this forward pass, of all processes."""
+        own = torch.tensor([[values.sum().item(), values.numel()]], device=values.device)
+        everyone = self.accelerator.gather(own)
+        assert isinstance(everyone, Tensor)
+        total, count = everyone.sum(0).tolist()
+        self.measured[name].append((total, count))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the means of what was measured since the last log."""
-        logs |= {name: sum(values) / len(values) for name, values in self.measured.items()}
+        for name, noted in self.measured.items():
+            totals, counts = zip(*noted, strict=True)
+            logs[name] = sum(totals) / sum(counts)
         self.measured.clear()
         super().log(logs, start_time)
 
@@ -249,6 +266,8 @@ class _Collator:
         groups = [self.groups[row["group"]] for row in rows]
         users = [self.users.get(group.user_id, -1) for group in groups]
         batch: dict[str, Any] = pack(groups, users, self.config.end_ids, self.config.pad_id)
+        # only tells the Trainer how many pairs there are
+        batch["labels"] = torch.zeros(sum(len(group.preferences) for group in groups), dtype=torch.long)
         batch["names"] = [f"{group.example_id} of {group.user_id}" for group in groups]
         return batch
 
