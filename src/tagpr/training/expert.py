@@ -6,7 +6,7 @@ Completions are right when their R_v is at least `least`. Which of the right one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,7 +44,9 @@ def expert_iteration(
     with other settings.
     """
     out = context.out
-    _require_same(out / "checkpoints" / "sampled" / "about.json", policy, settings, context.seed)
+    sampling = settings.model_dump(mode="json", include={"samples", "temperature", "max_new_tokens", "least"})
+    about = {"policy": weights_key(policy), "seed": context.seed, "settings": sampling}
+    _require_same(out / "checkpoints" / "sampled" / "about.json", about)
     chunks = [rows[i : i + _CHUNK] for i in range(0, len(rows), _CHUNK)]
     files = [out / "checkpoints" / "sampled" / f"{i:05d}.json" for i in range(len(chunks))]
     if missing := [i for i, path in enumerate(files) if not path.is_file()]:
@@ -76,10 +78,8 @@ def expert_iteration(
     return ExpertMetrics(sampled, right_ones, kept_ones, train_sft(policy, groups, settings.sft, context))
 
 
-def _require_same(path: Path, policy: Path, settings: ExpertSettings, seed: int) -> None:
-    """Raise RunError if what was sampled before a kill was sampled from other weights or with other settings."""
-    sampling = settings.model_dump(mode="json", include={"samples", "temperature", "max_new_tokens", "least"})
-    about = {"policy": weights_key(policy), "seed": seed, "settings": sampling}
+def _require_same(path: Path, about: Mapping[str, object]) -> None:
+    """Note what completions are sampled with; RunError if those sampled before a kill were sampled otherwise."""
     if not path.is_file():
         write_json(path, about)
     elif read_json(path) != about:
