@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tagpr.files import link_tree
+from tagpr.files import link_tree, read_json, write_json
 from tagpr.pipeline import make
 from tagpr.runs import Run
 
@@ -31,6 +31,16 @@ def trained_run(tmp_path_factory) -> Path:
         make(run)
         _MADE.append(run.folder.path)
     return _MADE[0]
+
+
+def change_blocks(run: Path, **blocks: dict) -> None:
+    """Let the run's manifests say that its stages were made with these parts of blocks, e.g. `profile={"k": 1}`."""
+    for path in run.glob("*/manifest.json"):
+        manifest = read_json(path)
+        for name, part in blocks.items():
+            if name in manifest["settings"]:
+                manifest["settings"][name] |= part
+        write_json(path, manifest)
 
 
 @pytest.fixture

@@ -191,3 +191,12 @@ def test_broken_decisions_name_the_line(chains, tmp_path):
     with pytest.raises(DataError, match="line 2: not a decision"):
         read_decisions(tmp_path / "review.jsonl")
     assert "token" in review_page(chains, 3)
+
+
+def test_a_comment_may_hold_line_separators(tmp_path):
+    path = tmp_path / "review.jsonl"
+    rows = [{"key": key, "verdict": "reject", "comment": f"{key}\u2028and \x85 more"} for key in "ab"]
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    assert {key: row["comment"] for key, row in read_decisions(path).items()} == {r["key"]: r["comment"] for r in rows}
+    path.write_text("")  # as `tagpr forget` leaves it
+    assert read_decisions(path) == {}

@@ -56,6 +56,17 @@ def test_scores_are_dot_products_of_mean_pooled_states(encoder_folder):
     assert encoder.top((), "x", 3) == []
 
 
+def test_what_an_encoder_keeps_of_texts_can_be_forgotten(encoder_folder):
+    from tagpr.profiles.dense import encoder_of, forget_texts
+
+    encoder = encoder_of(encoder_folder)
+    before = encoder.encode(TEXTS)
+    assert set(TEXTS) <= set(encoder._kept)
+    forget_texts()
+    assert not encoder._kept and encoder_of(encoder_folder) is encoder
+    assert np.allclose(encoder.encode(TEXTS), before, atol=1e-6)
+
+
 def test_choose_by_dense(encoder_folder):
     past = tuple(Interaction(str(i), {"synopsis": text, "section": "libs"}) for i, text in enumerate(TEXTS))
     asked = Example("e", "u", "package-section", "music player", None, past)

@@ -120,6 +120,27 @@ def test_two_servers_of_a_run_share_its_store(own_run, postgres_url, monkeypatch
     two.close()
 
 
+def test_users_who_were_all_deleted_stay_so_after_a_restart(own_run, postgres_url, monkeypatch):  # noqa: F811
+    monkeypatch.setenv(PROFILES, postgres_url)
+    served = ServedRun.open(own_run.rename(own_run.with_name("emptied")))
+    (task,) = served.tasks
+    store = open_store(served)
+    users = list(store.users(task))
+    for user in users:
+        store.delete_user(user)
+    store.close()
+    again = open_store(served)
+    assert users and again.users(task) == []
+    again.close()
+
+
+def test_a_table_that_was_filled_before_there_was_a_mark_is_not_filled_again(repository):
+    repository.append("t", "ada", [item("1")])
+    assert repository.load("t", [("bob", item("2"))]) == 0
+    repository.delete_user("ada")
+    assert repository.load("t", [("bob", item("2"))]) == 0 and repository.users("t") == []
+
+
 def test_what_cannot_be_reached_is_said(tmp_path, monkeypatch):
     pytest.importorskip("psycopg_pool")
     monkeypatch.setattr("tagpr.profiles.postgres_repository._WAIT_SECONDS", 0.5)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx2
@@ -21,12 +22,14 @@ from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.errors import RecipeError
 from tagpr.files import link_tree
+from tagpr.profiles.dense import encoder_of
 from tagpr.serve.app import create_app
 from tagpr.serve.model import PersonalModel
 from tagpr.serve.served_run import ServedRun
 from tagpr.serve.settings import ServeSettings
 from tagpr.serve.turn_split import TurnSplit, chain_text
 from tagpr.serve.upstream import UpstreamEngine
+from tiny_encoder import build_tiny_encoder
 
 ITEM = {"synopsis": "violin tuner", "section": "sound"}
 
@@ -140,7 +143,8 @@ def test_mistakes_have_openai_errors_and_never_say_who_else_is_there(address, us
     assert httpx2.get(f"{address}/v1/nothing").json()["error"]["code"] == 404
 
 
-def test_interactions_and_forgetting(address, copied):
+def test_interactions_and_forgetting(address, copied, tmp_path):
+    encoder = encoder_of(str(build_tiny_encoder(tmp_path, ["violin", "tuner"])))
     path = f"{address}/v1/users/new%2Fuser%20é/interactions"
     body = {"items": [{"id": "1", "fields": ITEM, "date": "2024-5-1"}, {"fields": ITEM}]}
     made = httpx2.post(path, json=body)
@@ -154,7 +158,9 @@ def test_interactions_and_forgetting(address, copied):
     assert httpx2.post(f"{address}/v1/feedback", json=judged).json()["pair"] is True
     kept = httpx2.get(f"{address}/v1/feedback", params={"user": "new/user é"}).json()
     assert (kept["chosen"], kept["rejected"]) == ("sound", "net") and "violin tuner" in kept["messages"][-1]["content"]
+    encoder.encode(["violin tuner"])  # as `retriever: dense` does
     gone = httpx2.delete(f"{address}/v1/users/new%2Fuser%20é").json()["removed"]
+    assert "violin tuner" not in encoder._kept
     assert gone == {"interactions": 2, "feedback": 1}
     assert httpx2.get(path).json()["data"] == []
     for file in (copied / "serve").iterdir():
@@ -269,6 +275,19 @@ def test_other_sites_pages_and_floods_are_refused(copied, address):
     assert "access-control-allow-origin" not in reply.headers
     with serving(copied, ServeSettings(requests_per_minute=5)) as other:
         assert [httpx2.get(f"{other}/healthz").status_code for _ in range(8)][:6:5] == [200, 429]
+
+
+@pytest.mark.parametrize("environment", [{}, {"TAGPR_API_KEY": "all"}])
+def test_keys_that_are_not_ours_give_nobody_further_requests(copied, environment):
+    settings = replace(ServeSettings.from_environment("127.0.0.1", 0, environment), requests_per_minute=5)
+    with serving(copied, settings) as address:
+        codes = [
+            httpx2.get(f"{address}/healthz", headers={"Authorization": f"Bearer made-up-{n}"}).status_code
+            for n in range(8)
+        ]
+        assert codes[:6:5] == [200, 429]
+        if settings.key:  # who has ours has a share of their own
+            assert httpx2.get(f"{address}/healthz", headers={"Authorization": "Bearer all"}).status_code == 200
 
 
 def test_metrics_and_logs_hold_no_text_of_users(address, user, caplog):

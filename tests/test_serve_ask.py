@@ -10,17 +10,23 @@ import pytest
 from typer.testing import CliRunner
 
 import tagpr
-from serve_run import own_run, trained_run  # noqa: F401
-from tagpr.chains.vocabulary import load_vocabulary
+from serve_run import change_blocks, own_run, trained_run  # noqa: F401
+from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.cli import app
 from tagpr.data import read_examples
 from tagpr.engine.types import Completion, Sampling
 from tagpr.errors import DataError, RecipeError, RunError
 from tagpr.evaluation.predictions import read_predictions
+from tagpr.pipeline import make
+from tagpr.prompts.prompt_builder import PromptBuilder
+from tagpr.report.reading import read_run
+from tagpr.runs import Run
 from tagpr.serve.answers import PersonalAnswer, make_answer
 from tagpr.serve.histories import merge
 from tagpr.serve.model import PersonalModel, Query
+from tagpr.serve.question_files import read_queries
 from tagpr.serve.questions import Asked
+from tagpr.serve.served_run import ServedRun
 from tagpr.tasks import Interaction, load_task
 
 TASK = "package-section"
@@ -184,6 +190,81 @@ def test_the_command(trained_run, model: PersonalModel, tmp_path):  # noqa: F811
     assert json.loads(named.stdout) == rows[1]
     for missing, says in (([], f"name a USER; the run knows {user}, "), ([user], "give a QUESTION")):
         assert says in str(CliRunner().invoke(app, ["ask", run, *missing]).exception)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        '{"question": 5}',
+        '{"question": {"title": 5}}',
+        '{"question": "x", "user": 3}',
+        '{"question": "x", "task": ["a"]}',
+        '{"user": "ada"}',
+        '{"question": "x"',
+    ],
+)
+def test_a_line_that_is_no_question_is_named_with_its_file(tmp_path, row):
+    path = tmp_path / "asked.jsonl"
+    path.write_text(f"sound mixer\n\n{row}\n")
+    with pytest.raises(DataError, match=r"asked\.jsonl:3: write one question per line") as found:
+        read_queries(path, Query("ada", ""))
+    assert "\n" not in str(found.value)
+
+
+def test_a_question_of_a_file_keeps_its_line_separators(tmp_path):
+    path = tmp_path / "asked.jsonl"
+    rows = ["one\u2028two", json.dumps({"question": "a\u2028b\u0085c", "history_of": "bob"}, ensure_ascii=False)]
+    path.write_text("\r\n".join(rows), encoding="utf-8")
+    assert read_queries(path, Query("ada", "")) == [
+        Query("ada", "one\u2028two"),
+        Query("ada", "a\u2028b\u0085c", history_of="bob"),
+    ]
+
+
+def test_a_run_with_a_memory_is_asked_with_it(own_run, tmp_path, monkeypatch):  # noqa: F811
+    change_blocks(own_run, profile={"retriever": "memory"})
+    with tagpr.load(own_run) as model:
+        user, run = model.users()[0], model.run
+        asked = model.put(Query(user, "sound mixer"))
+        tokenizer = model.engine.tokenizer("final")
+        prompts = PromptBuilder(tokenizer, run.profile, run.prompt, run.vocabulary.names, run.seed)
+        assert "Summary of the history: - answers so far: " in asked.messages[-1]["content"]
+        assert list(asked.prompt_ids) == prompts.ids(asked.task, asked.example)
+        assert "Summary" not in model.put(Query(user, "sound mixer", history_of="")).messages[-1]["content"]
+    writer = {"writer": {"model": "m", "base_url": "http://127.0.0.1:1"}, "cache": "memories.sqlite"}
+    change_blocks(own_run, profile={"memory": writer})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match=r"profile\.memory\.cache memories\.sqlite: no such file .* recipe's folder"):
+        ServedRun.open(own_run)
+    (tmp_path / "memories.sqlite").touch()
+    assert ServedRun.open(own_run).profile.memory.cache is not None
+
+
+def test_the_tags_of_a_taught_checkpoint_are_served(tmp_path):
+    """They are the recipe's, whatever chains lie there, and stay the run's when the recipe's file is gone."""
+    tags = tmp_path / "tags.yaml"
+    tags.write_text("- {name: look, definition: Looks.}\n- {name: decide, definition: Decides.}\n")
+    small = "data.sources=[{task: package-section, max_train: 8, max_heldout: 4}]"
+    run = Run.open("smoke", [small, "sft.checkpoint=random:tiny", f"chains.vocabulary={tags}"], tmp_path)
+    load_vocabulary().write(run.folder.vocabulary)  # of an earlier recipe
+    make(run, "data", "sft")
+    assert run.vocabulary.names == ("look", "decide") == run.context().vocabulary.names
+    tags.unlink()
+    assert ServedRun.open(run.folder.path).vocabulary.names == ("look", "decide")
+    assert [name for name, _ in read_run(run.folder.path).vocabulary] == ["look", "decide"]
+    run.folder.taught_vocabulary.unlink()  # made by an earlier version
+    with pytest.raises(RunError, match=r"sft: its checkpoint's tags are not beside it; delete this folder and run"):
+        ServedRun.open(run.folder.path)
+
+
+def test_a_variant_from_the_untrained_model_has_the_tags_that_were_discovered(tmp_path):
+    model = "{model: m, base_url: 'http://127.0.0.1:1'}"
+    asks = ["chains.vocabulary=discover", f"chains.teacher={model}", f"chains.tagger={model}"]
+    run = Run.open("smoke", [*asks, "sft.checkpoint=random:tiny"], tmp_path)
+    assert run.vocabulary.names == load_vocabulary().names
+    tags = Vocabulary.of(["look", "decide"])
+    tags.write(run.folder.vocabulary)
+    assert run.vocabulary.names == ("look", "decide")
 
 
 def test_importing_the_package_loads_no_torch():

@@ -14,9 +14,10 @@ import pytest
 from typer.testing import CliRunner
 
 import tagpr
-from serve_run import own_run, trained_run  # noqa: F401
+from serve_run import change_blocks, own_run, trained_run  # noqa: F401
 from tagpr.cli import app
 from tagpr.errors import DataError, RunError
+from tagpr.profiles.memory import ProfileMemory
 from tagpr.prompts.settings import PromptSettings
 from tagpr.serve.export import export
 from tagpr.serve.model import Query
@@ -66,6 +67,21 @@ print(json.dumps([prompt_ids({TASK!r}, history, question) for history, question 
     found = json.loads(in_folder(exported, code))
     assert [len(ids) for ids in found] == [len(ids) for _, _, ids in wanted]
     assert found == [ids for _, _, ids in wanted]
+
+
+def test_the_example_takes_the_memory_that_the_run_was_trained_with(own_run, exported, tmp_path):  # noqa: F811
+    change_blocks(own_run, profile={"retriever": "memory"})
+    folder = export(own_run, tmp_path / "out")
+    items = [{"synopsis": f"{HOSTILE} {n}", "section": "net <"} for n in range(3)]
+    with tagpr.load(own_run) as model:
+        asked = model.put(Query("somebody", "a parser", history=[Interaction(str(n), f) for n, f in enumerate(items)]))
+        memory = ProfileMemory(model.run.profile.memory, str.__len__).of(asked.task, asked.example.profile)
+    history = [dict(entry.fields) for entry in asked.entries]
+    code = "import json\nfrom prompt_example import prompt_ids\n"
+    code += f"print(json.dumps(prompt_ids({TASK!r}, {history!r}, 'a parser', {memory!r})))"
+    assert memory and json.loads(in_folder(folder, code)) == list(asked.prompt_ids)
+    assert "as `summary`" in (folder / "README.md").read_text()
+    assert "`summary`" not in (exported / "README.md").read_text()
 
 
 def test_an_ordinary_folder_with_the_same_answers(trained_run, exported):  # noqa: F811

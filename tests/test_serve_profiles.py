@@ -4,6 +4,7 @@ import json
 import random
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -101,6 +102,31 @@ def test_deleted_text_is_on_the_disk_no_more(repository, tmp_path):
     files = [path for path in tmp_path.iterdir() if path.is_file()]
     assert files and not any(b"mallory" in path.read_bytes() for path in files)
     assert any(b"secret of ada 49" in path.read_bytes() for path in files)
+
+
+def test_a_deletion_that_a_reader_holds_up_is_said_and_finished_by_the_same_call(tmp_path, monkeypatch):
+    monkeypatch.setattr("tagpr.profiles.database.BUSY_SECONDS", 0.2)
+    path = tmp_path / "p.sqlite"
+    repository, reader = open_repository(path), sqlite3.connect(path, isolation_level=None)
+    repository.append("t", "mallory", [item("1", "a secret of old")])
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM interactions").fetchall()
+    with pytest.raises(
+        RunError, match=r"p\.sqlite: another process reads it.*; end that process, and the same command"
+    ):
+        repository.delete_user("mallory")
+    reader.close()
+    assert repository.delete_user("mallory") == 0
+    repository.close()
+    assert not any(b"secret of old" in one.read_bytes() for one in tmp_path.iterdir())
+
+
+def test_a_task_is_filled_once(repository):
+    rows = [("ada", item("1")), ("bob", item("2"))]
+    assert repository.load("t", rows) == 2 and repository.load("t", rows) == 0
+    assert [repository.delete_user(user) for user in ("ada", "bob")] == [1, 1]
+    assert repository.load("t", rows) == 0 and repository.users("t") == []
+    assert repository.load("other", rows) == 2
 
 
 def test_writes_that_wait_share_one_commit_and_fail_alone(repository, monkeypatch):

@@ -85,7 +85,9 @@ def read_decisions(path: Path) -> dict[str, dict[str, str]]:
     decisions: dict[str, dict[str, str]] = {}
     if not path.exists():
         return decisions
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    with open(path, encoding="utf-8") as stream:
+        lines = list(stream)  # str.splitlines would cut inside a text, at U+2028
+    for number, line in enumerate(lines, 1):
         try:
             row = _decision(json.loads(line))
         except ValueError:

@@ -53,7 +53,7 @@ def ask(
     template = Query(user or "", "", task, system, history_of)
     with logged(quiet=True), PersonalModel.load(run) as model:
         if questions is not None:
-            queries = read_queries(_read(questions), template)
+            queries = read_queries(questions, template)
         else:
             queries = [replace(template, question=_question(question))] if user else [template]
         if not all(query.user for query in queries):
@@ -80,10 +80,3 @@ def _question(text: str | None) -> str | dict[str, str]:
             if all(isinstance(value, str) for value in fields.values()):
                 return fields
     return asked
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as UTF-8 text ({error})") from None

@@ -144,8 +144,16 @@ class Database:
                 write.done = True
 
     def scrub(self) -> None:
-        """Empty the write-ahead log, which holds pages from before a deletion."""
-        self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        """Empty the write-ahead log, which holds pages from before a deletion.
+
+        Raises RunError if another connection reads an older state for BUSY_SECONDS, for which SQLite keeps those pages.
+        """
+        busy, *_ = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise RunError(
+                f"{self.path}: another process reads it, so that what was deleted is still in its log beside it; "
+                "end that process, and the same command finishes the deletion"
+            )
 
     def close(self) -> None:
         """Close every thread's connection."""

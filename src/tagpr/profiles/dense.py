@@ -8,6 +8,7 @@ equals the later item comes first, as in BM25 here.
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
+from weakref import WeakSet
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from tagpr.engine.models import resolve_model
 from tagpr.errors import ModelError
 
 _KEPT = 200_000  # vectors; at 768 floats each about 600 MB at the very most
+_ENCODERS = WeakSet["DenseEncoder"]()
 
 
 class DenseEncoder:
@@ -33,19 +35,25 @@ class DenseEncoder:
             reason = str(error).splitlines()[0]
             raise ModelError(f"{spec} cannot be loaded ({reason}); give a folder, hub id or pypi:PACKAGE") from None
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
+        _ENCODERS.add(self)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of `texts`, shape (texts, width), float32."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._kept]
+        kept = self._kept  # another thread may have everything forgotten meanwhile
+        new = [text for text in dict.fromkeys(texts) if text not in kept]
         vectors: dict[str, np.ndarray] = {}
         if new:
             rows = self.model.encode(new, batch_size=64, show_progress_bar=False, convert_to_numpy=True)
             vectors = dict(zip(new, np.asarray(rows, np.float32), strict=True))
-        found = np.stack([vectors[text] if text in vectors else self._kept[text] for text in texts])
-        self._kept.update(vectors)
-        while len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
+        found = np.stack([vectors[text] if text in vectors else kept[text] for text in texts])
+        kept.update(vectors)
+        while len(kept) > _KEPT:
+            kept.popitem(last=False)
         return found
+
+    def forget(self) -> None:
+        """Drop every text and its vector; the model stays."""
+        self._kept = OrderedDict()
 
     def scores(self, documents: Sequence[str], query: str) -> np.ndarray:
         """Dot product of the query with every document, shape (documents,)."""
@@ -67,3 +75,9 @@ def encoder_of(spec: str, key: str = "profile.encoder") -> DenseEncoder:
         return _loaded(spec)
     except ModelError as error:
         raise ModelError(f"{key}: {error}") from None
+
+
+def forget_texts() -> None:
+    """Drop what all loaded encoders keep: users' texts, which one of them may want forgotten."""
+    for encoder in list(_ENCODERS):
+        encoder.forget()

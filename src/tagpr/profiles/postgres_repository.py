@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS tagpr_interactions (
   place BIGINT NOT NULL, id TEXT NOT NULL, date TEXT, fields TEXT NOT NULL,
   PRIMARY KEY (space, user_id, task, place)
 );
+CREATE TABLE IF NOT EXISTS tagpr_filled (space TEXT NOT NULL, task TEXT NOT NULL, PRIMARY KEY (space, task));
 """
 _MOST_CONNECTIONS = 16
 _WAIT_SECONDS = 30.0
@@ -79,8 +80,14 @@ class PostgresRepository:
         return tuple(named)
 
     def load(self, task: str, rows: Iterable[tuple[str, Interaction]]) -> int:
-        """Add many users' items in one transaction; returns how many were new."""
+        """Fill a task that was never filled, in one transaction; returns how many items that were."""
         with self._connected() as connection:
+            first = connection.execute(
+                "INSERT INTO tagpr_filled VALUES (%s, %s) ON CONFLICT DO NOTHING", (self.space, task)
+            ).rowcount
+            there = "SELECT 1 FROM tagpr_interactions WHERE space = %s AND task = %s LIMIT 1"
+            if not first or connection.execute(there, (self.space, task)).fetchone():  # filled without a mark, formerly
+                return 0
             return sum(self._add(connection, task, user_id, items) for user_id, items in users_in(rows))
 
     def export(self, task: str | None = None, user_id: str | None = None) -> Iterator[tuple[str, str, Interaction]]:

@@ -33,7 +33,10 @@ class ProfileRepository(Protocol):
         ...
 
     def load(self, task: str, rows: Iterable[tuple[str, Interaction]]) -> int:
-        """Add many users' items in one go, all or none; returns how many were new. Raises as `append` does."""
+        """Fill a task with many users' items in one go, all or none; returns how many. Raises as `append` does.
+
+        A task is filled once: whoever was deleted since, and be it everybody, does not come back by a second call.
+        """
         ...
 
     def export(self, task: str | None = None, user_id: str | None = None) -> Iterator[tuple[str, str, Interaction]]:

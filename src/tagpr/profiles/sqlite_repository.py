@@ -15,6 +15,7 @@ CREATE TABLE IF NOT EXISTS interactions (
   id TEXT NOT NULL, date TEXT, fields TEXT NOT NULL,
   PRIMARY KEY (user_id, task, place)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS filled (task TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 
 
@@ -44,9 +45,11 @@ class SQLiteRepository:
         return tuple(named)
 
     def load(self, task: str, rows: Iterable[tuple[str, Interaction]]) -> int:
-        """Add many users' items in one transaction; returns how many were new."""
+        """Fill a task that was never filled, in one transaction; returns how many items that were."""
 
         def work(connection: sqlite3.Connection) -> int:
+            if not connection.execute("INSERT OR IGNORE INTO filled VALUES (?)", (task,)).rowcount:
+                return 0
             return sum(_add(connection, task, user_id, items) for user_id, items in users_in(rows))
 
         return self.database.write(work)

@@ -14,6 +14,7 @@ from tagpr.evaluation.analyses import Analyses
 from tagpr.evaluation.predictions import Prediction, read_predictions
 from tagpr.evaluation.results import Results
 from tagpr.files import read_json, read_jsonl
+from tagpr.runs.layout import RunFolder
 from tagpr.tasks.cards import read_task
 from tagpr.tasks.types import Example, Task
 
@@ -85,7 +86,7 @@ def read_run(run: Path) -> RunData:
         funnel=_optional(run / "chains" / "funnel.json", _object, {}),
         diagnosis=_optional(run / "prmu" / "diagnosis.json", _object, {}),
         manifests={stage: _optional(run / stage / "manifest.json", _object, {}) for stage in STAGES},
-        vocabulary=_vocabulary(run / "chains" / "vocabulary.yaml"),
+        vocabulary=_vocabulary(run),
         zero_shot=frozenset(name for name in tasks if _is_empty(run / "data" / name / "train.jsonl")),
         analyses=_optional(run / "analyses" / "analyses.json", Analyses.read, Analyses()),
         comparison=_optional(run / "compare" / "results.json", Results.read, None),
@@ -136,9 +137,11 @@ def _examples(path: Path) -> Sequence[Example]:
     return read_examples(path)
 
 
-def _vocabulary(path: Path) -> list[tuple[str, str]]:
+def _vocabulary(run: Path) -> list[tuple[str, str]]:
     from tagpr.chains.vocabulary import load_vocabulary
 
+    taught = RunFolder(run).taught_vocabulary
+    path = taught if taught.is_file() else RunFolder(run).vocabulary
     try:
         vocabulary = load_vocabulary(path if path.is_file() else None)
     except TagPRError as error:

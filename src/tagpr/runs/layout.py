@@ -54,6 +54,11 @@ class RunFolder:
         return self.stage("chains") / "vocabulary.yaml"
 
     @property
+    def taught_vocabulary(self) -> Path:
+        """The tags of the checkpoint that stands in the place of chains and SFT (`sft.checkpoint`)."""
+        return self.stage("sft") / "vocabulary.yaml"
+
+    @property
     def pairs(self) -> Path:
         """The preference pairs that the reward model was trained on."""
         return self.stage("prmu") / "pairs.parquet"
@@ -87,6 +92,16 @@ class RunFolder:
     def ablations(self) -> Path:
         """What `tagpr ablate` writes."""
         return self.path / "ablations"
+
+    @property
+    def human_pairs(self) -> Path:
+        """The preference pairs that `tagpr update` makes of feedback."""
+        return self.path / "feedback" / "pairs.jsonl"
+
+    @property
+    def corrections(self) -> Path:
+        """The corrected answers that `tagpr update` makes of feedback, as examples."""
+        return self.path / "feedback" / "corrections.jsonl"
 
     @property
     def trackers(self) -> Path:

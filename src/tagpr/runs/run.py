@@ -163,9 +163,9 @@ class Run:
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The tags the chains stage settled on; until then, and without that stage, those the recipe names."""
-        written = self.folder.vocabulary
-        return load_vocabulary(written) if written.is_file() else self.named_vocabulary
+        """The tags the recipe names; if it has them discovered, those the chains stage found, once it has."""
+        found, discovers = self.folder.vocabulary, self.recipe.chains.vocabulary == "discover"
+        return load_vocabulary(found) if discovers and found.is_file() else self.named_vocabulary
 
     @cached_property
     def data(self) -> dict[str, Splits]:
@@ -191,12 +191,11 @@ class Run:
     def context(self) -> Context:
         """What systems are given of this run; `folder`, `progress` and checkpoints are filled in per system."""
         recipe, e = self.recipe, self.recipe.evaluate
-        discovered = recipe.chains.vocabulary == "discover"
         return Context(
             model=self.model,
             tasks={name: splits.task for name, splits in self.data.items()},
             folder=Path(),
-            vocabulary=self.vocabulary if discovered else self.named_vocabulary,
+            vocabulary=self.vocabulary,
             profile=recipe.profile,
             prompt=recipe.prompt,
             decoding=Decoding(e.max_new_tokens, e.answer_tokens, e.temperature, e.generation_batch_size, e.engine),

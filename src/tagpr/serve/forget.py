@@ -3,23 +3,30 @@
 Rows of the user go from data, chains, pairs, samples, predictions and tables; the user's row leaves the reward model;
 the report is written again; store and feedback are emptied of the user. Rows of others stay as they are.
 What the weights of the policy hold cannot be taken out: `Forgotten.in_weights` says how much of their training it was.
+
+What is searched for goes with the files, so it is written down before anything is removed: after a kill at any moment
+the same command does the rest.
 """
 
 import csv
+import hashlib
 import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 
-from tagpr.clients.cache import ReplyCache, default_cache
+from tagpr.clients.cache import ReplyCache
 from tagpr.errors import DataError
-from tagpr.files import read_json, write_json, write_text
+from tagpr.files import read_json, read_jsonl, write_json, write_text
+from tagpr.profiles.repository import ProfileRepository
 from tagpr.runs.layout import RunFolder
-from tagpr.runs.manifest import read_manifest
 from tagpr.runs.stage import locked
 from tagpr.serve.feedback import FeedbackStore
 from tagpr.serve.manifests import renew_manifests
+from tagpr.serve.reply_caches import reply_caches
 from tagpr.serve.served_run import ServedRun
 from tagpr.serve.store import feedback_path, has_store, open_store, place_of
 from tagpr.serve.traces import Traces, find_traces
@@ -46,46 +53,88 @@ class Forgotten:
 
 
 def forget(run: str | Path, user: str) -> Forgotten:
-    """Take a user out of a run folder. Raises DataError if the run knows no such user, RunError if it is in use."""
+    """Take a user out of a run folder.
+
+    Raises DataError if the run knows no such user, RunError if it is in use or a cache of replies is not there.
+    """
     served = ServedRun.open(run)
     folder = served.folder
-    with locked(folder.path):
-        store = open_store(served) if has_store(served) else None
-        stored = [] if store is None else [item for _, _, item in store.export(None, user)]
-        traces = find_traces(folder, served.tasks, user, stored)
-        if not stored and not traces.examples:
-            raise DataError(f"{folder.path}: knows no user '{user}'")
-        in_weights = _in_weights(folder, traces)
-        removals = [] if store is None else [Removal(place_of(served), f"{store.delete_user(user)} interactions")]
-        if feedback_path(served).is_file():
-            feedback = FeedbackStore(feedback_path(served))
-            removals.append(Removal(feedback_path(served), f"{feedback.delete_user(user)} judgements"))
-            feedback.close()
-        if store is not None:
-            store.close()
-        cleaned = _prmu(folder, user)
-        for path in sorted(path for path in folder.path.rglob("*") if path.is_file()):
-            clean = _CLEANERS.get(path.suffix)
-            what = clean(path, traces) if clean and path.name != "manifest.json" and path.parent.name != "model" else ""
-            if what:
-                cleaned.append(Removal(path, what))
-        if cleaned:  # the pages are made of these files
-            cleaned += _pages(folder)
-        removals += cleaned
-        removals += _replies(folder, traces)
+    note = folder.path / f".forgetting-{hashlib.sha256(user.encode()).hexdigest()[:16]}"
+    with locked(folder.path), ExitStack() as opened:
+        caches = reply_caches(folder)
+        store = opened.enter_context(closing(open_store(served))) if has_store(served) else None
+        path = feedback_path(served)
+        feedback = opened.enter_context(closing(FeedbackStore(path))) if path.is_file() else None
+        continued = note.is_file()
+        traces, in_weights = _search(served, user, store, feedback, note)
+        removals = _files(folder, traces, continued)
+        removals += _replies(caches, traces)
         renew_manifests(folder)
+        if feedback is not None:
+            removals.append(Removal(path, f"{feedback.delete_user(user)} judgements"))
+        if store is not None:
+            removals.append(Removal(place_of(served), f"{store.delete_user(user)} interactions"))
+        note.unlink()
         left = tuple(path for path in sorted(folder.path.rglob("*")) if path.is_file() and _holds(path, traces))
     return Forgotten(user, tuple(removals), in_weights, left)
 
 
+def _search(
+    served: ServedRun, user: str, store: ProfileRepository | None, feedback: FeedbackStore | None, note: Path
+) -> tuple[Traces, tuple[str, ...]]:
+    """What tells the user's rows and what the weights may hold, with what an interrupted command noted of them.
+
+    Noted again in `note`. Raises DataError for a user of whom there is nothing.
+    """
+    folder, noted = served.folder, read_json(note) if note.is_file() else None
+    stored = [] if store is None else [item for _, _, item in store.export(None, user)]
+    judgements = [] if feedback is None else list(feedback.all())
+    traces = find_traces(folder, served.tasks, user, stored, judgements)
+    known = stored or traces.examples or any(one.user == user for one in judgements) or _learned_from(folder, user)
+    if noted is None and not known:
+        raise DataError(f"{folder.path}: knows no user '{user}'")
+    in_weights = _in_weights(folder, traces)
+    if noted is not None:
+        examples, texts = traces.examples.union(noted["examples"]), traces.texts.union(noted["texts"])
+        traces = replace(traces, examples=examples, texts=texts)
+        in_weights = tuple(dict.fromkeys([*noted["in_weights"], *in_weights]))
+    write_json(note, {"examples": sorted(traces.examples), "texts": sorted(traces.texts), "in_weights": in_weights})
+    return traces, in_weights
+
+
+def _learned_from(folder: RunFolder, user: str) -> bool:
+    """Whether the reward model has a row of the user, or pairs: judgements may be gone from the store since."""
+    rows = folder.model("prmu") / "users.json"
+    pairs = _users(folder.pairs)
+    if folder.human_pairs.is_file():
+        pairs += [pair["user_id"] for pair in read_jsonl(folder.human_pairs)]
+    return user in pairs or (rows.is_file() and user in read_json(rows))
+
+
+def _files(folder: RunFolder, traces: Traces, continued: bool) -> list[Removal]:
+    """The user's row of the reward model, rows and entries of all files, and the pages that are made of them."""
+    removals = _prmu(folder, traces.user)
+    for path in sorted(path for path in folder.path.rglob("*") if path.is_file()):
+        clean = _CLEANERS.get(path.suffix)
+        what = clean(path, traces) if clean and path.name != "manifest.json" and path.parent.name != "model" else ""
+        if what:
+            removals.append(Removal(path, what))
+    return removals + (_pages(folder) if removals or continued else [])
+
+
 def _jsonl(path: Path, traces: Traces) -> str:
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = _lines(path)
     kept = [line for line in lines if not (line.strip() and traces.within(json.loads(line)))]
     return _replaced(path, "".join(kept), len(lines) - len(kept))
 
 
+def _lines(path: Path) -> list[str]:
+    """With their ends. A text may hold what `str.splitlines` also cuts at, such as U+2028."""
+    return list(StringIO(path.read_text(encoding="utf-8")))
+
+
 def _csv(path: Path, traces: Traces) -> str:
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = _lines(path)
     names = next(csv.reader(lines[:1]), [])
 
     def row(line: str) -> dict[str, str]:
@@ -165,15 +214,10 @@ def _pages(folder: RunFolder) -> list[Removal]:
     return removals
 
 
-def _replies(folder: RunFolder, traces: Traces) -> list[Removal]:
-    """Replies of language models that quote the user, in the caches that the run used; prompts are not kept there."""
-    caches = {default_cache()}
-    manifest = read_manifest(folder.stage("chains"))
-    block = manifest.settings.get("chains") if manifest is not None else None
-    if isinstance(block, dict) and isinstance(named := block.get("cache"), str):
-        caches.add(Path(named))
+def _replies(caches: Iterable[Path], traces: Traces) -> list[Removal]:
+    """Replies of language models that quote the user; prompts are not kept there."""
     removals = []
-    for path in sorted(path for path in caches if path.is_file()):
+    for path in caches:
         with ReplyCache(path) as cache:
             count = cache.forget(traces.in_text)
         if count:
@@ -199,13 +243,18 @@ def _holds(path: Path, traces: Traces) -> bool:
 
 
 def _in_weights(folder: RunFolder, traces: Traces) -> tuple[str, ...]:
-    import pyarrow.parquet as pq
-
     files = {"sft": folder.chains, "guided": folder.stage("guided") / "samples.parquet"}
     files["exploratory"] = folder.stage("exploratory") / "samples.parquet"
     found = []
     for stage, path in files.items():
-        users = pq.read_table(path, columns=["user_id"])["user_id"].to_pylist() if path.is_file() else []
+        users = _users(path)
         if own := users.count(traces.user):
             found.append(f"{stage}: {own} of the {len(users)} texts it learned from were about this user")
     return tuple(found)
+
+
+def _users(path: Path) -> list[str]:
+    """Whom the rows of a Parquet file are about; nobody if there is none."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path, columns=["user_id"])["user_id"].to_pylist() if path.is_file() else []

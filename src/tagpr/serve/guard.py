@@ -82,7 +82,8 @@ class Guard:
         if not self.settings.key and _foreign(headers):
             return 403, "requests of another site's pages are refused"
         address = scope["client"][0] if scope.get("client") else ""
-        if not self._within_rate(key or address):
+        who = key if self.settings.key and allowed else address  # a key that is not ours is anybody's invention
+        if not self._within_rate(who):
             return 429, f"more than {self.settings.requests_per_minute} requests per minute; wait a little"
         return None
 

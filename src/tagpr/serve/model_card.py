@@ -7,6 +7,7 @@ from jinja2 import Environment, StrictUndefined
 
 from tagpr.evaluation.results import EVIDENCE_PRECISION, OF_CHAINS, Results
 from tagpr.files import read_json
+from tagpr.profiles.settings import Retriever
 from tagpr.report.tables.cells import label, plain_interval, readable
 from tagpr.report.tables.markdown import to_markdown
 from tagpr.report.tables.table import Row, Table, texts
@@ -35,6 +36,7 @@ def model_card(served: ServedRun, system: SystemName, folder: str, version: str)
         new_tokens=served.decoding.max_new_tokens,
         retriever=served.profile.retriever,
         k=served.profile.k,
+        memory_tokens=served.profile.memory.max_tokens if served.profile.retriever is Retriever.MEMORY else 0,
         data=_data(served),
         results="" if results is None else "\n".join(_table(results, one) for one in results.tasks),
         claims=_claims(results, system),

@@ -1,31 +1,43 @@
 """A file of questions, one per line."""
 
-import json
 from dataclasses import replace
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
 
 from tagpr.errors import DataError
 from tagpr.serve.model import Query
 
 
-def read_queries(text: str, template: Query) -> list[Query]:
+class _Asked(BaseModel):
+    """A line that is a JSON object."""
+
+    question: str | dict[str, str]
+    user: str = ""
+    task: str | None = None
+    history_of: str | None = None
+
+
+def read_queries(path: Path, template: Query) -> list[Query]:
     """The questions of a file: one per line, as text or as a JSON object `{"question": ..., "user": ...}`.
 
-    An object may also name `task` and `history_of`; what it leaves out is the template's. Raises DataError naming the
-    line.
+    An object may also name `task` and `history_of`; what it leaves out is the template's. Raises DataError naming file
+    and line.
     """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as UTF-8 text ({error})") from None
     queries = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        query = replace(template, question=line.strip())
-        if line.lstrip().startswith("{"):
+    for number, line in enumerate(text.split("\n"), 1):
+        asked = line.strip()
+        if asked.startswith("{"):
             try:
-                values = json.loads(line)
-                known = {key: values[key] for key in ("user", "question", "task", "history_of") if key in values}
-                query = replace(query, **known) if "question" in values else None
-            except ValueError:
-                query = None
-            if query is None:
-                raise DataError(f'line {number}: write one question per line, or {{"question": "...", "user": "..."}}')
-        queries.append(query)
+                queries.append(replace(template, **_Asked.model_validate_json(asked).model_dump(exclude_unset=True)))
+            except ValidationError:
+                raise DataError(
+                    f'{path}:{number}: write one question per line, as text or as {{"question": "...", "user": "..."}}'
+                ) from None
+        elif asked:
+            queries.append(replace(template, question=asked))
     return queries

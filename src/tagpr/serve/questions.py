@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from tagpr.data.values import plain_text
 from tagpr.errors import DataError
-from tagpr.profiles.retrieval import choose
 from tagpr.prompts.ids import message_ids, prompt_ids
-from tagpr.prompts.messages import build_prompt
+from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.serve.served_run import ServedRun, SystemName
 from tagpr.tasks.types import Example, Interaction, Task
 
@@ -65,14 +64,10 @@ def put(
 ) -> Asked:
     """The example as a prompt: history chosen, worded and cut to the budget with the run's own settings.
 
-    Raises RecipeError if the card's template needs a field that the question does not give.
+    The builder lives for one question: what it keeps of a history goes with it. Raises RecipeError if the card's
+    template needs a field that the question does not give.
     """
-
-    def count(text: str) -> int:
-        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    entries = choose(task, example, run.profile, run.seed)
-    prompt = build_prompt(task, example, entries, run.prompt, count, run.vocabulary.names)
+    prompt = PromptBuilder(tokenizer, run.profile, run.prompt, run.vocabulary.names, run.seed).build(task, example)
     ids = prompt_ids(prompt, tokenizer)
     nobodys = [message if message["role"] == "system" else {**message, "content": ""} for message in prompt.messages]
     return Asked(

@@ -16,7 +16,7 @@ from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.errors import RunError
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.files import read_json
-from tagpr.profiles.settings import ProfileSettings
+from tagpr.profiles.settings import ProfileSettings, Retriever
 from tagpr.prompts.settings import PromptSettings
 from tagpr.runs.layout import RunFolder
 from tagpr.runs.manifest import Manifest, read_manifest
@@ -72,7 +72,7 @@ class ServedRun:
         untrained: tuple[SystemName, ...] = ("base",) if isinstance(model, str) else ()
         cards = [read_task(card) for card in read_json(folder.tasks)]
         try:
-            profile = ProfileSettings.model_validate(settings.get("profile", {}))
+            profile = _profile(path, settings.get("profile", {}))
             prompt = _prompt(path, settings.get("prompt", {}))
             decoding = EvaluationSettings.model_validate(settings.get("evaluate", {}))
         except ValidationError as error:
@@ -81,7 +81,7 @@ class ServedRun:
         return cls(
             folder=folder,
             tasks={task.name: task for task in cards},
-            vocabulary=load_vocabulary(folder.vocabulary if folder.vocabulary.is_file() else None),
+            vocabulary=_vocabulary(folder, made.get("sft")),
             profile=profile,
             prompt=prompt,
             decoding=decoding,
@@ -122,13 +122,40 @@ def _settings(made: Mapping[StageName, Manifest]) -> dict[str, JsonValue]:
     return found
 
 
+def _vocabulary(folder: RunFolder, sft: Manifest | None) -> Vocabulary:
+    """The tags that the run was trained with. A checkpoint in the place of SFT brings its own: what chains an earlier
+    recipe left beside it does not count. Raises RunError if it does not say them.
+    """
+    if sft is None or "chains" in sft.inputs:
+        return load_vocabulary(folder.vocabulary if folder.vocabulary.is_file() else None)
+    if not folder.taught_vocabulary.is_file():
+        place = folder.stage("sft")
+        raise RunError(f"{place}: its checkpoint's tags are not beside it; delete this folder and run the recipe again")
+    return load_vocabulary(folder.taught_vocabulary)
+
+
+def _profile(run: Path, block: JsonValue) -> ProfileSettings:
+    """The profile block. Without the cache of the writer's replies every memory would be asked for again, and kept
+    where `forget` does not look.
+    """
+    settings = ProfileSettings.model_validate(block, context={"folder": Path()})
+    cache, asks = settings.memory.cache, settings.memory.writer != "heuristic"
+    if settings.retriever is Retriever.MEMORY and asks and cache is not None and not cache.is_absolute():
+        from_here(run, "profile.memory.cache", cache)
+    return settings
+
+
 def _prompt(run: Path, block: JsonValue) -> PromptSettings:
-    """The prompt block; templates of one's own were written relative to the recipe, which the folder does not know."""
     settings = PromptSettings.model_validate(block)
     if settings.templates is not None and str(settings.templates) in ("", "."):
         return settings.model_copy(update={"templates": None})
-    if settings.templates is not None and not settings.templates.is_dir():
-        raise RunError(
-            f"{run}: prompt.templates {settings.templates}: no such folder from here; start in the recipe's folder"
-        )
+    if settings.templates is not None:
+        from_here(run, "prompt.templates", settings.templates)
     return settings
+
+
+def from_here(run: Path, key: str, path: Path) -> Path:
+    """A path that the recipe named relative to its own folder, which the run does not know. Raises RunError."""
+    if not path.exists():
+        raise RunError(f"{run}: {key} {path}: no such file or folder from here; start in the recipe's folder")
+    return path

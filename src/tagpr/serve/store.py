@@ -75,9 +75,7 @@ def _make(run: ServedRun, path: Path) -> None:
 
 
 def _fill(store: ProfileRepository, run: ServedRun) -> None:
-    """The run's histories, for each task without any, in one transaction."""
+    """The run's histories, each task in one transaction, unless the store was filled before."""
     histories = RunHistories(run.folder, run.tasks)
     for task in run.tasks:
-        if store.users(task, limit=1):
-            continue
         store.load(task, ((user, item) for user in histories.users(task) for item in histories.get(task, user)))

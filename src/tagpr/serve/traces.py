@@ -7,6 +7,7 @@ from functools import cached_property
 
 from tagpr.data.examples import read_examples
 from tagpr.runs.layout import RunFolder
+from tagpr.serve.feedback import Feedback
 from tagpr.tasks.types import Example, Interaction
 
 LONG, LONG_ID = 20, 6
@@ -61,16 +62,24 @@ class Traces:
         return any(isinstance(one, str) and self.within(one, str(name)) for name, one in direct)
 
 
-def find_traces(folder: RunFolder, tasks: Iterable[str], user: str, stored: Iterable[Interaction]) -> Traces:
-    """The traces of a user of a run; `stored`: what the profile store holds of the user."""
+def find_traces(
+    folder: RunFolder,
+    tasks: Iterable[str],
+    user: str,
+    stored: Iterable[Interaction],
+    judgements: Iterable[Feedback],
+) -> Traces:
+    """The traces of a user of a run; `stored`: what the profile store holds of the user; `judgements`: everybody's."""
     own, others, examples = set[str](), set[str](), set[str]()
-    for task in tasks:
-        for path in (folder.train(task), folder.heldout(task)):
-            for example in read_examples(path) if path.is_file() else ():
-                (own if example.user_id == user else others).update(_texts(example))
-                if example.user_id == user:
-                    examples.add(example.id)
+    files = [path for task in tasks for path in (folder.train(task), folder.heldout(task))]
+    for path in (*files, folder.corrections):
+        for example in read_examples(path) if path.is_file() else ():
+            (own if example.user_id == user else others).update(_texts(example))
+            if example.user_id == user:
+                examples.add(example.id)
     own.update(value for item in stored for value in item.fields.values())
+    for one in judgements:
+        (own if one.user == user else others).update(_said(one))
     return Traces(user, frozenset(examples), frozenset(text for text in own - others if len(text) >= LONG))
 
 
@@ -80,3 +89,13 @@ def _texts(example: Example) -> Iterable[str]:
     yield from example.fields.values()
     for item in example.profile:
         yield from item.fields.values()
+
+
+def _said(one: Feedback) -> Iterable[str]:
+    """What the user wrote of a judgement: an answer that was liked or not is the model's."""
+    yield one.question
+    yield from one.fields.values()
+    for item in one.shown:
+        yield from item.fields.values()
+    if one.rating == "down" and one.chosen:
+        yield one.chosen

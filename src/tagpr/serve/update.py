@@ -62,8 +62,7 @@ def update(run: str | Path) -> Update:
         settings = PRMUSettings(heldout_users=0, heldout_share=HELDOUT_SHARE)
         splits = split_by_user(pairs, settings, served.seed)
         examples = list(_corrections(served, judgements))
-        folder = served.folder.path / "feedback"
-        pairs_file, corrections_file = folder / "pairs.jsonl", folder / "corrections.jsonl"
+        pairs_file, corrections_file = served.folder.human_pairs, served.folder.corrections
         write_jsonl(pairs_file, (_row(pair, split) for pair, split in zip(pairs, splits, strict=True)))
         write_examples(corrections_file, examples)
         fitted = fit_rows(served, pairs, splits)

@@ -9,6 +9,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from tagpr.profiles.bm25 import index_of
+from tagpr.profiles.dense import forget_texts
 from tagpr.profiles.repository import ProfileRepository
 from tagpr.serve.feedback import FeedbackStore
 from tagpr.serve.forget import Removal, forget
@@ -89,6 +90,7 @@ def users_router(
             files += forget(model.run.folder.path, user_id).removals
         removed = {"interactions": store.delete_user(user_id), "feedback": feedback.delete_user(user_id)}
         index_of.cache_clear()  # indexes of histories hold their texts
+        forget_texts()
         model.engine.forget(user_id)
         where = [{"file": file.path.name, "what": file.what} for file in files]
         return {"id": user_id, "object": "user.deleted", "deleted": True, "removed": removed, "files": where}
