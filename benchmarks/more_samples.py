@@ -2,12 +2,14 @@
 
     PYTHONPATH=benchmarks python benchmarks/more_samples.py --task package-section      # an hour on one core
     PYTHONPATH=benchmarks python benchmarks/more_samples.py --task package-section --encoder
+    PYTHONPATH=benchmarks python benchmarks/more_samples.py --task package-section --encoder --answer-weight 10
 
 Only chains that end in the right label are learned from, so SFT on chains sees fewest of the labels that its teacher
 finds hardest, and label SFT sees them all. Is that why it is behind? All else as in `real_people.py`: 960 labels, both
 SFTs in equally many steps, stopped on the same 12 held-out training users; more chains are also more steps, for both.
 No RL. With `--encoder` the teacher judges texts by their meaning too (`chains.encoder`, MiniLM): is a better teacher
-what SFT on chains lacks?
+what SFT on chains lacks? With `--answer-weight` the tokens of a chain that write its answer weigh more in SFT's loss
+(`sft.answer_weight`; label SFT has no such tokens): do the few tokens that decide count too little?
 
 Writes benchmarks/results/more-samples.json, a call at a time: what other calls measured stays. Several seeds are taken
 together too. Killed, the same command goes on.
@@ -28,13 +30,16 @@ def main() -> None:
     parser = parser_of(__doc__, LABEL_TASKS)
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--encoder", action="store_true", help="the teacher judges by meaning too")
+    parser.add_argument("--answer-weight", type=float, default=1, help="of a chain's tokens that write its answer")
     arguments = parser.parse_args()
-    task, encoder, each = arguments.task, arguments.encoder, []
+    task, encoder, weight, each = arguments.task, arguments.encoder, arguments.answer_weight, []
     chains: dict[str, Any] = {"samples": SAMPLES} | ({"encoder": ENCODER} if encoder else {})
-    runs = arguments.runs / (f"samples-{SAMPLES}" + "-encoder" * encoder)
-    call = ", encoder" * encoder
+    weighed = weight != 1
+    runs = arguments.runs / (f"samples-{SAMPLES}" + "-encoder" * encoder + f"-weight-{weight:g}" * weighed)
+    call = ", encoder" * encoder + f", answer weight {weight:g}" * weighed
+    changes = {"chains": chains} | ({"sft": {"answer_weight": weight}} if weighed else {})
     for seed in arguments.seed:
-        run = open_run(task, seed, 1, arguments.shared, runs, LABELS, {"chains": chains})
+        run = open_run(task, seed, 1, arguments.shared, runs, LABELS, changes)
         add = partial(add_results, "more_samples", task, f"seed {seed}{call}")
         each.append(next(measured(run, TASKS[task].card, 1, add)))
     add_together("more_samples", task, arguments.seed, call, each)

@@ -2,20 +2,23 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from tagpr.engine.models import load_causal_lm
+from tagpr.engine.models import load_causal_lm, load_tokenizer
+from tagpr.engine.text import learned_ids
 from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import ModelError, RunError
 from tagpr.progress import StageContext
+from tagpr.training.answer_weights import answer_weights
 from tagpr.training.rows import TrainingRow
-from tagpr.training.settings import SFTSettings
+from tagpr.training.settings import ExpertSettings, SFTSettings
 from tagpr.training.sft import train_sft
-from tagpr.training.sft_rows import hold_out, mixed
+from tagpr.training.sft_rows import hold_out, mixed, within
 
 BASE = {"learning_rate": 3e-3, "epochs": 4, "batch_size": 4, "precision": "fp32", "tokens_per_forward": 128}
 
@@ -180,3 +183,52 @@ def test_frozen_layers_beyond_the_model_and_beside_lora_are_refused(policy, tmp_
 def test_steps_take_the_place_of_epochs(policy, tmp_path):
     metrics = train_sft(policy, groups(), SFTSettings(**BASE), StageContext(tmp_path), steps=5)
     assert metrics.steps == 5 and len(read(tmp_path / "log.jsonl")) == 5
+
+
+CHAIN = "<think>\n<a> net, mail: mail x1. </a>\n<b> mail over net, not mailbox. </b>\n</think>\nmail"
+
+
+def test_tokens_that_write_the_answer_weigh_more_wherever_they_stand(policy):
+    tokenizer = load_tokenizer(policy)
+    ids, weights = learned_ids(tokenizer, CHAIN), answer_weights(tokenizer, CHAIN, 5)
+    assert len(ids) == len(weights) and sum(weights) == pytest.approx(len(ids))
+    least, most = min(weights), max(weights)
+    assert most == pytest.approx(5 * least)
+    heavy = "".join(tokenizer.decode([i]) if w == most else "|" for i, w in zip(ids, weights, strict=True))
+    assert [part for part in heavy.replace(" ", "").split("|") if part] == ["mail"] * 4  # not that of `mailbox`
+
+
+def test_texts_without_a_chain_and_a_weight_of_one_weigh_alike(policy):
+    tokenizer = load_tokenizer(policy)
+    assert answer_weights(tokenizer, "mail", 5) == answer_weights(tokenizer, CHAIN, 1) == []
+    assert answer_weights(tokenizer, "<think> a </think> ", 5) == []
+
+
+def test_the_loss_is_the_weighed_mean_and_alike_weights_change_nothing(policy, tmp_path):
+    rows = groups()
+    alike = [replace(row, token_weights=[[1.0] * len(ids) for ids in row.completion_ids]) for row in rows]
+    first = [replace(row, token_weights=[[4.0] + [0.0] * 3, []]) for row in rows]  # of every group's two completions
+    settings = SFTSettings(**BASE | {"epochs": 1, "batch_size": 12})
+    losses = [
+        train_sft(policy, own, settings, StageContext(tmp_path / str(i))).loss
+        for i, own in enumerate((rows, alike, first))
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    model, total = load_causal_lm(policy, dtype="float32"), 0.0
+    for row in rows:
+        for completion, weights in zip(row.completion_ids, ([4.0, 0, 0, 0], [1.0] * 7), strict=True):
+            logits = model(torch.tensor([[*row.prompt_ids, *completion]])).logits[0].log_softmax(-1)
+            places = range(len(row.prompt_ids) - 1, len(row.prompt_ids) + len(completion) - 1)
+            total -= sum(w * logits[p, t].item() for w, p, t in zip(weights, places, completion, strict=True))
+    assert losses[2] == pytest.approx(total / (11 * len(rows)), rel=1e-4) != pytest.approx(losses[0], rel=1e-3)
+
+
+def test_over_long_completions_take_their_weights_with_them():
+    row = TrainingRow([1, 2], [[3, 4], [5, 6, 7, 8]], token_weights=[[0.5, 1.5], [1.0] * 4])
+    ((kept,), left_out) = within([row], 4)
+    assert left_out == 1 and kept.completion_ids == [[3, 4]] and kept.token_weights == [[0.5, 1.5]]
+
+
+def test_an_answer_weight_in_expert_iteration_is_refused():
+    with pytest.raises(ValidationError, match="answer_weight does nothing"):
+        ExpertSettings(sft=SFTSettings(answer_weight=2))

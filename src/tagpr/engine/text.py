@@ -116,12 +116,17 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, messages: Messages, **template:
     return cast("list[int]", list(ids))
 
 
-def learned_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of a completion to learn: without what the template wrote before it, and with the end token."""
+def learned_text(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """A completion to learn without what the template wrote before it."""
     opening = think_opening(tokenizer)
-    if opening is not None and text.lstrip().startswith(THINK):
-        rest = text.lstrip().removeprefix(THINK)
-        written = opening.text.removeprefix(THINK)  # white space that the prompt holds already
-        text = rest.removeprefix(written) if written else rest
-    ids = cast("list[int]", tokenizer(text, add_special_tokens=False)["input_ids"])
+    if opening is None or not text.lstrip().startswith(THINK):
+        return text
+    rest = text.lstrip().removeprefix(THINK)
+    written = opening.text.removeprefix(THINK)  # white space that the prompt holds already
+    return rest.removeprefix(written) if written else rest
+
+
+def learned_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of `learned_text`, with the end token."""
+    ids = cast("list[int]", tokenizer(learned_text(tokenizer, text), add_special_tokens=False)["input_ids"])
     return [*ids, *_single(tokenizer.eos_token_id)]

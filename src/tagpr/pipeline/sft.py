@@ -11,7 +11,7 @@ from tagpr.training.rows import TrainingRow
 
 
 def train_policy(run: Run, context: StageContext) -> SFTMetrics:
-    """SFT on the kept chains; or the checkpoint that `sft.checkpoint` names, linked."""
+    """SFT on the kept chains; or the checkpoint that `sft.checkpoint` names, linked, with its tags beside it."""
     from tagpr.training.sft import train_sft
     from tagpr.training.sft_rows import mixed
 
@@ -25,6 +25,7 @@ def train_policy(run: Run, context: StageContext) -> SFTMetrics:
     if processes.is_first():
         shutil.rmtree(context.out / "model", ignore_errors=True)
         link_tree(resolve_model(run.recipe.sft.checkpoint), context.out / "model")
+        run.vocabulary.write(context.out / run.folder.taught_vocabulary.name)
     return SFTMetrics()
 
 
@@ -46,7 +47,8 @@ def chain_groups(run: Run) -> list[TrainingRow]:
     tasks, prompts = run.tasks, run.prompts
     examples = {(name, example.id): example for name, train in run.train.items() for example in train}
     chains = completions_by_example(read_chains(run.folder.stage("chains")))
-    return [training_row(prompts, tasks[key[0]], examples[key], texts) for key, texts in chains.items()]
+    weight = run.recipe.sft.answer_weight
+    return [training_row(prompts, tasks[key[0]], examples[key], texts, weight) for key, texts in chains.items()]
 
 
 def label_groups(run: Run) -> list[TrainingRow]:

@@ -52,7 +52,8 @@ class SFT(Prompted[NoOptions]):
         for example in train:
             texts = learned.get((example.task, example.id), ())
             if texts:
-                groups.append(training_row(self.prompts, self.context.tasks[example.task], example, texts))
+                task, weight = self.context.tasks[example.task], self.context.sft.answer_weight
+                groups.append(training_row(self.prompts, task, example, texts, weight))
         if not groups:
             raise RunError("no training example has an answer to learn; check data and chains")
         context = self.context

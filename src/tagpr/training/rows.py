@@ -17,6 +17,8 @@ class TrainingRow:
     example_id: str = ""
     target: str | None = None
     """The reference answer, if there is one."""
+    token_weights: Sequence[Sequence[float]] = ()
+    """Weights in SFT's loss of every completion's tokens, 1 on average; none, or none of a completion: all alike."""
 
     def about(self) -> dict[str, str | None]:
         """The columns that a reward reads, and files show, besides the prompt."""

@@ -80,6 +80,9 @@ class SFTSettings(TrainingSettings):
     mix: float = Field(default=0.0, ge=0, lt=1)
     """Share of the training rows with the bare answer (question and history to label, without a chain). Label
     rows and chain rows are shuffled together, because one after the other forgets; 0: chains only, as in the paper."""
+    answer_weight: float = Field(default=1.0, ge=1)
+    """Weight in the loss of a chain's tokens that write its answer, in the chain and after it, over that of the others:
+    few tokens decide whether a chain is right. 1: all alike, as in the paper."""
     heldout_users: int = Field(default=0, ge=0)
     """Users of the training split that are kept out of training, to choose the number of steps by; 0: none."""
     heldout_every: int | None = Field(default=None, ge=1)
@@ -119,7 +122,14 @@ class ExpertSettings(Settings):
     generation_batch_size: int = Field(default=96, ge=1)
     """Completions decoded side by side."""
     sft: SFTSettings = SFTSettings()
-    """How the policy is fine-tuned on them."""
+    """How the policy is fine-tuned on them; all tokens weigh alike."""
+
+    @model_validator(mode="after")
+    def _weighs_alike(self) -> "ExpertSettings":
+        """Refuse a setting that would do nothing."""
+        if self.sft.answer_weight != 1:
+            raise ValueError("sft.answer_weight does nothing in expert iteration; remove it")
+        return self
 
 
 class GSPOSettings(TrainingSettings):

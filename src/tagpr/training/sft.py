@@ -34,7 +34,7 @@ from tagpr.training.rows import TrainingRow
 from tagpr.training.scale.loading import load_for_training
 from tagpr.training.scale.sharded import accumulating, is_sharded, save_trained, size_of
 from tagpr.training.settings import SFTSettings
-from tagpr.training.sft_batches import DividedBatches, collate, divided, sft_dataset
+from tagpr.training.sft_batches import DividedBatches, collate, completion_weights, divided, sft_dataset
 from tagpr.training.sft_rows import hold_out, tokens_seen, within
 
 logger = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ class SharedPromptSFTTrainer(SFTTrainer):
         super().__init__(data_collator=collate, **kwargs)
         self.tokens_per_forward = tokens_per_forward
         self.heldout = [PromptGroup(row.prompt_ids, row.completion_ids) for row in heldout]
+        self.heldout_weights = [completion_weights(row.completion_ids, row.token_weights) for row in heldout]
         self.metric: Callable[[], float] | None = None
 
     def training_step(
@@ -73,7 +74,7 @@ class SharedPromptSFTTrainer(SFTTrainer):
         total: torch.Tensor | None = None
         for number in range(passes):
             part = parts[min(number, len(parts) - 1)]
-            weights = [inputs["weights"][i] * (number < len(parts)) for i in part]
+            weights = [[own * (number < len(parts)) for own in inputs["weights"][i]] for i in part]
             batch = {"groups": [groups[i] for i in part], "weights": weights}
             last = number == passes - 1
             with contextlib.nullcontext() if last else accumulating(model, self.accelerator):
@@ -89,12 +90,10 @@ class SharedPromptSFTTrainer(SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> torch.Tensor:
-        """Minus the sum of log p of all completion tokens, over the number of them in the whole optimizer step."""
+        """Minus the weighed sum of log p of all completion tokens, over their number in the whole optimizer step."""
         base = self.accelerator.unwrap_model(model)
-        groups, weights = inputs["groups"], inputs["weights"]
-        logps = completion_logprobs(base, groups, forward=model)  # one (C_i,) tensor per completion
-        each = [weight for group, weight in zip(groups, weights, strict=True) for _ in group.completions]
-        loss = -torch.cat([weight * logp for weight, logp in zip(each, logps, strict=True)]).sum() / num_items_in_batch
+        logps = completion_logprobs(base, inputs["groups"], forward=model)  # one (C_i,) tensor per completion
+        loss = -_weighed(logps, inputs["weights"]).sum() / num_items_in_batch
         if not torch.isfinite(loss):
             raise RunError(f"SFT loss is {loss.item()} at step {self.state.global_step}; lower sft.learning_rate")
         return loss * self.accelerator.num_processes  # DDP averages gradients over processes
@@ -114,21 +113,26 @@ class SharedPromptSFTTrainer(SFTTrainer):
         return micro_batches(groups, self.tokens_per_forward, self.args.device)
 
     def _heldout_loss(self) -> float:
-        """Minus the mean log p of the held-out rows' completion tokens."""
+        """Minus the weighed mean log p of the held-out rows' completion tokens."""
         total = tokens = 0.0
         with torch.no_grad(), self.compute_loss_context_manager():
             for part in self._parts(self.heldout):
-                logps = torch.cat(
-                    completion_logprobs(cast(PreTrainedModel, self.model), [self.heldout[i] for i in part])
-                )
-                total, tokens = total - logps.sum().item(), tokens + logps.numel()
+                logps = completion_logprobs(cast(PreTrainedModel, self.model), [self.heldout[i] for i in part])
+                weighed = _weighed(logps, [self.heldout_weights[i] for i in part])
+                total, tokens = total - weighed.sum().item(), tokens + weighed.numel()
         return total / tokens
 
     def _get_train_sampler(self, train_dataset: torch.utils.data.Dataset[Any] | None = None) -> Sampler[int] | None:
         return self.order or super()._get_train_sampler(train_dataset)
 
     def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = ["prompt_ids", "completion_ids", "weight"]
+        self._signature_columns = ["prompt_ids", "completion_ids", "token_weights", "weight"]
+
+
+def _weighed(logps: Sequence[torch.Tensor], weights: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
+    """log p of all tokens times their weights: (C_i,) tensors, in order, and those of each group's completions."""
+    each = [own for group in weights for own in group]
+    return torch.cat([own.to(logp) * logp for own, logp in zip(each, logps, strict=True)])
 
 
 def train_sft(

@@ -20,16 +20,28 @@ def sft_dataset(groups: Sequence[TrainingRow], fillers: int = 0) -> Dataset:
         {
             "prompt_ids": [list(group.prompt_ids) for group in every],
             "completion_ids": [[list(ids) for ids in group.completion_ids] for group in every],
+            "token_weights": [[list(own) for own in group.token_weights] for group in every],
             "weight": [1.0] * len(groups) + [0.0] * fillers,
         }
     )
 
 
+def completion_weights(
+    completions: Sequence[Sequence[int]], token_weights: Sequence[Sequence[float]]
+) -> list[torch.Tensor]:
+    """The weights of each completion's tokens, (C_i,) float32; 1 where there are none."""
+    if not token_weights:
+        return [torch.ones(len(ids)) for ids in completions]
+    return [torch.tensor(own or [1.0] * len(ids)) for ids, own in zip(completions, token_weights, strict=True)]
+
+
 def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """A batch: groups, their weights, and labels that only tell how many tokens are learned."""
+    """A batch: groups, the weights of each one's completions, and labels that only tell how many tokens are learned."""
     groups = [PromptGroup(row["prompt_ids"], row["completion_ids"]) for row in rows]
-    weights = [row["weight"] for row in rows]
-    learned = [group for group, weight in zip(groups, weights, strict=True) if weight]
+    weights = [
+        [row["weight"] * own for own in completion_weights(row["completion_ids"], row["token_weights"])] for row in rows
+    ]
+    learned = [group for group, row in zip(groups, rows, strict=True) if row["weight"]]
     count = sum(len(ids) for group in learned for ids in group.completions)
     # `labels` only tells the Trainer how many tokens carry loss (it counts from position 1 on)
     labels = torch.cat([torch.tensor([[-100]]), torch.zeros(1, count, dtype=torch.long)], 1)

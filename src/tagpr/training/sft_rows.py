@@ -38,10 +38,11 @@ def within(groups: Sequence[TrainingRow], longest: int) -> tuple[list[TrainingRo
     """Groups without their over-long completions, and how many completions that left out."""
     kept, left_out = [], 0
     for group in groups:
-        short = [ids for ids in group.completion_ids if len(group.prompt_ids) + len(ids) <= longest]
+        short = [i for i, ids in enumerate(group.completion_ids) if len(group.prompt_ids) + len(ids) <= longest]
         left_out += len(group.completion_ids) - len(short)
         if short:
-            kept.append(replace(group, completion_ids=short))
+            weights = [group.token_weights[i] for i in short] if group.token_weights else ()
+            kept.append(replace(group, completion_ids=[group.completion_ids[i] for i in short], token_weights=weights))
     return kept, left_out
 
 
