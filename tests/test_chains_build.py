@@ -249,7 +249,9 @@ def test_judge_scores_are_read_robustly(text: str):
 
 
 @pytest.mark.parametrize("text", ["", "{", "no", "[4, 4]", '{"coherence": 4}', json.dumps(dict.fromkeys(PARTS, 6)),
-                                  json.dumps(dict.fromkeys(PARTS, True)), "{" * 20000])  # fmt: skip
+                                  json.dumps(dict.fromkeys(PARTS, True)), "{" * 20000,
+                                  json.dumps(dict.fromkeys(PARTS, float("nan"))),
+                                  json.dumps(dict.fromkeys(PARTS, 0)).replace("0", "1e999")])  # fmt: skip
 def test_unreadable_judge_scores_are_none(text: str):
     assert read_scores(text) is None
 
@@ -280,6 +282,7 @@ def test_ranges_cannot_change_the_text():
     ("text", "reason"),
     [
         ("I think so", "no ranges"),
+        (f"{'9' * 5000}: a", "no ranges"),
         ("1-2: a", "a sentence is in no range"),
         ("2-3: a", "a sentence is in no range"),
         ("1-2: a\n2-3: b", "ranges overlap"),
@@ -331,3 +334,27 @@ def test_a_step_with_refusals_is_made_again_and_one_without_is_not(tmp_path):
 
     assert run({"refused: HTTP N: too long": 3}) == run({"cut by max_new_tokens": 1}) == run({}) == run({})
     assert len(made) == 2
+
+
+def test_steps_after_one_that_is_made_again_see_its_rows(tmp_path):
+    """What a model refused once and answers now goes through every later step; equal rows make none of them again."""
+    from tagpr.chains.steps import StepStore
+
+    schema = pa.schema([("task", pa.string()), ("tag", pa.string())])
+    made = []
+
+    def run(tags: str, notes: dict[str, int]) -> tuple[str, str]:
+        store = StepStore(tmp_path, "x")
+
+        def filtered() -> tuple[list, dict]:
+            made.append(tags)
+            return rollouts, {}
+
+        rollouts = store.run("rollouts", schema, 1, lambda: ([{"task": "t", "tag": tag} for tag in tags], notes))
+        kept = store.run("filter", schema, 1, filtered)
+        return "".join(row["tag"] for row in rollouts), "".join(row["tag"] for row in kept)
+
+    assert run("a", {"refused: HTTP N": 1}) == ("a", "a")
+    assert run("a", {"refused: HTTP N": 1}) == ("a", "a") and made == ["a"]
+    assert run("ab", {}) == ("ab", "ab") and made == ["a", "ab"]
+    assert run("abc", {}) == ("ab", "ab") and made == ["a", "ab"]

@@ -144,6 +144,27 @@ def test_outputs_that_hold_one_another_are_read_in_no_time():
     assert time.perf_counter() - begin < 1
 
 
+@pytest.mark.parametrize(
+    ("said", "true"),
+    [
+        ("[1] shares parsing and trees with the history", True),
+        ("[2] shares cuts with the history", True),
+        ("[1] shares cuts with the history", False),  # a word of the other option
+        ("[1] shares graph with the history", False),  # of none
+        ("[2] shares parsing with the history", False),
+        ("[1] shares trees with the question", True),
+        ("[1] shares parsing with the question", False),  # the text before the options has no such word
+    ],
+)
+def test_what_an_option_shares_is_about_that_option(said, true):
+    task = load_task("lamp-1")
+    entries = (Interaction("h", {"title": "Fast parsing with trees", "abstract": "A graph has cuts."}),)
+    text = 'To the paper "On trees", which is related, [1] or [2]? [1]: "deep parsing of trees" [2]: "cuts of images"'
+    shown = Shown.of(task, Example("e", "u", task.name, text, None, entries), entries)
+    chain = f"<think>\n<compare_entities> {said}. </compare_entities>\n</think>\n[1]"
+    assert false_claims(chain, shown) == ([] if true else [(ClaimKind.SHARED, said)])
+
+
 def test_what_a_model_writes_freely_is_checked_by_its_quotations_and_item_numbers():
     chain = (
         '<think><examine_examples>Item 2 says "Fix a typo", item 9 "Fix the typo".</examine_examples></think>drop it'
@@ -155,6 +176,7 @@ def test_what_a_model_writes_freely_is_checked_by_its_quotations_and_item_number
     assert check_evidence(parse_response(empty, V), notes_shown()).precision is None
 
 
+NINES = "9" * 5000  # more digits than int() takes
 SECTIONS = """<think>
 <examine_examples> "fast HTTP client" is net; "web page viewer" is web. </examine_examples>
 <identify_patterns> net, web, net: net x2, web x1. </identify_patterns>
@@ -173,7 +195,9 @@ net"""
         ("net x2", "net x3", ClaimKind.TALLY),
         ("net, web, net:", "net, net, web:", ClaimKind.OUTPUT),
         ("web: tests", "web: browser", ClaimKind.WORD),
+        ("net x2", f"net x{NINES}", ClaimKind.TALLY),
         ("1 + 1 = 2", "1 + 1 = 3", ClaimKind.SUM),
+        ("1 + 1 = 2", f"1 + 1 = {NINES}", ClaimKind.SUM),
         ("net 2 + 2 = 4", "net 0 + 1 = 1", ClaimKind.DECISION),
         ("</think>\nnet", "</think>\ngames", ClaimKind.ANSWER),
     ],
@@ -191,6 +215,8 @@ def test_each_false_claim_about_items_and_words_is_found(so, instead, kind):
         *("", "<think>", 'x3 net is ""', "<think><make_decision>letter</make_decision></think>a"),
         '<think><make_decision>verb additive, upstream one, path x/, letter odd, end "N"</make_decision></think>a',
         '<think><examine_examples>"</examine_examples><make_decision>end ""</make_decision></think>a',
+        f"<think><compare_entities>net {NINES} + 1 = {NINES}, web 1 + 1 = 2</compare_entities>"
+        f"<make_decision>net over web, about {NINES} words</make_decision></think>net",
     ],
 )
 def test_any_text_has_a_report(text):

@@ -6,8 +6,8 @@ import random
 import pytest
 
 from tagpr.chains.evidence import Shown, check_evidence
+from tagpr.chains.evidence.text import split_options
 from tagpr.chains.grammar import parse_response
-from tagpr.chains.heuristic.choice import split_options
 from tagpr.chains.heuristic.labels import LabelEvidence
 from tagpr.chains.heuristic.teacher import HeuristicTeacher
 from tagpr.chains.vocabulary import load_vocabulary
@@ -165,6 +165,8 @@ def test_choice_reads_the_printed_options():
     assert teacher.best(example, history) == "[1]"
     assert all(parse_response(chain, V).well_formed for chain in chains)
     assert any("parsing" in chain for chain in chains)
+    shown = Shown.of(task, example, history)
+    assert not any(check_evidence(parse_response(chain, V), shown).false for chain in chains)
 
 
 def test_text_answers_are_phrases_of_the_text_in_the_users_style():

@@ -5,15 +5,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from tagpr.clients.settings import CallSettings, GeneratorSettings
 from tagpr.clients.types import Reply, Request
 from tagpr.engine.cached_model import CachedModel
+from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import ModelError
 
 
 def ask(engine: str, cache: Path, requests: list[Request], **settings) -> list[Reply]:
-    block = GeneratorSettings(model="random:tiny", engine=engine, **{"max_new_tokens": 12, **settings})
+    block = GeneratorSettings(**{"model": "random:tiny", "engine": engine, "max_new_tokens": 12, **settings})
     return CachedModel(block, CallSettings(), cache).generate(requests)
 
 
@@ -36,6 +38,25 @@ def test_transformers_rollouts_differ_repeat_and_are_cached(tmp_path, monkeypatc
 
     monkeypatch.setattr("tagpr.engine.cached_model.CachedModel.load", load)
     assert ask("transformers", tmp_path / "a.sqlite", asked[::-1]) == first[::-1]
+
+
+def test_a_model_in_a_folder_is_known_by_its_files(tmp_path, monkeypatch):
+    """Trained again, it is asked again; moved, it is not."""
+    asked, cache = rollouts("What is it?", 2), tmp_path / "a.sqlite"
+    folder = build_tiny_model(tmp_path / "teacher")
+    first = ask("transformers", cache, asked, model=str(folder))
+    weights = folder / "model.safetensors"
+    changed = load_file(weights)
+    name = next(iter(changed))
+    save_file(changed | {name: changed[name] + 0.5}, weights, {"format": "pt"})
+    assert ask("transformers", cache, asked, model=str(folder)) != first
+    build_tiny_model(tmp_path / "moved")
+
+    def load(self):
+        raise AssertionError("a cached reply loaded the model")
+
+    monkeypatch.setattr("tagpr.engine.cached_model.CachedModel.load", load)
+    assert ask("transformers", cache, asked, model=str(tmp_path / "moved")) == first
 
 
 def test_vllm_gets_a_seed_for_each_request(tmp_path, monkeypatch):

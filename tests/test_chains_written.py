@@ -2,19 +2,21 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydantic import ValidationError
 
 from tagpr.chains.build import build_chains
 from tagpr.chains.dataset import read_chains
+from tagpr.chains.evidence import Shown, check_evidence
 from tagpr.chains.grammar import parse_response, write_completion
 from tagpr.chains.settings import ChainSettings
 from tagpr.chains.steps import read_parquet
 from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.errors import DataError, RecipeError
 from tagpr.progress import StageContext
-from tagpr.tasks import Example, load_task
+from tagpr.tasks import Example, Interaction, load_task
 from test_chains_build import shown, two_tasks
 
 TASK = load_task("lamp-2")
@@ -96,6 +98,33 @@ def test_the_heuristic_teacher_writes_ones_own_tags_if_they_cover_its_own(tmp_pa
     for old, new in zip(before, after, strict=True):
         assert new.tags == tuple(places[tag] for tag in old.tags) and set(new.tags) <= set(names)
         assert parse_response(new.completion, load_vocabulary(own / "vocabulary.yaml")).well_formed
+
+
+def test_a_note_that_holds_tags_is_quoted_and_opens_and_ends_nothing(tmp_path):
+    """Before, under tags of one's own, a KeyError; under the paper's, the note could write steps of its own."""
+    task = load_task("package-changelog")
+    notes = ("Fix </examine_examples> <b> typo.", "Fix </examine_examples> <make_decision> end none <a> typo.")
+    history = tuple(Interaction(str(number), {"note": note}) for number, note in enumerate(notes))
+    train = [
+        Example(f"e{word}", f"u{word}", task.name, f"fix {word} typo", f"Fix {word} typo.", history) for word in "abcd"
+    ]
+
+    def prompted(task, example):
+        return SimpleNamespace(messages=[], entries=example.profile)
+
+    content = "".join(f"- {{name: own_{name}, members: [{name}]}}\n" for name in load_vocabulary().names)
+    for folder, vocabulary in (("paper", "paper"), ("own", own_tags(tmp_path, content))):
+        context = StageContext(tmp_path / folder)
+        settings = ChainSettings(samples=4, vocabulary=vocabulary)
+        build_chains(settings, {task.name: task}, {task.name: train}, prompted, context)
+        chains = read_chains(tmp_path / folder)
+        assert chains and all("<\\/examine_examples> <\\" in chain.completion for chain in chains)
+        for chain in chains:
+            response = parse_response(chain.completion, load_vocabulary(tmp_path / folder / "vocabulary.yaml"))
+            assert response.well_formed and len(response.segments) == 3
+            if folder == "paper":
+                example = next(one for one in train if one.id == chain.example_id)
+                assert not check_evidence(response, Shown.of(task, example, history)).false
 
 
 def test_a_vocabulary_without_a_place_for_the_heuristic_tags_is_refused(tmp_path):

@@ -181,6 +181,16 @@ def test_mails_are_what_their_sender_wrote(files):
     assert written("a\n\nAm 1. Mai 2024 schrieb Bob:\n> b\nc\n-- \nme") == "a\n\nc"
 
 
+def test_a_mail_without_an_id_answers_nothing_and_is_answered_by_nothing(tmp_path):
+    mails = [
+        f"From x Wed May  1 08:00:0{i} 2024\nFrom: {who}@x.org\nSubject: {who}'s\n\nI am {who}.\n"
+        for i, who in enumerate(("ann", "bob"))
+    ]
+    path = tmp_path / "mail.mbox"
+    path.write_text("\n".join(mails))
+    assert [one[1:3] for one in pairs(path)] == [("ann's", "I am ann."), ("bob's", "I am bob.")]
+
+
 def test_what_is_no_export_is_said(tmp_path):
     for name, data, says in (
         ("a.json", b'{"x": 1}', "is none of chatgpt, claude, telegram, mbox"),

@@ -1,10 +1,12 @@
 """Items to examples: nothing leaks, bad lines are named, examples survive a round trip."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from tagpr.data import DataSettings, SourceSettings, load_splits, read_examples, write_examples
+from tagpr.data.corrections import PREFIX, with_corrections
 from tagpr.errors import DataError, TagPRError
 from tagpr.tasks import load_task
 
@@ -41,6 +43,22 @@ def test_both_tasks_hold_out_the_same_items_and_the_seed_decides(bundled, tmp_pa
     assert again == bundled
     other = load_splits(DataSettings(), 1, tmp_path)
     assert [e.id for e in other["package-section"].heldout] != [e.id for e in section.heldout]
+
+
+def test_a_correction_makes_no_trained_task_of_one_that_is_only_tested_on(bundled, tmp_path, caplog):
+    """Corrections are training examples, and a task with any of those is trained on."""
+    tested, trained = (replace(splits, heldout=splits.heldout[:5]) for splits in bundled.values())
+    tested = replace(tested, train=[])
+    corrected = [
+        replace(splits.heldout[0], id=f"{PREFIX}{name}", input="another question", profile=())
+        for name, splits in bundled.items()
+    ]
+    path = tmp_path / "corrections.jsonl"
+    write_examples(path, corrected)
+    names = list(bundled)
+    found = with_corrections(dict(zip(names, (tested, trained), strict=True)), path)
+    assert (found[names[0]].train, found[names[0]].report.corrections) == ([], 0)
+    assert found[names[1]].report.corrections == 1 and f"1 corrections of task {names[0]} are left out" in caplog.text
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])

@@ -60,6 +60,19 @@ def test_a_model_that_follows_its_chain_is_told_from_one_that_does_not():
     assert chain_test(SECTION, own, forced["decision removed"], rows, Bootstrap(100)).followed is None
 
 
+def test_a_label_may_hold_a_backslash():
+    task = load_task("personamem-v2")
+    labels = task.labels[:2]
+    chain = (
+        f"<think>\n<compare_entities> {labels[0]} is near. </compare_entities>\n"
+        f"<make_decision> So {labels[0]}. </make_decision>\n</think>\n{labels[0]}"
+    )
+    example = Example("e", "u", task.name, "q", labels[0])
+    row = make_prediction(task, example, Answer(chain), V, lambda part: len(part.split()))
+    (forced,) = interventions(task, [row], V, {})["false conclusion"]
+    assert f"So {forced.follows}." in forced.text
+
+
 def test_change_notes_are_forced_by_other_habits():
     chain = (
         '<think>\n<examine_examples> "Fix a typo" </examine_examples>\n'

@@ -53,6 +53,10 @@ def submissions(count: int) -> list[Submission]:
         ('{"score": 1.5}', None),
         ("I would not say.", None),
         ("", None),
+        ('{"score": NaN}', None),
+        ('{"score": 1e999}', None),
+        (f'{{"score": "{"9" * 5000}"}}', None),
+        (f"score: {'9' * 5000}", None),
     ],
 )
 def test_what_is_read_of_a_verdict(reply: str, mark: int | None) -> None:
@@ -86,11 +90,13 @@ def test_marks_become_a_score() -> None:
         ("name: x\nscore: all\ncriteria: [{name: a}]", "score: all needs a criterion with want"),
         ("name: x\ncriteria: [{name: a, points: 0}]", "key criteria.0.points"),
         ("name: [", "not valid YAML"),
+        ("name: 2024-13-45", "not valid YAML: month must be in 1..12; quote the value"),
+        ("name: x\ncriteria: []\nname: y", "rubric r.yaml:3: duplicate key 'name'; keep one"),
     ],
 )
 def test_a_bad_rubric_is_one_line(text: str, says: str, tmp_path) -> None:
     (tmp_path / "r.yaml").write_text(text)
-    with pytest.raises(RecipeError, match=r"rubric r\.yaml: ") as caught:
+    with pytest.raises(RecipeError, match=r"rubric r\.yaml(:\d+)?: ") as caught:
         load_rubric("r.yaml", tmp_path)
     assert says in str(caught.value) and "\n" not in str(caught.value)
     names = "lamp-qa, longmemeval, personamem, prefeval"

@@ -43,6 +43,17 @@ def test_answers_are_counted_over_updates() -> None:
     assert memory.splitlines()[0] == "- answers so far: libs 6, games 4"
 
 
+def test_counts_are_of_the_whole_history_whatever_the_answers_hold() -> None:
+    """Also of answers with commas and numbers, and of one that was not among the commonest until its last update."""
+    task = load_task("package-section")
+    labels = [*("Sci-fi, Action", "Top 3, best"), *(f"label {i}" for i in range(8)), "late"]
+    answers = [*labels, *labels, *["late"] * 2]
+    items = [Interaction(str(i), {"synopsis": "s", "section": answer}) for i, answer in enumerate(answers)]
+    memory = ProfileMemory(MemorySettings(items_per_update=2), words).of(task, items)
+    first = "- answers so far: late 4, Sci-fi, Action 2, Top 3, best 2, label 0 2, label 1 2, "
+    assert memory.startswith(first)
+
+
 def test_a_history_without_end_stays_under_the_bound_and_a_grown_one_needs_one_update() -> None:
     history = said(*(f"I like number {i} more than all before it." for i in range(200)))
     memory = ProfileMemory(MemorySettings(max_tokens=60, items_per_update=16), words)

@@ -7,6 +7,7 @@ import pytest
 
 from tagpr.errors import RecipeError
 from tagpr.profiles import ProfileSettings
+from tagpr.profiles.retrieval import query_of
 from tagpr.prompts import PromptSettings, build_prompt
 from tagpr.prompts.escape import escape, restore
 from tagpr.prompts.prompt_builder import PromptBuilder
@@ -110,6 +111,17 @@ def test_own_templates_and_their_errors(tmp_path):
     prompt_templates.cache_clear()
     with pytest.raises(RecipeError, match="mood"):
         build_prompt(task, asked, (), settings, count, TAGS)
+
+
+@pytest.mark.parametrize("key", ["question", "entry", "query"])
+@pytest.mark.parametrize("expression", ["{{ description + 1 }}", "{{ description | lead('a') }}", "{{ nothing }}"])
+def test_what_a_cards_template_does_wrong_is_one_line_with_card_and_key(key, expression):
+    task = load_task("package-synopsis").model_copy(update={key: expression})
+    asked, says = example(2), rf"^task card package-synopsis, key {key}: template .*; it may use: "
+    with pytest.raises(RecipeError, match=says) as caught:
+        build_prompt(task, asked, asked.profile, PromptSettings(), count, TAGS)
+        query_of(task, asked)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_same_question_with_another_history_is_worded_anew():

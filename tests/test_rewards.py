@@ -1,6 +1,7 @@
 """The five signals and the composite against independent references, and their algebra on random responses."""
 
 import math
+import re
 from collections import Counter
 
 import pytest
@@ -11,13 +12,13 @@ from tagpr.chains.evidence import Shown
 from tagpr.chains.filters import accuracy_filter
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import load_vocabulary
-from tagpr.errors import RunError
+from tagpr.errors import RecipeError, RunError
 from tagpr.rewards.composite import CompositeReward
 from tagpr.rewards.format import format_reward
 from tagpr.rewards.repetition import repetition_reward
 from tagpr.rewards.settings import RewardSettings
 from tagpr.rewards.tag import tag_reward
-from tagpr.rewards.verifiable import find_verifiable, verifiable_reward
+from tagpr.rewards.verifiable import find_verifiable, verifiable_reward, verify_all
 from tagpr.tasks import load_task
 from tagpr.tasks.metrics import correctness
 from tagpr.tasks.types import Kind, Task
@@ -86,9 +87,9 @@ def test_verifiable_reward_by_kind():
     assert verifiable_reward(RATING, "4", "5") == pytest.approx(0.75)
     assert verifiable_reward(RATING, "4", "5", RewardSettings(rating="exact")) == 0
     assert verifiable_reward(RATING, "5.0", "5", RewardSettings(rating="exact")) == 1
-    assert verifiable_reward(RATING, "good", "3") == pytest.approx(0.5)
-    assert verifiable_reward(RATING, "400", "5") == 0
-    assert verifiable_reward(RATING, "", "3") == 0
+    assert verifiable_reward(RATING, "3.5", "3") == pytest.approx(0.875)
+    for unread in ("banana", "6", "0", "400", "nan", ""):  # off the scale, or no number
+        assert verifiable_reward(RATING, unread, "3") == verifiable_reward(RATING, unread, "5") == 0
 
 
 def test_reward_filter_and_preference_use_the_cards_rouge():
@@ -220,9 +221,6 @@ def test_the_mean_of_the_cards_metrics_tells_a_near_miss_from_nonsense():
 
 
 def test_a_verifiable_reward_of_ones_own(tmp_path):
-    from tagpr.errors import RecipeError
-    from tagpr.rewards.verifiable import find_verifiable
-
     (tmp_path / "mine.py").write_text(
         "def same_length(task, answer, target):\n    return float(len(answer) == len(target))\nx = 1\n"
     )
@@ -234,3 +232,42 @@ def test_a_verifiable_reward_of_ones_own(tmp_path):
     assert (right.verifiable, wrong.verifiable) == (1.0, 0.0)
     with pytest.raises(RecipeError, match="no function; write one of"):
         find_verifiable(RewardSettings(verifiable="mine.py:x"), tmp_path)
+
+
+OWN_MANY = """
+class Mine:
+    def __init__(self, values):
+        self.values = values
+
+    def __call__(self, task, answer, target):
+        return 0.5
+
+    def many(self, tasks, answers, targets):
+        return self.values(answers)
+
+
+right = Mine(lambda answers: [float(len(answer)) for answer in answers])
+short = Mine(lambda answers: [1.0])
+words = Mine(lambda answers: ["good" for _ in answers])
+broken = Mine(lambda answers: 1 / 0)
+"""
+
+
+def test_a_verifiable_reward_of_ones_own_that_judges_many_at_once(tmp_path):
+    (tmp_path / "mine.py").write_text(OWN_MANY)
+
+    def judged(name: str) -> list[float]:
+        own = find_verifiable(RewardSettings(verifiable=f"mine.py:{name}"), tmp_path)
+        assert own(LABELS, "a", "b") == 0.5
+        return verify_all(own, [LABELS] * 2, ["ab", "abc"], ["x", "x"])
+
+    assert judged("right") == [2.0, 3.0]
+    for name, says in {
+        "short": "rewards: mine.py:short: many gave 1 values for 2 answers; give one each",
+        "words": "rewards: mine.py:words gave 'good' (str); it must give a number",
+        "broken": "rewards: mine.py:broken raised ZeroDivisionError: division by zero (mine.py:",
+    }.items():
+        with pytest.raises(RunError, match=re.escape(says)):
+            judged(name)
+    with pytest.raises(RecipeError, match=r"rewards: mine\.py:Mine: is a class; name an instance of it, or a function"):
+        find_verifiable(RewardSettings(verifiable="mine.py:Mine"), tmp_path)

@@ -36,11 +36,15 @@ FILES = {
     "policy/chat_template.jinja": "{{ messages }}\n",
     "backbone/config.json": "{}\n",
     "taught/model.safetensors": "weights\n",
+    "encoder/model.safetensors": "weights\n",
+    "encoder/1_Pooling/config.json": "{}\n",
+    "teacher/model.safetensors": "weights\n",
 }
 RECIPE = {
     "name": "mine",
     "model": "policy",
     "data": {"sources": [{"task": "card.yaml", "path": "mine.jsonl", "format": "reader.py:Reader"}]},
+    "profile": {"retriever": "dense", "encoder": "encoder"},
     "prompt": {"templates": "templates"},
     "chains": {"teacher": "written", "written": "chains.jsonl", "vocabulary": "vocabulary.yaml"},
     "prmu": {"backbone": "backbone"},
@@ -51,6 +55,7 @@ FIRST = {  # the first stage that reads each file; all after it have it among th
     **dict.fromkeys(("helpers/text.py", "reader_words.py"), "data"),  # what the user's own code imports
     **dict.fromkeys(("templates/user.jinja", "vocabulary.yaml", "chains.jsonl"), "chains"),
     **dict.fromkeys(("policy/config.json", "policy/model.safetensors", "policy/chat_template.jinja"), "chains"),
+    **dict.fromkeys(("encoder/model.safetensors", "encoder/1_Pooling/config.json"), "chains"),
     "backbone/config.json": "prmu",
     **dict.fromkeys(("reward.py", "reward_words.py"), "guided"),
 }
@@ -140,6 +145,46 @@ def test_a_checkpoint_in_the_place_of_sft_and_its_tags_count(recipe: Path) -> No
         assert made(recipe, *swapped) == since("sft")
     (recipe.parent / "chains.jsonl").write_text("other\n")
     assert made(recipe, *swapped) == []
+
+
+TEACHER = "{model: teacher, engine: transformers}"
+MODELS = {  # overrides -> the folder that they make a stage read, and the first stage that does
+    ("chains.teacher=heuristic", "chains.written=null", "chains.encoder=encoder"): ("encoder", "chains"),
+    (
+        *(f"chains.teacher={TEACHER}", f"chains.tagger={TEACHER}", "chains.written=null"),
+        *("chains.vocabulary=discover", "chains.discovery.encoder=encoder"),
+    ): ("encoder", "chains"),
+    (f"chains.judge={TEACHER}",): ("teacher", "chains"),
+    ("profile.retriever=memory", f"profile.memory.writer={TEACHER}"): ("teacher", "chains"),
+    (f"judge={{judges: [{TEACHER}]}}",): ("teacher", "guided"),
+}
+
+
+@pytest.mark.parametrize("overrides", MODELS)
+def test_models_in_folders_count_wherever_the_recipe_names_them(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...]
+) -> None:
+    """The folders are named relative to the recipe, from anywhere."""
+    (recipe.parent / "elsewhere").mkdir()
+    monkeypatch.chdir(recipe.parent / "elsewhere")
+    folder, first = MODELS[overrides]
+    overrides = ("profile.retriever=recency", *overrides)
+    assert made(recipe, *overrides) == list(NAMES) and made(recipe, *overrides) == []
+    (recipe.parent / folder / "model.safetensors").write_text("other weights\n")
+    assert made(recipe, *overrides) == since(first)
+    assert made(recipe, *overrides) == []
+
+
+def test_an_encoder_that_nothing_reads_and_the_name_at_an_endpoint_are_no_files(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(recipe.parent)
+    overrides = ("profile.retriever=recency", "chains.judge={model: teacher}")
+    assert made(recipe, *overrides) == list(NAMES)
+    assert Run.open(recipe, list(overrides)).recipe.chains.judge.model == "teacher"
+    for folder in ("encoder", "teacher"):
+        (recipe.parent / folder / "model.safetensors").write_text("other weights\n")
+    assert made(recipe, *overrides) == []
 
 
 SETTINGS = {

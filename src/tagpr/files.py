@@ -137,3 +137,9 @@ def weights_key(folder: Path) -> str:
                 stream.seek(size * part // 4096)
                 digest.update(stream.read(1024))
     return digest.hexdigest()[:16]
+
+
+def model_digests(folder: Path) -> dict[str, str]:
+    """A model folder by its content: its weights under "", its small files (settings, tokenizer) under their names."""
+    small = [path for ending in ("json", "jinja", "txt", "model") for path in sorted(folder.glob(f"*.{ending}"))]
+    return {"": weights_key(folder)} | {path.name: fingerprint(path) for path in small}

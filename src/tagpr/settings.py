@@ -46,7 +46,7 @@ def _beside_recipe(path: Path, info: ValidationInfo) -> Path:
     return Path(info.context["folder"]) / path.expanduser() if info.context else path
 
 
-def _model_beside_recipe(spec: str, info: ValidationInfo) -> str:
+def model_beside_recipe(spec: str, info: ValidationInfo) -> str:
     """The same for a model; what is no folder beside the recipe is a hub id, `pypi:PACKAGE` or an absolute path."""
     beside = Path(info.context["folder"]) / spec if info.context else Path(spec)
     return str(beside) if not Path(spec).is_absolute() and beside.is_dir() else spec
@@ -54,5 +54,5 @@ def _model_beside_recipe(spec: str, info: ValidationInfo) -> str:
 
 RecipePath = Annotated[Path, AfterValidator(_beside_recipe)]
 """A file or folder; a relative one starts at the recipe's folder."""
-ModelSpec = Annotated[str, AfterValidator(_model_beside_recipe)]
+ModelSpec = Annotated[str, AfterValidator(model_beside_recipe)]
 """A hub id, `pypi:PACKAGE` or a local folder; a relative one starts at the recipe's folder."""

@@ -35,7 +35,7 @@ def _score(part: object) -> int | None:
     if isinstance(part, str):
         match = re.fullmatch(r"\s*([1-5])(?:\.0+)?\s*(?:/\s*5)?\s*", part)
         part = int(match[1]) if match else None
-    if isinstance(part, bool) or not isinstance(part, int | float) or part != int(part) or not 1 <= part <= 5:
+    if isinstance(part, bool) or not isinstance(part, int | float) or not 1 <= part <= 5 or part != int(part):
         return None
     return int(part)
 

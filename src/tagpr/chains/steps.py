@@ -1,7 +1,8 @@
 """Steps of stage 0 as files: every step writes one Parquet file, and a step whose file is there is not run again.
 
-A file carries a fingerprint of the step's settings and of its input, so a changed setting reruns that step and those
-after it, and only those. Files are written atomically and hold no dates: equal input gives equal bytes.
+A file carries a fingerprint of the step's settings and of the file before it, so a changed setting reruns that step and
+those after it, and only those; a step that is made again with other rows reruns those after it too. Files are written
+atomically and hold no dates: equal input gives equal bytes.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tagpr.errors import DataError
-from tagpr.files import write_json
+from tagpr.files import fingerprint, write_json
 
 Row = dict[str, Any]
 _FINGERPRINT = b"tagpr.fingerprint"
@@ -99,11 +100,12 @@ def read_parquet(path: Path) -> list[Row]:
 
 
 class StepStore:
-    """Runs steps in order, each once; chains fingerprints from step to step."""
+    """Runs steps in order, each once; each one's fingerprint covers the file of the step before."""
 
-    def __init__(self, folder: Path, fingerprint: str) -> None:
+    def __init__(self, folder: Path, inputs: str) -> None:
+        """inputs: a fingerprint of what the first step reads."""
         self.folder = folder
-        self.fingerprint = fingerprint
+        self.before = inputs
         self.counts: list[StepCount] = []
 
     def run(
@@ -119,14 +121,16 @@ class StepStore:
 
         A step in which a model refused requests is made again: what it answered is cached, and a refusal may be over.
         """
-        material = json.dumps([self.fingerprint, name, settings], sort_keys=True, ensure_ascii=False, default=str)
-        self.fingerprint = hashlib.sha256(material.encode()).hexdigest()
+        material = json.dumps([self.before, name, settings], sort_keys=True, ensure_ascii=False, default=str)
+        own = hashlib.sha256(material.encode()).hexdigest()
         path = self.folder / f"{name}.parquet"
         side = self.folder / f"{name}.json"
-        if not (side.exists() and path.exists() and _fingerprint(path) == self.fingerprint) or _refused(side):
+        if not (side.exists() and path.exists() and _fingerprint(path) == own) or _refused(side):
             rows, notes = make()
+            path.unlink(missing_ok=True)  # of a step made again it has the same fingerprint
             write_json(side, {"notes": dict(sorted(notes.items()))})
-            write_parquet(path, rows, schema, self.fingerprint)  # last: its fingerprint says the step is complete
+            write_parquet(path, rows, schema, own)  # last: its fingerprint says the step is complete
+        self.before = fingerprint(path)
         rows = read_parquet(path)
         notes = json.loads(side.read_text(encoding="utf-8"))["notes"]
         per_task = Counter(row["task"] for row in rows)

@@ -26,7 +26,7 @@ FREE_TAGS = pa.schema(
 
 _BOUNDARY = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+|(?<=[。！？])")
 _LINE = re.compile(
-    r"^\W*(\d+)(?:\s*(?:-|–|to)\s*(\d+))?\s*[:.)]\s*[`*<]*([A-Za-z][A-Za-z0-9_ -]*)[`*>]*\s*$", re.MULTILINE
+    r"^\W*(\d{1,9})(?:\s*(?:-|–|to)\s*(\d{1,9}))?\s*[:.)]\s*[`*<]*([A-Za-z][A-Za-z0-9_ -]*)[`*>]*\s*$", re.MULTILINE
 )
 
 

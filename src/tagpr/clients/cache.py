@@ -163,7 +163,10 @@ def request_body(
 
 
 def request_keys(settings: GeneratorSettings, requests: Sequence[Request]) -> list[bytes]:
-    """One key per request: SHA-256 over endpoint, body and sample number."""
+    """One key per request: SHA-256 over endpoint, body and sample number.
+
+    Of a model that runs here `settings.model` is not a path but what is there (`tagpr.engine.cached_model`).
+    """
     remote = settings.engine == "endpoint"
     where = settings.base_url if remote else ""
     body = request_body(settings.model_copy(update={"stream": False}), ())  # how a reply travels does not shape it

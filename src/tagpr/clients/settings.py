@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, model_validator
 
-from tagpr.settings import Settings
+from tagpr.settings import Settings, model_beside_recipe
 
 
 class Price(Settings):
@@ -23,7 +23,8 @@ class GeneratorSettings(Settings):
     renamed: ClassVar[Mapping[str, str]] = {"backend": "engine", "max_tokens": "max_new_tokens"}
 
     model: str
-    """Model name at the endpoint; for the local backends a hub id, a local path or `pypi:PACKAGE`."""
+    """Model name at the endpoint; for the local engines a hub id, `pypi:PACKAGE` or a folder (a relative one starts at
+    the recipe's)."""
     engine: Literal["endpoint", "transformers", "vllm"] = "endpoint"
     """endpoint: any OpenAI-compatible HTTP endpoint; transformers: in this process; vllm: vLLM's offline engine."""
     base_url: str = Field(default="https://api.openai.com/v1", pattern=r"^https?://[^\s/]")
@@ -47,6 +48,15 @@ class GeneratorSettings(Settings):
     extra_body: dict[str, Any] = Field(default_factory=dict)
     """Further request fields a server understands, e.g. `{chat_template_kwargs: {enable_thinking: true}}`; null leaves
     a field out. The local engines use `chat_template_kwargs` alone."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _folder_beside_recipe(cls, values: object, info: ValidationInfo) -> object:
+        """A model that runs here may be a folder; the name at an endpoint is the server's and stays as it is."""
+        if not isinstance(values, Mapping) or values.get("engine", "endpoint") == "endpoint":
+            return values
+        model = values.get("model")
+        return {**values, "model": model_beside_recipe(model, info)} if isinstance(model, str) else values
 
 
 class CallSettings(Settings):

@@ -1,6 +1,7 @@
 """Answers that users corrected (`tagpr update` writes them) as training examples: `data.corrections` of a recipe.
 
-A correction of a held-out question stays out, and so does a held-out answer in the history that was shown.
+A correction of a held-out question stays out, and so does a held-out answer in the history that was shown; all stay out
+of a task that is only tested on.
 """
 
 import logging
@@ -25,7 +26,7 @@ def is_correction(example: Example) -> bool:
 
 
 def with_corrections(splits: Mapping[str, Splits], path: Path) -> dict[str, Splits]:
-    """Every task's splits with the corrections in `path` among the training examples, counted in the report.
+    """Every trained task's splits with the corrections in `path` among the training examples, counted in the report.
 
     Raises DataError for a damaged file, a task that the recipe does not have, or an answer that is none of its labels.
     """
@@ -43,6 +44,12 @@ def with_corrections(splits: Mapping[str, Splits], path: Path) -> dict[str, Spli
 def _joined(split: Splits, corrections: list[Example], path: Path) -> Splits:
     if not corrections:
         return split
+    if not split.train:  # a source with `zero_shot`: one correction would make it a task that is trained on
+        logger.warning(
+            "data: %s: %d corrections of task %s are left out: of a source with zero_shot nothing is trained on",
+            *(path, len(corrections), split.task.name),
+        )
+        return replace(split, report=replace(split.report, corrections=0))
     asked = {(example.user_id, example.input.strip()) for example in split.heldout}
     open_ = [example for example in corrections if (example.user_id, example.input.strip()) not in asked]
     kept, _, _ = without_leaks(split.task, open_, split.heldout)

@@ -7,7 +7,9 @@ calls run side by side (`tagpr.clients.calls`).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from tagpr.clients.cache import ReplyCache, request_keys
@@ -18,6 +20,7 @@ from tagpr.engine.text import chat_ids
 from tagpr.engine.transformers_model import TransformersModel
 from tagpr.engine.types import Sampling
 from tagpr.engine.vllm_model import VLLMModel
+from tagpr.files import model_digests
 from tagpr.progress import Progress
 
 
@@ -45,7 +48,7 @@ class CachedModel:
 
             return CallEngine(self.settings, self.calls, self.cache, self.spend).generate(requests, progress)
         with ReplyCache(self.cache) as cache:
-            keys = request_keys(self.settings, requests)
+            keys = request_keys(self._by_content, requests)
             found: dict[bytes, Reply | Refusal] = dict(cache.get_many(list(dict.fromkeys(keys))))
             pending = list({key: r for key, r in zip(keys, requests, strict=True) if key not in found}.items())
             for start in range(0, len(pending), self.CHUNK):
@@ -57,6 +60,17 @@ class CachedModel:
                 if progress:
                     progress(min(start + self.CHUNK, len(pending)), len(pending), "")
             return [found[key] for key in keys]
+
+    @cached_property
+    def _by_content(self) -> GeneratorSettings:
+        """The settings as keys read them: a model in a folder goes by its files, because another may come to lie there.
+
+        A hub id, a package and a random model do not change under their names.
+        """
+        folder = Path(self.settings.model).expanduser()
+        if not folder.is_dir():
+            return self.settings
+        return self.settings.model_copy(update={"model": json.dumps(model_digests(folder), sort_keys=True)})
 
     def _answer(self, chunk: Sequence[tuple[bytes, Request]]) -> list[Reply]:
         model = self.load()

@@ -1,13 +1,11 @@
 """Does what a chain quotes exist? Passages in quotation marks against the user's history and the question."""
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from tagpr.chains.evidence.text import QUOTED, folded
 from tagpr.evaluation.predictions import Prediction
 from tagpr.tasks.types import Example
-
-_QUOTED = re.compile(r"[\"“«]([^\"“”«»\n]{4,300})[\"”»]")
 
 
 @dataclass(frozen=True)
@@ -42,23 +40,19 @@ def evidence(rows: Sequence[Prediction], examples: Sequence[Example]) -> Evidenc
 
 def quotations(chain: str) -> list[str]:
     """What a chain puts in quotation marks, in order."""
-    return [match[1] for match in _QUOTED.finditer(chain) if _folded(match[1])]
+    return [found["quote"] for found in QUOTED.finditer(chain) if folded(found["quote"])]
 
 
 def sources(texts: Iterable[str]) -> list[str]:
-    """Texts in the form that `is_found` compares: lower case, single spaces."""
-    return [_folded(text) for text in texts]
+    """Texts in the form that `is_found` compares."""
+    return [folded(text) for text in texts]
 
 
-def is_found(quotation: str, folded: Sequence[str]) -> bool:
+def is_found(quotation: str, texts: Sequence[str]) -> bool:
     """Whether a quotation is part of one of `sources(...)`, whatever its case, spacing and outer punctuation."""
-    return any(_folded(quotation) in text for text in folded)
+    return any(folded(quotation) in text for text in texts)
 
 
 def history_texts(example: Example) -> list[str]:
     """Every text of a user's history."""
     return [value for item in example.profile for value in item.fields.values()]
-
-
-def _folded(text: str) -> str:
-    return " ".join(text.lower().split()).strip(" .…,;:")

@@ -128,5 +128,5 @@ def precision(responses: Sequence[Response], shown: Sequence[Shown]) -> float | 
 
 
 def _replaced(step: Segment, label: str, other: str) -> Segment:
-    text = re.sub(rf"(?<![\w-]){re.escape(label)}(?![\w-])", other, step.text)
+    text = re.sub(rf"(?<![\w-]){re.escape(label)}(?![\w-])", lambda _: other, step.text)
     return Segment(step.tag, text, step.start, step.end)

@@ -15,12 +15,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from tagpr.errors import RecipeError
 from tagpr.settings import Settings
 from tagpr.tasks.rubric_target import Aspect
+from tagpr.yaml_text import parse_yaml, read_text
 
 
 class Criterion(Settings):
@@ -89,16 +89,14 @@ def load_rubric(spec: str, folder: Path = Path()) -> Rubric:
     if spec in known:
         text = (bundled / f"{spec}.yaml").read_text(encoding="utf-8")
     elif path.suffix in (".yaml", ".yml") and path.is_file():
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_text(path, f"rubric {spec}")
     else:
         raise RecipeError(f"rubric {spec}: no such rubric; give a YAML file or one of: {', '.join(known)}")
+    values = parse_yaml(text, f"rubric {spec}").value
+    if not isinstance(values, dict):
+        raise RecipeError(f"rubric {spec}: must be a mapping of name, criteria and score")
     try:
-        values = yaml.safe_load(text)
-        if not isinstance(values, dict):
-            raise RecipeError(f"rubric {spec}: must be a mapping of name, criteria and score")
         return Rubric.model_validate(values)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"rubric {spec}: not valid YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

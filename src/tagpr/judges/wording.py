@@ -1,30 +1,16 @@
 """What judges are asked, from the templates in files, and what is read out of their replies."""
 
 import re
-from functools import lru_cache
-from importlib import resources
-
-from jinja2 import Environment, StrictUndefined, Template
 
 from tagpr.clients.json_objects import json_objects
 from tagpr.clients.types import Request
-
-
-@lru_cache
-def _template(name: str) -> Template:
-    source = (resources.files("tagpr.judges") / "templates" / f"{name}.jinja").read_text(encoding="utf-8")
-    return Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined).from_string(source)
+from tagpr.tasks.templates import packaged, unfenced
 
 
 def worded(template: str, **values: object) -> Request:
     """A request of one user message from a template; texts cannot end the fence they stand in."""
     safe = {name: unfenced(value) if isinstance(value, str) else value for name, value in values.items()}
-    return Request(({"role": "user", "content": _template(template).render(**safe).strip()},))
-
-
-def unfenced(text: str) -> str:
-    """`text` in which the marks that fence it off are taken apart."""
-    return re.sub(r"<(?=<<)|>(?=>>)", lambda mark: mark[0] + " ", text)
+    return Request(({"role": "user", "content": packaged("tagpr.judges", template).render(**safe).strip()},))
 
 
 def read_mark(reply: str, points: int, key: str = "score") -> int | None:
@@ -40,8 +26,8 @@ def read_mark(reply: str, points: int, key: str = "score") -> int | None:
 
 def _whole(value: object, points: int) -> int | None:
     if isinstance(value, str):
-        match = re.fullmatch(rf"\s*(\d+)(?:\.0+)?\s*(?:/\s*{points})?\s*", value)
+        match = re.fullmatch(rf"\s*(\d{{1,3}})(?:\.0+)?\s*(?:/\s*{points})?\s*", value)
         value = int(match[1]) if match else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or not 0 <= value <= points:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= points or value != int(value):
         return None
     return int(value)

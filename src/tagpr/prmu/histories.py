@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tagpr.prmu.human_pairs import human_histories
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.prompts.escape import escape
-from tagpr.tasks.templates import render
+from tagpr.tasks.templates import render_card
 from tagpr.tasks.types import Example, Interaction, Task
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def user_histories(
 
 def items_of(task: Task, interactions: Sequence[Interaction], prompts: PromptBuilder) -> tuple[tuple[int, ...], ...]:
     """Token ids of past items, worded as in the prompts."""
-    worded = (render(task.entry, {key: escape(value) for key, value in item.fields.items()}) for item in interactions)
+    fields = ({key: escape(value) for key, value in item.fields.items()} for item in interactions)
+    worded = (render_card(task, "entry", values) for values in fields)
     return tuple(tuple(token_ids(prompts, text)) for text in worded)
 
 

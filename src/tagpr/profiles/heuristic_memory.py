@@ -23,31 +23,25 @@ _NOT_THEIRS = re.compile(r"\bAssistant: .*", re.DOTALL)
 LONGEST_STATEMENT = 200
 
 
-def heuristic_update(memory: str, items: Sequence[str], fits: Callable[[str], bool]) -> str:
-    """The memory with `items` (oldest first) worked in: a line of counts, then statements, as many as fit."""
-    lines = memory.splitlines()
-    counts = _counts(next((line for line in lines if line.startswith(COUNTS)), ""))
-    old = [line for line in lines if line and not line.startswith(COUNTS)]
-    new: list[str] = []
-    for item in items:
-        if answer := _ANSWER.search(item):
-            counts[answer[1].strip()] += 1
-        new += [f"- {text}" for text in _statements(item) if _OF_THEMSELVES.search(text)]
+def short_answers(items: Sequence[str]) -> list[str]:
+    """What the items have on the right of `->`, texts left out."""
+    return [found[1].strip() for found in map(_ANSWER.search, items) if found]
+
+
+def heuristic_update(memory: str, items: Sequence[str], counts: Counter[str], fits: Callable[[str], bool]) -> str:
+    """The memory with `items` (oldest first) worked in: a line of counts, then statements, as many as fit.
+
+    counts: `short_answers` of the history so far. The memory's own line has but the commonest, and an answer may hold
+    commas and numbers, so they are not read back from it.
+    """
+    old = [line for line in memory.splitlines() if line and not line.startswith(COUNTS)]
+    new = [f"- {text}" for item in items for text in _statements(item) if _OF_THEMSELVES.search(text)]
     head = [COUNTS + ", ".join(f"{name} {count}" for name, count in counts.most_common(MOST_COUNTED))] if counts else []
     found = list(head)
     for line in dict.fromkeys([*reversed(new), *old]):
         if fits("\n".join([*found, line])):
             found.append(line)
     return "\n".join(found)
-
-
-def _counts(line: str) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for part in line.removeprefix(COUNTS).split(", ") if line else ():
-        name, _, count = part.rpartition(" ")
-        if name and count.isdigit():
-            counts[name] += int(count)
-    return counts
 
 
 def _statements(item: str) -> list[str]:

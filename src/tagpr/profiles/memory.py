@@ -11,18 +11,14 @@ Equal beginnings of histories share their updates. Any generator writes (through
 import hashlib
 import json
 import logging
-import re
+from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from importlib import resources
-
-from jinja2 import Environment, StrictUndefined, Template
 
 from tagpr.clients.cache import default_cache
 from tagpr.clients.types import Reply, Request
-from tagpr.profiles.heuristic_memory import heuristic_update
+from tagpr.profiles.heuristic_memory import heuristic_update, short_answers
 from tagpr.profiles.settings import MemorySettings
-from tagpr.tasks.templates import render
+from tagpr.tasks.templates import packaged, render_card, unfenced
 from tagpr.tasks.types import Interaction, Task
 
 logger = logging.getLogger(__name__)
@@ -31,9 +27,8 @@ LONGEST_ITEM = 2000
 WORDS_PER_TOKEN = 0.7
 """Writers are told words, the bound is in tokens; what is longer is cut."""
 
-Update = tuple[str, tuple[str, ...]]
-"""The memory so far, and the items to work in."""
-Write = Callable[[Sequence[Update]], list[str]]
+Update = tuple[str, tuple[str, ...], Counter[str]]
+"""The memory so far, the items to work in, and how often the history up to them has each short answer."""
 
 
 class ProfileMemory:
@@ -53,14 +48,15 @@ class ProfileMemory:
         texts = [[item_text(task, item) for item in history] for history in histories]
         steps = [[tuple(own[start : start + size]) for start in range(0, len(own), size)] for own in texts]
         states = [b""] * len(histories)
-        memories = [""] * len(histories)
+        memories, counts = [""] * len(histories), [Counter[str]() for _ in histories]
         for number in range(max(map(len, steps), default=0)):
             open_updates: dict[bytes, Update] = {}
             for place, own in enumerate(steps):
                 if number < len(own):
                     states[place] = _key(states[place], task.name, own[number])
+                    counts[place].update(short_answers(own[number]))
                     if states[place] not in self._written:
-                        open_updates[states[place]] = memories[place], own[number]
+                        open_updates[states[place]] = memories[place], own[number], counts[place]
             written = self._write(list(open_updates.values()))
             self._written.update(zip(open_updates, map(self.shortened, written), strict=True))
             for place, own in enumerate(steps):
@@ -82,7 +78,7 @@ class ProfileMemory:
         if not updates:
             return []
         if self.settings.writer == "heuristic":
-            return [heuristic_update(memory, items, self._fits) for memory, items in updates]
+            return [heuristic_update(*update, self._fits) for update in updates]
         return self._asked(updates)
 
     def _fits(self, text: str) -> bool:
@@ -99,35 +95,24 @@ class ProfileMemory:
         model = CachedModel(writer, self.settings.calls, self.settings.cache or default_cache())
         words = int(self.settings.max_tokens * WORDS_PER_TOKEN)
         requests = [
-            Request(({"role": "user", "content": _template().render(
-                memory=_fenced(memory), items=[_fenced(item) for item in items], words=words).strip()},))
-            for memory, items in updates
+            Request(({"role": "user", "content": packaged("tagpr.profiles", "memory").render(
+                memory=unfenced(memory), items=[unfenced(item) for item in items], words=words).strip()},))
+            for memory, items, _ in updates
         ]  # fmt: skip
         replies = model.generate(requests)
         if refused := sum(not isinstance(reply, Reply) for reply in replies):
             logger.warning("profile memory: %d of %d updates were refused; those memories stay", refused, len(replies))
         return [
             reply.content if isinstance(reply, Reply) and reply.content.strip() else memory
-            for reply, (memory, _) in zip(replies, updates, strict=True)
+            for reply, (memory, *_) in zip(replies, updates, strict=True)
         ]
 
 
 def item_text(task: Task, item: Interaction) -> str:
     """One past item, worded as in prompts, on one line."""
-    text = " ".join(render(task.entry, dict(item.fields)).split())
+    text = " ".join(render_card(task, "entry", dict(item.fields)).split())
     return text if len(text) <= LONGEST_ITEM else text[:LONGEST_ITEM] + " ..."
 
 
 def _key(before: bytes, task: str, items: Sequence[str]) -> bytes:
     return hashlib.sha256(before + json.dumps([task, *items]).encode()).digest()
-
-
-def _fenced(text: str) -> str:
-    """Text that cannot end the fence it stands in."""
-    return re.sub(r"<(?=<<)|>(?=>>)", lambda mark: mark[0] + " ", text)
-
-
-@lru_cache
-def _template() -> Template:
-    source = (resources.files("tagpr.profiles") / "templates" / "memory.jinja").read_text(encoding="utf-8")
-    return Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined).from_string(source)

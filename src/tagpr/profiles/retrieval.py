@@ -42,9 +42,9 @@ def query_of(task: Task, example: Example) -> str:
         return example.query
     if task.query == "{{ input }}":  # the common case, without the template engine
         return example.input
-    from tagpr.tasks.templates import render
+    from tagpr.tasks.templates import render_card
 
-    return render(task.query, {**example.fields, "input": example.input})
+    return render_card(task, "query", {**example.fields, "input": example.input})
 
 
 def keys_of(task: Task, profile: tuple[Interaction, ...]) -> tuple[str, ...]:

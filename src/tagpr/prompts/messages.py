@@ -18,7 +18,7 @@ from tagpr.prompts.escape import escape
 from tagpr.prompts.lamp_prompts import official_prompt
 from tagpr.prompts.settings import PromptSettings
 from tagpr.tasks import Example, Interaction, Task
-from tagpr.tasks.templates import render
+from tagpr.tasks.templates import render, render_card
 
 _SHORTEST = 24  # characters to which a history field may be cut before whole entries are dropped
 
@@ -60,9 +60,9 @@ def build_prompt(
     question = {**example.fields, "input": example.input}
 
     def user_text() -> str:
-        shown = [render(task.entry, _inert(values)) for values in fields]
+        shown = [render_card(task, "entry", _inert(values)) for values in fields]
         values = _inert(question)
-        asked = render(task.question, values)
+        asked = render_card(task, "question", values)
         values = {"task": task, "summary": summary, "entries": shown, "question": asked}
         return render(user_source, values).strip()
 

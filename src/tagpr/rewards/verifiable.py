@@ -78,7 +78,7 @@ def find_verifiable(settings: RewardSettings, folder: Path = Path(), judge: Judg
     """The R_v that a recipe names; a user's own file is relative to `folder`, the recipe's. judge: its judges.
 
     Raises RecipeError if it cannot be loaded, is no function, or needs judges and there are none. What a user's own
-    function raises while it judges is RunError.
+    code raises while it judges is RunError.
     """
     by_card = partial(verifiable_reward, settings=settings)
     if settings.verifiable in ("correctness", "rouge"):
@@ -92,16 +92,37 @@ def find_verifiable(settings: RewardSettings, folder: Path = Path(), judge: Judg
             )
         return RubricReward(Judges.load(judge, folder, settings.verifiable.removeprefix(RUBRIC_PREFIX)), by_card)
     own = load_own(settings.verifiable, "rewards", folder)
+    origin = f"rewards: {settings.verifiable}"
+    if isinstance(own, type):
+        raise RecipeError(f"{origin}: is a class; name an instance of it, or a function of (task, answer, target)")
     if not callable(own):
-        raise RecipeError(f"rewards: {settings.verifiable}: no function; write one of (task, answer, target)")
+        raise RecipeError(f"{origin}: no function; write one of (task, answer, target)")
     function = cast(Verifiable, own)
-    return function if isinstance(own, ManyVerifiable) else _guarded(function, f"rewards: {settings.verifiable}")
+    return _OwnMany(function, own, origin) if isinstance(own, ManyVerifiable) else _Own(function, origin)
 
 
-def _guarded(own: Verifiable, origin: str) -> Verifiable:
-    def guarded(task: Task, answer: str, target: str) -> float:
-        with own_code(origin, RunError):
-            value = own(task, answer, target)
-        return number_of(value, origin)
+class _Own:
+    """A user's own R_v, whose errors are one line and whose values are numbers."""
 
-    return guarded
+    def __init__(self, function: Verifiable, origin: str) -> None:
+        self.function, self.origin = function, origin
+
+    def __call__(self, task: Task, answer: str, target: str) -> float:
+        with own_code(self.origin, RunError):
+            value = self.function(task, answer, target)
+        return number_of(value, self.origin)
+
+
+class _OwnMany(_Own):
+    """One that also judges many answers at once."""
+
+    def __init__(self, function: Verifiable, at_once: ManyVerifiable, origin: str) -> None:
+        super().__init__(function, origin)
+        self.at_once = at_once
+
+    def many(self, tasks: Sequence[Task], answers: Sequence[str], targets: Sequence[str]) -> list[float]:
+        with own_code(self.origin, RunError):
+            values = list(self.at_once.many(tasks, answers, targets))
+        if len(values) != len(answers):
+            raise RunError(f"{self.origin}: many gave {len(values)} values for {len(answers)} answers; give one each")
+        return [number_of(value, self.origin) for value in values]

@@ -8,8 +8,9 @@ from pathlib import Path
 from tagpr.clients.settings import GeneratorSettings
 from tagpr.data.formats.feedback import feedback_digest, is_feedback_store
 from tagpr.data.inputs import data_fingerprints
-from tagpr.files import fingerprint, weights_key
+from tagpr.files import fingerprint, model_digests
 from tagpr.plugins import code_digest, is_own, load_own
+from tagpr.profiles.settings import Retriever
 from tagpr.rewards.settings import RUBRIC_PREFIX
 from tagpr.runs.run import Run
 
@@ -20,10 +21,12 @@ def data_files(run: Run) -> dict[str, str]:
 
 
 def prompt_files(run: Run) -> dict[str, str]:
-    """The user's own prompt templates, and the model in a folder that writes the profile memory."""
-    templates, writer = run.recipe.prompt.templates, run.recipe.profile.memory.writer
+    """The user's own prompt templates, and the models in folders that write the profile memory or retrieve."""
+    templates, profile = run.recipe.prompt.templates, run.recipe.profile
     own = {"prompt.templates": fingerprint(templates)} if templates else {}
-    return own | _checkpoint("profile.memory.writer", writer.model if isinstance(writer, GeneratorSettings) else None)
+    if profile.retriever is Retriever.DENSE:
+        own |= _encoder("profile.encoder", profile.encoder)
+    return own | _generator("profile.memory.writer", profile.memory.writer)
 
 
 def model_files(run: Run) -> dict[str, str]:
@@ -42,8 +45,10 @@ def chain_files(run: Run) -> dict[str, str]:
     chains = run.recipe.chains
     own = {"chains.written": fingerprint(chains.written)} if chains.written is not None else {}
     for role in ("teacher", "judge", "tagger"):
-        block = getattr(chains, role)
-        own |= _checkpoint(f"chains.{role}", block.model if isinstance(block, GeneratorSettings) else None)
+        own |= _generator(f"chains.{role}", getattr(chains, role))
+    own |= _encoder("chains.encoder", chains.encoder)
+    if chains.vocabulary == "discover":
+        own |= _encoder("chains.discovery.encoder", chains.discovery.encoder)
     return policy_files(run) | vocabulary_files(run) | own
 
 
@@ -77,10 +82,15 @@ def reward_files(run: Run) -> dict[str, str]:
 
 
 def rubric_files(run: Run) -> dict[str, str]:
-    """The user's own rubric, by which judges mark."""
-    named = run.recipe.judge.rubric if run.recipe.judge is not None else ""
-    path = run.base / named
-    return {"judge.rubric": fingerprint(path)} if named and path.is_file() else {}
+    """The user's own rubric, by which judges mark, and the judges that are models in folders."""
+    judge = run.recipe.judge
+    if judge is None:
+        return {}
+    path = run.base / judge.rubric
+    found = {"judge.rubric": fingerprint(path)} if path.is_file() else {}
+    for number, block in enumerate(judge.judges):
+        found |= _generator(f"judge.judges.{number}", block)
+    return found
 
 
 def taught_files(run: Run) -> dict[str, str]:
@@ -88,12 +98,27 @@ def taught_files(run: Run) -> dict[str, str]:
     return _checkpoint("sft.checkpoint", run.recipe.sft.checkpoint) | vocabulary_files(run)
 
 
+def _generator(key: str, block: object) -> dict[str, str]:
+    """The model of a block that runs it here; the name at an endpoint is no path."""
+    if isinstance(block, GeneratorSettings) and block.engine != "endpoint":
+        return _checkpoint(key, block.model)
+    return {}
+
+
+def _encoder(key: str, spec: str | None) -> dict[str, str]:
+    """A sentence encoder, with its modules after the first (1_Pooling, 2_Dense), which are folders within its own."""
+    found = _checkpoint(key, spec)
+    if spec and found:
+        for module in sorted(Path(spec).expanduser().glob("[0-9]*_*")):
+            found |= _checkpoint(f"{key}/{module.name}", str(module))
+    return found
+
+
 def _checkpoint(key: str, spec: str | None) -> dict[str, str]:
-    """A model folder by its small files and by its weights; nothing for what is no folder: a model of the
-    hub or of a package does not change under its name.
+    """A model folder by its content; nothing for what is no folder: a model of the hub or of a package does not change
+    under its name.
     """
     folder = Path(spec).expanduser() if spec else None
     if folder is None or not folder.is_dir():
         return {}
-    small = [path for ending in ("json", "jinja", "txt", "model") for path in sorted(folder.glob(f"*.{ending}"))]
-    return {key: weights_key(folder)} | {f"{key}/{path.name}": fingerprint(path) for path in small}
+    return {f"{key}/{name}" if name else key: digest for name, digest in model_digests(folder).items()}

@@ -23,7 +23,7 @@ from tagpr.prompts.escape import escape
 from tagpr.settings import Settings
 from tagpr.systems.prompted import Prompted
 from tagpr.systems.protocol import Answer
-from tagpr.tasks.templates import render
+from tagpr.tasks.templates import render_card
 from tagpr.tasks.types import Example, Kind, Task
 
 REQUESTS = {
@@ -100,7 +100,7 @@ class PAG(Prompted[PAGOptions]):
         lines = []
         for item in reversed(shown):
             fields = {k: escape(self.shortened(v, self.options.field_tokens)) for k, v in item.fields.items()}
-            lines.append("- " + render(task.entry, fields))
+            lines.append("- " + render_card(task, "entry", fields))
         style = task.kind is Kind.TEXT and task.output_field is None
         asked = STYLE if style else REQUESTS[task.kind]
         text = f"Past items of one person:\n{chr(10).join(lines)}\n\n{asked}"

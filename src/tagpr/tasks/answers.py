@@ -25,7 +25,7 @@ def normalise_answer(task: Task, answer: str) -> str:
     if task.kind is Kind.TEXT:
         return answer
     numbers = _numeric_labels(task.labels)
-    return numbers.get(_number(answer), answer) if numbers else answer
+    return numbers.get(number_in(answer), answer) if numbers else answer
 
 
 def label_set(task: Task) -> frozenset[str]:
@@ -38,7 +38,7 @@ def parse_rating(task: Task, answer: str, target: float) -> float:
 
     The upper end if both are equally far, and no clipping: LaMP's official evaluator.
     """
-    value = _number(answer)
+    value = number_in(answer)
     if math.isfinite(value) and abs(value) <= _LARGEST_RATING:
         return value
     low, high = float(task.labels[0]), float(task.labels[-1])
@@ -88,10 +88,11 @@ def _label_set(labels: tuple[str, ...], rules: tuple[str, ...]) -> frozenset[str
 @lru_cache(maxsize=256)
 def _numeric_labels(labels: tuple[str, ...]) -> dict[float, str]:
     """Number -> label, for the labels that are finite numbers."""
-    return {number: label for label in labels if math.isfinite(number := _number(label))}
+    return {number: label for label in labels if math.isfinite(number := number_in(label))}
 
 
-def _number(text: str) -> float:
+def number_in(text: str) -> float:
+    """`text` as a number; NaN if it is none."""
     try:
         return float(text)
     except ValueError:

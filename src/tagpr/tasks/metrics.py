@@ -4,7 +4,7 @@ Whatever needs to know how good an answer is calls `correctness`: the filter of 
 pairs, scores per user, HYDRA's labels, PrLM's reward. A card chooses it (`correctness:`), else it is the kind's own:
 
 - choice, label: `accuracy`, 1 iff the answer is the target; an answer outside the label list is wrong;
-- rating: `closeness`, 1 - |error| / (largest possible error), 0 beyond the scale;
+- rating: `closeness`, 1 - |error| / (largest possible error), 0 for what is off the scale or no number;
 - text: `rouge`, the card's mix of ROUGE-1 and ROUGE-L F over its `rouge_tokens`.
 
 Accuracy, F1, MAE and RMSE are LaMP's official evaluator's. Not here: significance (`tagpr.evaluation`).
@@ -21,7 +21,7 @@ from tagpr.errors import RecipeError, RunError
 from tagpr.plugins import load_own, number_of, own_code
 from tagpr.statistics import Floats
 from tagpr.tasks.aggregate import MACRO_F1, MEAN, POSITIVE_F1, ROOT_MEAN_SQUARE, Aggregate
-from tagpr.tasks.answers import label_set, normalise_answer, parse_rating
+from tagpr.tasks.answers import label_set, normalise_answer, number_in, parse_rating
 from tagpr.tasks.meteor import meteor
 from tagpr.tasks.rouge import rouge
 from tagpr.tasks.rubric_target import RUBRIC
@@ -79,8 +79,8 @@ def _squared_error(task: Task, answer: str, target: str) -> float:
 
 
 def _closeness(task: Task, answer: str, target: str) -> float:
-    largest = float(task.labels[-1]) - float(task.labels[0])
-    return max(0.0, 1 - _error(task, answer, target) / largest)
+    low, high, value = float(task.labels[0]), float(task.labels[-1]), number_in(answer)
+    return max(0.0, 1 - abs(value - float(target)) / (high - low)) if low <= value <= high else 0.0
 
 
 def _rouge1(task: Task, answer: str, target: str) -> float:

@@ -3,13 +3,17 @@
 One filter of our own: `lead(n)`, the first n words of a text (n characters if the script has no spaces).
 """
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
+from importlib import resources
+from typing import Literal
 
 from jinja2 import StrictUndefined, Template, TemplateError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tagpr.errors import RecipeError
+from tagpr.tasks.types import Task
 
 
 def lead(text: str, words: int) -> str:
@@ -36,6 +40,17 @@ def _environment() -> ImmutableSandboxedEnvironment:
     return environment
 
 
+@lru_cache
+def packaged(package: str, name: str) -> Template:
+    """A prompt of our own, kept: `templates/NAME.jinja` of the package."""
+    return template((resources.files(package) / "templates" / f"{name}.jinja").read_text(encoding="utf-8"))
+
+
+def unfenced(text: str) -> str:
+    """`text` in which the marks that fence texts off in our prompts are taken apart: it cannot end its own fence."""
+    return re.sub(r"<(?=<<)|>(?=>>)", lambda mark: mark[0] + " ", text)
+
+
 def names_in(source: str) -> list[str]:
     """The names that a template reads, sorted. Raises RecipeError for one that does not parse."""
     try:
@@ -45,10 +60,19 @@ def names_in(source: str) -> list[str]:
 
 
 def render(source: str, values: Mapping[str, object]) -> str:
-    """Render `source`. Raises RecipeError naming the template and what it misses."""
+    """Render `source`. Raises RecipeError naming the template and what it misses or raises."""
     try:
         return template(source).render(values)
-    except TemplateError as error:
+    except Exception as error:  # an expression is code: {{ input + 1 }} is a TypeError
+        kind = "" if isinstance(error, TemplateError) else f"{type(error).__name__}: "
         short = " ".join(source.split())[:60]
         known = ", ".join(sorted(values))
-        raise RecipeError(f"template {short!r}: {' '.join(str(error).split())}; it may use: {known}") from None
+        raise RecipeError(f"template {short!r}: {kind}{' '.join(str(error).split())}; it may use: {known}") from None
+
+
+def render_card(task: Task, key: Literal["question", "entry", "query"], values: Mapping[str, object]) -> str:
+    """Render a template of the task's card. Raises RecipeError naming the card and the key."""
+    try:
+        return render(getattr(task, key), values)
+    except RecipeError as error:
+        raise RecipeError(f"task card {task.name}, key {key}: {error}") from None

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from tagpr.chains.chain import Response, Segment
 from tagpr.chains.evidence.notes import HABITS, KINDS, chances, render, split
 from tagpr.chains.evidence.types import Claim, ClaimKind, Shown
+from tagpr.prompts.escape import restore
 from tagpr.tasks.types import Kind, Task
 
 DECIDING = frozenset({"make_decision", "synthesize_findings", "verify_conclusion", "formulate_conclusion"})
@@ -62,7 +63,8 @@ def habit_claims(segment: Segment, offset: int, shown: Shown) -> Iterator[Claim]
 
     text = segment.text
     if len(text) > 1 and text[0] == text[-1] == '"':
-        yield Claim(ClaimKind.NOTE, text, offset, offset + len(text), text[1:-1] in notes)
+        true = restore(text[1:-1]) in map(restore, notes)  # prompts show notes with their tags broken
+        yield Claim(ClaimKind.NOTE, text, offset, offset + len(text), true)
     if segment.tag == READING and text in KINDS:
         yield Claim(ClaimKind.QUESTION, text, offset, offset + len(text), text == expected["end"])
     if segment.tag in DECIDING:

@@ -10,19 +10,20 @@
     item 3                                              ITEM, counted from the first shown
     the answer                                          ANSWER: the last step names it
 
-Only outputs that the task or the history knows are read as outputs, so that prose is not mistaken for claims.
+Only outputs that the task or the history knows are read as outputs, so that prose is not mistaken for claims. Numbers
+are read as decimals, because a model may write thousands of digits, and int() refuses those.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterator
+from decimal import Decimal
 
 from tagpr.chains.chain import Response, Segment
-from tagpr.chains.evidence.text import entry_output, words
+from tagpr.chains.evidence.text import QUOTED, entry_output, folded, words
 from tagpr.chains.evidence.types import Claim, ClaimKind, Shown
 from tagpr.tasks.types import Kind
 
-_QUOTED = re.compile(r"[\"“«](?P<quote>[^\"“”«»\n]{4,300})[\"”»]")
 _ITEM = re.compile(r"\b(?:item|example|entry)s? (?:no\. |number |#)?(?P<number>\d{1,3})\b", re.IGNORECASE)
 
 
@@ -35,10 +36,10 @@ def output_claims(segment: Segment, offset: int, shown: Shown) -> Iterator[Claim
     def claim(kind: ClaimKind, start: int, end: int, true: bool) -> Claim:
         return Claim(kind, text[start:end], offset + start, offset + end, true)
 
-    items = [_folded(" ".join(entry.fields.values())) for entry in shown.entries]
-    question = _folded(shown.question)
-    for found in _QUOTED.finditer(text):
-        quote = _folded(found["quote"])
+    items = [folded(" ".join(entry.fields.values())) for entry in shown.entries]
+    question = folded(shown.question)
+    for found in QUOTED.finditer(text):
+        quote = folded(found["quote"])
         if not quote:
             continue
         holders = [number for number, item in enumerate(items) if quote in item]
@@ -51,7 +52,7 @@ def output_claims(segment: Segment, offset: int, shown: Shown) -> Iterator[Claim
             yield claim(ClaimKind.OUTPUT, found.start(), said.end(), true)
     counts = Counter(outputs)
     for found in re.finditer(rf"(?<![\w-])(?P<output>{known}) x(?P<count>\d+)\b", text, re.IGNORECASE):
-        true = counts[found["output"].casefold()] == int(found["count"])
+        true = counts[found["output"].casefold()] == Decimal(found["count"])
         yield claim(ClaimKind.TALLY, found.start(), found.end(), true)
     asked = set(words(shown.question))
     inside, _, counted = text.partition(": ")
@@ -68,7 +69,7 @@ def output_claims(segment: Segment, offset: int, shown: Shown) -> Iterator[Claim
     for found in _ITEM.finditer(text):
         yield claim(ClaimKind.ITEM, found.start(), found.end(), 1 <= int(found["number"]) <= len(shown.entries))
     for found in _sums(known, text):
-        true = int(found["words"]) + int(found["history"]) == int(found["sum"])
+        true = Decimal(found["words"]) + Decimal(found["history"]) == Decimal(found["sum"])
         yield claim(ClaimKind.SUM, found.start(), found.end(), true)
 
 
@@ -82,7 +83,7 @@ def decision_claims(response: Response, shown: Shown) -> Iterator[Claim]:
     yield Claim(ClaimKind.ANSWER, last.text, start, start + len(last.text), named is not None)
     known = _known(shown)
     points = {
-        found["name"].casefold(): {part: int(found[part]) for part in ("words", "history", "sum")}
+        found["name"].casefold(): {part: Decimal(found[part]) for part in ("words", "history", "sum")}
         for segment in response.segments
         for found in _sums(known, segment.text)
     }
@@ -120,8 +121,3 @@ def _sums(known: str, text: str) -> Iterator[re.Match[str]]:
     """Points of candidates; the name is a known output, else one word."""
     points = r"(?P<words>-?\d+) \+ (?P<history>-?\d+) = (?P<sum>-?\d+)"
     return re.finditer(rf"(?P<name>(?<![\w-])(?:{known})|[^\s,;]+) {points}", text, re.IGNORECASE)
-
-
-def _folded(text: str) -> str:
-    """Lower case, single spaces, without what a quotation inside a chain cannot hold."""
-    return " ".join(re.sub(r'[<>"]', " ", text.lower()).split()).strip(" .…,;:")

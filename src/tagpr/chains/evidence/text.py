@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from tagpr.tasks.types import Example, Interaction, Task
 
 _WORD = re.compile(r"[぀-ヿ㐀-鿿]|[^\W_぀-ヿ㐀-鿿]+")  # a CJK character is a word
+QUOTED = re.compile(r"[\"“«](?P<quote>[^\"“”«»\n]{4,300})[\"”»]")
+"""A passage in quotation marks."""
 _STOP_TEXT = """
 a an and are as at be been but by can could did do does for from had has have he her his i if in into is it its just
 like me more most my no not of on one only or other our out over she so some such than that the their them then there
@@ -15,6 +17,11 @@ these they this those to up us use used using was we were what when which while 
 any all about after both each how may new where
 """
 STOP = frozenset(_STOP_TEXT.split())
+
+
+def folded(text: str) -> str:
+    """Lower case, single spaces, without what a quotation inside a chain cannot hold."""
+    return " ".join(re.sub(r'[<>"]', " ", text.lower()).split()).strip(" .…,;:")
 
 
 def words(text: str) -> list[str]:
@@ -40,6 +47,21 @@ def entry_text(task: Task, entry: Interaction) -> str:
 def entry_output(task: Task, entry: Interaction) -> str:
     """y_i of a history entry; "" if the history has no outputs."""
     return entry.fields.get(task.output_field, "").strip() if task.output_field else ""
+
+
+def split_options(text: str, labels: Sequence[str]) -> tuple[str, list[str]]:
+    """The question before its options, and the text of each option ("" if its label is not printed).
+
+    An option starts at the last occurrence of its label: instructions name the labels before the options do.
+    """
+    starts = {label: text.rfind(label) for label in labels}
+    printed = sorted((start, label) for label, start in starts.items() if start >= 0)
+    stem = text[: printed[0][0]] if printed else text
+    bodies = dict.fromkeys(labels, "")
+    for number, (start, label) in enumerate(printed):
+        end = printed[number + 1][0] if number + 1 < len(printed) else len(text)
+        bodies[label] = text[start + len(label) : end].strip(' :"\n')
+    return stem, [bodies[label] for label in labels]
 
 
 class WordStatistics:

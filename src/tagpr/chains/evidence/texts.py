@@ -3,15 +3,19 @@
 Key words: mixer, audio.    It is about mixer and audio.       WORD, one claim a word, of the question
 about 5 words, lower case, no article                           STYLE, the median and the majority of past outputs
 Keep from small to audio.    Start at small, stop at audio.     SPAN, the answer's beginning and end
-[1] shares parsing and trees with the history.                  SHARED, words of both, or with the question
+[1] shares parsing and trees with the history.                  SHARED, words of option [1] and of the history
+[1] shares parsing with the question.                           SHARED, words of option [1] and of the text before it
+
+If the options are not printed in the question's text, their words are those of the whole question.
 """
 
 import re
 import statistics
 from collections.abc import Iterator
+from decimal import Decimal  # of thousands of digits too, which int() refuses
 
 from tagpr.chains.chain import Response, Segment
-from tagpr.chains.evidence.text import entry_output, entry_text, words
+from tagpr.chains.evidence.text import entry_output, entry_text, split_options, words
 from tagpr.chains.evidence.types import Claim, ClaimKind, Shown
 from tagpr.tasks.types import Kind
 
@@ -38,15 +42,8 @@ def text_claims(segment: Segment, offset: int, shown: Shown) -> Iterator[Claim]:
     for found in _STYLE.finditer(text):
         yield claim(ClaimKind.STYLE, found.start(), found.end(), _is_style(found, shown))
     if shown.task.kind is Kind.CHOICE:
-        past = {
-            word
-            for entry in shown.entries
-            for word in words(entry_text(shown.task, entry) + " " + entry_output(shown.task, entry))
-        }
         for found in _SHARED.finditer(text):
-            said = {word for word in words(found["words"]) if word != "and"}
-            true = said <= asked and (found["where"] == "question" or said <= past)
-            yield claim(ClaimKind.SHARED, found.start(), found.end(), true)
+            yield claim(ClaimKind.SHARED, found.start(), found.end(), _is_shared(found, shown))
 
 
 def span_claim(response: Response) -> Claim | None:
@@ -64,6 +61,21 @@ def span_claim(response: Response) -> Claim | None:
     return Claim(ClaimKind.SPAN, found[0], start + found.start(), start + found.end(), true)
 
 
+def _is_shared(found: re.Match[str], shown: Shown) -> bool:
+    asked = set(words(shown.question))
+    stem, texts = split_options(shown.input, shown.task.labels)
+    option = dict(zip(shown.task.labels, texts, strict=True)).get(found["label"])
+    own, rest = (set(words(option)), set(words(stem))) if option else (asked, asked)
+    if found["where"] == "history":
+        rest = {
+            word
+            for entry in shown.entries
+            for word in words(entry_text(shown.task, entry) + " " + entry_output(shown.task, entry))
+        }
+    said = {word for word in words(found["words"]) if word != "and"}
+    return said <= own & rest
+
+
 def _is_style(found: re.Match[str], shown: Shown) -> bool:
     outputs = [
         entry_output(shown.task, entry) or entry.fields.get(shown.task.input_fields[0], "") for entry in shown.entries
@@ -71,7 +83,7 @@ def _is_style(found: re.Match[str], shown: Shown) -> bool:
     outputs = [output for output in outputs if output]
     if not outputs:
         return True  # nothing is shown: said of users in general
-    true = int(found["length"]) == round(statistics.median(len(words(output)) for output in outputs))
+    true = Decimal(found["length"]) == round(statistics.median(len(words(output)) for output in outputs))
     if found["case"]:
         lower = sum(not output[:1].isupper() for output in outputs) * 2 > len(outputs)
         article = sum(bool(_ARTICLES & set(words(output)[:1])) for output in outputs) * 2 > len(outputs)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tagpr.chains.evidence.text import WordStatistics, content_words, entry_output, entry_text
+from tagpr.chains.evidence.text import WordStatistics, content_words, entry_output, entry_text, split_options
 from tagpr.tasks.types import Example, Interaction, Task
 
 
@@ -52,18 +52,3 @@ class ChoiceEvidence:
 
     def _rarest(self, tokens: list[str]) -> tuple[str, ...]:
         return tuple(sorted(tokens, key=lambda word: (-self.statistics.idf(word), tokens.index(word))))
-
-
-def split_options(text: str, labels: Sequence[str]) -> tuple[str, list[str]]:
-    """The question before its options, and the text of each option ("" if its label is not printed).
-
-    An option starts at the last occurrence of its label: instructions name the labels before the options do.
-    """
-    starts = {label: text.rfind(label) for label in labels}
-    printed = sorted((start, label) for label, start in starts.items() if start >= 0)
-    stem = text[: printed[0][0]] if printed else text
-    bodies = dict.fromkeys(labels, "")
-    for number, (start, label) in enumerate(printed):
-        end = printed[number + 1][0] if number + 1 < len(printed) else len(text)
-        bodies[label] = text[start + len(label) : end].strip(' :"\n')
-    return stem, [bodies[label] for label in labels]

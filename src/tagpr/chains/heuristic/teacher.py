@@ -13,7 +13,6 @@ import numpy as np
 from tagpr.chains.evidence.habits import rewrites
 from tagpr.chains.evidence.notes import render
 from tagpr.chains.evidence.text import STOP, entry_output, entry_text, question_text, words
-from tagpr.chains.grammar import write_completion
 from tagpr.chains.heuristic import wording
 from tagpr.chains.heuristic.choice import ChoiceEvidence
 from tagpr.chains.heuristic.habits import JudgedHabits, drawn, likeliest
@@ -47,7 +46,7 @@ class HeuristicTeacher:
         elif task.kind is Kind.CHOICE:
             self.choices = ChoiceEvidence(task, train)
         else:
-            self.labels = LabelEvidence(task, train, task.labels or _seen_labels(train), encoder=encoder)
+            self.labels = LabelEvidence(task, train, task.labels, encoder=encoder)
 
     def sample(self, example: Example, entries: Sequence[Interaction], n: int = 16) -> list[str]:
         """`n` completions, the first with the likeliest answer, then varied. `entries` are those the prompt shows."""
@@ -113,7 +112,7 @@ class HeuristicTeacher:
         for way in (1, -1):
             said = wording.words_step([(clues[i], names[i]) for i in order[::way]])
             comparison = wording.compare_step([(names[i], of[i]) for i in list(of)[::way]])
-            texts.append(write_completion([*steps, said, comparison, decision], names[pick]))
+            texts.append(wording.completion([*steps, said, comparison, decision], names[pick]))
         return tuple(texts)
 
     def _choice(self, rng: random.Random, example: Example, entries: Sequence[Interaction], n: int) -> list[str]:
@@ -127,7 +126,7 @@ class HeuristicTeacher:
                 history, question = choice.history_clues[option][:3], choice.question_clues[option][:2]
                 steps.append(wording.option_step(rng, self.task.labels[option], history, question))
             steps.append(wording.option_decision_step(rng, label))
-            chains.append(write_completion(steps, label))
+            chains.append(wording.completion(steps, label))
         return chains
 
     def _text(self, rng: random.Random, example: Example, entries: Sequence[Interaction], n: int) -> list[str]:
@@ -153,7 +152,7 @@ class HeuristicTeacher:
                 ),
                 wording.cut_step(rng, wording.plain(phrase.first), wording.plain(phrase.last)),
             ]
-            chains.append(write_completion(steps, phrase.text))
+            chains.append(wording.completion(steps, phrase.text))
         return chains
 
     def _rewrite(self, rng: random.Random, example: Example, entries: Sequence[Interaction], n: int) -> list[str]:
@@ -170,12 +169,8 @@ class HeuristicTeacher:
                 wording.note_step(self.habits.cited(example, entries, chosen)),
                 wording.habits_step(chosen),
             ]
-            chains.append(write_completion(steps, render(example.input, chosen)))
+            chains.append(wording.completion(steps, render(example.input, chosen)))
         return chains
-
-
-def _seen_labels(train: Sequence[Example]) -> list[str]:
-    return sorted({(example.target or "").strip() for example in train} - {""})
 
 
 def _middle(posterior_L: np.ndarray) -> int:

@@ -11,12 +11,24 @@ from collections.abc import Sequence
 
 from tagpr.chains.evidence.habits import READING, habit_name
 from tagpr.chains.evidence.notes import Habits, chances
+from tagpr.chains.grammar import write_completion
 from tagpr.chains.heuristic.labels import Points, Reason
 
 TALLIED = 3
 """How many of the commonest past outputs a step names."""
 
 Step = tuple[str, str]  # tag, sentence
+
+_TAG = re.compile(r"<(?=/?[A-Za-z][\w-]*>)")
+
+
+def completion(steps: Sequence[Step], answer: str) -> str:
+    r"""The steps and the answer as one completion.
+
+    A tag in a step can only be user text, and is broken as the prompt breaks it (`tagpr.prompts.escape`): of a note
+    that holds `</b>` the chain quotes `<\/b>`, which ends nothing.
+    """
+    return write_completion([(tag, _TAG.sub(r"<\\", text)) for tag, text in steps], answer)
 
 
 def plain(text: str, limit: int = 8) -> str:

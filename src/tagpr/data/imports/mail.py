@@ -32,7 +32,7 @@ def mbox_names(path: Path) -> Iterator[str]:
 def mbox_replies(path: Path) -> Iterator[Reply]:
     """Replies in the file's order."""
     messages = [message for mail in mailbox.mbox(path, create=False) if (message := _message(mail))]
-    by_id = {message.id: message for message, _ in messages}
+    by_id = {message.id: message for message, _ in messages if message.id}  # not every program gives a mail an id
     for message, subject in messages:
         answered = by_id.get(message.answers)
         asked = answered.text if answered is not None else subject
