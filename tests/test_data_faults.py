@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -749,8 +750,12 @@ def test_equal_problems_are_one_line(tmp_path):
     rows = rows_for(number=300)
     for row in rows[::2]:
         row["output"] = ""
-    text = render_check(check(write(tmp_path, "jsonl", rows)))
+    path = write(tmp_path, "jsonl", rows)
+    text = render_check(check(path))
     assert "problems: 300" in text and "(299 more lines like it)" in text and len(text.splitlines()) < 12
+    assert "(1 more line like it)" in render_check(replace(check(path), rejects=check(path).rejects[:2]))
+    listed = json.loads(run_cli("data", "check", str(path), "--json").stdout)
+    assert len(listed["problems"]) == 300  # which is what `tagpr new` and the command's help say of it
 
 
 def test_what_follows_a_list_is_not_lost(tmp_path):

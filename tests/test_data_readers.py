@@ -230,10 +230,14 @@ def test_tables_with_a_field_mapping(tmp_path, ending):
 
 
 def test_csv_rows_of_the_wrong_width_are_named(tmp_path):
-    (tmp_path / "mine.csv").write_text("user_id,input,output\na,b,c\na,b\n")
     source = SourceSettings(task="package-synopsis", path="mine.csv")
-    with pytest.raises(DataError, match=r"mine.csv:3: has 2 columns, the header has 3"):
-        load_splits(DataSettings(sources=(source,)), 0, tmp_path)
+    for row, said in (
+        ("a,b", "has 2 columns, the header has 3; put ',' for fields that are empty, and quote"),
+        ("a,b,c,d", "has 4 columns, the header has 3; quote fields that hold ','"),
+    ):
+        (tmp_path / "mine.csv").write_text(f"user_id,input,output\na,b,c\n{row}\n")
+        with pytest.raises(DataError, match=rf"mine.csv:3: {said}"):
+            load_splits(DataSettings(sources=(source,)), 0, tmp_path)
 
 
 def test_pgraphrag_histories(tmp_path):

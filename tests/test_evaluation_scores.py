@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tagpr.evaluation.predictions import Prediction, chain_of, read_predictions,
 from tagpr.evaluation.results import CUT_OFF, OF_CHAINS, Results
 from tagpr.evaluation.scoring import SystemAnswers, score
 from tagpr.evaluation.settings import EvaluationSettings
+from tagpr.experiments.scores import rescore_predictions
 from tagpr.files import read_json
 from tagpr.profiles.history_bins import history_bin
 from tagpr.report.tables.results import page_table, short_table
@@ -209,6 +211,43 @@ def test_predictions_round_trip_and_rescore(run, tmp_path):
     (tmp_path / "bad.jsonl").write_text('{"id": "x"}\n')
     with pytest.raises(DataError, match=r"bad\.jsonl:1: not a prediction"):
         read_predictions(tmp_path / "bad.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("[]", ":2: not a prediction (no JSON object)"),
+        ('{"target": 5, ...}', ":2: not a prediction (target: input should be a valid string)"),
+        ('{"completion": null, ...}', ":2: not a prediction (completion: input should be a valid string)"),
+        ('{"claims": "x", ...}', ":2: not a prediction (claims: "),
+        ('{"nope": 1, ...}', ":2: not a prediction (nope: "),
+        ('{"id": "x", "user": oops}', ":2: not JSON at column 21; "),
+        ("[" * 100_000, ":2: not JSON"),
+        (None, ": the file is empty; "),
+    ],
+)
+def test_a_predictions_file_that_is_none_is_one_line(run, tmp_path, line, said):
+    first = (run / "evaluate" / "predictions" / "final" / "package-section.jsonl").read_text().splitlines()[0]
+    path = tmp_path / "mine.jsonl"
+    if line is None:
+        path.write_text("")
+    elif line.endswith(", ...}"):
+        path.write_text(f"{first}\n{json.dumps(json.loads(first) | json.loads(line.replace(', ...', '')))}\n")
+    else:
+        path.write_text(f"{first}\n{line}\n")
+    with pytest.raises(DataError) as caught:
+        rescore_predictions([path], "package-section")
+    assert str(path) + said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_predictions_of_another_task_are_no_row_of_zeros(run, tmp_path):
+    path = run / "evaluate" / "predictions" / "final" / "package-section.jsonl"
+    with pytest.raises(DataError, match=r"no target of the file is a label of task lamp-2 \(.*name the card"):
+        rescore_predictions([path], "lamp-2")
+    rows = [replace(row, target=target) for row, target in zip(read_predictions(path), ("4", "good"), strict=False)]
+    write_predictions(tmp_path / "ratings.jsonl", rows)
+    with pytest.raises(DataError, match=r"ratings\.jsonl:2: target 'good' is no label of task lamp-3"):
+        rescore_predictions([tmp_path / "ratings.jsonl"], "lamp-3")
 
 
 def test_systems_must_answer_the_same_examples(run):

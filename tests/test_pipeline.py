@@ -236,7 +236,12 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(tmp_path, change, content, 
 
 def test_overrides_and_bundled_names(tmp_path):
     assert load_recipe("smoke", ["sft.epochs=3", "seed=7"]).sft.epochs == 3
-    for bad, part in (("sft.epoch=3", "epochs"), ("sft", "key=value"), ("name.x=1", "a value, not a block")):
+    for bad, part in (
+        ("sft.epoch=3", "epochs"),
+        ("sft", "key=value"),
+        ("name.x=1", "a value, not a block"),
+        ("data.sources=[]", r"data\.sources: name at least one source"),
+    ):
         with pytest.raises(RecipeError, match=part):
             load_recipe("smoke", [bad])
     with pytest.raises(RecipeError, match="quickstart"):

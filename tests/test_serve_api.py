@@ -167,6 +167,62 @@ def test_interactions_and_forgetting(address, copied, tmp_path):
         assert b"violin tuner" not in file.read_bytes() and "new/user é".encode() not in file.read_bytes()
 
 
+def test_an_item_that_the_card_cannot_show_is_refused_when_it_is_appended(address):
+    path = f"{address}/v1/users/short/interactions"
+    items = [{"id": "n1", "fields": ITEM}, {"id": "n2", "fields": {"synopsis": "a"}}]
+    refused = httpx2.post(path, json={"task": "package-section", "items": items})
+    said = "items: item 2 (n2): field 'section' is missing; task package-section shows it"
+    assert (refused.status_code, refused.json()["error"]["message"]) == (400, said)
+    assert httpx2.get(path).json()["data"] == []
+    other = {"id": "n3", "fields": {**ITEM, "section": "zzz"}}  # as records that bring their history may have it
+    assert httpx2.post(path, json={"items": [other]}).status_code == 201
+    body = {"messages": question(), "user": "short", "max_tokens": 2}
+    assert httpx2.post(f"{address}/v1/chat/completions", json=body).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ({"content": 5}, "body.messages.0.content: must be text"),
+        ({"content": "x" * 750_000}, "body.messages.0.content: is longer than 200,000 characters; shorten it"),
+        ({"content": [{"type": "text", "text": 5}]}, "body.messages.0.content.0.text: must be text"),
+    ],
+)
+def test_a_body_that_is_wrong_is_said_in_plain_words(address, message, said):
+    body = {"messages": [{"role": "user", **message}]}
+    refused = httpx2.post(f"{address}/v1/chat/completions", json=body)
+    assert (refused.status_code, refused.json()["error"]["message"]) == (400, said)
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"question": ""}, "body.question: is empty; write something"),
+        (
+            {"history": [{"id": "x" * 257, "fields": ITEM}]},
+            "body.history.0.id: is longer than 256 characters; shorten it",
+        ),
+        ({"history": [{"fields": {}}]}, "body.history.0.fields: Dictionary should have at least 1 item"),
+    ],
+)
+def test_lengths_are_said_of_text_and_of_lists(address, part, said):
+    body = {"user": "ada", "question": "sound mixer", "answer": "net", "rating": "up", **part}
+    refused = httpx2.post(f"{address}/v1/feedback", json=body)
+    assert refused.status_code == 400 and refused.json()["error"]["message"].startswith(said)
+
+
+def test_a_better_answer_is_a_label_of_the_task(address, user):
+    judged = {"user": user, "question": "sound mixer", "answer": "net", "rating": "down"}
+    refused = httpx2.post(f"{address}/v1/feedback", json={**judged, "better": "not-a-label"})
+    said = refused.json()["error"]["message"]
+    assert refused.status_code == 400
+    assert said.startswith("the better answer is no label of task package-section; give one of admin")
+    assert httpx2.get(f"{address}/v1/feedback", params={"user": user}).text == ""
+    turn = "<think>\n<x>so</x>\n</think>\nsound"
+    for better in ("sound", turn):
+        assert httpx2.post(f"{address}/v1/feedback", json={**judged, "better": better}).json()["pair"] is True
+
+
 def test_ids_are_found_by_their_beginning(address):
     for name in ("pre", "pre-b", "pre-a", "prf"):
         body = {"items": [{"id": "1", "fields": ITEM}]}

@@ -156,7 +156,13 @@ def test_mistakes_are_one_line_with_the_fix(model: PersonalModel, tmp_path):
     with pytest.raises(DataError, match="has no task 'lamp-2'; it has package-section"):
         model.ask(user, "sound mixer", task="lamp-2")
     with pytest.raises(RecipeError, match="it may use"):
-        model.ask_many([Query(user, {"body": "x"}, history=[Interaction("1", {"other": "x"})])])
+        model.ask_many([Query(user, {"synopsis": "x"}, history=[Interaction("1", {"other": "x"})])])
+    with pytest.raises(DataError, match="package-section: a question has no field 'nope'; it has synopsis, input"):
+        model.ask(user, {"synopsis": "x", "nope": "a"})
+    with pytest.raises(DataError, match=r"none\.txt: no such file; give one with a question per line"):
+        read_queries(tmp_path / "none.txt", Query(user, ""))
+    with pytest.raises(DataError, match=r"cannot be read \(Is a directory\)"):
+        read_queries(tmp_path, Query(user, ""))
     with pytest.raises(RunError, match="no such run folder"):
         tagpr.load(tmp_path / "none")
     with pytest.raises(RunError, match="no trained checkpoint"):

@@ -84,6 +84,11 @@ def test_the_example_takes_the_memory_that_the_run_was_trained_with(own_run, exp
     assert "`summary`" not in (exported / "README.md").read_text()
 
 
+def test_who_edits_the_folder_does_not_change_the_run(trained_run, exported):  # noqa: F811
+    inodes = {path.stat().st_ino for path in trained_run.rglob("*")}
+    assert not inodes & {path.stat().st_ino for path in exported.iterdir()}
+
+
 def test_an_ordinary_folder_with_the_same_answers(trained_run, exported):  # noqa: F811
     names = {path.name for path in exported.iterdir()}
     assert {"config.json", "model.safetensors", "README.md", "prompt.json", "prompt_example.py"} <= names
@@ -123,7 +128,9 @@ def test_the_model_card_says_data_figures_and_limits(exported):
         " users, ",
     ):
         assert words in body, words
-    assert "| final |" in body and "[" in body.split("| final |")[1].split("\n")[0]
+    row = body.split("| final |")[1].split("\n")[0]
+    cells = [cell.strip() for cell in row.strip(" |").split("|")]
+    assert "[" in row and all(len(cell.partition("[")[0].split()) == 1 for cell in cells), row  # no value twice
 
 
 def test_mistakes_are_said_and_nothing_is_half_written(own_run, exported, tmp_path):  # noqa: F811

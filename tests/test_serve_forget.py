@@ -117,7 +117,8 @@ def test_the_servers_route_reaches_the_runs_files_too(own_run):  # noqa: F811
         application = create_app(own_run, ServeSettings())
         transport = httpx2.ASGITransport(app=application)
         async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
-            await client.post(f"/v1/users/{user}/interactions", json={"items": [{"fields": {"synopsis": "zither"}}]})
+            item = {"fields": {"synopsis": "zither", "section": "sound"}}
+            await client.post(f"/v1/users/{user}/interactions", json={"items": [item]})
             done = await client.delete(f"/v1/users/{user}", params={"everywhere": True})
             users = await client.get("/v1/users", params={"limit": 1000})
             return done.json(), [one["id"] for one in users.json()["data"]]

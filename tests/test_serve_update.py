@@ -66,7 +66,7 @@ def test_the_row_is_fitted_and_nobody_elses_score_changes(judged):
     before = PRMU.from_pretrained(folder.model("prmu"))
     done = update(run)
     after = PRMU.from_pretrained(folder.model("prmu"))
-    assert (done.judgements, done.pairs, done.single, done.corrections, done.refused) == (9, 7, 1, 5, 1)
+    assert (done.judgements, done.pairs, done.single, done.corrections, len(done.refused)) == (9, 7, 1, 5, 1)
     fitted = {one.user: one for one in done.fitted}
     assert set(fitted) == {ada, bob}
     assert fitted[ada].fit_after.margin > fitted[ada].fit_before.margin
@@ -119,7 +119,7 @@ def test_a_correction_of_a_heldout_question_stays_out(judged, tmp_path):
 
 
 def test_the_commands(judged):
-    run, ada, _ = judged
+    run, ada, bob = judged
     listed = CliRunner().invoke(app, ["feedback", str(run), "--user", ada])
     assert listed.exit_code == 0 and listed.stdout.count("+: sound  -: net") == 5
     rows = CliRunner().invoke(app, ["feedback", str(run), "--json"]).stdout.splitlines()
@@ -127,6 +127,9 @@ def test_the_commands(judged):
     done = CliRunner().invoke(app, ["update", str(run)])
     assert done.exit_code == 0, done.output
     assert "9 judgements: 7 pairs, 5 corrected answers, 1 without another side, 1 corrections refused" in done.stdout
+    assert (
+        f"  refused: {bob}  a clock  +: no such section  (the better answer is no label of task {TASK}; " in done.stdout
+    )
     assert f"{ada}: row " in done.stdout and "ordered as the user did" in done.stdout
     assert "prmu.pairs.path=" in done.stdout and "data.corrections=" in done.stdout
 

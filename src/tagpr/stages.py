@@ -4,6 +4,7 @@ What a stage reads and calls is declared in `tagpr.pipeline`; where it is on dis
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
@@ -23,3 +24,18 @@ SUMMARIES: Mapping[StageName, str] = MappingProxyType(
     }
 )
 """By stage, in the order in which they are made."""
+
+
+def stage_folder(path: Path) -> Path | None:
+    """The folder of the complete stage that a file or folder of a run belongs to, None outside one."""
+    named = (folder for folder in (path, *path.parents) if folder.name in SUMMARIES)
+    return next((folder for folder in named if (folder / "manifest.json").is_file()), None)
+
+
+def made_again(path: Path, otherwise: str = "") -> str:
+    """How something damaged becomes whole, for an error's message; `otherwise`: what it is outside a complete stage.
+
+    A complete stage is not made again while its folder is there, whatever became of its files, so that has to go first.
+    """
+    stage = stage_folder(path)
+    return f"delete {stage} and run again" if stage else otherwise or f"delete {path} and run again"

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from tagpr.chains.chain import Chain
 from tagpr.chains.steps import Row, read_parquet, write_parquet
 from tagpr.errors import DataError
+from tagpr.stages import made_again
 
 CHAINS = pa.schema(
     [
@@ -32,6 +33,12 @@ def write_chains(folder: Path, chains: Iterable[Chain]) -> None:
     write_parquet(folder / "chains.parquet", [asdict(chain) for chain in chains], CHAINS)
 
 
+def chains_folder(folder: Path) -> Path:
+    """Where the chains are, if `folder` is a run's folder or the chains' own."""
+    within = folder / "chains"
+    return within if within.is_dir() and not (folder / "chains.parquet").is_file() else folder
+
+
 def read_chains(folder: Path) -> list[Chain]:
     """The chains of `folder`, in order. Raises DataError if there is no such file or it has other columns."""
     path = folder / "chains.parquet"
@@ -39,7 +46,7 @@ def read_chains(folder: Path) -> list[Chain]:
     found = pq.read_schema(path)
     for column in CHAINS:
         if column.name not in found.names or found.field(column.name).type != column.type:
-            raise DataError(f"{path}: no column {column.name!r} of type {column.type}; run `tagpr chains` again")
+            raise DataError(f"{path}: no column {column.name!r} of type {column.type}; {made_again(path)}")
     return [chain_of(row) for row in rows]
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tagpr.chains.dataset import read_chains
+from tagpr.chains.dataset import chains_folder, read_chains
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.review import decisions_path, read_decisions
 from tagpr.chains.steps import Funnel
@@ -17,7 +17,8 @@ LENGTH_BIN = 5
 
 
 def chain_stats(folder: Path) -> dict[str, Any]:
-    """Statistics of the chains in `folder`. Raises DataError if it holds none."""
+    """Statistics of the chains in `folder`, the chains' own or a run's. Raises DataError if it holds none."""
+    folder = chains_folder(folder)
     funnel = Funnel.read(folder / "funnel.json")
     chains = read_chains(folder)
     vocabulary = load_vocabulary(folder / "vocabulary.yaml")

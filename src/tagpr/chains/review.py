@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tagpr.chains.chain import Chain
-from tagpr.chains.dataset import read_chains
+from tagpr.chains.dataset import chains_folder, read_chains
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.data.examples import read_examples
@@ -69,7 +69,8 @@ def review_page(folder: Path, size: int = 60, token: str = "") -> str:
 
 
 def write_review(folder: Path, size: int = 60) -> Path:
-    """Write the page to `review.html` in `folder` and return its path."""
+    """Write the page to `review.html` beside the chains of `folder` and return its path."""
+    folder = chains_folder(folder)
     path = folder / "review.html"
     write_text(path, review_page(folder, size))
     return path
@@ -102,7 +103,7 @@ class ReviewServer:
     """Serves the page of `folder` on 127.0.0.1 and appends decisions to `review.jsonl`. `url` is the page's address."""
 
     def __init__(self, folder: Path, size: int = 60, port: int = 0) -> None:
-        self.folder = folder
+        self.folder = folder = chains_folder(folder)
         self.token = secrets.token_urlsafe(16)
         review_page(folder, size)  # fail before the server starts, not in the browser
         self._lock = threading.Lock()

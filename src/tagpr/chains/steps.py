@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from tagpr.errors import DataError
 from tagpr.files import fingerprint, write_json
+from tagpr.stages import made_again
 
 Row = dict[str, Any]
 _FINGERPRINT = b"tagpr.fingerprint"
@@ -71,8 +72,8 @@ class Funnel:
                     for r in rows
                 )
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path}: no funnel of chains ({error!r}); run `tagpr chains` again") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise DataError(f"{path}: no funnel of chains, or a damaged one; {_fix(path)}") from None
 
 
 def _counts(value: Mapping[str, int]) -> dict[str, int]:
@@ -96,7 +97,13 @@ def read_parquet(path: Path) -> list[Row]:
     try:
         return pq.read_table(path).to_pylist()
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read as Parquet ({error}); run `tagpr chains` again") from None
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: cannot be read as Parquet ({reason}); {_fix(path)}") from None
+
+
+def _fix(path: Path) -> str:
+    """What to do about a file of chains that cannot be read."""
+    return made_again(path, "" if path.exists() else "give a run's folder or its chains folder")
 
 
 class StepStore:

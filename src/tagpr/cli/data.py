@@ -25,8 +25,9 @@ def data_check(
     on_error: OnError = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a file is, count what it holds, and name every problem with its line.
+    """Say what a file is, count what it holds, and name its problems.
 
+    Problems that are alike stand together with their first line; `--json` lists every line.
     Under `--on-error skip` what a run would leave out is written to FILE.rejects.jsonl in the working directory.
     """
     from tagpr.data.check import check, render_check

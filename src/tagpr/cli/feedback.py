@@ -50,8 +50,12 @@ def update(run: RunArgument, as_json: AsJson = False) -> None:
         return
     typer.echo(
         f"{done.judgements} judgements: {done.pairs} pairs, {done.corrections} corrected answers, "
-        f"{done.single} without another side" + (f", {done.refused} corrections refused" if done.refused else "")
+        f"{done.single} without another side" + (f", {len(done.refused)} corrections refused" if done.refused else "")
     )
+    for refused in done.refused:
+        typer.echo(
+            f"  refused: {refused.user}  {_short(refused.question)}  +: {_short(refused.answer)}  ({refused.why})"
+        )
     for one in done.fitted:
         typer.echo(f"{one.user}: row {'made and ' if one.new else ''}fitted on {one.trained} pairs")
         typer.echo(f"  held-out pairs  {_change(one.before, one.after)}")

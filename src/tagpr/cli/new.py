@@ -69,4 +69,4 @@ def _say(plan: "Plan") -> None:
     for name, value in plan.found.counts.items():
         typer.echo(f"  {name}: {value}")
     if plan.found.problems:
-        typer.echo(f"  left out: {len(plan.found.problems)} (tagpr data check names every line)")
+        typer.echo(f"  left out: {len(plan.found.problems)} (tagpr data check --json names every line)")

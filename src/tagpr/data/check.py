@@ -1,4 +1,4 @@
-"""`tagpr data check PATH`: what a file is, what it holds, and every problem with its line.
+"""`tagpr data check PATH`: what a file is, what it holds, and its problems with their lines.
 
 Reads like a run would, with problems collected instead of raised.
 """
@@ -133,7 +133,7 @@ def render_check(result: Check, most: int = 20) -> str:
     lines.append(f"  problems: {len(result.problems) or 'none'}")
     grouped = list(_grouped(result.problems))
     for line, reason, more in grouped[:most]:
-        times = f" ({more} more lines like it)" if more else ""
+        times = f" ({more} more line{'s' if more > 1 else ''} like it)" if more else ""
         lines.append(f"  {result.path}:{line}: {reason}{times}" if line else f"  {result.path}: {reason}{times}")
     if len(grouped) > most:
         lines.append(f"  ... and {len(grouped) - most} more")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tagpr.errors import DataError
 from tagpr.files import write_jsonl
 from tagpr.on_disk import open_lines
+from tagpr.stages import made_again
 from tagpr.tasks import Example, Interaction
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}); run the data stage again") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); {made_again(path)}") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: damaged ({str(error).splitlines()[0]}); run the data stage again") from None
+        raise DataError(f"{path}: damaged ({str(error).splitlines()[0]}); {made_again(path)}") from None
 
 
 def _row(example: Example) -> dict[str, Any]:

@@ -89,3 +89,10 @@ class DataSettings(Settings):
     """Answers that users corrected, which `tagpr update` wrote: further training examples. Null: none."""
     folder: RecipePath | None = None
     """Where the sources' relative paths start; null: the recipe's folder."""
+
+    @field_validator("sources")
+    @classmethod
+    def _some(cls, value: tuple[SourceSettings, ...]) -> tuple[SourceSettings, ...]:
+        if not value:  # every later stage would be blamed for having nothing to do
+            raise ValueError("name at least one source")
+        return value

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import io
-import json
 import logging
 import os
 import shutil
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from tagpr import processes
+from tagpr.engine.checkpoint_files import check_weights, embedding_rows
 from tagpr.errors import ModelError
 from tagpr.files import cache_folder
 from tagpr.memory import bound_kernel_caches
@@ -151,7 +151,7 @@ def load_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
         raise ModelError(f"model {str(path)!r}: its tokenizer has no end-of-sequence token; use an instruct model")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    rows = _embedding_rows(Path(path))
+    rows = embedding_rows(Path(path))
     if rows is not None and len(tokenizer) > rows:
         raise ModelError(
             f"model {str(path)!r}: its tokenizer has {len(tokenizer)} tokens, its embedding {rows} rows; save the "
@@ -163,26 +163,18 @@ def load_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _embedding_rows(folder: Path) -> int | None:
-    """Rows of the checkpoint's embedding by its config; None if that does not say."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    rows = config.get("text_config", config).get("vocab_size")
-    return rows if isinstance(rows, int) else None
-
-
 def load_causal_lm(path: Path | str, dtype: str | torch.dtype = "auto", device: str | None = None) -> PreTrainedModel:
     """A causal language model in eval mode on `device` (the GPU if there is one).
 
     `dtype` "auto" is bfloat16 if the hardware multiplies it natively (see `fast_dtype`), else float32. A folder
     with a LoRA adapter is loaded on its base model. Every process that loads one has it whole.
+    Raises ModelError, in one line, if it does not load.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     bound_kernel_caches()
+    check_weights(Path(path))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     resolved = fast_dtype(device) if dtype == "auto" else getattr(torch, dtype) if isinstance(dtype, str) else dtype
     try:

@@ -7,7 +7,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from tagpr.chains.evidence import Shown, check_evidence
 from tagpr.chains.grammar import parse_response
@@ -23,6 +25,8 @@ from tagpr.tasks.types import Example, Task
 @dataclass(frozen=True)
 class Prediction:
     """One row of `predictions/SYSTEM/TASK.jsonl`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     id: str  # Example.id
     user_id: str
@@ -42,6 +46,9 @@ class Prediction:
     true_claims: int = 0  # those of them that are true
     history: str = "own"  # whose history was shown: own, none, other:USER, or exchanged (own, labels exchanged)
     extra: Mapping[str, Any] = field(default_factory=dict)  # what an analysis adds, e.g. the sweep's setting
+
+
+_ROW = TypeAdapter(Prediction)
 
 
 def judge(task: Task, completion: str, target: str, vocabulary: Vocabulary) -> dict[str, Any]:
@@ -118,11 +125,16 @@ def each_prediction(path: Path) -> Iterator[Prediction]:
         for number, line in enumerate(stream, 1):
             try:
                 yield _prediction(line)
-            except TypeError as error:
-                reason = f"{path}:{number}: not a prediction ({error}); see tagpr.evaluation.Prediction"
+            except ValidationError as error:
+                problem = error.errors()[0]
+                key, message = ".".join(map(str, problem["loc"])), problem["msg"]
+                what = f"{key}: {message[:1].lower()}{message[1:]}" if key else "no JSON object"
+                reason = f"{path}:{number}: not a prediction ({what}); see tagpr.evaluation.Prediction"
                 raise DataError(reason) from None
-            except ValueError as error:
-                raise DataError(f"{path}: not JSONL ({error}); delete the file and evaluate again") from None
+            except (ValueError, RecursionError) as error:
+                column = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+                reason = f"{path}:{number}: not JSON{column}; delete the file and evaluate again"
+                raise DataError(reason) from None
 
 
 def open_predictions(path: Path) -> Sequence[Prediction]:
@@ -131,7 +143,4 @@ def open_predictions(path: Path) -> Sequence[Prediction]:
 
 
 def _prediction(line: bytes) -> Prediction:
-    row = json.loads(line)
-    for key in ("faults", "tags", "entries"):
-        row[key] = tuple(row.get(key, ()))
-    return Prediction(**row)
+    return _ROW.validate_python(json.loads(line))

@@ -23,6 +23,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from tagpr.errors import RunError
 from tagpr.files import write_json
+from tagpr.stages import made_again
 from tagpr.statistics import Interval
 from tagpr.systems.cost import Cost
 
@@ -149,4 +150,4 @@ def read_typed(adapter: TypeAdapter[T], path: Path) -> T:
         problem = error.errors()[0]
         place = ".".join(str(part) for part in problem["loc"])
         said = f"{place}: {problem['msg']}" if place else problem["msg"]
-        raise RunError(f"{path}: damaged, or of another version ({said}); delete it and run again") from None
+        raise RunError(f"{path}: damaged, or of another version ({said}); {made_again(path)}") from None

@@ -98,7 +98,7 @@ def _left_out(plan: Plan) -> list[str]:
         (f"{count} lines: " if count > 1 else "") + " ".join(reason.split())[:150]
         for reason, count in reasons.most_common(5)
     ]
-    return [*(["Left out (`tagpr data check` names every line):"] if lines else []), *lines]
+    return [*(["Left out (`tagpr data check --json` names every line):"] if lines else []), *lines]
 
 
 def _split(plan: Plan) -> str:

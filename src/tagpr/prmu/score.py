@@ -28,6 +28,7 @@ from tagpr.prmu.fit_user import fit_row
 from tagpr.prmu.model import PRMUConfig, PRMUModel, empty_model
 from tagpr.prmu.packing import PreferenceGroup, encode_texts, group_pairs, pack
 from tagpr.prmu.past_pairs import Past
+from tagpr.stages import made_again
 
 logger = logging.getLogger(__name__)
 
@@ -74,9 +75,11 @@ class PRMU:
             model = empty_model(PRMUConfig(**saved))
             users = {str(user): int(row) for user, row in read_json(folder / USERS).items()}
             state = load_file(folder / WEIGHTS)
+            histories = load_file(folder / HISTORIES) if (folder / HISTORIES).is_file() else {}
         except (TypeError, ValueError, AttributeError, SafetensorError) as error:
             reason = (str(error).splitlines() or [""])[0][:160]
-            raise ModelError(f"prmu {str(folder)!r}: is damaged ({reason}); train it again") from None
+            fix = made_again(folder, "train it again")
+            raise ModelError(f"prmu {str(folder)!r}: is damaged ({reason}); {fix}") from None
         rows = len(state["users.offsets"]) if "users.offsets" in state else model.settings.users
         if rows != model.settings.users or len(users) != rows:
             raise ModelError(
@@ -93,7 +96,6 @@ class PRMU:
         model.compute_dtype = resolved
         model.to(device)
         model.backbone.to(resolved)
-        histories = load_file(folder / HISTORIES) if (folder / HISTORIES).is_file() else {}
         by_row = {row: user for user, row in users.items()}
         return cls(model, users, on_unknown, {by_row[int(row)]: items for row, items in histories.items()})
 

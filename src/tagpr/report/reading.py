@@ -15,7 +15,7 @@ from tagpr.evaluation.predictions import Prediction, read_predictions
 from tagpr.evaluation.results import Results
 from tagpr.files import read_json, read_jsonl
 from tagpr.runs.layout import RunFolder
-from tagpr.tasks.cards import read_task
+from tagpr.tasks.cards import read_tasks
 from tagpr.tasks.types import Example, Task
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def read_run(run: Path) -> RunData:
         raise RunError(f"{run}: no such run folder; run `tagpr run RECIPE` first or check the path")
     if not any((run / stage).is_dir() for stage in STAGES):
         raise RunError(f"{run}: holds no stage of a run (data, chains, ..., evaluate); give a folder such as runs/NAME")
-    tasks = _optional(run / "data" / "tasks.json", _tasks, {})
+    tasks = _optional(run / "data" / "tasks.json", read_tasks, {})
     predictions: dict[str, dict[str, list[Prediction]]] = {name: {} for name in tasks}
     for path in sorted((run / "evaluate" / "predictions").glob("*/*.jsonl")):
         predictions.setdefault(path.stem, {})[path.parent.name] = _optional(path, read_predictions, [])
@@ -124,11 +124,6 @@ def _rows(path: Path) -> list[Json]:
     if not all(isinstance(row, dict) for row in rows):
         raise TypeError("not every line is a JSON object")
     return rows
-
-
-def _tasks(path: Path) -> dict[str, Task]:
-    tasks = [read_task(card) for card in read_json(path)]
-    return {task.name: task for task in tasks}
 
 
 def _examples(path: Path) -> Sequence[Example]:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.data import Splits, read_examples
 from tagpr.errors import RecipeError, RunError
-from tagpr.files import read_json
 from tagpr.prmu.metrics import PRMUMetrics
 from tagpr.progress import Progress, silent
 from tagpr.prompts.prompt_builder import PromptBuilder
@@ -23,7 +22,7 @@ from tagpr.runs.manifest import Manifest, read_manifest
 from tagpr.stages import StageName
 from tagpr.systems.context import Context, Decoding
 from tagpr.systems.cost import Cost
-from tagpr.tasks.cards import read_task
+from tagpr.tasks.cards import read_tasks
 from tagpr.tasks.types import Example, Task
 from tagpr.training.metrics import RLMetrics, SFTMetrics
 
@@ -169,13 +168,12 @@ class Run:
 
     @cached_property
     def data(self) -> dict[str, Splits]:
-        """The examples by task name, from the data stage. Raises RunError if it has not been run."""
+        """The examples by task name, from the data stage. Raises RunError if that was not run, DataError if damaged."""
         self.require("data")
         found = {}
-        for card in read_json(self.folder.tasks):
-            task = read_task(card)
-            train, heldout = self.folder.train(task.name), self.folder.heldout(task.name)
-            found[task.name] = Splits(task, read_examples(train), read_examples(heldout))
+        for name, task in read_tasks(self.folder.tasks).items():
+            train, heldout = self.folder.train(name), self.folder.heldout(name)
+            found[name] = Splits(task, read_examples(train), read_examples(heldout))
         return found
 
     @property

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tagpr import __version__
 from tagpr.errors import DataError, RunError
-from tagpr.files import link_tree, write_json, write_text
+from tagpr.files import write_json, write_text
 from tagpr.prompts.escape import ESCAPE, ESCAPED
 from tagpr.prompts.ids import control_tokens, takes_system
 from tagpr.prompts.messages import prompt_templates
@@ -39,7 +39,7 @@ def export(run: str | Path, out: Path, system: SystemName | None = None) -> Path
         raise DataError(f"{out}: is there already; name a new folder")
     work = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     shutil.rmtree(work, ignore_errors=True)
-    link_tree(checkpoint, work)
+    shutil.copytree(checkpoint, work)  # no hard links: who edits the folder must not change the run
     for name in ("manifest.json", "trainer_state.json"):
         (work / name).unlink(missing_ok=True)
     write_json(work / "prompt.json", prompt_spec(served, checkpoint))

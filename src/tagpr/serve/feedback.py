@@ -8,9 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from tagpr.chains.grammar import parse_response
+from tagpr.chains.vocabulary import Vocabulary
+from tagpr.data.values import label_of
+from tagpr.errors import DataError
 from tagpr.profiles.database import Database
 from tagpr.serve.questions import Asked
-from tagpr.tasks.types import Interaction
+from tagpr.tasks.types import Interaction, Task
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS feedback (
@@ -63,6 +67,22 @@ def new_feedback(asked: Asked, rating: Literal["up", "down"], answer: str, bette
         fields=dict(asked.example.fields),
         shown=asked.entries,
     )
+
+
+def bare_answer(vocabulary: Vocabulary, text: str) -> str:
+    """The answer of a turn, or of a text that is one."""
+    return parse_response(text, vocabulary).answer if "</think>" in text else text.strip()
+
+
+def corrected_answer(task: Task, vocabulary: Vocabulary, better: str) -> str:
+    """The answer that `better` teaches. Raises DataError for one that no answer to the task can be."""
+    answer = bare_answer(vocabulary, better)
+    if not task.labels:
+        return answer
+    label = label_of(answer, task.labels)
+    if label not in task.labels:
+        raise DataError(f"the better answer is no label of task {task.name}; give one of {', '.join(task.labels)}")
+    return label
 
 
 class FeedbackStore:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from tagpr.serve.feedback import FeedbackStore, new_feedback
+from tagpr.serve.feedback import FeedbackStore, corrected_answer, new_feedback
 from tagpr.serve.items import NewInteraction
 from tagpr.serve.model import PersonalModel, Query
 from tagpr.serve.replies import allow
@@ -42,7 +42,10 @@ def feedback_router(model: PersonalModel, feedback: FeedbackStore) -> APIRouter:
         allow(request, body.user)
         shown = None if body.history is None else [item.interaction() for item in body.history]
         query = Query(body.user, body.question, body.task, body.system, None, frozenset(body.without), shown)
-        new = new_feedback(model.put(query), body.rating, body.answer, body.better)
+        asked = model.put(query)
+        if body.better:
+            corrected_answer(asked.task, model.run.vocabulary, body.better)
+        new = new_feedback(asked, body.rating, body.answer, body.better)
         feedback.add(new)
         return {"id": new.id, "object": "feedback", "pair": new.chosen is not None and new.rejected is not None}
 

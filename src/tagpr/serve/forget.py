@@ -26,6 +26,7 @@ from tagpr.runs.layout import RunFolder
 from tagpr.runs.stage import locked
 from tagpr.serve.feedback import FeedbackStore
 from tagpr.serve.manifests import renew_manifests
+from tagpr.serve.readable import need_readable
 from tagpr.serve.reply_caches import reply_caches
 from tagpr.serve.served_run import ServedRun
 from tagpr.serve.store import feedback_path, has_store, open_store, place_of
@@ -55,13 +56,15 @@ class Forgotten:
 def forget(run: str | Path, user: str) -> Forgotten:
     """Take a user out of a run folder.
 
-    Raises DataError if the run knows no such user, RunError if it is in use or a cache of replies is not there.
+    Raises DataError if the run knows no such user, RunError if it is in use, a cache of replies is not there
+    or a file is damaged, ModelError if weights are: all files are read before the first is changed.
     """
     served = ServedRun.open(run)
     folder = served.folder
     note = folder.path / f".forgetting-{hashlib.sha256(user.encode()).hexdigest()[:16]}"
     with locked(folder.path), ExitStack() as opened:
         caches = reply_caches(folder)
+        need_readable(folder, caches)
         store = opened.enter_context(closing(open_store(served))) if has_store(served) else None
         path = feedback_path(served)
         feedback = opened.enter_context(closing(FeedbackStore(path))) if path.is_file() else None

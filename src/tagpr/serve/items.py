@@ -1,13 +1,15 @@
 """History items as requests and replies hold them."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, Field
 
 from tagpr.data.dates import iso_date
-from tagpr.errors import DataError
+from tagpr.errors import DataError, RecipeError
 from tagpr.serve.text_types import Text
-from tagpr.tasks.types import Interaction
+from tagpr.tasks.templates import names_in, render_card
+from tagpr.tasks.types import Interaction, Task
 
 
 class NewInteraction(BaseModel):
@@ -40,3 +42,17 @@ class StoredInteraction(BaseModel):
     def of(cls, task: str, item: Interaction) -> "StoredInteraction":
         """The item of a task's history."""
         return cls(task=task, id=item.id, date=item.date, fields=dict(item.fields))
+
+
+def require_showable(task: Task, items: Sequence[Interaction]) -> None:
+    """Raise DataError naming the first item that the card cannot show: kept, it would fail its user's every question.
+
+    What a field holds is free, labels included, as in files whose records bring their history.
+    """
+    for place, item in enumerate(items, 1):
+        try:
+            render_card(task, "entry", item.fields)
+        except RecipeError as error:
+            missing = [repr(name) for name in names_in(task.entry) if name not in item.fields]
+            what = f"field {', '.join(missing)} is missing; task {task.name} shows it" if missing else str(error)
+            raise DataError(f"items: item {place}{f' ({item.id})' if item.id else ''}: {what}") from None

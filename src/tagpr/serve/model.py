@@ -21,7 +21,7 @@ from tagpr.errors import DataError
 from tagpr.serve.answers import PersonalAnswer, make_answer
 from tagpr.serve.engines import CompletionRequest, Engine, OnText
 from tagpr.serve.histories import Histories, require_user
-from tagpr.serve.questions import Asked, QuestionText, make_example, put
+from tagpr.serve.questions import Asked, QuestionText, make_example, put, require_fields
 from tagpr.serve.served_run import ServedRun, SystemName
 from tagpr.serve.store import histories_of
 from tagpr.tasks.types import Interaction, Task
@@ -125,6 +125,7 @@ class PersonalModel:
         else:
             history = require_user(self.histories, task.name, shown_of) if shown_of else ()
         kept = [item for item in history if item.id not in query.without]
+        require_fields(task, query.question)
         example = make_example(task, query.user, query.question, kept)
         return put(self.run, system, tokenizer, task, example, shown_of)
 

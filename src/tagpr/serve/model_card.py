@@ -8,7 +8,7 @@ from jinja2 import Environment, StrictUndefined
 from tagpr.evaluation.results import EVIDENCE_PRECISION, OF_CHAINS, Results
 from tagpr.files import read_json
 from tagpr.profiles.settings import Retriever
-from tagpr.report.tables.cells import label, plain_interval, readable
+from tagpr.report.tables.cells import label, readable, readable_interval
 from tagpr.report.tables.markdown import to_markdown
 from tagpr.report.tables.table import Row, Table, texts
 from tagpr.serve.served_run import ServedRun, SystemName
@@ -65,16 +65,13 @@ def _table(results: Results, name: str) -> str:
     rows = []
     for system, scores in task.systems.items():
         shown = [
-            f"{readable(metric, scores.points.get(metric))} "
-            f"{plain_interval(metric, interval) if (interval := scores.intervals.get(metric)) else ''}".strip()
+            readable_interval(metric, scores.intervals.get(metric)) or readable(metric, scores.points.get(metric))
             for metric in task.columns()
             if metric not in OF_CHAINS or results.row(system).reasons
         ]
         shown += [""] * (len(task.columns()) - len(shown))
-        difference = task.difference(system, "base")
-        rows.append(
-            Row(system, texts(*shown, plain_interval(task.metric, difference, True) if difference else ""), system)
-        )
+        difference = readable_interval(task.metric, task.difference(system, "base"), signed=True)
+        rows.append(Row(system, texts(*shown, difference), system))
     heads = [*(label(metric) for metric in task.columns()), f"{task.metric} minus Base"]
     table = Table(name, "system", tuple(heads), tuple(rows))
     return f"**{name}**: {task.n} questions of {task.users} users, 95% intervals over users.\n\n{to_markdown(table)}"

@@ -26,8 +26,12 @@ def read_queries(path: Path, template: Query) -> list[Query]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; give one with a question per line") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); give a file with a question per line") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: no UTF-8 text at byte {error.start + 1}; save it as UTF-8") from None
     queries = []
     for number, line in enumerate(text.split("\n"), 1):
         asked = line.strip()

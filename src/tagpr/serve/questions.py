@@ -1,5 +1,6 @@
 """`Asked`: a user's question as it is put to the model, worded like the prompts of training."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -10,6 +11,7 @@ from tagpr.errors import DataError
 from tagpr.prompts.ids import message_ids, prompt_ids
 from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.serve.served_run import ServedRun, SystemName
+from tagpr.tasks.templates import names_in
 from tagpr.tasks.types import Example, Interaction, Task
 
 if TYPE_CHECKING:
@@ -39,6 +41,21 @@ class Asked:
     def owners(self) -> tuple[str, ...]:
         """The users whose text the prompt holds: who asks, and whose history is shown."""
         return tuple(sorted({self.user, self.history_of} - {""}))
+
+
+def require_fields(task: Task, question: QuestionText) -> None:
+    """Raise DataError for a field that the task's card does not have: a slip of the pen would be asked as if it were
+    the question.
+    """
+    if isinstance(question, str):
+        return
+    asked = dict.fromkeys((*task.input_fields, *names_in(task.question), *names_in(task.query), "input"))
+    asked.pop("task", None)  # the card itself
+    known = {*asked, *task.columns.values(), task.output_name, *re.compile(task.input_pattern or "").groupindex}
+    if wrong := next((name for name in question if name not in known), None):
+        raise DataError(
+            f"task {task.name}: a question has no field {plain_text(wrong)[:40]!r}; it has {', '.join(asked)}"
+        )
 
 
 def make_example(task: Task, user_id: str, question: QuestionText, history: Sequence[Interaction]) -> Example:

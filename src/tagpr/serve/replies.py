@@ -1,5 +1,8 @@
 """Refusals in OpenAI's form, and who may reach whom."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -43,10 +46,26 @@ def add_refusals(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"] if isinstance(part, str | int))
-        return refusal(400, f"{where}: {problem['msg']}")
+        return refusal(400, _in_words(error.errors()))
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         return refusal(error.status_code, str(error.detail))
+
+
+def _in_words(problems: Sequence[Mapping[str, Any]]) -> str:
+    """The one problem of a body that says most, without the names that pydantic gives what may stand in a place."""
+    # of several things that may stand there, the one that was meant: what it holds is wrong, not its kind
+    problem = max(problems, key=lambda one: (len(one["loc"]), not one["type"].endswith("_type")))
+    where = ".".join(str(part) for part in problem["loc"] if "[" not in str(part))
+    limits = problem.get("ctx", {})
+    match problem["type"], limits.get("field_type", "Value"):  # a Value is a text, what else has a length is not
+        case "string_type", _:
+            said = "must be text"
+        case "string_too_long" | "too_long", "Value":
+            said = f"is longer than {limits['max_length']:,} characters; shorten it"
+        case "string_too_short" | "too_short", "Value":
+            said = "is empty; write something"
+        case _:
+            said = problem["msg"]
+    return f"{where}: {said}"

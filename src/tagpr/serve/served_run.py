@@ -15,13 +15,12 @@ from pydantic import JsonValue, ValidationError
 from tagpr.chains.vocabulary import Vocabulary, load_vocabulary
 from tagpr.errors import RunError
 from tagpr.evaluation.settings import EvaluationSettings
-from tagpr.files import read_json
 from tagpr.profiles.settings import ProfileSettings, Retriever
 from tagpr.prompts.settings import PromptSettings
 from tagpr.runs.layout import RunFolder
 from tagpr.runs.manifest import Manifest, read_manifest
 from tagpr.stages import StageName
-from tagpr.tasks.cards import read_task
+from tagpr.tasks.cards import read_tasks
 from tagpr.tasks.types import Task
 
 SystemName = Literal["base", "sft", "guided", "final"]
@@ -50,7 +49,7 @@ class ServedRun:
     def open(cls, run: str | Path) -> "ServedRun":
         """The run in folder `run`, or of that name under `runs/`.
 
-        Raises RunError if there is no such folder or no trained checkpoint in it.
+        Raises RunError if there is no such folder or no trained checkpoint in it, DataError for damaged task cards.
         """
         path = Path(run)
         if not path.is_dir() and (Path("runs") / path).is_dir():
@@ -70,7 +69,7 @@ class ServedRun:
         settings = _settings(made)
         model = settings.get("model")
         untrained: tuple[SystemName, ...] = ("base",) if isinstance(model, str) else ()
-        cards = [read_task(card) for card in read_json(folder.tasks)]
+        tasks = read_tasks(folder.tasks)
         try:
             profile = _profile(path, settings.get("profile", {}))
             prompt = _prompt(path, settings.get("prompt", {}))
@@ -80,7 +79,7 @@ class ServedRun:
             raise RunError(f"{path}: was made by another version ({reason}); run its recipe again") from None
         return cls(
             folder=folder,
-            tasks={task.name: task for task in cards},
+            tasks=tasks,
             vocabulary=_vocabulary(folder, made.get("sft")),
             profile=profile,
             prompt=prompt,
@@ -101,10 +100,17 @@ class ServedRun:
         return self.systems[-1]
 
     def checkpoint(self, system: SystemName) -> Path:
-        """The folder of a system's checkpoint. Raises RunError if the run has none, ModelError for a lost base."""
+        """The folder of a system's checkpoint, whose weights are whole.
+
+        Raises RunError if the run has none, ModelError for a lost base or damaged weights.
+        """
+        from tagpr.engine.checkpoint_files import check_weights
+
         if system not in self.systems:
             raise RunError(f"{self.folder.path}: has no system '{system}'; it has {', '.join(self.systems)}")
-        return self._base if system == "base" else self.folder.model(STAGE_OF[system])
+        found = self._base if system == "base" else self.folder.model(STAGE_OF[system])
+        check_weights(found)
+        return found
 
     @cached_property
     def _base(self) -> Path:

@@ -6,21 +6,19 @@ names under `prmu.pairs`, with those that were held out marked as such; correcte
 `feedback/corrections.jsonl`, which it names under `data.corrections`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tagpr.chains.grammar import parse_response
 from tagpr.data.corrections import PREFIX
 from tagpr.data.examples import write_examples
 from tagpr.data.human_pairs import HumanPair, Message
-from tagpr.data.values import label_of
 from tagpr.errors import DataError
 from tagpr.files import write_jsonl
 from tagpr.prmu.human_pairs import split_by_user
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.runs.stage import locked
-from tagpr.serve.feedback import Feedback, FeedbackStore
+from tagpr.serve.feedback import Feedback, FeedbackStore, bare_answer, corrected_answer
 from tagpr.serve.manifests import renew_manifests
 from tagpr.serve.questions import make_example
 from tagpr.serve.served_run import ServedRun
@@ -33,6 +31,16 @@ HELDOUT_SHARE = 0.25
 
 
 @dataclass(frozen=True)
+class RefusedCorrection:
+    """A corrected answer that is not learned."""
+
+    user: str
+    question: str
+    answer: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Update:
     """What an update did."""
 
@@ -41,7 +49,7 @@ class Update:
     single: int
     """Judgements without another side: no better answer was given, nor a thumb the other way for the same prompt."""
     corrections: int
-    refused: int
+    refused: tuple[RefusedCorrection, ...]
     """Corrected answers that the task does not know, e.g. no label of it."""
     fitted: tuple[Fitted, ...]
     """One entry per user whose row was fitted; empty if the run has no reward model with users."""
@@ -61,7 +69,7 @@ def update(run: str | Path) -> Update:
         pairs = preference_pairs(served, judgements)
         settings = PRMUSettings(heldout_users=0, heldout_share=HELDOUT_SHARE)
         splits = split_by_user(pairs, settings, served.seed)
-        examples = list(_corrections(served, judgements))
+        examples, refused = _corrections(served, judgements)
         pairs_file, corrections_file = served.folder.human_pairs, served.folder.corrections
         write_jsonl(pairs_file, (_row(pair, split) for pair, split in zip(pairs, splits, strict=True)))
         write_examples(corrections_file, examples)
@@ -69,13 +77,12 @@ def update(run: str | Path) -> Update:
         if fitted:
             renew_manifests(served.folder)
     used = {(pair.user_id, pair.context) for pair in pairs}
-    given = [one for one in judgements if one.rating == "down" and one.chosen]
     return Update(
         judgements=len(judgements),
         pairs=len(pairs),
         single=sum((one.user, _context(one)) not in used for one in judgements),
         corrections=len(examples),
-        refused=len(given) - len(examples),
+        refused=tuple(refused),
         fitted=fitted,
         pairs_file=pairs_file,
         corrections_file=corrections_file,
@@ -111,37 +118,40 @@ def _context(one: Feedback) -> tuple[Message, ...]:
 def _alike(served: ServedRun, *texts: str) -> list[str]:
     if len({"</think>" in text for text in texts}) == 1:
         return list(texts)
-    return [_answer(served, text) for text in texts]
+    return [bare_answer(served.vocabulary, text) for text in texts]
 
 
-def _answer(served: ServedRun, text: str) -> str:
-    """The bare answer of a turn, or of a text that is one."""
-    return parse_response(text, served.vocabulary).answer if "</think>" in text else text.strip()
-
-
-def _corrections(served: ServedRun, judgements: Sequence[Feedback]) -> Iterable[Example]:
-    """Corrected answers as examples, with the history as it was shown."""
+def _corrections(served: ServedRun, judgements: Iterable[Feedback]) -> tuple[list[Example], list[RefusedCorrection]]:
+    """Corrected answers as examples, with the history as it was shown; and those that are none."""
+    examples, refused = list[Example](), list[RefusedCorrection]()
     for one in judgements:
-        task = served.tasks.get(one.task)
-        if task is None or one.rating != "down" or not one.chosen:
+        if one.rating != "down" or not one.chosen:
             continue
-        target = _answer(served, one.chosen)
-        if task.labels:
-            target = label_of(target, task.labels)
-            if target not in task.labels:
-                continue
-        asked = make_example(task, one.user, one.fields or one.question, one.shown[::-1])  # oldest first
-        yield Example(
-            id=f"{PREFIX}{one.id}",
-            user_id=one.user,
-            task=task.name,
-            input=asked.input,
-            target=target,
-            profile=asked.profile,
-            date=one.date,
-            query=asked.query,
-            fields=asked.fields,
-        )
+        try:
+            examples.append(_correction(served, one, one.chosen))
+        except DataError as error:
+            refused.append(RefusedCorrection(one.user, one.question, one.chosen, str(error)))
+    return examples, refused
+
+
+def _correction(served: ServedRun, one: Feedback, better: str) -> Example:
+    """Raises DataError for an answer that is not learned."""
+    if one.task not in served.tasks:
+        raise DataError(f"the run has no task {one.task}; it has {', '.join(served.tasks)}")
+    task = served.tasks[one.task]
+    target = corrected_answer(task, served.vocabulary, better)
+    asked = make_example(task, one.user, one.fields or one.question, one.shown[::-1])  # oldest first
+    return Example(
+        id=f"{PREFIX}{one.id}",
+        user_id=one.user,
+        task=task.name,
+        input=asked.input,
+        target=target,
+        profile=asked.profile,
+        date=one.date,
+        query=asked.query,
+        fields=asked.fields,
+    )
 
 
 def _row(pair: HumanPair, split: str) -> Mapping[str, object]:

@@ -13,7 +13,7 @@ from tagpr.profiles.dense import forget_texts
 from tagpr.profiles.repository import ProfileRepository
 from tagpr.serve.feedback import FeedbackStore
 from tagpr.serve.forget import Removal, forget
-from tagpr.serve.items import NewInteraction, StoredInteraction
+from tagpr.serve.items import NewInteraction, StoredInteraction, require_showable
 from tagpr.serve.model import PersonalModel
 from tagpr.serve.replies import RefusedError, allow
 from tagpr.serve.settings import ServeSettings
@@ -76,7 +76,9 @@ def users_router(
         if len(body.items) > settings.max_items:
             raise RefusedError(413, f"at most {settings.max_items} items at a time")
         name = task_named(model, body.task)
-        stored = store.append(name, user_id, [item.interaction() for item in body.items])
+        items = [item.interaction() for item in body.items]
+        require_showable(model.run.tasks[name], items)
+        stored = store.append(name, user_id, items)
         return {"object": "list", "data": [StoredInteraction.of(name, item) for item in stored]}
 
     @router.delete("/v1/users/{user_id:path}")

@@ -13,8 +13,10 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from tagpr.errors import RecipeError
+from tagpr.errors import DataError, RecipeError
+from tagpr.files import read_json
 from tagpr.plugins import is_own
+from tagpr.stages import made_again
 from tagpr.tasks.metrics import METRICS, own_metric
 from tagpr.tasks.tokens import RougeTokens
 from tagpr.tasks.types import Kind, Task
@@ -81,6 +83,17 @@ def _labels_as_written(root: yaml.Node) -> None:
 def read_task(values: Mapping[str, object]) -> Task:
     """A task as `Task.model_dump` wrote it, with the user's own metrics loaded again."""
     return _with_own_metrics(Task.model_validate(values), str(values.get("name", "")), Path())
+
+
+def read_tasks(path: Path) -> dict[str, Task]:
+    """A run's tasks by name, as its data stage wrote them. Raises DataError if the file is missing or damaged."""
+    try:
+        tasks = [read_task(card) for card in read_json(path)]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {made_again(path)}") from None
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: damaged ({str(error).splitlines()[0]}); {made_again(path)}") from None
+    return {task.name: task for task in tasks}
 
 
 def _with_own_metrics(task: Task, origin: str, folder: Path) -> Task:

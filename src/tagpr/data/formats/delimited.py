@@ -38,7 +38,12 @@ def csv_rows(path: Path, rejects: Rejects, delimiter: str = "") -> Iterator[tupl
             if isinstance(row, str):
                 rejects.add(path, line, row, records.raw)
             elif len(row) != len(names):
-                reason = f"has {len(row)} columns, the header has {len(names)}; quote fields that hold {mark!r}"
+                fix = (
+                    f"quote fields that hold {mark!r}"
+                    if len(row) > len(names)
+                    else f"put {mark!r} for fields that are empty, and quote a field with a line break"
+                )
+                reason = f"has {len(row)} columns, the header has {len(names)}; {fix}"
                 rejects.add(path, line, reason, records.raw)
             elif any(undecodable(field) for field in row):
                 rejects.add(path, line, "not UTF-8; save the file as UTF-8", records.raw)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from tagpr import processes
+from tagpr.engine.checkpoint_files import check_weights
 from tagpr.engine.models import load_causal_lm, quiet
 from tagpr.errors import ModelError
 from tagpr.training.policy import computes_in_bf16, device_name, freeze, lora_config
@@ -23,6 +24,7 @@ def load_for_training(policy: Path, settings: TrainingSettings, seed: int) -> Pr
     Weights that are trained are fp32. Frozen ones under adapters are in the dtype of the forward pass, or in 4 bits.
     With sharding they stay where transformers puts them: accelerate divides them among the processes.
     """
+    check_weights(policy)
     adapters = lora_config(settings.lora_rank)
     frozen_bf16 = adapters is not None and computes_in_bf16(settings)
     dtype = torch.bfloat16 if frozen_bf16 else torch.float32
