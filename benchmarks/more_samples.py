@@ -36,7 +36,7 @@ def main() -> None:
     chains: dict[str, Any] = {"samples": SAMPLES} | ({"encoder": ENCODER} if encoder else {})
     weighed = weight != 1
     runs = arguments.runs / (f"samples-{SAMPLES}" + "-encoder" * encoder + f"-weight-{weight:g}" * weighed)
-    call = ", encoder" * encoder + f", answer weight {weight:g}" * weighed
+    call = ", encoder" * encoder + f", answer-weight {weight:g}" * weighed
     changes = {"chains": chains} | ({"sft": {"answer_weight": weight}} if weighed else {})
     for seed in arguments.seed:
         run = open_run(task, seed, 1, arguments.shared, runs, LABELS, changes)

@@ -274,7 +274,7 @@ def test_more_samples(results, few_people, tmp_path):
     assert set(calls) == {"seed 0", *(f"seed {seeds}, encoder" for seeds in ("0", "1", "0 1"))}
     assert calls["seed 0"] == found and len(calls["seed 0 1, encoder"]["by seed"]["SFT on chains"]) == 2
     weighed = results(more_samples, "more-samples", *few_people, "--answer-weight", 10)["package-section"]
-    one = weighed["seed 0, answer weight 10"]
+    one = weighed["seed 0, answer-weight 10"]
     assert one["correctness"]["label SFT"] == found["correctness"]["label SFT"]
     manifests = [
         f"runs/{name}/real-package-section-0/sft/manifest.json" for name in ("samples-96", "samples-96-weight-10")
