@@ -20,6 +20,7 @@ from tagpr.data.dates import iso_date
 from tagpr.data.examples import write_examples
 from tagpr.data.formats.lamp import lamp_examples
 from tagpr.data.formats.pgraphrag import pgraphrag_examples
+from tagpr.data.inputs import data_fingerprints
 from tagpr.data.rejects import Rejects
 from tagpr.data.report import Leaks, Unused
 from tagpr.errors import DataError, RecipeError
@@ -771,3 +772,11 @@ def test_a_column_name_of_thousands_of_characters_is_cut(tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text(f'user_id,input,"{"x" * 5000}\n{"y" * 5000}"\na,text,title\n')
     assert len(complaint(path)) < 500
+
+
+def test_the_folder_itself_as_a_source_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = DataSettings(sources=(SourceSettings(task="package-section", path="."),))
+    data_fingerprints(settings, Path())
+    with pytest.raises(DataError, match="holds no train_questions"):
+        load_splits(settings, 0, Path())

@@ -14,6 +14,7 @@ import openai
 import pytest
 
 from serve_run import trained_run  # noqa: F401
+from tagpr.errors import RunError
 from tagpr.files import link_tree
 from tagpr.serve.batching import EmbeddedEngine
 from tagpr.serve.served_run import ServedRun
@@ -83,6 +84,12 @@ class BadServer(BaseHTTPRequestHandler):
 class QuietServer(ThreadingHTTPServer):
     def handle_error(self, request, client_address):
         pass  # clients that give up are what is tested
+
+
+@pytest.mark.parametrize("url", ["banana", "ftp://host", "http://"])
+def test_an_upstream_that_is_no_address_is_refused_at_the_start(copied, url):
+    with pytest.raises(RunError, match="no address of a server; give http://HOST:PORT"):
+        UpstreamEngine(ServedRun.open(copied), url)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """`tagpr update`: thumbs and corrections become pairs, a fitted row, and rows of the next training."""
 
 import json
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -131,7 +132,9 @@ def test_the_commands(judged):
         f"  refused: {bob}  a clock  +: no such section  (the better answer is no label of task {TASK}; " in done.stdout
     )
     assert f"{ada}: row " in done.stdout and "ordered as the user did" in done.stdout
-    assert "prmu.pairs.path=" in done.stdout and "data.corrections=" in done.stdout
+    for key in ("prmu.pairs.path", "data.corrections"):  # whole paths, which hold wherever the recipe is
+        path = Path(done.stdout.partition(f"{key}=")[2].splitlines()[0])
+        assert path.is_absolute() and path.is_file()
 
 
 def test_no_feedback_is_said(own_run):  # noqa: F811

@@ -62,11 +62,11 @@ def update(run: RunArgument, as_json: AsJson = False) -> None:
         typer.echo(f"  fitted pairs    {_change(one.fit_before, one.fit_after)}")
     if not done.fitted:
         typer.echo("no row was fitted: the run has no reward model with users, or there is no pair")
-    typer.echo("for the next training (paths start at the recipe's folder):")
+    typer.echo("for the next training:")
     if done.pairs:
-        typer.echo(f"  prmu.pairs.path={done.pairs_file}")
+        typer.echo(f"  prmu.pairs.path={done.pairs_file.resolve()}")
     if done.corrections:
-        typer.echo(f"  data.corrections={done.corrections_file}")
+        typer.echo(f"  data.corrections={done.corrections_file.resolve()}")
 
 
 def _change(before: "Agreement", after: "Agreement") -> str:

@@ -5,6 +5,7 @@ the very text of those tokens. That server batches by itself. Nothing is tried a
 """
 
 import os
+import re
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -26,9 +27,14 @@ class UpstreamEngine:
     """Completes every system's prompts at an OpenAI-compatible server that serves one checkpoint."""
 
     def __init__(self, run: ServedRun, url: str, model: str | None = None, seconds: float = 120.0) -> None:
-        """model: what the server calls the checkpoint; its first where None. seconds: longest wait for a piece."""
+        """model: what the server calls the checkpoint; its first where None. seconds: longest wait for a piece.
+
+        Raises RunError for an address that is none.
+        """
         from openai import OpenAI
 
+        if not re.match(r"https?://[^\s/]", url):
+            raise RunError(f"--upstream {url}: no address of a server; give http://HOST:PORT")
         self.run, self.url, self._name = run, url.rstrip("/"), model
         base = self.url if self.url.endswith("/v1") else f"{self.url}/v1"
         self.client = OpenAI(base_url=base, api_key=os.environ.get(KEY) or "none", timeout=seconds, max_retries=0)

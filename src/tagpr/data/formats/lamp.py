@@ -88,8 +88,10 @@ def find_questions(path: Path, *splits: str) -> Path:
 
 def outputs_beside(questions: Path) -> Path | None:
     """The file with the gold answers to a questions file; None if there is none."""
+    if "questions" not in questions.name:
+        return None
     outputs = questions.with_name(questions.name.replace("questions", "outputs"))
-    return outputs if outputs != questions and outputs.is_file() else None
+    return outputs if outputs.is_file() else None
 
 
 def read_golds(questions: Path, rejects: Rejects) -> dict[str, str]:
