@@ -44,7 +44,7 @@ def test_the_command_says_it_in_one_line(monkeypatch, capsys):
     def full(*_args, **_options):
         raise FULL
 
-    monkeypatch.setattr("tagpr.cli.stages.make", full)
+    monkeypatch.setattr("tagpr.pipeline.make", full)
     monkeypatch.setattr(sys, "argv", ["tagpr", "run", "smoke", "--quiet"])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
