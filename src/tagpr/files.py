@@ -74,8 +74,11 @@ def link_tree(source: Path, target: Path) -> None:
 
 
 def replace_folder(work: Path, target: Path) -> None:
-    """Put a complete folder in the place of `target`, which goes only when the new one is there."""
-    replaced = target.with_name(f".{target.name}.{os.getpid()}.replaced.tmp")
+    """Put the complete folder `work` in the place of `target`, which goes only when the new one is there.
+
+    One process at a time. What a kill leaves of the old one is beside `work`, and goes with the next call.
+    """
+    replaced = work.with_name(f".{target.name}.replaced.tmp")
     shutil.rmtree(replaced, ignore_errors=True)
     if target.exists():
         os.replace(target, replaced)

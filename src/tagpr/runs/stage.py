@@ -5,7 +5,6 @@ What the stages of a recipe are is `tagpr.pipeline`'s; where they are on disk `t
 
 import fcntl
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +18,7 @@ from pydantic import JsonValue
 
 from tagpr import processes
 from tagpr.errors import RunError
+from tagpr.files import replace_folder
 from tagpr.progress import Progress, StageContext
 from tagpr.runs.manifest import Manifest, Measured, file_digests, read_manifest, stage_hash, versions
 from tagpr.runs.metrics import StageMetrics
@@ -152,15 +152,10 @@ def _open(folder: Path, stage: StageName) -> bool:
 
 
 def _publish(run: Path, stage: str, folder: Path) -> None:
-    """Put a complete work folder in the stage's place; the old stage goes only when the new one is there."""
-    final, replaced = run / stage, run / ".work" / f"replaced-{stage}"
-    if final.exists():
-        shutil.rmtree(replaced, ignore_errors=True)
-        os.replace(final, replaced)
-    os.replace(folder, final)
+    """Put a complete work folder in the stage's place."""
+    replace_folder(folder, run / stage)
     for leftover in (run / ".work").glob(f"{stage}-*"):
         shutil.rmtree(leftover, ignore_errors=True)  # work under settings that are no longer the recipe's
-    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _require_files(folder: Path, manifest: Manifest) -> None:

@@ -26,5 +26,5 @@ def training_row(
         example.user_id,
         example.id,
         example.target,
-        [answer_weights(prompts.tokenizer, text, answer_weight) for text in texts] if answer_weight != 1 else (),
+        [answer_weights(prompts.tokenizer, text, answer_weight) for text in texts],
     )
