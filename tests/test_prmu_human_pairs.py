@@ -2,10 +2,8 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-import torch
 from transformers import LlamaForSequenceClassification
 from typer.testing import CliRunner
 
@@ -16,6 +14,7 @@ from tagpr.engine.tiny import build_tiny_model
 from tagpr.errors import DataError, ModelError
 from tagpr.files import read_json
 from tagpr.pipeline import make
+from tagpr.prmu.bench import once_a_prompt
 from tagpr.prmu.data import Pair, read_pairs
 from tagpr.prmu.few_shot import few_shot
 from tagpr.prmu.human_pairs import split_by_user, tokenised, with_past
@@ -159,18 +158,11 @@ def test_another_file_of_pairs_makes_the_stage_again_and_none_left_is_said(recip
         make(Run.open(recipe, ["prmu.heldout_users=0.99"], runs=tmp_path), "prmu")
 
 
-def test_few_shot_judges_no_prompt_that_was_fitted_on() -> None:
-    class Unmoved:
-        """A reward model without users, so that nothing is fitted."""
+def test_what_is_judged_after_fitting_shares_no_prompt_with_what_was_fitted() -> None:
+    def pair(kind, user, number, prompt):
+        return Pair(kind, "unseen", f"{user}{number}", user, "t", (5, prompt), (8, number), (9,))
 
-        users, model = {}, SimpleNamespace(users=None)
-
-        def logits(self, users, prompts, completions, histories):
-            return torch.zeros(len(completions))
-
-    def pair(user, number, prompt):
-        return Pair("PQP", "unseen", f"{user}{number}", user, "t", (5, prompt), (8, number), (9,))
-
-    pairs = [pair("ann", i, i // 3) for i in range(5)] + [pair("bo", i, 0) for i in range(5)]
-    judged, values = few_shot(Unmoved(), pairs, shots=(0, 2))[0]
-    assert [p.example_id for p in judged] == ["ann3", "ann4"] and len(values) == 2  # of bo's one prompt nothing is left
+    pairs = [pair("PQP", "ann", i, i // 3) for i in range(5)] + [pair("PQP", "bo", i, 0) for i in range(3)]
+    assert [one.example_id for one in once_a_prompt(pairs)] == ["ann0", "ann3", "bo0"]
+    judgements = [pair("human", "ann", i, 0) for i in range(4)]
+    assert once_a_prompt(judgements) == judgements

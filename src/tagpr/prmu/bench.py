@@ -62,6 +62,14 @@ class PRMUBench:
         return asdict(self)
 
 
+def once_a_prompt(pairs: Sequence[Pair]) -> list[Pair]:
+    """Of pairs made of rollouts the first of every user and prompt: others have the same completions, so that one would
+    be fitted on and another judged. A person's own judgements all count.
+    """
+    rollouts = {(pair.user_id, pair.prompt_ids): pair for pair in reversed(pairs) if pair.kind != "human"}
+    return [pair for pair in pairs if rollouts.get((pair.user_id, pair.prompt_ids), pair) is pair]
+
+
 def bench(
     prmu: PRMU,
     without_users: PRMU,
@@ -84,7 +92,7 @@ def bench(
             judged[split] = members, margins(prmu, members, histories)
     if not judged:
         raise DataError("prmu bench: no held-out pair; raise prmu.heldout_users or prmu.heldout_share")
-    for shots, (members, values) in few_shot(prmu, pairs).items():
+    for shots, (members, values) in few_shot(prmu, once_a_prompt(pairs)).items():
         judged[f"fitted on {shots}"] = members, values
     rows, gains, errors, draws = [], [], {}, Bootstrap(RESAMPLES, seed)
     for group, (members, values) in judged.items():

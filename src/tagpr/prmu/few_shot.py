@@ -19,35 +19,28 @@ def few_shot(
 ) -> dict[int, tuple[list[Pair], np.ndarray]]:
     """Shots -> (pairs of unseen users, their margins f(x+) - f(x-)).
 
-    Every user's first max(shots) pairs are for fitting; judged are those after them whose prompt is none of theirs, the
-    same at every number of shots. Users without any are left out. The fitted rows are removed again.
+    Every user's first max(shots) pairs are for fitting, and the same pairs after them are judged at every number of
+    shots; users without any are left out. The fitted rows are removed again.
     """
     own: dict[str, list[Pair]] = {}
     for pair in pairs:
         if pair.split == "unseen" and pair.user_id not in prmu.users:
             own.setdefault(pair.user_id, []).append(pair)
-    judged_of = {user: _apart(found[max(shots) :], found[: max(shots)]) for user, found in own.items()}
-    judged = [pair for found in judged_of.values() for pair in found]
+    own = {user: found for user, found in own.items() if len(found) > max(shots)}
+    judged = [pair for found in own.values() for pair in found[max(shots) :]]
     curve = {}
     for count in shots if judged else ():
         if count and prmu.model.users is None:
             continue
         try:
-            for user in judged_of if count else ():
-                if judged_of[user]:
-                    prmu.fit_user(user, Past(tuple(own[user][:count])))
+            for user, found in own.items() if count else ():
+                prmu.fit_user(user, Past(tuple(found[:count])))
             curve[count] = judged, margins(prmu, judged)
         finally:
             for user in own:
                 if user in prmu.users:
                     prmu.remove_user(user)
     return curve
-
-
-def _apart(pairs: Sequence[Pair], fitted: Sequence[Pair]) -> list[Pair]:
-    """The pairs whose prompt was not fitted on: there the same completions may come again."""
-    known = {pair.prompt_ids for pair in fitted}
-    return [pair for pair in pairs if pair.prompt_ids not in known]
 
 
 def margins(
