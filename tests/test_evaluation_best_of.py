@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tagpr.engine.types import Completion
-from tagpr.evaluation.best_of import Candidates, by_likelihood, by_reward, by_vote
+from tagpr.evaluation.best_of import Candidates, by_evidence, by_likelihood, by_reward, by_vote
 from tagpr.evaluation.results import Results
 from tagpr.pipeline import make
 from tagpr.runs import Run
@@ -26,6 +26,19 @@ def test_each_way_of_choosing() -> None:
     assert by_reward([one, candidates("bob", ("b", -1.0), ("aaa", -3.0))], likes_long) == [1, 0]
 
 
+def test_an_answer_counts_for_the_truth_of_its_chains() -> None:
+    truth = {"b1": 1.0, "a1": 0.5, "a2": 0.4, "a3": 0.0, "c": 0.0, "1": 1.0}
+    one = candidates("ann", ("a1", -2.0), ("a2", -1.0), ("a3", -0.1), ("b1", -3.0), ("1", -0.1))
+    answer_of = lambda text: text[0].strip("1")  # noqa: E731
+    assert by_vote(one, answer_of) == 2  # the likeliest of three
+    assert by_evidence(one, answer_of, truth.__getitem__) == 3  # one true chain outweighs three that hold .9 together
+    assert by_evidence(one, answer_of, lambda text: 1.0) == 2  # all equally true: the vote
+    assert by_evidence(one, answer_of, lambda text: 0.0) == 2  # nothing claimed: the vote, the likeliest
+    truer = candidates("ann", ("a2", -1.0), ("a1", -2.0), ("b1", -3.0), ("a1", -1.5))
+    assert by_evidence(truer, answer_of, truth.__getitem__) == 3  # a: 1.4 for 1; its truest, of two the likelier
+    assert by_evidence(candidates("ann", ("1", -1.0), ("1", -0.5)), answer_of, truth.__getitem__) == 1  # no answer
+
+
 @pytest.mark.slow
 def test_the_evaluate_stage_has_a_row_of_each(tmp_path: Path) -> None:
     small = ["guided.steps=1", "exploratory.steps=1", "evaluate.max_new_tokens=8", "evaluate.systems=[final]"]
@@ -35,4 +48,15 @@ def test_the_evaluate_stage_has_a_row_of_each(tmp_path: Path) -> None:
     table = Results.read(run.folder.results)
     for block in table.tasks.values():
         rows = [name for name in block.systems if name.startswith("best-of-")]
-        assert rows == ["best-of-3-prmu", "best-of-3-likelihood", "best-of-3-majority"]
+        assert rows == [f"best-of-3-{way}" for way in ("prmu", "likelihood", "majority", "evidence")]
+
+
+@pytest.mark.slow
+def test_without_prmu_the_rival_answers_as_often(tmp_path: Path) -> None:
+    small = ["evaluate.max_new_tokens=8", "evaluate.systems=[labels,sft]", "evaluate.best_of=3", "evaluate.limit=4"]
+    small += ["evaluate.best_of_by=[majority,evidence]", "guided.steps=1", "exploratory.steps=1", "rewards.gamma=0"]
+    run = Run.open("smoke", small, tmp_path)
+    make(run, "data", "chains", "sft", "labels", "guided", "exploratory", "evaluate")  # no reward model
+    for block in Results.read(run.folder.results).tasks.values():
+        rows = [name for name in block.systems if "best-of-" in name]
+        assert rows == ["labels-best-of-3-majority", "best-of-3-majority", "best-of-3-evidence"]

@@ -1,23 +1,26 @@
-"""The best of N sampled answers, chosen in three ways: by PRMU, by the policy's own likelihood, by majority vote.
+"""The best of N sampled answers: by PRMU, by the policy's own likelihood, by majority vote, by vote and evidence.
 
-All three choose among the same samples, so that a difference between the rows is the chooser's.
+All choose among the same samples, so that a difference between the rows is the chooser's. A majority vote over chains
+is self-consistency (Wang et al. 2022, arXiv 2203.11171). By evidence an answer counts for the share of its claims that
+are true of what its prompt showed; no reference is read.
 """
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from tagpr.chains.evidence import check_evidence
 from tagpr.chains.grammar import parse_response
-from tagpr.chains.vocabulary import Vocabulary
 from tagpr.engine.types import Completion, Sampling
 from tagpr.evaluation.heldout import Heldout, answer, token_count
-from tagpr.evaluation.predictions import Prediction
+from tagpr.evaluation.predictions import Prediction, shown_to
 from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.progress import Progress
 from tagpr.systems.prompted import Prompted
 from tagpr.systems.protocol import Answer, NoOptions
 from tagpr.tasks.answers import normalise_answer
-from tagpr.tasks.types import Example, Task
+from tagpr.tasks.types import Example
 
 PersonalScore = Callable[[Sequence[str], Sequence[Sequence[int]], Sequence[Sequence[int]]], Sequence[float]]
 """R_PRMU (eq. 3): (user ids, prompts in token ids, completions in token ids) -> one number in (0, 1) each."""
@@ -25,7 +28,7 @@ PersonalScore = Callable[[Sequence[str], Sequence[Sequence[int]], Sequence[Seque
 
 @dataclass(frozen=True)
 class Candidates:
-    """N completions of one question; PRMU reads the tokens, the vote the answers."""
+    """N completions of one question; PRMU reads the tokens, the votes the texts."""
 
     example: Example
     prompt: Sequence[int]
@@ -43,18 +46,19 @@ class BestOf:
         self.system, self.settings = system, settings
         self._drawn: dict[str, Candidates] = {}
 
-    def rows(self, prmu: PersonalScore) -> dict[str, Choose]:
-        """Row of the table -> how it chooses."""
-        name, vocabulary = f"best-of-{self.settings.best_of}", self.system.context.vocabulary
-        tasks = self.system.context.tasks
-        return {
-            f"{name}-prmu": lambda drawn: by_reward(drawn, prmu),
-            f"{name}-likelihood": lambda drawn: [by_likelihood(one) for one in drawn],
-            f"{name}-majority": lambda drawn: [
-                by_vote(one, lambda text, task=tasks[one.example.task]: _answer(text, task, vocabulary))
-                for one in drawn
-            ],
+    def rows(self, prmu: PersonalScore | None) -> dict[str, Choose]:
+        """Row of the table -> how it chooses. A system that does not reason has nothing to check and no PRMU."""
+        ways: dict[str, Choose] = {
+            "likelihood": lambda drawn: [by_likelihood(one) for one in drawn],
+            "majority": lambda drawn: [by_vote(one, self._answer_of(one)) for one in drawn],
         }
+        if self.system.reasons:
+            ways["evidence"] = lambda drawn: [
+                by_evidence(one, self._answer_of(one), self._truth_of(one)) for one in drawn
+            ]
+            if prmu is not None:
+                ways["prmu"] = lambda drawn: by_reward(drawn, prmu)
+        return {way: ways[way] for way in self.settings.best_of_by if way in ways}
 
     def answer(self, heldout: Heldout, picked: Sequence[int], choose: Choose, progress: Progress) -> list[Prediction]:
         """Scored predictions of the examples at the positions `picked`."""
@@ -65,6 +69,15 @@ class BestOf:
             answers.append(Answer(best.text, len(best.body), best.finished, self.system.entries(one.example)))
         count = token_count(self.system.context.tokenizer)
         return answer(lambda examples: answers, heldout, self.system.context.vocabulary, count, picked)
+
+    def _answer_of(self, one: Candidates) -> Callable[[str], str]:
+        task, vocabulary = self.system.context.tasks[one.example.task], self.system.context.vocabulary
+        return lambda text: normalise_answer(task, parse_response(text, vocabulary).answer)
+
+    def _truth_of(self, one: Candidates) -> Callable[[str], float]:
+        task, vocabulary = self.system.context.tasks[one.example.task], self.system.context.vocabulary
+        shown = shown_to(task, one.example, self.system.entries(one.example))
+        return lambda text: check_evidence(parse_response(text, vocabulary), shown).precision or 0.0
 
     def _draw(self, examples: Sequence[Example], progress: Progress) -> list[Candidates]:
         new = [example for example in examples if _key(example) not in self._drawn]
@@ -99,18 +112,30 @@ def by_vote(one: Candidates, answer_of: Callable[[str], str]) -> int:
     """The likeliest completion among those with the commonest answer; completions without an answer have no vote."""
     answers = [answer_of(completion.text) for completion in one.completions]
     counts = Counter(text for text in answers if text)
-    votes = [counts.get(text, 0) if text else 0 for text in answers]
-    most = max(votes)
     return _best(
-        [
-            _mean_logprob(completion) if count == most else float("-inf")
-            for completion, count in zip(one.completions, votes, strict=True)
-        ]
+        [(counts[text], _mean_logprob(completion)) for text, completion in zip(answers, one.completions, strict=True)]
     )
 
 
-def _answer(text: str, task: Task, vocabulary: Vocabulary) -> str:
-    return normalise_answer(task, parse_response(text, vocabulary).answer)
+def by_evidence(one: Candidates, answer_of: Callable[[str], str], truth_of: Callable[[str], float]) -> int:
+    """Of the completions with the answer whose chains are truest together, the truest; of equals the likeliest.
+
+    truth_of: the share of a completion's claims that are true, 0 if it claims nothing. Answers of equal truth, so those
+    of chains without claims too, go by their number.
+    """
+    answers = [answer_of(completion.text) for completion in one.completions]
+    truths = [truth_of(completion.text) for completion in one.completions]
+    votes: dict[str, tuple[float, int]] = {"": (0.0, 0)}
+    for text, truth in zip(answers, truths, strict=True):
+        if text:
+            weight, count = votes.get(text, (0.0, 0))
+            votes[text] = (weight + truth, count + 1)
+    return _best(
+        [
+            (votes[text], truth, _mean_logprob(completion))
+            for text, truth, completion in zip(answers, truths, one.completions, strict=True)
+        ]
+    )
 
 
 def _mean_logprob(completion: Completion) -> float:
@@ -118,7 +143,7 @@ def _mean_logprob(completion: Completion) -> float:
     return sum(values) / len(values)
 
 
-def _best(values: Sequence[float]) -> int:
+def _best(values: Sequence[Any]) -> int:
     """The place of the largest; the first of equals."""
     return max(range(len(values)), key=lambda place: (values[place], -place))
 

@@ -86,7 +86,7 @@ def evaluate_systems(
     checkpoints: folder by row (`SYSTEMS`). data: the examples by task name. context: what systems are given, but for
     their checkpoints; its `folder` is written to, its `progress` hears of every example. judges: who marks text
     answers, if anybody does. A rerun keeps the answers that are there and does not load a model that has answered
-    everything. prmu: chooses among the answers of `settings.best_of`. Several processes of one command share the
+    everything. prmu: may choose among the answers of `settings.best_of`. Several processes of one command share the
     answering; the first scores, and the others return no results.
     """
     seed, out, progress = context.seed, context.folder, context.progress
@@ -120,11 +120,12 @@ def evaluate_systems(
             done += len(heldout.examples)
         answered.append(found)
         del system  # its model goes before the next one's is loaded
-    if prmu is not None and settings.best_of > 1:
-        name = list(checkpoints)[-1]
-        system = checkpoint_system(name, checkpoints[name], context)
-        key = model_key(checkpoints[name], settings)
-        answered += best_of_rows(system, key, prmu, own, settings, out, relay, progress)
+    if settings.best_of > 1:
+        for name in dict.fromkeys([*(name for name in checkpoints if name == "labels"), list(checkpoints)[-1]]):
+            system = checkpoint_system(name, checkpoints[name], context)
+            key = model_key(checkpoints[name], settings)
+            answered += best_of_rows(system, key, prmu, own, settings, out, progress)
+            del system
     if not processes.is_first():
         return Results((), {})
     write_users(out / "users.csv", ((task, "own", _by_system(answered, task)) for task in data))
@@ -141,30 +142,31 @@ def evaluate_systems(
 def best_of_rows(
     system: Prompted[NoOptions],
     key: str,
-    prmu: RewardModel,
+    prmu: RewardModel | None,
     asked: Mapping[str, Heldout],
     settings: EvaluationSettings,
     out: Path,
-    relay: _Relay,
     progress: Progress,
 ) -> list[SystemAnswers]:
     """The rows of `settings.best_of` sampled answers of a checkpoint; `key` names its content."""
     sampler = BestOf(system, settings)
     found = []
-    for row, choose in sampler.rows(prmu.score).items():
+    for way, choose in sampler.rows(prmu and prmu.score).items():
+        row = ("" if system.reasons else "labels-") + f"best-of-{settings.best_of}-{way}"
         one = SystemAnswers(row, row, system.reasons)
         for task, heldout in asked.items():
 
             def answer_chunk(
                 picked: list[int], report: Progress, heldout: Heldout = heldout, choose: Choose = choose
             ) -> list[Prediction]:
-                relay.to = report
                 return sampler.answer(heldout, picked, choose, report)
 
             def report(done: int, total: int, _: str = "", note: str = f"{row} {task}") -> None:
                 progress(done, total, note)
 
-            how = f"{key} {settings.best_of} {settings.best_of_temperature} {prmu.key}"
+            how = f"{key} {settings.best_of} {settings.best_of_temperature}"
+            if way == "prmu" and prmu is not None:
+                how += f" {prmu.key}"
             prompts = _prompts(system, heldout, settings.chunk, f"{row} {how}")
             path = out / "predictions" / row / f"{task}.jsonl"
             one.predictions[task] = answer_and_keep(

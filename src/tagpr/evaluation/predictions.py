@@ -73,8 +73,7 @@ def make_prediction(
     history: str = "own",
 ) -> Prediction:
     """The one way from a system's answer to a Prediction. count: tokens of a text; history: whose was shown."""
-    by_id = {entry.id: entry for entry in example.profile}
-    shown = Shown.of(task, example, tuple(by_id[name] for name in answer.entries if name in by_id))
+    shown = shown_to(task, example, answer.entries)
     checked = check_evidence(parse_response(answer.text, vocabulary), shown)
     tokens = count(answer.text) if answer.tokens is None else answer.tokens
     chain = chain_of(answer.text)
@@ -92,6 +91,12 @@ def make_prediction(
         history=history,
         **judge(task, answer.text, example.target or "", vocabulary),
     )
+
+
+def shown_to(task: Task, example: Example, entries: Sequence[str]) -> Shown:
+    """What a prompt with the history items of these ids, in this order, showed."""
+    by_id = {entry.id: entry for entry in example.profile}
+    return Shown.of(task, example, tuple(by_id[name] for name in entries if name in by_id))
 
 
 def chain_of(text: str) -> str:

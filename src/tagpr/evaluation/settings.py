@@ -8,6 +8,7 @@ from pydantic import Field
 from tagpr.settings import Settings
 
 System = Literal["base", "labels", "sft", "guided", "final"]
+Chooser = Literal["prmu", "likelihood", "majority", "evidence"]
 
 
 class EvaluationSettings(Settings):
@@ -30,8 +31,11 @@ class EvaluationSettings(Settings):
     temperature: float = Field(default=0.0, ge=0)
     """0 is greedy, which the reported metrics use."""
     best_of: int = Field(default=1, ge=1)
-    """From 2 on: the last checkpoint also answers this often, and three rows take the best by PRMU, by the policy's own
-    likelihood and by majority vote. Needs the stage prmu."""
+    """From 2 on: the last checkpoint, and `labels` if it is compared, also answer this often; a row takes one of the
+    answers for each way in `best_of_by`."""
+    best_of_by: tuple[Chooser, ...] = Field(default=("prmu", "likelihood", "majority", "evidence"), min_length=1)
+    """`prmu` (needs the stage prmu), the policy's own likelihood, majority vote, and `evidence`: a vote in which an
+    answer counts for the share of its chain's claims that are true. `labels` has likelihood and majority alone."""
     best_of_temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature of those answers."""
     engine: Literal["transformers", "vllm"] = "transformers"
@@ -44,3 +48,8 @@ class EvaluationSettings(Settings):
     """Bootstrap resamples of users behind every interval."""
     level: float = Field(default=0.95, gt=0, lt=1)
     """Confidence level of the intervals."""
+
+    @property
+    def asks_prmu(self) -> bool:
+        """Whether the reward model chooses among answers."""
+        return self.best_of > 1 and "prmu" in self.best_of_by

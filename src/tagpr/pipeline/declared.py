@@ -107,7 +107,7 @@ def stages(run: Run) -> list[Stage[Run]]:
             inputs = tuple(name for name in inputs if name != "sft")
         if run.recipe.judge is not None and stage.name in ("guided", "exploratory", "evaluate"):
             blocks, files = (*blocks, "judge"), _with_rubric(files)
-        if stage.name == "evaluate" and run.recipe.evaluate.best_of > 1:
+        if stage.name == "evaluate" and run.recipe.evaluate.asks_prmu:
             inputs = (*inputs, "prmu")
         if stage.name == "guided" and not run.recipe.rewards.gamma:
             inputs = tuple(name for name in inputs if name != "prmu")

@@ -17,7 +17,7 @@ def evaluate(run: Run, context: StageContext) -> EvaluationMetrics:
     checkpoints = run.checkpoints(settings.systems)
     given = replace(run.context(), folder=context.out, progress=context.progress)
     prmu = None
-    if settings.best_of > 1:
+    if settings.asks_prmu:
         folder, heldout = run.folder.model("prmu"), {name: splits.heldout for name, splits in run.data.items()}
         prmu = RewardModel(scorer(folder, run.tasks, heldout, run.prompts), weights_key(folder))
     results = evaluate_systems(checkpoints, run.data, given, settings, run.judges, prmu)

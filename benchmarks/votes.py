@@ -1,0 +1,108 @@
+"""Real people: eight sampled answers put to the vote, of SFT on chains and of label SFT.
+
+    PYTHONPATH=benchmarks python benchmarks/votes.py --task package-section      # two hours on one core
+    PYTHONPATH=benchmarks python benchmarks/votes.py --task package-changelog --seed 0 1 2
+
+A chain is drawn, and another draw may decide otherwise. Self-consistency (Wang et al. 2022, arXiv 2203.11171) draws
+several and takes the commonest answer; by evidence an answer counts for the share of its claims that are true. Does
+that bring SFT on chains above label SFT, and what does the same cost and gain there? Each task has the set-up of
+chains that had the highest mean before (`real_people.py`, `more_samples.py`); 960 labels, equal steps, no RL. Eight
+samples at temperature 0.7, set before the first run; no other was tried.
+
+Writes benchmarks/results/votes.json, a call at a time: what other calls measured stays. Several seeds are taken
+together too. Killed, the same command goes on.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from more_samples import run_of
+from on_gpu import trained_on
+from real_people import LABELS, TASKS, Scores, add_together, answers, compared, open_run, parser_of
+from results_file import add_results
+from rivals import rivals
+from tagpr.evaluation.evaluate import best_of_rows, checkpoint_system
+from tagpr.evaluation.heldout import Heldout
+from tagpr.evaluation.predict import model_key
+from tagpr.evaluation.predictions import Prediction
+from tagpr.pipeline import make
+from tagpr.progress import silent
+from tagpr.runs import Run
+from tagpr.tasks.types import Example
+
+VOTES, TEMPERATURE = 8, 0.7
+ANSWER_WEIGHT = {"package-section": 10.0, "movie-tagging": 1.0}
+"""Of the tasks whose teacher has an encoder and 96 tries; the others are those of `real_people.py`."""
+ROWS = {"labels": "label SFT", "sft": "SFT on chains"}
+WAYS = {"majority": "vote of 8", "evidence": "vote of 8 by evidence", "likelihood": "likeliest of 8"}
+PAIRS = [
+    (f"SFT on chains{own}", f"label SFT{other}")
+    for own in ("", *(f", {way}" for way in WAYS.values()))
+    for other in ("", ", vote of 8")
+]
+PAIRS += [(f"{row}, {way}", row) for row in ROWS.values() for way in WAYS.values()]
+PAIRS += [("SFT on chains, vote of 8 by evidence", "SFT on chains, vote of 8")]
+PAIRS += [("SFT on chains, vote of 8 by evidence", rule) for rule in ("linear, text and history", "linear, habits")]
+
+
+def trained(task: str, seed: int, shared: Path, runs: Path) -> Run:
+    """The run with both SFTs."""
+    if task in ANSWER_WEIGHT:
+        run = run_of(task, seed, shared, runs, True, ANSWER_WEIGHT[task])
+    else:
+        run = open_run(task, seed, 1, shared, runs, LABELS)
+    make(run, "data", "chains", "sft", "labels")
+    return run
+
+
+def votes(run: Run, name: str, card: str) -> dict[str, Sequence[Prediction]]:
+    """Way of choosing -> what is chosen of eight sampled answers of the system `name`."""
+    settings = run.recipe.evaluate.model_copy(
+        update={"best_of": VOTES, "best_of_temperature": TEMPERATURE, "best_of_by": tuple(WAYS)}
+    )
+    checkpoint = run.checkpoints((name,))[name]
+    system = checkpoint_system(name, checkpoint, run.context())
+    asked = {card: Heldout(run.data[card].task, run.data[card].heldout)}
+    out = run.folder.analyses / "votes"
+    rows = best_of_rows(system, model_key(checkpoint, settings), None, asked, settings, out, silent)
+    return {way: row.predictions[card] for row in rows for way in WAYS if row.name.endswith(way)}
+
+
+def tokens(answered: Sequence[Prediction]) -> float:
+    """Mean tokens of an answer."""
+    return fmean(one.tokens for one in answered)
+
+
+def measured(run: Run, card: str) -> tuple[Scores, dict[str, Any]]:
+    """Scores of every row, and what the answers cost."""
+    heldout: Sequence[Example] = run.data[card].heldout
+    found = Scores([example.user_id for example in heldout], rivals(run, card))
+    cost = {}
+    for name, row in ROWS.items():
+        own = answers(run, name, card)
+        found.add(row, own, heldout)
+        cost[row] = tokens(own)
+        for way, chosen in votes(run, name, card).items():
+            found.add(f"{row}, {WAYS[way]}", chosen, heldout)
+    return found, cost
+
+
+def main() -> None:
+    """Train, ask and add the calls to the file."""
+    parser = parser_of(__doc__, sorted(TASKS))
+    parser.add_argument("--seed", type=int, nargs="+", default=[0])
+    arguments = parser.parse_args()
+    task, each = arguments.task, list[Scores]()
+    for seed in arguments.seed:
+        run = trained(task, seed, arguments.shared, arguments.runs)
+        found, cost = measured(run, TASKS[task].card)
+        own = {"of the chains": found.chains, "tokens of one answer": cost, "trained on": trained_on()}
+        add_results("votes", task, f"seed {seed}", compared(found, PAIRS) | own)
+        each.append(found)
+    add_together("votes", task, arguments.seed, "", each, PAIRS)
+
+
+if __name__ == "__main__":
+    main()
