@@ -19,24 +19,24 @@ def candidates(user: str, *drawn: tuple[str, float]) -> Candidates:
 
 def test_each_way_of_choosing() -> None:
     one = candidates("ann", ("b", -1.0), ("aaa", -3.0), ("aaa", -2.0), ("", -0.1))
-    assert by_likelihood(one) == 3
-    assert by_vote(one, lambda text: text) == 2  # the likelier of the two that agree; no answer has no vote
-    assert by_vote(candidates("ann", ("", -1.0), ("", -0.5)), lambda text: text) == 1
+    assert by_likelihood(one.completions) == 3
+    assert by_vote(one.completions, lambda text: text) == 2  # the likelier of two that agree; no answer has no vote
+    assert by_vote(candidates("ann", ("", -1.0), ("", -0.5)).completions, lambda text: text) == 1
     likes_long = lambda users, prompts, ids: [row[0] if user == "ann" else -row[0] for user, row in zip(users, ids)]  # noqa: E731, B905
     assert by_reward([one, candidates("bob", ("b", -1.0), ("aaa", -3.0))], likes_long) == [1, 0]
 
 
 def test_an_answer_counts_for_the_truth_of_its_chains() -> None:
-    truth = {"b1": 1.0, "a1": 0.5, "a2": 0.4, "a3": 0.0, "c": 0.0, "1": 1.0}
-    one = candidates("ann", ("a1", -2.0), ("a2", -1.0), ("a3", -0.1), ("b1", -3.0), ("1", -0.1))
+    truth = {"b1": 1.0, "a1": 0.5, "a2": 0.4, "a3": 0.0, "1": 1.0}.__getitem__
     answer_of = lambda text: text[0].strip("1")  # noqa: E731
+    one = candidates("ann", ("a1", -2.0), ("a2", -1.0), ("a3", -0.1), ("b1", -3.0), ("1", -0.1)).completions
     assert by_vote(one, answer_of) == 2  # the likeliest of three
-    assert by_evidence(one, answer_of, truth.__getitem__) == 3  # one true chain outweighs three that hold .9 together
+    assert by_evidence(one, answer_of, truth) == 3  # one true chain outweighs three that hold .9 together
     assert by_evidence(one, answer_of, lambda text: 1.0) == 2  # all equally true: the vote
     assert by_evidence(one, answer_of, lambda text: 0.0) == 2  # nothing claimed: the vote, the likeliest
-    truer = candidates("ann", ("a2", -1.0), ("a1", -2.0), ("b1", -3.0), ("a1", -1.5))
-    assert by_evidence(truer, answer_of, truth.__getitem__) == 3  # a: 1.4 for 1; its truest, of two the likelier
-    assert by_evidence(candidates("ann", ("1", -1.0), ("1", -0.5)), answer_of, truth.__getitem__) == 1  # no answer
+    truer = candidates("ann", ("a2", -1.0), ("a1", -2.0), ("b1", -3.0), ("a1", -1.5)).completions
+    assert by_evidence(truer, answer_of, truth) == 3  # a: 1.4 for 1; its truest, of two the likelier
+    assert by_evidence(candidates("ann", ("1", -1.0), ("1", -0.5)).completions, answer_of, truth) == 1  # no answer
 
 
 @pytest.mark.slow

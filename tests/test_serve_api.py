@@ -127,6 +127,25 @@ def test_n_seed_stop_and_max_tokens(address, user):
     assert ask(max_tokens=12, stop=[stop])[0][0] == whole[: whole.index(stop)].strip()
 
 
+def test_the_best_of_several_answers(address, user, copied):
+    def ask(**settings):
+        return client(address).chat.completions.create(model="final", messages=question(), user=user, **settings)
+
+    best = ask(extra_body={"tagpr": {"best_of": 3}}, logprobs=True)
+    with PersonalModel.load(copied) as model:
+        expected = model.ask(user, "sound mixer", best_of=3)
+    (choice,) = best.choices
+    assert choice.message.content == expected.answer and choice.to_dict()["tagpr"]["text"] == expected.text
+    assert choice.to_dict()["tagpr"]["agreement"] == expected.agreement
+    assert best.usage.completion_tokens == expected.completion_tokens > len(choice.logprobs.content) > 0
+    assert "agreement" not in ask().choices[0].to_dict()["tagpr"]
+    for wrong in ({"n": 2}, {"stream": True}):
+        with pytest.raises(openai.BadRequestError, match="ask for one whole reply, without stream and n"):
+            ask(extra_body={"tagpr": {"best_of": 3}}, **wrong)
+    with pytest.raises(openai.BadRequestError, match="best_of"):
+        ask(extra_body={"tagpr": {"best_of": 99}})
+
+
 def test_mistakes_have_openai_errors_and_never_say_who_else_is_there(address, user):
     own = client(address)
     with pytest.raises(openai.NotFoundError, match="no model 'gpt-4'") as found:

@@ -21,11 +21,11 @@ from tagpr.pipeline import make
 from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.report.reading import read_run
 from tagpr.runs import Run
-from tagpr.serve.answers import PersonalAnswer, make_answer
+from tagpr.serve.answers import PersonalAnswer, best_answer, make_answer
 from tagpr.serve.histories import merge
 from tagpr.serve.model import PersonalModel, Query
 from tagpr.serve.question_files import read_queries
-from tagpr.serve.questions import Asked
+from tagpr.serve.questions import Asked, make_example
 from tagpr.serve.served_run import ServedRun
 from tagpr.tasks import Interaction, load_task
 
@@ -103,14 +103,47 @@ def test_whose_history_and_which_items_are_shown(model: PersonalModel):
     assert own[0].id not in {item.id for item in without.evidence.items}
 
 
+def _asked() -> Asked:
+    task = load_task(TASK)
+    items = (Interaction("7", {"synopsis": "http client", "section": "net"}),)
+    example = make_example(task, "ada", "http tool", items)
+    return Asked("ada", "final", task, example, "ada", items, (), (1, 2))
+
+
+def test_the_best_of_several_is_what_true_chains_agree_on():
+    def written(label: str, quoted: str, number: int) -> Completion:
+        text = f'<think>\n<examine_examples> "{quoted}" is net. </examine_examples>\n'
+        text += f"<make_decision> {label} </make_decision>\n</think>\n{label}"
+        return Completion([1] * number, [-float(number)] * number, True, text, number)
+
+    drawn = [written("web", "no such item", 1), written("web", "nor this", 2), written("net", "http client", 3)]
+    drawn.append(written("net", "not shown", 4))
+    best = best_answer(_asked(), drawn, load_vocabulary())
+    assert best.answer == "net" and best.evidence.precision == 1 and best.agreement == 0.5
+    assert best.completion_tokens == 1 + 2 + 3 + 4 and best.text == drawn[2].text
+    nothing = best_answer(_asked(), [Completion([1], None, False, "<think>\n</think>\n", 1)] * 2, load_vocabulary())
+    assert nothing.answer == "" and nothing.agreement == 0
+
+
+def test_the_best_of_several_is_asked_for(model: PersonalModel):
+    user = model.users()[0]
+    one, best = model.ask(user, "sound mixer"), model.ask(user, "sound mixer", best_of=3)
+    assert one.agreement is None and best.agreement is not None and best.logprobs is None
+    assert best.completion_tokens > one.completion_tokens
+    query = Query(user, "sound mixer", best_of=3)
+    assert asyncio.run(model.ask_async(query)) == best == model.ask_many([query, Query(user, "violin tuner")])[0]
+    with pytest.raises(DataError, match="best_of: the best of several is known when all are written"):
+        next(model.stream(query))
+    with pytest.raises(DataError, match="best_of: 0 answers cannot be drawn"):
+        model.ask(user, "sound mixer", best_of=0)
+
+
 def test_evidence_says_which_items_the_chain_cites():
     task = load_task(TASK)
     items = tuple(
         Interaction(name, {"synopsis": text, "section": section})
         for name, text, section in (("7", "Fast HTTP   client", "net"), ("9", "web page maker", "web"), ("3", "x", "a"))
     )
-    from tagpr.serve.questions import make_example
-
     asked = Asked("ada", "final", task, make_example(task, "ada", "http tool", items), "ada", items, (), (1, 2))
     text = (
         '<think>\n<examine_examples> "fast http client" is net; item 2 is about the web. </examine_examples>\n'
@@ -134,8 +167,6 @@ def test_a_past_note_that_is_the_whole_step_is_cited():
     task = load_task("package-changelog")
     notes = ("Add the Dutch translation.", "New upstream version 2.1")
     items = tuple(Interaction(str(n), {task.output_name: note}) for n, note in enumerate(notes))
-    from tagpr.serve.questions import make_example
-
     asked = Asked("ada", "final", task, make_example(task, "ada", "fix a typo", items), "ada", items, (), (1, 2))
     text = (
         '<think>\n<examine_examples> "Add the Dutch translation." </examine_examples>\n'
@@ -194,6 +225,8 @@ def test_the_command(trained_run, model: PersonalModel, tmp_path):  # noqa: F811
     questions.write_text(questions.read_text().splitlines()[-1])
     named = CliRunner().invoke(app, ["ask", run, "--questions", str(questions)])
     assert json.loads(named.stdout) == rows[1]
+    best = CliRunner().invoke(app, ["ask", run, user, "sound mixer", "--best-of", "3"])
+    assert best.exit_code == 0 and "% of the drawn answers agree" in best.stdout
     for missing, says in (([], f"name a USER; the run knows {user}, "), ([user], "give a QUESTION")):
         assert says in str(CliRunner().invoke(app, ["ask", run, *missing]).exception)
 

@@ -14,6 +14,8 @@ def print_answer(answer: PersonalAnswer) -> None:
     """Print one answer. What the model or a user wrote is printed as text, never as markup."""
     console = Console(highlight=False, emoji=False)
     console.print(Text(answer.answer or "(no answer)", style="bold"))
+    if answer.agreement is not None:
+        console.print(Text(f"{answer.agreement:.0%} of the drawn answers agree", style="dim"))
     if answer.segments:
         console.print()
     colours: dict[str, str] = {}

@@ -44,13 +44,16 @@ def ask(
     history_of: Annotated[
         str | None, typer.Option("--history-of", metavar="OTHER", help="Show this user's history instead.")
     ] = None,
+    best_of: Annotated[
+        int, typer.Option("--best-of", min=1, help="Draw so many answers and take the one that they agree on.")
+    ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole answer as one JSON object.")] = False,
 ) -> None:
     """Ask a trained run: the answer, the chain that led to it and the history items it used."""
     from tagpr.serve.model import PersonalModel, Query
     from tagpr.serve.question_files import read_queries
 
-    template = Query(user or "", "", task, system, history_of)
+    template = Query(user or "", "", task, system, history_of, best_of=best_of)
     with logged(quiet=True), PersonalModel.load(run) as model:
         if questions is not None:
             queries = read_queries(questions, template)

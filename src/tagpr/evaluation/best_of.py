@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tagpr.chains.evidence import check_evidence
+from tagpr.chains.evidence import Shown, check_evidence
 from tagpr.chains.grammar import parse_response
+from tagpr.chains.vocabulary import Vocabulary
 from tagpr.engine.types import Completion, Sampling
 from tagpr.evaluation.heldout import Heldout, answer, token_count
 from tagpr.evaluation.predictions import Prediction, shown_to
@@ -20,7 +21,7 @@ from tagpr.progress import Progress
 from tagpr.systems.prompted import Prompted
 from tagpr.systems.protocol import Answer, NoOptions
 from tagpr.tasks.answers import normalise_answer
-from tagpr.tasks.types import Example
+from tagpr.tasks.types import Example, Task
 
 PersonalScore = Callable[[Sequence[str], Sequence[Sequence[int]], Sequence[Sequence[int]]], Sequence[float]]
 """R_PRMU (eq. 3): (user ids, prompts in token ids, completions in token ids) -> one number in (0, 1) each."""
@@ -48,13 +49,22 @@ class BestOf:
 
     def rows(self, prmu: PersonalScore | None) -> dict[str, Choose]:
         """Row of the table -> how it chooses. A system that does not reason has nothing to check and no PRMU."""
+        tasks, vocabulary = self.system.context.tasks, self.system.context.vocabulary
+
+        def answer_of(one: Candidates) -> Callable[[str], str]:
+            return answer_reader(tasks[one.example.task], vocabulary)
+
+        def truth_of(one: Candidates) -> Callable[[str], float]:
+            entries = self.system.entries(one.example)
+            return truth_reader(shown_to(tasks[one.example.task], one.example, entries), vocabulary)
+
         ways: dict[str, Choose] = {
-            "likelihood": lambda drawn: [by_likelihood(one) for one in drawn],
-            "majority": lambda drawn: [by_vote(one, self._answer_of(one)) for one in drawn],
+            "likelihood": lambda drawn: [by_likelihood(one.completions) for one in drawn],
+            "majority": lambda drawn: [by_vote(one.completions, answer_of(one)) for one in drawn],
         }
         if self.system.reasons:
             ways["evidence"] = lambda drawn: [
-                by_evidence(one, self._answer_of(one), self._truth_of(one)) for one in drawn
+                by_evidence(one.completions, answer_of(one), truth_of(one)) for one in drawn
             ]
             if prmu is not None:
                 ways["prmu"] = lambda drawn: by_reward(drawn, prmu)
@@ -69,15 +79,6 @@ class BestOf:
             answers.append(Answer(best.text, len(best.body), best.finished, self.system.entries(one.example)))
         count = token_count(self.system.context.tokenizer)
         return answer(lambda examples: answers, heldout, self.system.context.vocabulary, count, picked)
-
-    def _answer_of(self, one: Candidates) -> Callable[[str], str]:
-        task, vocabulary = self.system.context.tasks[one.example.task], self.system.context.vocabulary
-        return lambda text: normalise_answer(task, parse_response(text, vocabulary).answer)
-
-    def _truth_of(self, one: Candidates) -> Callable[[str], float]:
-        task, vocabulary = self.system.context.tasks[one.example.task], self.system.context.vocabulary
-        shown = shown_to(task, one.example, self.system.entries(one.example))
-        return lambda text: check_evidence(parse_response(text, vocabulary), shown).precision or 0.0
 
     def _draw(self, examples: Sequence[Example], progress: Progress) -> list[Candidates]:
         new = [example for example in examples if _key(example) not in self._drawn]
@@ -95,6 +96,16 @@ class BestOf:
         return [self._drawn[_key(example)] for example in examples]
 
 
+def answer_reader(task: Task, vocabulary: Vocabulary) -> Callable[[str], str]:
+    """What a completion answers, in the form in which two answers are the same; "" if it has none."""
+    return lambda text: normalise_answer(task, parse_response(text, vocabulary).answer)
+
+
+def truth_reader(shown: Shown, vocabulary: Vocabulary) -> Callable[[str], float]:
+    """The share of a completion's claims that are true of what its prompt showed, 0 if it claims nothing."""
+    return lambda text: check_evidence(parse_response(text, vocabulary), shown).precision or 0.0
+
+
 def by_reward(drawn: Sequence[Candidates], prmu: PersonalScore) -> list[int]:
     """The completion with the highest R_PRMU for its user."""
     flat = [(one, completion) for one in drawn for completion in one.completions]
@@ -103,28 +114,30 @@ def by_reward(drawn: Sequence[Candidates], prmu: PersonalScore) -> list[int]:
     return [_best([next(rewards) for _ in one.completions]) for one in drawn]
 
 
-def by_likelihood(one: Candidates) -> int:
+def by_likelihood(completions: Sequence[Completion]) -> int:
     """The completion whose tokens the policy found likeliest on average."""
-    return _best([_mean_logprob(completion) for completion in one.completions])
+    return _best([_mean_logprob(completion) for completion in completions])
 
 
-def by_vote(one: Candidates, answer_of: Callable[[str], str]) -> int:
+def by_vote(completions: Sequence[Completion], answer_of: Callable[[str], str]) -> int:
     """The likeliest completion among those with the commonest answer; completions without an answer have no vote."""
-    answers = [answer_of(completion.text) for completion in one.completions]
+    answers = [answer_of(completion.text) for completion in completions]
     counts = Counter(text for text in answers if text)
     return _best(
-        [(counts[text], _mean_logprob(completion)) for text, completion in zip(answers, one.completions, strict=True)]
+        [(counts[text], _mean_logprob(completion)) for text, completion in zip(answers, completions, strict=True)]
     )
 
 
-def by_evidence(one: Candidates, answer_of: Callable[[str], str], truth_of: Callable[[str], float]) -> int:
+def by_evidence(
+    completions: Sequence[Completion], answer_of: Callable[[str], str], truth_of: Callable[[str], float]
+) -> int:
     """Of the completions with the answer whose chains are truest together, the truest; of equals the likeliest.
 
     truth_of: the share of a completion's claims that are true, 0 if it claims nothing. Answers of equal truth, so those
     of chains without claims too, go by their number.
     """
-    answers = [answer_of(completion.text) for completion in one.completions]
-    truths = [truth_of(completion.text) for completion in one.completions]
+    answers = [answer_of(completion.text) for completion in completions]
+    truths = [truth_of(completion.text) for completion in completions]
     votes: dict[str, tuple[float, int]] = {"": (0.0, 0)}
     for text, truth in zip(answers, truths, strict=True):
         if text:
@@ -133,7 +146,7 @@ def by_evidence(one: Candidates, answer_of: Callable[[str], str], truth_of: Call
     return _best(
         [
             (votes[text], truth, _mean_logprob(completion))
-            for text, truth, completion in zip(answers, truths, one.completions, strict=True)
+            for text, truth, completion in zip(answers, truths, completions, strict=True)
         ]
     )
 

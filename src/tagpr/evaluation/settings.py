@@ -36,7 +36,7 @@ class EvaluationSettings(Settings):
     best_of_by: tuple[Chooser, ...] = Field(default=("prmu", "likelihood", "majority", "evidence"), min_length=1)
     """`prmu` (needs the stage prmu), the policy's own likelihood, majority vote, and `evidence`: a vote in which an
     answer counts for the share of its chain's claims that are true. `labels` has likelihood and majority alone."""
-    best_of_temperature: float = Field(default=1.0, gt=0)
+    best_of_temperature: float = Field(default=0.7, gt=0)
     """Sampling temperature of those answers."""
     engine: Literal["transformers", "vllm"] = "transformers"
     """What decodes: this package's loop over the transformers model, or vLLM if that is installed (a GPU)."""

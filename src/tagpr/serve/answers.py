@@ -1,14 +1,15 @@
 """`PersonalAnswer`: what the model says to one user's question, with its chain and the history it stands on."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from tagpr.chains.chain import Fault, Response, Segment
 from tagpr.chains.evidence import Claim, ClaimKind, Shown, check_evidence
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.engine.types import Completion
+from tagpr.evaluation.best_of import answer_reader, by_evidence, truth_reader
 from tagpr.evaluation.evidence import is_found, sources
 from tagpr.serve.questions import Asked
 from tagpr.tasks.types import Interaction
@@ -76,6 +77,8 @@ class PersonalAnswer:
     completion_tokens: int
     logprobs: tuple[float, ...] | None = None
     """Of every token, where asked for."""
+    agreement: float | None = None
+    """Where the best of several was asked for: the share of them that answer so. The tokens are those of all."""
 
 
 def make_answer(asked: Asked, completion: Completion, vocabulary: Vocabulary) -> PersonalAnswer:
@@ -96,6 +99,19 @@ def make_answer(asked: Asked, completion: Completion, vocabulary: Vocabulary) ->
         prompt_tokens=len(asked.prompt_ids),
         completion_tokens=completion.reply_tokens,
         logprobs=None if completion.logprobs is None else tuple(completion.logprobs),
+    )
+
+
+def best_answer(asked: Asked, completions: Sequence[Completion], vocabulary: Vocabulary) -> PersonalAnswer:
+    """The answer that the completions agree on, each counting for the share of its claims that are true."""
+    answer_of = answer_reader(asked.task, vocabulary)
+    truth_of = truth_reader(Shown.of(asked.task, asked.example, asked.entries), vocabulary)
+    chosen = completions[by_evidence(completions, answer_of, truth_of)]
+    said = answer_of(chosen.text)
+    return replace(
+        make_answer(asked, chosen, vocabulary),
+        completion_tokens=sum(one.reply_tokens for one in completions),
+        agreement=sum(answer_of(one.text) == said for one in completions) / len(completions) if said else 0.0,
     )
 
 

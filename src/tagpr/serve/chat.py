@@ -61,10 +61,14 @@ def _query(body: ChatRequest, request: Request, model: PersonalModel) -> Query:
     system = system_of(body.model, model.run.systems, model.run.default_system)
     if system is None:
         raise RefusedError(404, f"no model '{body.model}'; there is {', '.join(model.run.systems)}")
+    if own.best_of > 1 and (body.stream or body.n > 1):
+        raise RefusedError(400, "tagpr.best_of: ask for one whole reply, without stream and n")
     question = next((message.text for message in reversed(body.messages) if message.role == "user"), "")
     history_of = own.history_of if own.history_of is not None or user else ""
     shown = None if own.history is None else [item.interaction() for item in own.history]
-    return Query(user or "", own.fields or question, own.task, system, history_of, frozenset(own.without), shown)
+    return Query(
+        user or "", own.fields or question, own.task, system, history_of, frozenset(own.without), shown, own.best_of
+    )
 
 
 class _Turn:
@@ -84,6 +88,8 @@ class _Turn:
             "seed": self.body.seed,
         }
         changed = {name: value for name, value in given.items() if value is not None}
+        if self.body.tagpr.best_of > 1:
+            return replace(self.model.drawn(self.body.tagpr.best_of), **changed)
         return replace(self.model.sampling, num_samples=self.body.n, logprobs=self.body.logprobs, **changed)
 
     @property
@@ -101,8 +107,13 @@ class _Turn:
 
     def whole(self, completions: list[Completion]) -> ChatResponse:
         """The reply in one piece."""
-        answers = [self.model.answer(self.asked, one) for one in completions]
-        choices = [self._choice(i, a, c) for i, (a, c) in enumerate(zip(answers, completions, strict=True))]
+        if self.body.tagpr.best_of > 1:
+            best = self.model.taken(self.asked, completions)
+            written = next(one for one in completions if one.text == best.text)
+            choices = [self._choice(0, best, written if self.body.logprobs else replace(written, logprobs=None))]
+        else:
+            answers = [self.model.answer(self.asked, one) for one in completions]
+            choices = [self._choice(i, a, c) for i, (a, c) in enumerate(zip(answers, completions, strict=True))]
         return ChatResponse(
             id=self.id, created=self.created, model=self.asked.system, choices=choices, usage=self._usage(completions)
         )
@@ -205,7 +216,8 @@ _JSON = TypeAdapter[dict[str, JsonValue]](dict[str, JsonValue])
 def public(answer: PersonalAnswer) -> dict[str, JsonValue]:
     """What is ours of an answer, as JSON."""
     values = json.loads(json.dumps(asdict(answer)))
-    kept = ("user", "task", "system", "history_of", "text", "segments", "evidence", "faults")
+    kept = ["user", "task", "system", "history_of", "text", "segments", "evidence", "faults"]
+    kept += ["agreement"] * (answer.agreement is not None)
     return _JSON.validate_python({name: values[name] for name in kept})
 
 

@@ -41,6 +41,8 @@ class TagPROptions(BaseModel):
     """Ids of history items to leave out."""
     history: list[NewInteraction] | None = Field(default=None, max_length=1_000)
     """Shown instead of any stored history; nothing of it is kept."""
+    best_of: int = Field(default=1, ge=1, le=16)
+    """Draw so many answers and reply with the one that they agree on, each counting for its true claims."""
     fields: dict[Text, Text] | None = None
     """The question's fields, for cards with several, instead of a message."""
 

@@ -12,13 +12,13 @@ import contextlib
 import queue
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
 from tagpr.engine.types import Completion, Sampling
 from tagpr.errors import DataError
-from tagpr.serve.answers import PersonalAnswer, make_answer
+from tagpr.serve.answers import PersonalAnswer, best_answer, make_answer
 from tagpr.serve.engines import CompletionRequest, Engine, OnText
 from tagpr.serve.histories import Histories, require_user
 from tagpr.serve.questions import Asked, QuestionText, make_example, put, require_fields
@@ -43,6 +43,9 @@ class Query:
     """Ids of history items that are left out."""
     history: Sequence[Interaction] | None = None
     """Shown instead of any stored history, where given."""
+    best_of: int = 1
+    """From 2 on: so many answers are drawn, and the one they agree on is taken, each counting for the share of its
+    claims that are true."""
 
 
 class PersonalModel:
@@ -76,22 +79,26 @@ class PersonalModel:
         task: str | None = None,
         system: SystemName | None = None,
         history_of: str | None = None,
+        best_of: int = 1,
     ) -> PersonalAnswer:
         """The answer to a user's question. See `Query` for the arguments.
 
         Raises DataError for an unknown user or task, RunError for a system that the run does not have.
         """
-        return self.ask_many([Query(user, question, task, system, history_of)])[0]
+        return self.ask_many([Query(user, question, task, system, history_of, best_of=best_of)])[0]
 
     def ask_many(self, queries: Sequence[Query]) -> list[PersonalAnswer]:
         """Answers in the queries' order, decoded side by side."""
         asked = [self.put(query) for query in queries]
-        futures = [self.submit(one) for one in asked]
-        return [self.answer(one, future.result()[0]) for one, future in zip(asked, futures, strict=True)]
+        futures = [self.submit(one, self.drawn(q.best_of)) for one, q in zip(asked, queries, strict=True)]
+        return [self.taken(one, future.result()) for one, future in zip(asked, futures, strict=True)]
 
     def stream(self, query: Query) -> Iterator[str | PersonalAnswer]:
-        """The turn in pieces of text as it is written, then the whole answer."""
-        asked = self.put(query)
+        """The turn in pieces of text as it is written, then the whole answer.
+
+        Raises DataError as `ask`, and where the best of several is asked for.
+        """
+        asked = self._put_to_stream(query)
         pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         future = self.submit(asked, on_text=lambda sample, piece: pieces.put(piece))
         future.add_done_callback(lambda done: pieces.put(None))
@@ -102,11 +109,11 @@ class PersonalModel:
     async def ask_async(self, query: Query) -> PersonalAnswer:
         """The answer, awaited: concurrent ones are decoded together."""
         asked = await asyncio.to_thread(self.put, query)
-        return self.answer(asked, (await asyncio.wrap_future(self.submit(asked)))[0])
+        return self.taken(asked, await asyncio.wrap_future(self.submit(asked, self.drawn(query.best_of))))
 
     async def stream_async(self, query: Query) -> AsyncIterator[str | PersonalAnswer]:
         """`stream` for asynchronous callers."""
-        asked = await asyncio.to_thread(self.put, query)
+        asked = await asyncio.to_thread(self._put_to_stream, query)
         loop, pieces = asyncio.get_running_loop(), asyncio.Queue[str | None]()
         future = self.submit(asked, on_text=lambda sample, piece: _tell(loop, pieces, piece))
         future.add_done_callback(lambda done: _tell(loop, pieces, None))
@@ -159,9 +166,32 @@ class PersonalModel:
         decoding = self.run.decoding
         return Sampling(decoding.max_new_tokens, temperature=decoding.temperature, seed=self.run.seed)
 
+    def drawn(self, best_of: int) -> Sampling:
+        """How the best of so many is drawn: at `evaluate.best_of_temperature`. One is drawn as the evaluation does.
+
+        Raises DataError if it is less than one.
+        """
+        if best_of < 1:
+            raise DataError(f"best_of: {best_of} answers cannot be drawn; give 1 or more")
+        if best_of == 1:
+            return self.sampling
+        temperature = self.run.decoding.best_of_temperature
+        return replace(self.sampling, num_samples=best_of, temperature=temperature, logprobs=True)
+
     def answer(self, asked: Asked, completion: Completion) -> PersonalAnswer:
         """The answer in a completion of a put question."""
         return make_answer(asked, completion, self.run.vocabulary)
+
+    def taken(self, asked: Asked, completions: Sequence[Completion]) -> PersonalAnswer:
+        """The one that is taken of all completions of a put question."""
+        if len(completions) == 1:
+            return self.answer(asked, completions[0])
+        return replace(best_answer(asked, completions, self.run.vocabulary), logprobs=None)
+
+    def _put_to_stream(self, query: Query) -> Asked:
+        if query.best_of > 1:
+            raise DataError("best_of: the best of several is known when all are written; ask without streaming")
+        return self.put(query)
 
     def task_of(self, user: str, task: str | None) -> Task:
         """The named task, the only one, or the only one with a history of the user. Raises DataError."""
