@@ -131,6 +131,13 @@ def test_a_killed_stage_continues_in_its_work_folder_and_drops_its_checkpoints(t
     assert set(read_manifest(tmp_path / "data").files) == {"result.json"}
 
 
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs Linux's /proc, where no folder can be made")
+def test_a_place_where_no_folder_can_be_made_is_named():
+    wrong = "/proc/mine: cannot be made there; name a folder that can be written"
+    with pytest.raises(RunError, match=wrong), locked(Path("/proc/mine")):
+        pass
+
+
 def test_two_processes_cannot_work_on_one_run(tmp_path):
     with locked(tmp_path):
         with pytest.raises(RunError, match="another process"):

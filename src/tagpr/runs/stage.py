@@ -167,7 +167,10 @@ def _require_files(folder: Path, manifest: Manifest) -> None:
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
     """Hold the run's lock; raises RunError if another process works on it. The lock dies with its process."""
-    run.mkdir(parents=True, exist_ok=True)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError:  # a file system such as /proc, where no folder can be made
+        raise RunError(f"{run}: cannot be made there; name a folder that can be written") from None
     with open(run / ".lock", "w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

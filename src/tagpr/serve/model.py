@@ -200,7 +200,7 @@ class PersonalModel:
         own = [name for name in self.run.tasks if self.histories.get(name, user)]
         if len(own) == 1:
             return self.run.tasks[own[0]]
-        raise DataError(f"the run has several tasks; name one: {', '.join(own or self.run.tasks)}")
+        raise DataError(f"the run has several tasks; name one as `task` (--task): {', '.join(own or self.run.tasks)}")
 
     def _task(self, name: str) -> Task:
         if name not in self.run.tasks:

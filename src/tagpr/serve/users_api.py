@@ -103,7 +103,7 @@ def users_router(
 def task_named(model: PersonalModel, name: str | None) -> str:
     """The named task, or the run's only one. Raises RefusedError if that does not decide it."""
     if name is None and len(model.run.tasks) > 1:
-        raise RefusedError(400, f"the run has several tasks; name one: {', '.join(model.run.tasks)}")
+        raise RefusedError(400, f"the run has several tasks; name one as `task`: {', '.join(model.run.tasks)}")
     if name is not None and name not in model.run.tasks:
         raise RefusedError(404, f"the run has no task of this name; it has {', '.join(model.run.tasks)}")
     return name or next(iter(model.run.tasks))
