@@ -3,13 +3,15 @@
     PYTHONPATH=benchmarks python benchmarks/more_samples.py --task package-section      # an hour on one core
     PYTHONPATH=benchmarks python benchmarks/more_samples.py --task package-section --encoder
     PYTHONPATH=benchmarks python benchmarks/more_samples.py --task package-section --encoder --answer-weight 10
+    PYTHONPATH=benchmarks python benchmarks/more_samples.py --task package-section --encoder --answer-weight 10 --rl
 
 Only chains that end in the right label are learned from, so SFT on chains sees fewest of the labels that its teacher
 finds hardest, and label SFT sees them all. Is that why it is behind? All else as in `real_people.py`: 960 labels, both
 SFTs in equally many steps, stopped on the same 12 held-out training users; more chains are also more steps, for both.
-No RL. With `--encoder` the teacher judges texts by their meaning too (`chains.encoder`, MiniLM): is a better teacher
-what SFT on chains lacks? With `--answer-weight` the tokens of a chain that write its answer weigh more in SFT's loss
-(`sft.answer_weight`; label SFT has no such tokens): do the few tokens that decide count too little?
+With `--encoder` the teacher judges texts by their meaning too (`chains.encoder`, MiniLM): is a better teacher what SFT
+on chains lacks? With `--answer-weight` the tokens of a chain that write its answer weigh more in SFT's loss
+(`sft.answer_weight`; label SFT has no such tokens): do the few tokens that decide count too little? With `--rl` the RL
+of `real_people.py` follows.
 
 Writes benchmarks/results/more-samples.json, a call at a time: what other calls measured stays. Several seeds are taken
 together too. Killed, the same command goes on.
@@ -37,18 +39,21 @@ def run_of(task: str, seed: int, shared: Path, runs: Path, encoder: bool, weight
 
 
 def main() -> None:
-    """Train the two SFTs, ask them, and add the call to the file."""
+    """Train the two SFTs, or RL too, ask them, and add the call to the file."""
     parser = parser_of(__doc__, LABEL_TASKS)
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--encoder", action="store_true", help="the teacher judges by meaning too")
     parser.add_argument("--answer-weight", type=float, default=1, help="of a chain's tokens that write its answer")
+    parser.add_argument("--rl", action="store_true", help="RL too, after SFT on chains")
     arguments = parser.parse_args()
     task, encoder, weight, each = arguments.task, arguments.encoder, arguments.answer_weight, []
-    call = ", encoder" * encoder + f", answer-weight {weight:g}" * (weight != 1)
+    call = ", encoder" * encoder + f", answer-weight {weight:g}" * (weight != 1) + ", rl" * arguments.rl
     for seed in arguments.seed:
         run = run_of(task, seed, arguments.shared, arguments.runs, encoder, weight)
         add = partial(add_results, "more_samples", task, f"seed {seed}{call}")
-        each.append(next(measured(run, TASKS[task].card, 1, add)))
+        steps = measured(run, TASKS[task].card, 1, add)
+        scores = next(steps)
+        each.append(next(steps) if arguments.rl else scores)
     add_together("more_samples", task, arguments.seed, call, each)
 
 

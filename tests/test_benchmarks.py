@@ -286,6 +286,9 @@ def test_more_samples(results, few_people, tmp_path):
     ]
     losses = [json.loads((tmp_path / name).read_text())["metrics"]["loss"] for name in manifests]
     assert losses[0] != losses[1]
+    calls = results(more_samples, "more-samples", *few_people, "--answer-weight", 10, "--rl")["package-section"]
+    assert calls["seed 0, answer-weight 10"] == one
+    assert "TagPR minus label SFT" in calls["seed 0, answer-weight 10, rl"]["differences"]
 
 
 def test_votes(results, few_people):
