@@ -23,6 +23,7 @@ from collections.abc import Sequence
 
 from tagpr.chains.chain import Fault, Response, Segment
 from tagpr.chains.vocabulary import Vocabulary
+from tagpr.marks import END_THINK, THINK
 
 FAULTS: dict[str, str] = {
     "missing_think": "the completion does not start with <think>",
@@ -64,7 +65,7 @@ class _Faults:
 def write_completion(steps: Sequence[tuple[str, str]], answer: str) -> str:
     """The completion of tagged steps (tag, text), one per line, and an answer: what `parse_response` reads back."""
     lines = [f"<{tag}> {text} </{tag}>" for tag, text in steps]
-    return "\n".join(["<think>", *lines, "</think>", answer])
+    return "\n".join([THINK, *lines, END_THINK, answer])
 
 
 def parse_response(text: str, vocabulary: Vocabulary, think_prefilled: bool = False) -> Response:
@@ -76,13 +77,13 @@ def parse_response(text: str, vocabulary: Vocabulary, think_prefilled: bool = Fa
     Unknown tags inside a known segment are text of it (and a fault); at the top level they make a segment of their own.
     """
     faults = _Faults()
-    end_think = text.find("</think>")
+    end_think = text.find(END_THINK)
     body_end = end_think if end_think >= 0 else len(text)
     segments, body_start, last_closed, dangling = _parse_chain(text, body_end, vocabulary, think_prefilled, faults)
 
     if end_think >= 0:
-        answer_start = text.rfind("</think>") + len("</think>")
-        second = text.find("</think>", end_think + 1)
+        answer_start = text.rfind(END_THINK) + len(END_THINK)
+        second = text.find(END_THINK, end_think + 1)
         if second >= 0:
             faults.add("repeated_end_think", second)
     else:

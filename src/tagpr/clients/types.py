@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tagpr.marks import END_THINK, THINK
+
 
 @dataclass(frozen=True)
 class Request:
@@ -68,9 +70,9 @@ def split_reasoning(content: str, field: str = "") -> tuple[str, str]:
     """
     if field.strip():
         return field.strip(), content.strip()
-    before, mark, after = content.partition("</think>")
+    before, mark, after = content.partition(END_THINK)
     if mark:
-        return before.replace("<think>", "", 1).strip(), after.strip()
-    if content.lstrip().startswith("<think>"):
-        return content.replace("<think>", "", 1).strip(), ""
+        return before.replace(THINK, "", 1).strip(), after.strip()
+    if content.lstrip().startswith(THINK):
+        return content.replace(THINK, "", 1).strip(), ""
     return "", content.strip()

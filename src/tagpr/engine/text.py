@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tagpr.engine.types import Messages
+from tagpr.marks import THINK
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-THINK = "<think>"
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], end_ids: Iterable[int] = ()) -> str:

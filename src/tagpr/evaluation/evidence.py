@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tagpr.chains.evidence.text import QUOTED, folded
 from tagpr.evaluation.predictions import Prediction
+from tagpr.marks import END_THINK
 from tagpr.tasks.types import Example
 
 
@@ -29,7 +30,7 @@ def evidence(rows: Sequence[Prediction], examples: Sequence[Example]) -> Evidenc
     for row in rows:
         example = by_id[row.id]
         history, question = sources(history_texts(example)), sources([example.input, *example.fields.values()])
-        for quotation in quotations(row.completion.partition("</think>")[0]):
+        for quotation in quotations(row.completion.partition(END_THINK)[0]):
             quoted += 1
             if is_found(quotation, history):
                 in_history += 1

@@ -21,6 +21,7 @@ from tagpr.chains.evidence.habits import other_habits, rewrites
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.evaluation.predictions import Prediction
+from tagpr.marks import END_THINK, THINK
 from tagpr.statistics import STANDARD, Bootstrap, Interval, mean_interval, paired_bootstrap
 from tagpr.tasks.metrics import normalise_answer
 from tagpr.tasks.types import Kind, Task
@@ -67,8 +68,8 @@ def interventions(
     found: dict[str, list[Forced]] = {}
 
     def force(name: str, row: Prediction, steps: Sequence[Segment], closed: bool, follows: str | None) -> None:
-        lines = ["<think>", *(f"<{step.tag}> {step.text} </{step.tag}>" for step in steps)]
-        text = "\n".join([*lines, "</think>"] if closed else lines) + "\n"
+        lines = [THINK, *(f"<{step.tag}> {step.text} </{step.tag}>" for step in steps)]
+        text = "\n".join([*lines, END_THINK] if closed else lines) + "\n"
         found.setdefault(name, []).append(Forced(row.id, text, follows))
 
     closed_answers = task.kind is not Kind.TEXT

@@ -16,6 +16,7 @@ from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.errors import DataError
 from tagpr.files import write_jsonl
+from tagpr.marks import END_THINK
 from tagpr.on_disk import open_lines
 from tagpr.systems.protocol import Answer
 from tagpr.tasks.metrics import correctness, score_one
@@ -101,9 +102,9 @@ def shown_to(task: Task, example: Example, entries: Sequence[str]) -> Shown:
 
 def chain_of(text: str) -> str:
     """The chain of a completion up to and with `</think>`; all of it if it never ended; "" without one."""
-    end = text.rfind("</think>")
+    end = text.rfind(END_THINK)
     if end >= 0:
-        return text[: end + len("</think>")]
+        return text[: end + len(END_THINK)]
     return text if text.lstrip().startswith("<") else ""
 
 

@@ -15,6 +15,7 @@ from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Tag, Vocabulary
 from tagpr.evaluation.evidence import history_texts, is_found, quotations, sources
 from tagpr.evaluation.predictions import Prediction
+from tagpr.marks import END_THINK, THINK
 from tagpr.report.reading import RunData
 from tagpr.tasks.types import Example, Task
 
@@ -178,7 +179,7 @@ def _answer(row: Prediction, vocabulary: Vocabulary, history: Sequence[str]) -> 
         _outside(steps, row.completion[position : segment.start])
         steps.append((segment.tag, segment.text[:MAX_TEXT], _quotes(segment.text, history)))
         position = segment.end
-    end = row.completion.rfind("</think>")
+    end = row.completion.rfind(END_THINK)
     _outside(steps, row.completion[position : end if end >= position else len(row.completion)], response.answer)
     return {
         "answer": row.answer[:MAX_TEXT],
@@ -191,7 +192,7 @@ def _answer(row: Prediction, vocabulary: Vocabulary, history: Sequence[str]) -> 
 
 
 def _outside(steps: list[Step], text: str, answer: str = "") -> None:
-    stripped = text.replace("<think>", "").replace("</think>", "").strip()
+    stripped = text.replace(THINK, "").replace(END_THINK, "").strip()
     if stripped and stripped != answer:
         steps.append(("", stripped[:MAX_TEXT], []))
 

@@ -7,6 +7,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
+from tagpr.marks import END_THINK
+
 _RUN = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]+|[^\W\d_]{2,}", re.UNICODE)
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
 _MARK = re.compile(r"</?[A-Za-z_][\w-]{0,40}>")
@@ -20,7 +22,7 @@ STOP = frozenset(
 
 def chain_words(completion: str) -> str:
     """What a completion says in its chain: without the answer and without the marks of tags."""
-    return _MARK.sub(" ", completion.rpartition("</think>")[0] or completion)
+    return _MARK.sub(" ", completion.rpartition(END_THINK)[0] or completion)
 
 
 def words(text: str) -> list[str]:

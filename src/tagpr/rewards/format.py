@@ -3,6 +3,7 @@
 import re
 
 from tagpr.chains.chain import Response
+from tagpr.marks import END_THINK, THINK
 
 STRUCTURE = frozenset(
     {
@@ -26,8 +27,8 @@ def format_reward(response: Response) -> float:
     """
     if any(fault.kind in STRUCTURE for fault in response.faults):
         return 0.0
-    before, think, rest = response.text.partition("<think>")
+    before, think, rest = response.text.partition(THINK)
     if not think:  # the chat template has written it
         before, rest = "", response.text
-    chain = rest.partition("</think>")[0]
+    chain = rest.partition(END_THINK)[0]
     return float(not before.strip() and bool(_TAG.sub("", chain).strip()))

@@ -12,6 +12,7 @@ from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.data.values import label_of
 from tagpr.errors import DataError
+from tagpr.marks import END_THINK
 from tagpr.profiles.database import Database
 from tagpr.serve.questions import Asked
 from tagpr.tasks.types import Interaction, Task
@@ -71,7 +72,7 @@ def new_feedback(asked: Asked, rating: Literal["up", "down"], answer: str, bette
 
 def bare_answer(vocabulary: Vocabulary, text: str) -> str:
     """The answer of a turn, or of a text that is one."""
-    return parse_response(text, vocabulary).answer if "</think>" in text else text.strip()
+    return parse_response(text, vocabulary).answer if END_THINK in text else text.strip()
 
 
 def corrected_answer(task: Task, vocabulary: Vocabulary, better: str) -> str:

@@ -4,9 +4,8 @@ import re
 
 from tagpr.chains.chain import Response
 from tagpr.chains.vocabulary import Vocabulary
+from tagpr.marks import END_THINK, THINK
 from tagpr.serve.answers import PersonalAnswer
-
-END = "</think>"
 
 
 class TurnSplit:
@@ -31,16 +30,16 @@ class TurnSplit:
             start = self._waiting.lstrip()
             if self._begins.match(self._waiting):
                 self._in_chain = True
-                self._waiting = start.removeprefix("<think>")
+                self._waiting = start.removeprefix(THINK)
             elif any(opening.startswith(start) for opening in self._openings):
                 return "", ""
             else:
                 self._in_chain = False
         chain = ""
         if self._in_chain:
-            chain, found, rest = self._waiting.partition(END)
+            chain, found, rest = self._waiting.partition(END_THINK)
             if not found:
-                held = next((n for n in range(len(END) - 1, 0, -1) if chain.endswith(END[:n])), 0)
+                held = next((n for n in range(len(END_THINK) - 1, 0, -1) if chain.endswith(END_THINK[:n])), 0)
                 self._waiting = chain[len(chain) - held :]
                 return chain[: len(chain) - held], ""
             self._in_chain, self._waiting = False, rest
@@ -57,7 +56,7 @@ class TurnSplit:
 
 def chain_text(response: Response | PersonalAnswer) -> str:
     """The chain of a whole turn, its tags included, without `<think>` and `</think>`; empty if there is none."""
-    before, found, _ = response.text.partition(END)
+    before, found, _ = response.text.partition(END_THINK)
     if not found:  # cut off, or never begun: then everything is the answer
         before = response.text[: response.segments[-1].end] if response.segments else ""
-    return before.lstrip().removeprefix("<think>").strip()
+    return before.lstrip().removeprefix(THINK).strip()

@@ -15,6 +15,7 @@ from tagpr.data.examples import write_examples
 from tagpr.data.human_pairs import HumanPair, Message
 from tagpr.errors import DataError
 from tagpr.files import write_jsonl
+from tagpr.marks import END_THINK
 from tagpr.prmu.human_pairs import split_by_user
 from tagpr.prmu.settings import PRMUSettings
 from tagpr.runs.stage import locked
@@ -116,7 +117,7 @@ def _context(one: Feedback) -> tuple[Message, ...]:
 
 
 def _alike(served: ServedRun, *texts: str) -> list[str]:
-    if len({"</think>" in text for text in texts}) == 1:
+    if len({END_THINK in text for text in texts}) == 1:
         return list(texts)
     return [bare_answer(served.vocabulary, text) for text in texts]
 

@@ -22,6 +22,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from tagpr.marks import END_THINK, THINK
+
 HEADERS = ("## Requirements", "## User profile", "## Response")
 MARKS = (f"<think>\n{HEADERS[0]}\n", f"\n{HEADERS[1]}\n", f"\n{HEADERS[2]}\n", "\n</think>\n")
 """What opens each part; the last one opens the answer."""
@@ -85,7 +87,7 @@ def inspect(text: str, ended: bool) -> Verdict:
     start = first.end()
     for event in _EVENT.finditer(text, start):
         parts.append((start, event.start()))
-        wanted_next = event[0].rstrip() == "</think>" if len(parts) == ANSWER - 1 else event.lastindex == len(parts) + 1
+        wanted_next = event[0].rstrip() == END_THINK if len(parts) == ANSWER - 1 else event.lastindex == len(parts) + 1
         if len(parts) == ANSWER or not wanted_next:
             return Verdict(tuple(parts), event.start(), "order")
         start = event.end()
@@ -156,7 +158,7 @@ def _judge(
         stream.complete = True
     else:
         stream.interventions.append(Intervention(part + 1, reason, removed))
-        mark = MARKS[part].removeprefix("<think>\n") if "<think>" in before else MARKS[part]
+        mark = MARKS[part].removeprefix("<think>\n") if THINK in before else MARKS[part]
         stream.ids = stream.ids + encode(mark.lstrip("\n") if before.endswith("\n") else mark)
     stream.text = decode(stream.ids)
 

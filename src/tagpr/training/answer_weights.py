@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from tagpr.engine.text import learned_text
 from tagpr.errors import RecipeError
+from tagpr.marks import END_THINK
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-END = "</think>"
 LAST_STEP = re.compile(r"<(?P<tag>[^<>/\s]+)>\s*(?P<decision>(?:(?!</(?P=tag)>).)*\S)\s*</(?P=tag)>\s*\Z", re.DOTALL)
 
 
@@ -26,7 +26,7 @@ def answer_weights(tokenizer: "PreTrainedTokenizerBase", text: str, weight: floa
     Raises RecipeError if the tokenizer cannot say where its tokens are in the text.
     """
     learned = learned_text(tokenizer, text)
-    chain, end, answer = learned.rpartition(END)
+    chain, end, answer = learned.rpartition(END_THINK)
     if not end or not answer.strip() or weight == 1:
         return []
     if not tokenizer.is_fast:
