@@ -12,8 +12,7 @@ at most, or another number, or all (`--seed` draws them and all else). The three
 with --epochs) and keep the weights with the least loss on the same held-out training users: 12, of all labels 24. RL
 has no reward model here (gamma 0), so that the rows of three tasks fit into three hours of one
 core; of all labels a step takes 16 prompts for 4, which is for a GPU. Of the users of MovieLens and Yelp it takes four
-prompts each at most. `--answer-weight` sets `sft.answer_weight`: tokens that decide a chain's answer weigh more in
-SFT's loss. Beside them the cheap rivals: logistic
+prompts each at most. Beside them the cheap rivals: logistic
 regression of the text, and of the text and the history (of changelogs: over the counted habits of the shown notes); the
 teacher of the chains; the rules without a model, the nearest item among them.
 
@@ -192,14 +191,6 @@ def open_run(
     return Run.open(path, runs=runs)
 
 
-def weighed_run(name: str, seed: int, epochs: int, shared: Path, runs: Path, labels: int, weight: float) -> Run:
-    """The task's run with `sft.answer_weight`, in a folder of its own where that is not 1."""
-    if weight == 1:
-        return open_run(name, seed, epochs, shared, runs, labels)
-    changes = {"sft": {"answer_weight": weight}}
-    return open_run(name, seed, epochs, shared, runs / f"weight-{weight:g}", labels, changes)
-
-
 @dataclass
 class Scores:
     """What every system scored on the held-out questions."""
@@ -351,14 +342,12 @@ def main() -> None:
     parser.add_argument("--labels", type=number_of, default=LABELS, help="learned from at most, or all")
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int, default=1, help="of the SFTs, that of the labels too")
-    parser.add_argument("--answer-weight", type=float, default=1, help="of a chain's tokens that decide its answer")
     arguments = parser.parse_args()
-    task, labels, epochs, weight = arguments.task, arguments.labels, arguments.epochs, arguments.answer_weight
+    task, labels, epochs = arguments.task, arguments.labels, arguments.epochs
     call = f", labels {labels or 'all'}" * (labels != LABELS) + f", epochs {epochs}" * (epochs > 1)
-    call += f", answer-weight {weight:g}" * (weight != 1)
     card, seeds, calls = TASKS[task].card, arguments.seed, []
     for seed in seeds:
-        run = weighed_run(task, seed, epochs, arguments.shared, arguments.runs, labels, weight)
+        run = open_run(task, seed, epochs, arguments.shared, arguments.runs, labels)
         calls.append(measured(run, card, epochs, partial(add_results, "real_people", task, f"seed {seed}{call}")))
     for each in zip(*calls, strict=True):  # the SFTs of every seed, then the RL of every seed
         add_together("real_people", task, seeds, call, each)

@@ -198,17 +198,6 @@ def test_tokens_that_write_the_answer_weigh_more_wherever_they_stand(policy):
     assert [part for part in heavy.replace(" ", "").split("|") if part] == ["mail"] * 4  # not that of `mailbox`
 
 
-def test_a_decision_that_does_not_name_the_answer_weighs_in_its_place(policy):
-    tokenizer = load_tokenizer(policy)
-    chain = '<think>\n<a> "Fix it." </a>\n<a> capital, end stop </a>\n</think>\nAdd a file.'
-    ids, weights = learned_ids(tokenizer, chain), answer_weights(tokenizer, chain, 5)
-    heavy = [i for i, weight in zip(ids, weights, strict=True) if weight == max(weights)]
-    assert max(weights) == pytest.approx(5 * min(weights)) and sum(weights) == pytest.approx(len(ids))
-    assert tokenizer.decode(heavy).strip() == "capital, end stop"
-    empty = answer_weights(tokenizer, "<think>\n<a> x </a>\n<b> </b>\n</think>\nAdd", 5)
-    assert max(empty) == pytest.approx(5 * min(empty))  # nothing was decided: the answer's tokens weigh
-
-
 def test_texts_without_a_chain_and_a_weight_of_one_weigh_alike(policy):
     tokenizer = load_tokenizer(policy)
     assert answer_weights(tokenizer, "mail", 5) == answer_weights(tokenizer, CHAIN, 1) == []

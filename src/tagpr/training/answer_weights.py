@@ -1,8 +1,7 @@
-"""Weights of a chain's tokens in SFT's loss: those that decide its answer weigh more.
+"""Weights of a chain's tokens in SFT's loss: those that write its answer weigh more, wherever they stand.
 
 A chain of a hundred tokens names its answer in a few of them, among the candidates, in the decision and after the
-chain. Those decide whether it is right, and in a plain mean (eq. 4) they hardly count. Where the last step does not
-name the answer, but how it is to be written (a change note's habits), that step decides. Not in the paper.
+chain. Those decide whether it is right, and in a plain mean (eq. 4) they hardly count. Not in the paper.
 """
 
 import re
@@ -15,27 +14,21 @@ from tagpr.marks import END_THINK
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-LAST_STEP = re.compile(r"<(?P<tag>[^<>/\s]+)>\s*(?P<decision>(?:(?!</(?P=tag)>).)*\S)\s*</(?P=tag)>\s*\Z", re.DOTALL)
-
 
 def answer_weights(tokenizer: "PreTrainedTokenizerBase", text: str, weight: float) -> list[float]:
-    """One weight per token of `learned_ids(tokenizer, text)`, 1 on average: tokens of the answer, or of a decision
-    that does not name it, have `weight` times that of the others. [] for a text without a chain, in which all tokens
-    weigh alike.
+    """One weight per token of `learned_ids(tokenizer, text)`, 1 on average: tokens of the answer have `weight` times
+    that of the others. [] for a text without a chain, in which all tokens weigh alike.
 
     Raises RecipeError if the tokenizer cannot say where its tokens are in the text.
     """
     learned = learned_text(tokenizer, text)
-    chain, end, answer = learned.rpartition(END_THINK)
+    _, end, answer = learned.rpartition(END_THINK)
     if not end or not answer.strip() or weight == 1:
         return []
     if not tokenizer.is_fast:
         raise RecipeError("sft.answer_weight: this tokenizer does not tell where its tokens are; set it to 1")
     written = re.compile(rf"(?<!\w){re.escape(answer.strip())}(?!\w)")
     spans = [found.span() for found in written.finditer(learned)]
-    last = LAST_STEP.search(chain)
-    if last and not written.search(last["decision"]):
-        spans = [last.span("decision")]
     places = tokenizer(learned, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     inside = [any(start < b and a < end for a, b in spans) for start, end in places]
     own = [weight if one else 1.0 for one in inside] + [1.0] * (tokenizer.eos_token_id is not None)

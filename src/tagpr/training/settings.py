@@ -81,9 +81,8 @@ class SFTSettings(TrainingSettings):
     """Share of the training rows with the bare answer (question and history to label, without a chain). Label
     rows and chain rows are shuffled together, because one after the other forgets; 0: chains only, as in the paper."""
     answer_weight: float = Field(default=1.0, ge=1)
-    """Weight in the loss of a chain's tokens that write its answer, in the chain and after it (or of its last step, if
-    that does not name the answer), over that of the others: few tokens decide whether a chain is right. 1: all alike,
-    as in the paper."""
+    """Weight in the loss of a chain's tokens that write its answer, in the chain and after it, over that of the others:
+    few tokens decide whether a chain is right. 1: all alike, as in the paper."""
     heldout_users: int = Field(default=0, ge=0)
     """Users of the training split that are kept out of training, to choose the number of steps by; 0: none."""
     heldout_every: int | None = Field(default=None, ge=1)
