@@ -53,7 +53,7 @@ def test_the_evaluate_stage_has_a_row_of_each(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_without_prmu_the_rival_answers_as_often(tmp_path: Path) -> None:
-    small = ["evaluate.max_new_tokens=8", "evaluate.systems=[labels,sft]", "evaluate.best_of=3", "evaluate.limit=4"]
+    small = ["evaluate.max_new_tokens=8", "evaluate.systems=[sft,labels]", "evaluate.best_of=3", "evaluate.limit=4"]
     small += ["evaluate.best_of_by=[majority,evidence]", "guided.steps=1", "exploratory.steps=1", "rewards.gamma=0"]
     run = Run.open("smoke", small, tmp_path)
     make(run, "data", "chains", "sft", "labels", "guided", "exploratory", "evaluate")  # no reward model

@@ -121,7 +121,8 @@ def evaluate_systems(
         answered.append(found)
         del system  # its model goes before the next one's is loaded
     if settings.best_of > 1:
-        for name in dict.fromkeys([*(name for name in checkpoints if name == "labels"), list(checkpoints)[-1]]):
+        reasoning = [name for name in checkpoints if name != "labels"]
+        for name in (*(["labels"] if "labels" in checkpoints else []), *reasoning[-1:]):
             system = checkpoint_system(name, checkpoints[name], context)
             key = model_key(checkpoints[name], settings)
             answered += best_of_rows(system, key, prmu, own, settings, out, progress)

@@ -31,8 +31,8 @@ class EvaluationSettings(Settings):
     temperature: float = Field(default=0.0, ge=0)
     """0 is greedy, which the reported metrics use."""
     best_of: int = Field(default=1, ge=1)
-    """From 2 on: the last checkpoint, and `labels` if it is compared, also answer this often; a row takes one of the
-    answers for each way in `best_of_by`."""
+    """From 2 on: the last checkpoint that reasons, and `labels` if it is compared, also answer this often; a row takes
+    one of the answers for each way in `best_of_by`."""
     best_of_by: tuple[Chooser, ...] = Field(default=("prmu", "likelihood", "majority", "evidence"), min_length=1)
     """`prmu` (needs the stage prmu), the policy's own likelihood, majority vote, and `evidence`: a vote in which an
     answer counts for the share of its chain's claims that are true. `labels` has likelihood and majority alone."""
