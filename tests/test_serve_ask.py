@@ -118,10 +118,10 @@ def test_the_best_of_several_is_what_true_chains_agree_on():
 
     drawn = [written("web", "no such item", 1), written("web", "nor this", 2), written("net", "http client", 3)]
     drawn.append(written("net", "not shown", 4))
-    best = best_answer(_asked(), drawn, load_vocabulary())
+    chosen, best = best_answer(_asked(), drawn, load_vocabulary())
     assert best.answer == "net" and best.evidence.precision == 1 and best.agreement == 0.5
-    assert best.completion_tokens == 1 + 2 + 3 + 4 and best.text == drawn[2].text
-    nothing = best_answer(_asked(), [Completion([1], None, False, "<think>\n</think>\n", 1)] * 2, load_vocabulary())
+    assert best.completion_tokens == 1 + 2 + 3 + 4 and chosen is drawn[2]
+    _, nothing = best_answer(_asked(), [Completion([1], None, False, "<think>\n</think>\n", 1)] * 2, load_vocabulary())
     assert nothing.answer == "" and nothing.agreement == 0
 
 

@@ -102,13 +102,15 @@ def make_answer(asked: Asked, completion: Completion, vocabulary: Vocabulary) ->
     )
 
 
-def best_answer(asked: Asked, completions: Sequence[Completion], vocabulary: Vocabulary) -> PersonalAnswer:
-    """The answer that the completions agree on, each counting for the share of its claims that are true."""
+def best_answer(
+    asked: Asked, completions: Sequence[Completion], vocabulary: Vocabulary
+) -> tuple[Completion, PersonalAnswer]:
+    """The completion whose answer all agree on, each counting for the share of its claims that are true."""
     answer_of = answer_reader(asked.task, vocabulary)
     truth_of = truth_reader(Shown.of(asked.task, asked.example, asked.entries), vocabulary)
     chosen = completions[by_evidence(completions, answer_of, truth_of)]
     said = answer_of(chosen.text)
-    return replace(
+    return chosen, replace(
         make_answer(asked, chosen, vocabulary),
         completion_tokens=sum(one.reply_tokens for one in completions),
         agreement=sum(answer_of(one.text) == said for one in completions) / len(completions) if said else 0.0,

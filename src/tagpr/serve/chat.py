@@ -89,7 +89,7 @@ class _Turn:
         }
         changed = {name: value for name, value in given.items() if value is not None}
         if self.body.tagpr.best_of > 1:
-            return replace(self.model.drawn(self.body.tagpr.best_of), **changed)
+            return replace(self.model.sampling_of(self.body.tagpr.best_of), **changed)
         return replace(self.model.sampling, num_samples=self.body.n, logprobs=self.body.logprobs, **changed)
 
     @property
@@ -108,9 +108,8 @@ class _Turn:
     def whole(self, completions: list[Completion]) -> ChatResponse:
         """The reply in one piece."""
         if self.body.tagpr.best_of > 1:
-            best = self.model.taken(self.asked, completions)
-            written = next(one for one in completions if one.text == best.text)
-            choices = [self._choice(0, best, written if self.body.logprobs else replace(written, logprobs=None))]
+            chosen, best = self.model.best(self.asked, completions)
+            choices = [self._choice(0, best, chosen if self.body.logprobs else replace(chosen, logprobs=None))]
         else:
             answers = [self.model.answer(self.asked, one) for one in completions]
             choices = [self._choice(i, a, c) for i, (a, c) in enumerate(zip(answers, completions, strict=True))]

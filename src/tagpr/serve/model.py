@@ -90,7 +90,7 @@ class PersonalModel:
     def ask_many(self, queries: Sequence[Query]) -> list[PersonalAnswer]:
         """Answers in the queries' order, decoded side by side."""
         asked = [self.put(query) for query in queries]
-        futures = [self.submit(one, self.drawn(q.best_of)) for one, q in zip(asked, queries, strict=True)]
+        futures = [self.submit(one, self.sampling_of(q.best_of)) for one, q in zip(asked, queries, strict=True)]
         return [self.taken(one, future.result()) for one, future in zip(asked, futures, strict=True)]
 
     def stream(self, query: Query) -> Iterator[str | PersonalAnswer]:
@@ -109,7 +109,7 @@ class PersonalModel:
     async def ask_async(self, query: Query) -> PersonalAnswer:
         """The answer, awaited: concurrent ones are decoded together."""
         asked = await asyncio.to_thread(self.put, query)
-        return self.taken(asked, await asyncio.wrap_future(self.submit(asked, self.drawn(query.best_of))))
+        return self.taken(asked, await asyncio.wrap_future(self.submit(asked, self.sampling_of(query.best_of))))
 
     async def stream_async(self, query: Query) -> AsyncIterator[str | PersonalAnswer]:
         """`stream` for asynchronous callers."""
@@ -166,7 +166,7 @@ class PersonalModel:
         decoding = self.run.decoding
         return Sampling(decoding.max_new_tokens, temperature=decoding.temperature, seed=self.run.seed)
 
-    def drawn(self, best_of: int) -> Sampling:
+    def sampling_of(self, best_of: int) -> Sampling:
         """How the best of so many is drawn: at `evaluate.best_of_temperature`. One is drawn as the evaluation does.
 
         Raises DataError if it is less than one.
@@ -186,7 +186,11 @@ class PersonalModel:
         """The one that is taken of all completions of a put question."""
         if len(completions) == 1:
             return self.answer(asked, completions[0])
-        return replace(best_answer(asked, completions, self.run.vocabulary), logprobs=None)
+        return replace(self.best(asked, completions)[1], logprobs=None)
+
+    def best(self, asked: Asked, completions: Sequence[Completion]) -> tuple[Completion, PersonalAnswer]:
+        """The completion of a put question that all agree on, and the answer in it (`best_answer`)."""
+        return best_answer(asked, completions, self.run.vocabulary)
 
     def _put_to_stream(self, query: Query) -> Asked:
         if query.best_of > 1:
