@@ -131,10 +131,13 @@ def test_a_killed_stage_continues_in_its_work_folder_and_drops_its_checkpoints(t
     assert set(read_manifest(tmp_path / "data").files) == {"result.json"}
 
 
-@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs Linux's /proc, where no folder can be made")
-def test_a_place_where_no_folder_can_be_made_is_named():
-    wrong = "/proc/mine: cannot be made there; name a folder that can be written"
-    with pytest.raises(RunError, match=wrong), locked(Path("/proc/mine")):
+def test_a_place_where_no_folder_can_be_made_is_named(tmp_path, monkeypatch):
+    def refuse(*_args, **_options):  # as Linux's /proc does
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    wrong = f"{tmp_path}/mine: cannot be made there; name a folder that can be written"
+    with pytest.raises(RunError, match=wrong), locked(tmp_path / "mine"):
         pass
 
 
