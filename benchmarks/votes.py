@@ -1,13 +1,14 @@
 """Real people: eight sampled answers put to the vote, of SFT on chains and of label SFT.
 
-    PYTHONPATH=benchmarks python benchmarks/votes.py --task package-section      # two hours on one core
+    PYTHONPATH=benchmarks python benchmarks/votes.py --task package-section      # over an hour on one core
     PYTHONPATH=benchmarks python benchmarks/votes.py --task package-changelog --seed 0 1 2
 
 A chain is drawn, and another draw may decide otherwise. Self-consistency (Wang et al. 2022, arXiv 2203.11171) draws
 several and takes the commonest answer; by evidence an answer counts for the share of its claims that are true. Does
-that bring SFT on chains above label SFT, and what does the same cost and gain there? Each task has the set-up of
-chains that had the highest mean before (`real_people.py`, `more_samples.py`); 960 labels, equal steps, no RL. Eight
-samples at temperature 0.7, set before the first run; no other was tried.
+that bring SFT on chains above label SFT, and what does the same cost and gain there? 960 labels, equal steps, no RL.
+Package sections and movie tags have the teacher of `more_samples.py` (an encoder, 96 tries), package sections its
+answer weight too; the other tasks are as in `real_people.py`. Eight samples at temperature 0.7, set before the first
+run; no other was tried.
 
 Writes benchmarks/results/votes.json, a call at a time: what other calls measured stays. Several seeds are taken
 together too. Killed, the same command goes on.
