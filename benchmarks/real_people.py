@@ -161,7 +161,7 @@ def open_run(
 ) -> Run:
     """The task's run, which learns from `labels` labels at most (0: all); raw files are adapted first.
 
-    changed: settings that differ from `RECIPE`, by block.
+    changed: settings that differ from `RECIPE` and `ALL_LABELS`, by block.
     """
     task = TASKS[name]
     source = task.data(labels)
@@ -182,7 +182,7 @@ def open_run(
         "sft": RECIPE["sft"] | {"epochs": epochs},
     }
     recipe |= task.blocks()
-    for changes in (changed, {} if labels else ALL_LABELS):
+    for changes in ({} if labels else ALL_LABELS, changed):
         recipe |= {block: recipe[block] | own for block, own in changes.items()}
     if task.adapter:  # one user of MovieLens has 113 of the 960 labels
         recipe |= {stage: recipe[stage] | {"prompts_per_user": 4} for stage in ("guided", "exploratory")}
