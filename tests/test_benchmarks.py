@@ -10,7 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -33,6 +35,7 @@ import rl_over_sft
 import transfer
 import votes
 from tagpr.chains.evidence import Claim, ClaimKind, EvidenceReport
+from tagpr.evaluation.predictions import Prediction
 from tagpr.pipeline import make
 from tagpr.runs import Run
 from tagpr.runs.run import show_nothing
@@ -297,8 +300,27 @@ def test_votes(results, few_people):
         f"label SFT{way}" for way in ways
     }
     assert "SFT on chains, vote of 8 by evidence minus label SFT, vote of 8" in calls["seed 0 1"]["differences"]
+    assert set(found["agreement"]) == {f"{row}, vote of 8" for row in ("label SFT", "SFT on chains")} | {
+        "SFT on chains, vote of 8 by evidence"
+    }
     found = results(votes, "votes", "--task", "package-changelog", *few_people[2:])["package-changelog"]
     assert "SFT on chains, vote of 8 by evidence minus linear, habits" in found["seed 0"]["differences"]
+
+
+def test_agreement_as_a_confidence():
+    rng = np.random.default_rng(0)
+    levels, right = rng.integers(0, 9, 60), rng.random(60) < 0.6
+    rows = [
+        Prediction(
+            str(n), f"u{n}", "a", "a", "b", {}, float(one), True, (), (), 1, 0, True, extra={"agreement": level / 8}
+        )
+        for n, (one, level) in enumerate(zip(right, levels, strict=True))
+    ]
+    found = votes.confidence(rows)
+    assert found["auc"]["mean"] == pytest.approx(roc_auc_score(right, levels))
+    assert found["auc"]["low"] < found["auc"]["mean"] < found["auc"]["high"]
+    assert found["right where all agree"]["mean"] == pytest.approx(right[levels == 8].mean())
+    assert found["all agree"]["mean"] == pytest.approx((levels == 8).mean())
 
 
 def test_cheap_rivals(results, few_people):

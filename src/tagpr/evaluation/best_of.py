@@ -2,18 +2,20 @@
 
 All choose among the same samples, so that a difference between the rows is the chooser's. A majority vote over chains
 is self-consistency (Wang et al. 2022, arXiv 2203.11171). By evidence an answer counts for the share of its claims that
-are true of what its prompt showed; no reference is read.
+are true of what its prompt showed; no reference is read. A row's `extra` says how many samples agree with its answer.
 """
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from tagpr.chains.evidence import Shown, check_evidence
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.engine.types import Completion, Sampling
+from tagpr.evaluation.draws import kept_draws
 from tagpr.evaluation.heldout import Heldout, answer, token_count
 from tagpr.evaluation.predictions import Prediction, shown_to
 from tagpr.evaluation.settings import EvaluationSettings
@@ -43,9 +45,9 @@ Choose = Callable[[Sequence[Candidates]], list[int]]
 class BestOf:
     """A checkpoint that answers `settings.best_of` times; the samples are drawn once and kept for all rows."""
 
-    def __init__(self, system: Prompted[NoOptions], settings: EvaluationSettings) -> None:
-        self.system, self.settings = system, settings
-        self._drawn: dict[str, Candidates] = {}
+    def __init__(self, system: Prompted[NoOptions], key: str, settings: EvaluationSettings, folder: Path) -> None:
+        """key: names the checkpoint's content. folder: where the samples are, until the caller deletes it."""
+        self.system, self.key, self.settings, self.folder = system, key, settings, folder
 
     def rows(self, prmu: PersonalScore | None) -> dict[str, Choose]:
         """Row of the table -> how it chooses. A system that does not reason has nothing to check and no PRMU."""
@@ -73,27 +75,28 @@ class BestOf:
     def answer(self, heldout: Heldout, picked: Sequence[int], choose: Choose, progress: Progress) -> list[Prediction]:
         """Scored predictions of the examples at the positions `picked`."""
         drawn = self._draw([heldout.asked[i] for i in picked], progress)
-        answers = []
+        answers, shares = [], []
         for one, place in zip(drawn, choose(drawn), strict=True):
             best = one.completions[place]
             answers.append(Answer(best.text, len(best.body), best.finished, self.system.entries(one.example)))
+            answer_of = answer_reader(heldout.task, self.system.context.vocabulary)
+            shares.append(agreement(one.completions, place, answer_of))
         count = token_count(self.system.context.tokenizer)
-        return answer(lambda examples: answers, heldout, self.system.context.vocabulary, count, picked)
+        rows = answer(lambda examples: answers, heldout, self.system.context.vocabulary, count, picked)
+        return [replace(row, extra={"agreement": share}) for row, share in zip(rows, shares, strict=True)]
 
     def _draw(self, examples: Sequence[Example], progress: Progress) -> list[Candidates]:
-        new = [example for example in examples if _key(example) not in self._drawn]
-        if new:
-            decoding = self.system.context.decoding
-            limit = decoding.max_new_tokens if self.system.reasons else decoding.answer_tokens
-            sampling = Sampling(
-                limit, self.settings.best_of, self.settings.best_of_temperature, seed=self.system.context.seed,
-                logprobs=True,
-            )  # fmt: skip
-            prompts = [self.system.prompt_ids(example) for example in new]
-            drawn = self.system.backbone.text_model.generate(prompts, sampling, progress)
-            for example, prompt, completions in zip(new, prompts, drawn, strict=True):
-                self._drawn[_key(example)] = Candidates(example, prompt, completions)
-        return [self._drawn[_key(example)] for example in examples]
+        decoding, settings = self.system.context.decoding, self.settings
+        limit = decoding.max_new_tokens if self.system.reasons else decoding.answer_tokens
+        sampling = Sampling(
+            limit, settings.best_of, settings.best_of_temperature, seed=self.system.context.seed, logprobs=True
+        )
+        prompts = [self.system.prompt_ids(example) for example in examples]
+        drawn = kept_draws(
+            self.folder, self.key, prompts, sampling,
+            lambda asked, how: self.system.backbone.text_model.generate(asked, how, progress),
+        )  # fmt: skip
+        return [Candidates(*one) for one in zip(examples, prompts, drawn, strict=True)]
 
 
 def answer_reader(task: Task, vocabulary: Vocabulary) -> Callable[[str], str]:
@@ -151,6 +154,12 @@ def by_evidence(
     )
 
 
+def agreement(completions: Sequence[Completion], place: int, answer_of: Callable[[str], str]) -> float:
+    """The share of the completions that answer as the one at `place`; 0 if that one has no answer."""
+    said = answer_of(completions[place].text)
+    return sum(answer_of(one.text) == said for one in completions) / len(completions) if said else 0.0
+
+
 def _mean_logprob(completion: Completion) -> float:
     values = completion.logprobs or [float("-inf")]
     return sum(values) / len(values)
@@ -159,7 +168,3 @@ def _mean_logprob(completion: Completion) -> float:
 def _best(values: Sequence[Any]) -> int:
     """The place of the largest; the first of equals."""
     return max(range(len(values)), key=lambda place: (values[place], -place))
-
-
-def _key(example: Example) -> str:
-    return f"{example.task} {example.id}"

@@ -4,6 +4,7 @@ Writes `predictions/SYSTEM/TASK.jsonl`, `users.csv` and `results.json`.
 """
 
 import logging
+import shutil
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -150,10 +151,11 @@ def best_of_rows(
     progress: Progress,
 ) -> list[SystemAnswers]:
     """The rows of `settings.best_of` sampled answers of a checkpoint; `key` names its content."""
-    sampler = BestOf(system, settings)
+    kept = "" if system.reasons else "labels-"
+    sampler = BestOf(system, key, settings, out / f".{kept}draws")
     found = []
     for way, choose in sampler.rows(prmu and prmu.score).items():
-        row = ("" if system.reasons else "labels-") + f"best-of-{settings.best_of}-{way}"
+        row = f"{kept}best-of-{settings.best_of}-{way}"
         one = SystemAnswers(row, row, system.reasons)
         for task, heldout in asked.items():
 
@@ -174,6 +176,8 @@ def best_of_rows(
                 system, heldout, path, prompts.made, settings.chunk, answer_chunk, report, prompts.longest_first
             )
         found.append(one)
+    if processes.is_first():  # all rows of all processes are there
+        shutil.rmtree(sampler.folder, ignore_errors=True)
     return found
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tagpr.settings import Settings
 
@@ -48,6 +48,19 @@ class EvaluationSettings(Settings):
     """Bootstrap resamples of users behind every interval."""
     level: float = Field(default=0.95, gt=0, lt=1)
     """Confidence level of the intervals."""
+
+    @model_validator(mode="after")
+    def _someone_chooses(self) -> "EvaluationSettings":
+        if (
+            self.best_of > 1
+            and set(self.systems) == {"labels"}
+            and not {"likelihood", "majority"} & set(self.best_of_by)
+        ):
+            raise ValueError(
+                "best_of_by: `labels` writes no chains, so that nothing chooses among its answers; add likelihood or "
+                "majority, or a system that reasons"
+            )
+        return self
 
     @property
     def asks_prmu(self) -> bool:

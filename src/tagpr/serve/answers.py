@@ -9,7 +9,7 @@ from tagpr.chains.evidence import Claim, ClaimKind, Shown, check_evidence
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.engine.types import Completion
-from tagpr.evaluation.best_of import answer_reader, by_evidence, truth_reader
+from tagpr.evaluation.best_of import agreement, answer_reader, by_evidence, truth_reader
 from tagpr.evaluation.evidence import is_found, sources
 from tagpr.serve.questions import Asked
 from tagpr.tasks.types import Interaction
@@ -108,12 +108,12 @@ def best_answer(
     """The completion whose answer all agree on, each counting for the share of its claims that are true."""
     answer_of = answer_reader(asked.task, vocabulary)
     truth_of = truth_reader(Shown.of(asked.task, asked.example, asked.entries), vocabulary)
-    chosen = completions[by_evidence(completions, answer_of, truth_of)]
-    said = answer_of(chosen.text)
+    place = by_evidence(completions, answer_of, truth_of)
+    chosen = completions[place]
     return chosen, replace(
         make_answer(asked, chosen, vocabulary),
         completion_tokens=sum(one.reply_tokens for one in completions),
-        agreement=sum(answer_of(one.text) == said for one in completions) / len(completions) if said else 0.0,
+        agreement=agreement(completions, place, answer_of),
     )
 
 
