@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 from more_samples import ENCODER
-from real_people import TASKS, open_run, parser_of
+from real_tasks import TASKS, open_run, parser_of
 from results_file import add_results
 from rivals import marked, rivals, taught
 from tagpr.pipeline import make

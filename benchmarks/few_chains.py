@@ -24,11 +24,11 @@ from typing import Any
 
 import yaml
 
-import real_people
+import real_tasks
 from changelog_rl import curve
 from on_gpu import trained_on
-from real_people import NOTES, RL
-from real_people import RECIPE as REAL
+from real_tasks import NOTES, RL
+from real_tasks import RECIPE as REAL
 from results_file import add_results
 from rl_over_sft import PER_USER, difference, scores, test_questions
 from tagpr.evaluation.predictions import Prediction
@@ -41,11 +41,11 @@ LABELS = 960
 CHAINS = 160
 TASKS = {
     "package-changelog": replace(
-        real_people.TASKS["package-changelog"],
+        real_tasks.TASKS["package-changelog"],
         source={"min_history": 3},
         recipe=NOTES | {"profile": {"retriever": "recency", "k": 5}, "prompt": {"max_prompt_tokens": 320}},
     ),
-    "package-section": real_people.TASKS["package-section"],
+    "package-section": real_tasks.TASKS["package-section"],
 }
 """The data and prompts of the quickstart, and of `real_people.py`."""
 STAGES: dict[StageName, dict[str, Any]] = {

@@ -11,8 +11,10 @@ goes on.
 
 from typing import Any
 
-from real_people import LABEL_TASKS, TASKS, differences, measured, open_run, parser_of
+from real_people import measured
+from real_tasks import LABEL_TASKS, TASKS, open_run, parser_of
 from results_file import add_results
+from scores import differences
 
 LABELS, EPOCHS = 160, 8
 RIVALS = [(model, rival) for model in ("label SFT", "SFT on chains") for rival in ("teacher", "user-majority")]

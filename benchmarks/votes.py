@@ -25,9 +25,11 @@ import numpy as np
 
 from more_samples import run_of
 from on_gpu import trained_on
-from real_people import LABELS, TASKS, Scores, add_together, answers, compared, open_run, parser_of
+from real_people import answers
+from real_tasks import LABELS, TASKS, open_run, parser_of
 from results_file import add_results
 from rivals import rivals
+from scores import Scores, add_together, compared
 from tagpr.evaluation.evaluate import best_of_rows, checkpoint_system
 from tagpr.evaluation.heldout import Heldout
 from tagpr.evaluation.predict import model_key
@@ -56,7 +58,7 @@ PAIRS += [("SFT on chains, vote of 8 by evidence", rule) for rule in ("linear, t
 def trained(task: str, seed: int, shared: Path, runs: Path) -> Run:
     """The run with both SFTs."""
     if task in ANSWER_WEIGHT:
-        run = run_of(task, seed, shared, runs, True, ANSWER_WEIGHT[task])
+        run = run_of(task, seed, shared, runs, True, ANSWER_WEIGHT[task], LABELS)
     else:
         run = open_run(task, seed, 1, shared, runs, LABELS)
     make(run, "data", "chains", "sft", "labels")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from sklearn.metrics import roc_auc_score
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -27,6 +28,7 @@ import few_labels
 import more_samples
 import prmu_real
 import real_people
+import real_tasks
 import results_file
 import rl_long
 import rl_long_figures
@@ -182,20 +184,20 @@ def test_the_reward_model_on_real_histories(results, tmp_path, monkeypatch):
 
 @pytest.fixture
 def few_people(tmp_path, monkeypatch):
-    """`real_people`'s recipe, and what others make of it, with few of everything and a model of two layers."""
-    training = [real_people.RECIPE["sft"], *(real_people.RECIPE[name] for name in real_people.STAGES)]
+    """`real_tasks`' recipe, and what others make of it, with few of everything and a model of two layers."""
+    training = [real_tasks.RECIPE["sft"], *(real_tasks.RECIPE[name] for name in real_tasks.STAGES)]
     for settings in (*training, *few_chains.STAGES.values()):
         monkeypatch.setitem(settings, "frozen_layers", 0)
         for name, value in {"steps": 2, "max_new_tokens": 16, "heldout_every": 1, "heldout_prompts": 4}.items():
             if "group_size" in settings:
                 monkeypatch.setitem(settings, name, value)
     for name, value in {"model": TINY, "prompt": {"max_prompt_tokens": 600}}.items():
-        monkeypatch.setitem(real_people.RECIPE, name, value)
-    monkeypatch.setitem(real_people.RECIPE["evaluate"], "max_new_tokens", 16)
+        monkeypatch.setitem(real_tasks.RECIPE, name, value)
+    monkeypatch.setitem(real_tasks.RECIPE["evaluate"], "max_new_tokens", 16)
     for task in ("package-changelog", "package-section"):
-        monkeypatch.setitem(real_people.TASKS[task].source, "max_heldout", 12)
-    few = real_people.LABELS - 900
-    for module in (real_people, few_chains, few_labels, more_samples, votes):
+        monkeypatch.setitem(real_tasks.TASKS[task].source, "max_heldout", 12)
+    few = real_tasks.LABELS - 900
+    for module in (real_tasks, real_people, few_chains, few_labels, more_samples, votes):
         monkeypatch.setattr(module, "LABELS", few)
     monkeypatch.setattr(cheap_rivals, "LABELS", (40, few))
     monkeypatch.setattr(few_chains, "CHAINS", 30)
@@ -224,9 +226,9 @@ def test_real_people_with_two_seeds(results, few_people):
 
 
 def test_real_people_with_all_labels(results, few_people, monkeypatch):
-    monkeypatch.setitem(real_people.TASKS["package-section"].source, "max_train", 60)
-    for stage in real_people.STAGES:
-        monkeypatch.setitem(real_people.ALL_LABELS[stage], "heldout_prompts", 8)
+    monkeypatch.setitem(real_tasks.TASKS["package-section"].source, "max_train", 60)
+    for stage in real_tasks.STAGES:
+        monkeypatch.setitem(real_tasks.ALL_LABELS[stage], "heldout_prompts", 8)
     found = results(real_people, "real-people", *few_people, "--labels", "all")["package-section"]
     assert set(found) == {"seed 0, labels all"} and found["seed 0, labels all"]["labels"] == 60
     assert found["seed 0, labels all"]["RL on held-out training users"]["guided"]
@@ -288,6 +290,18 @@ def test_more_samples(results, few_people, tmp_path):
     calls = results(more_samples, "more-samples", *few_people, "--answer-weight", 10, "--rl")["package-section"]
     assert calls["seed 0, answer-weight 10"] == one
     assert "TagPR minus label SFT" in calls["seed 0, answer-weight 10, rl"]["differences"]
+
+
+def test_more_samples_with_all_labels(results, few_people, tmp_path, monkeypatch):
+    monkeypatch.setitem(real_tasks.TASKS["package-section"].source, "max_train", 40)
+    for stage in real_tasks.STAGES:
+        monkeypatch.setitem(real_tasks.ALL_LABELS[stage], "heldout_prompts", 8)
+    calls = results(more_samples, "more-samples", *few_people, "--labels", "all", "--mixed")["package-section"]
+    found = calls["seed 0, labels all, mixed"]
+    assert found["labels"] == 40 and {"TagPR", "mixed SFT"} <= set(found["correctness"])
+    recipe = yaml.safe_load((tmp_path / "runs/samples-96/real-package-section-0-all-labels.yaml").read_text())
+    assert recipe["sft"]["heldout_users"] == real_tasks.ALL_LABELS["sft"]["heldout_users"]
+    assert recipe["guided"]["prompts_per_step"] == real_tasks.RL["prompts_per_step"]
 
 
 def test_votes(results, few_people):

@@ -87,7 +87,8 @@ def build_chains(
         notes = Counter({why: count for step in funnel.steps for why, count in step.notes.items()})
         most = "".join(f"; most often: {why} ({count})" for why, count in notes.most_common(1))
         raise RunError(
-            f"chains: not one chain survived ({counts}{most}); see {context.out / 'funnel.json'} for the reasons"
+            f"chains: not one chain survived ({counts}{most}); see {context.out / 'funnel.json'} for the reasons; "
+            "chains.examples_per_task and chains.samples say how many are drawn"
         )
     return funnel
 
