@@ -167,7 +167,7 @@ def best_of_rows(
             def report(done: int, total: int, _: str = "", note: str = f"{row} {task}") -> None:
                 progress(done, total, note)
 
-            how = f"{key} {settings.best_of} {settings.best_of_temperature}"
+            how = f"{key} {settings.best_of} {settings.best_of_temperature} agreement"  # older rows do not hold it
             if way == "prmu" and prmu is not None:
                 how += f" {prmu.key}"
             prompts = _prompts(system, heldout, settings.chunk, f"{row} {how}")
