@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from tagpr.cli import app
 from tagpr.errors import DataError
+from tagpr.evaluation.results import Results
 from tagpr.files import read_json
 from tagpr.new.kinds import kind_of
 from tagpr.new.plan import UndecidedError, plan_recipe
@@ -163,10 +164,12 @@ def test_the_written_recipe_runs(tmp_path, monkeypatch, kind):
     text = (tmp_path / "my-posts.yaml").read_text()
     (tmp_path / "my-posts.yaml").write_text(text.replace("max_heldout: 300", "max_heldout: 4\n      max_train: 20"))
     recipe = load_recipe("my-posts.yaml")
+    assert recipe.chains.samples == (96 if kind == "label" else 4) and ("answer_weight" in text) == (kind == "label")
     assert recipe.data.on_error == "skip" and "alone" not in (tmp_path / "my-posts.yaml").read_text()
     run = Run.open("my-posts.yaml", SMALL, tmp_path / "runs")
     make(run)
-    assert run.folder.results.is_file()
+    systems = next(iter(Results.read(run.folder.results).tasks.values())).systems
+    assert {"base", "labels", "sft", "final"} <= set(systems)
     again = CliRunner().invoke(app, ["new", "my posts.jsonl", *flags])
     assert "is there already" in str(again.exception)
 

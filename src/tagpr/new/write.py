@@ -19,6 +19,8 @@ from tagpr.tasks import Kind
 
 _ITEMS = 6
 """Past items that a prompt shows."""
+_TRIES = 96
+"""Chains drawn by rules for an example with a label, of which one is kept: so nearly every label gets one."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ def recipe_text(plan: Plan, recipe: Path, card: Path | None) -> str:
         else "",
         split=_split(plan),
         k=_ITEMS,
+        labels=plan.task.kind is Kind.LABEL,
+        tries=_TRIES if plan.task.kind is Kind.LABEL else 4,
         prompt_tokens=plan.prompt_tokens,
         new_tokens=200 if plan.task.kind is Kind.TEXT else 160,
         rivals="zero-shot, rag-r, sft, tagpr"
