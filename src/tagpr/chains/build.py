@@ -168,10 +168,11 @@ class _Build:
 
     def _heuristic(self, drawn: list[Row], tags: Mapping[str, str]) -> list[Row]:
         """Chains of the built-in teacher, one teacher per task."""
-        from tagpr.profiles.dense import encoder_of
+        from tagpr.profiles.dense import encoder_of, forget_texts
 
         spec = self.settings.encoder
         encoder = encoder_of(spec, "chains.encoder") if spec is not None else None
+        forget_texts()  # a vector's last digits depend on its batch: the chains shall not depend on what was read before
         teachers = {
             name: HeuristicTeacher(self.tasks[name], self.train[name], self.context.seed, encoder)
             for name in {row["task"]: None for row in drawn}
