@@ -172,7 +172,7 @@ class _Build:
 
         spec = self.settings.encoder
         encoder = encoder_of(spec, "chains.encoder") if spec is not None else None
-        forget_texts()  # a vector's last digits depend on its batch: the chains shall not depend on what was read before
+        forget_texts()  # a vector's last digits depend on its batch: chains shall not hang on what was read before
         teachers = {
             name: HeuristicTeacher(self.tasks[name], self.train[name], self.context.seed, encoder)
             for name in {row["task"]: None for row in drawn}
