@@ -11,7 +11,7 @@ import changelog_linear
 from tagpr.chains.evidence.text import entry_output, question_text
 from tagpr.chains.heuristic.teacher import HeuristicTeacher
 from tagpr.evaluation.evaluate import trivial_baselines
-from tagpr.profiles.dense import encoder_of, forget_texts
+from tagpr.profiles.dense import encoder_of
 from tagpr.runs import Run
 from tagpr.tasks.metrics import correctness
 from tagpr.tasks.types import Example, Kind, Task
@@ -50,8 +50,10 @@ def marked(run: Run, card: str, answers: Sequence[str]) -> list[float]:
 def taught(run: Run, card: str, encoder: str | None) -> list[str]:
     """The likeliest answers of the teacher of the chains, with or without a sentence encoder."""
     splits = run.data[card]
-    forget_texts()  # a vector's last digits depend on its batch, so on what else was read before
-    teacher = HeuristicTeacher(splits.task, splits.train, run.seed, encoder_of(encoder) if encoder else None)
+    meaning = encoder_of(encoder) if encoder else None
+    if meaning is not None:  # a vector's last digits depend on its batch, so on what else was read before
+        meaning.forget()
+    teacher = HeuristicTeacher(splits.task, splits.train, run.seed, meaning)
     return [teacher.best(example, run.prompts.build(splits.task, example).entries) for example in splits.heldout]
 
 

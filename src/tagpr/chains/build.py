@@ -168,11 +168,12 @@ class _Build:
 
     def _heuristic(self, drawn: list[Row], tags: Mapping[str, str]) -> list[Row]:
         """Chains of the built-in teacher, one teacher per task."""
-        from tagpr.profiles.dense import encoder_of, forget_texts
+        from tagpr.profiles.dense import encoder_of
 
         spec = self.settings.encoder
         encoder = encoder_of(spec, "chains.encoder") if spec is not None else None
-        forget_texts()  # a vector's last digits depend on its batch: chains shall not hang on what was read before
+        if encoder is not None:  # a vector's last digits depend on its batch: chains shall not on what was read before
+            encoder.forget()
         teachers = {
             name: HeuristicTeacher(self.tasks[name], self.train[name], self.context.seed, encoder)
             for name in {row["task"]: None for row in drawn}

@@ -75,11 +75,11 @@ class BestOf:
     def answer(self, heldout: Heldout, picked: Sequence[int], choose: Choose, progress: Progress) -> list[Prediction]:
         """Scored predictions of the examples at the positions `picked`."""
         drawn = self._draw([heldout.asked[i] for i in picked], progress)
+        answer_of = answer_reader(heldout.task, self.system.context.vocabulary)
         answers, shares = [], []
         for one, place in zip(drawn, choose(drawn), strict=True):
             best = one.completions[place]
             answers.append(Answer(best.text, len(best.body), best.finished, self.system.entries(one.example)))
-            answer_of = answer_reader(heldout.task, self.system.context.vocabulary)
             shares.append(agreement(one.completions, place, answer_of))
         count = token_count(self.system.context.tokenizer)
         rows = answer(lambda examples: answers, heldout, self.system.context.vocabulary, count, picked)

@@ -151,11 +151,11 @@ def best_of_rows(
     progress: Progress,
 ) -> list[SystemAnswers]:
     """The rows of `settings.best_of` sampled answers of a checkpoint; `key` names its content."""
-    kept = "" if system.reasons else "labels-"
-    sampler = BestOf(system, key, settings, out / f".{kept}draws")
+    prefix = "" if system.reasons else "labels-"
+    sampler = BestOf(system, key, settings, out / f".{prefix}draws")
     found = []
     for way, choose in sampler.rows(prmu and prmu.score).items():
-        row = f"{kept}best-of-{settings.best_of}-{way}"
+        row = f"{prefix}best-of-{settings.best_of}-{way}"
         one = SystemAnswers(row, row, system.reasons)
         for task, heldout in asked.items():
 
