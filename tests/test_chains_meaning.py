@@ -14,7 +14,7 @@ from tagpr.chains.evidence import Shown, check_evidence
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.heuristic.labels import LabelEvidence
 from tagpr.chains.heuristic.teacher import HeuristicTeacher
-from tagpr.chains.heuristic.text_models import MeaningModel
+from tagpr.chains.heuristic.text_models import TextModel
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.errors import ModelError, RecipeError
 from tagpr.pipeline import make
@@ -104,12 +104,12 @@ def test_the_model_of_meaning_is_scikit_learns_and_knows_labels_without_items():
     for seen in ([0, 2, 3], [1, 3], [2]):
         target_N = rng.choice(seen, size=60)
         target_N[: len(seen)] = seen
-        logp_NL = MeaningModel.fit(vectors_NE, target_N, 4)(vectors_NE)
+        logp_NL = TextModel.fit(vectors_NE, target_N, 4)(vectors_NE)
         assert np.exp(logp_NL).sum(-1) == pytest.approx(1)
         scores_NL = np.full((60, 4), np.log(0.5 / 61))
         scores_NL[:, seen] = 0.0
         if len(seen) > 1:
-            reference = LogisticRegression(C=MeaningModel.C, max_iter=300).fit(vectors_NE, target_N)
+            reference = LogisticRegression(C=TextModel.C, max_iter=300).fit(vectors_NE, target_N)
             own_NL = logp_NL[:, seen] - logsumexp(logp_NL[:, seen], axis=1, keepdims=True)
             assert own_NL == pytest.approx(reference.predict_log_proba(vectors_NE), abs=1e-6)
             found_NL = reference.decision_function(vectors_NE)

@@ -1,9 +1,9 @@
 """What words and the shown history say about a label, each in points, for tasks with a fixed list of answers.
 
-The text is judged by complement naive Bayes over words and character n-grams (scikit-learn) and, if there is a sentence
-encoder, by logistic regression over its vector; the history by how often and how near it has each label; weights mix
-them. Whatever is learnt from labels is learnt out of fold: what is said of a training item comes from models and
-weights that saw no item of its fold. Knows nothing of tags or wording.
+The text is judged by logistic regression over words and character n-grams (scikit-learn) and, if there is a sentence
+encoder, by another over its vector; the history by how often and how near it has each label; weights mix them. Whatever
+is learnt from labels is learnt out of fold: what is said of a training item comes from models and weights that saw no
+item of its fold. Knows nothing of tags or wording.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from sklearn.pipeline import FeatureUnion
 
 from tagpr.chains.evidence.text import WordStatistics, content_words, entry_output, entry_text, question_text
 from tagpr.chains.heuristic.folds import fold_of
-from tagpr.chains.heuristic.text_models import Encoder, MeaningModel, Vector, WordModel
+from tagpr.chains.heuristic.text_models import Encoder, TextModel, Vector
 from tagpr.chains.vectors import unit
 from tagpr.tasks.types import Example, Interaction, Task
 
@@ -64,18 +64,18 @@ class Weights:
 class _TextModels:
     """What judges a text, fitted without some folds."""
 
-    words: WordModel
-    meaning: MeaningModel | None
+    words: TextModel
+    meaning: TextModel | None
 
 
 class LabelEvidence:
     """Learns from training items; `of(example, entries)` weighs one example without its own label."""
 
     FOLDS = 5
-    GRID = ((1.0, 2.0, 3.0, 5.0), (0.0, 0.3, 0.6, 1.0), (0.0, 3.0, 8.0, 20.0))
-    """The weights tried, of words, history and near."""
-    MEANING = (0.0, 0.3, 0.6, 1.0, 1.5)
-    """... and of the meaning, if there is an encoder."""
+    TEXT = (0.0, 0.3, 0.6, 1.0, 1.5, 2.0)
+    """The weights tried of the words and, if there is an encoder, of the meaning."""
+    HISTORY = ((0.0, 0.3, 0.6, 1.0), (0.0, 3.0, 8.0, 20.0, 50.0))
+    """... of the history and, in it, of similar items."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class LabelEvidence:
         )
         self.rows_NV = csr_matrix(self.vectorizer.fit_transform(texts)) if any(map(content_words, texts)) else None
         self.vectors_NE = self._meanings(texts) if texts else None
-        grid = product(*self.GRID, self.MEANING if encoder is not None else (0.0,))
+        grid = product(self.TEXT, *self.HISTORY, self.TEXT if encoder is not None else (0.0,))
         self.grid = tuple(Weights(*point) for point in grid)
         self.target_N = np.array([self.index[(e.target or "").strip()] for e in self.items], dtype=int)
         self.fold_N = np.array([self.folds[example.id] for example in self.items], dtype=int)
@@ -117,22 +117,21 @@ class LabelEvidence:
         weights = self._weights_without(own)
         model = self._model_without(frozenset({own} - {-1}))
         text = question_text(example)
-        jll_L, meaning_L, prior_L = (np.zeros(len(self.labels)) for _ in range(3))
+        said_L, meaning_L = (np.zeros(len(self.labels)) for _ in range(2))
         clues = ((),) * len(self.labels)
         if model is not None and self.rows_NV is not None:
-            row_V, prior_L = csr_matrix(self.vectorizer.transform([text])), model.words.prior_L
-            jll_L = model.words(row_V).ravel()
+            row_V = csr_matrix(self.vectorizer.transform([text]))
+            said_L = model.words(row_V).ravel()
             clues = self._clues(text, row_V, model.words)
             if model.meaning is not None and (vectors_1E := self._meanings([text])) is not None:
                 meaning_L = model.meaning(vectors_1E).ravel()
-        words_L, history_L = _parts(weights, jll_L, meaning_L, counts_L, near_L)
-        words_L = words_L + (1 - min(weights.history, 1.0)) * prior_L  # how common the label is counts with the words
+        words_L, history_L = _parts(weights, said_L, meaning_L, counts_L, near_L)
         scores_L = words_L + history_L
         posterior_L = np.exp(scores_L - scores_L.max())
         words_L, history_L = words_L - words_L.mean(), history_L - history_L.mean()
         return Evidence(words_L, history_L, posterior_L / posterior_L.sum(), nearest, clues)
 
-    def _clues(self, text: str, row_V: csr_matrix, model: WordModel) -> tuple[tuple[str, ...], ...]:
+    def _clues(self, text: str, row_V: csr_matrix, model: TextModel) -> tuple[tuple[str, ...], ...]:
         """For each label the words of the text that speak for it more than for the mean label."""
         vocabulary: Mapping[str, int] = self.vectorizer.transformer_list[0][1].vocabulary_
         known = [word for word in content_words(text) if word in vocabulary]
@@ -192,8 +191,8 @@ class LabelEvidence:
             target_N, labels = self.target_N[kept_N], len(self.labels)
             vectors_NE = self.vectors_NE
             self._models[folds] = _TextModels(
-                WordModel.fit(self.rows_NV[kept_N], target_N, labels),
-                None if vectors_NE is None else MeaningModel.fit(vectors_NE[kept_N], target_N, labels),
+                TextModel.fit(self.rows_NV[kept_N], target_N, labels),
+                None if vectors_NE is None else TextModel.fit(vectors_NE[kept_N], target_N, labels),
             )
         return self._models[folds]
 
@@ -210,19 +209,19 @@ class LabelEvidence:
             rows_N = np.flatnonzero(self.fold_N == fold)
             if model is None or self.rows_NV is None:
                 continue
-            jll_NL, meaning_NL = model.words(self.rows_NV[rows_N]), np.zeros((len(rows_N), len(self.labels)))
+            said_NL, meaning_NL = model.words(self.rows_NV[rows_N]), np.zeros((len(rows_N), len(self.labels)))
             if model.meaning is not None and self.vectors_NE is not None:
                 meaning_NL = model.meaning(self.vectors_NE[rows_N])
-            parts.append((rows_N, jll_NL, meaning_NL, np.tile(model.words.prior_L, (len(rows_N), 1))))
+            parts.append((rows_N, said_NL, meaning_NL))
         if not parts:
-            return Weights(2.0, 0.6, 3.0)
-        rows_N, jll_NL, meaning_NL, prior_NL = (np.concatenate(part) for part in zip(*parts, strict=True))
+            return Weights(1.0, 0.6, 3.0)
+        rows_N, said_NL, meaning_NL = (np.concatenate(part) for part in zip(*parts, strict=True))
         counts_NL, near_NL = (whole[rows_N] for whole in self._histories)
         target_N = self.target_N[rows_N]
         losses = []
         for weights in self.grid:
-            words_NL, history_NL = _parts(weights, jll_NL, meaning_NL, counts_NL, near_NL)
-            scores_NL = words_NL + history_NL + (1 - min(weights.history, 1.0)) * prior_NL
+            words_NL, history_NL = _parts(weights, said_NL, meaning_NL, counts_NL, near_NL)
+            scores_NL = words_NL + history_NL
             scores_NL -= scores_NL.max(-1, keepdims=True)
             losses.append((np.log(np.exp(scores_NL).sum(-1)) - scores_NL[np.arange(len(rows_N)), target_N]).sum())
         return self.grid[int(np.argmin(losses))]
@@ -246,9 +245,9 @@ def compared(evidence: Evidence, pick: int, rival: int) -> tuple[Points, Points,
 
 
 def _parts(
-    weights: Weights, jll_NL: np.ndarray, meaning_NL: np.ndarray, counts_NL: np.ndarray, near_NL: np.ndarray
+    weights: Weights, said_NL: np.ndarray, meaning_NL: np.ndarray, counts_NL: np.ndarray, near_NL: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """What text and history add to the log-probability of each label; of one example or of rows of them."""
     mass_NL = counts_NL + weights.near * near_NL + 0.3
     history_NL = weights.history * np.log(mass_NL / mass_NL.sum(-1, keepdims=True))
-    return weights.words * jll_NL + weights.meaning * meaning_NL, history_NL
+    return weights.words * said_NL + weights.meaning * meaning_NL, history_NL
