@@ -40,7 +40,7 @@ class TextModel:
     def fit(cls, rows_NV: csr_matrix | np.ndarray, target_N: np.ndarray, labels: int) -> "TextModel":
         """`target_N`: label indices. A label without an item has the score log(.5 / (items + 1)) for every text."""
         seen = np.unique(target_N)
-        weights_LV = np.zeros((labels, rows_NV.shape[1]))
+        weights_LV = np.zeros((labels, np.shape(rows_NV)[1]))
         bias_L = np.full(labels, np.log(0.5 / (len(target_N) + 1)))
         if len(seen) == 1:
             bias_L[seen] = 0.0
