@@ -40,7 +40,8 @@ class TextModel:
     def fit(cls, rows_NV: csr_matrix | np.ndarray, target_N: np.ndarray, labels: int) -> "TextModel":
         """`target_N`: label indices. A label without an item has the score log(.5 / (items + 1)) for every text."""
         seen = np.unique(target_N)
-        weights_LV = np.zeros((labels, np.shape(rows_NV)[1]))
+        _, width = rows_NV.shape or (0, 0)  # scipy's types allow None
+        weights_LV = np.zeros((labels, width))
         bias_L = np.full(labels, np.log(0.5 / (len(target_N) + 1)))
         if len(seen) == 1:
             bias_L[seen] = 0.0
