@@ -3,6 +3,7 @@
 import dataclasses
 import random
 
+import numpy as np
 import pytest
 
 from tagpr.chains.evidence import Shown, check_evidence
@@ -91,6 +92,20 @@ def test_a_text_items_own_output_teaches_nothing_about_it():
     assert one.sample(train[0], train[0].profile) == other.sample(train[0], train[0].profile)
     scores = [[phrase.score for phrase in t.phrases.of(train[0], ())[0]] for t in (one, other)]
     assert scores[0] == scores[1]
+
+
+def test_texts_that_tell_nothing_are_given_no_weight():
+    """Long texts differ in hundreds of words by chance: what is said of new ones is no more certain than a guess."""
+    rng = random.Random(0)
+    words, stars = [f"w{number}" for number in range(300)], ["1", "2", "3", "4", "5"]
+    items = [
+        Example(f"e{number}", f"u{number}", "t", " ".join(rng.choices(words, k=60)), rng.choice(stars))
+        for number in range(160)
+    ]
+    task, train, held = label_task(Kind.RATING, tuple(stars)), items[:100], items[100:]
+    evidence = LabelEvidence(task, train, task.labels)
+    said = [evidence.of(example, ()).posterior_L[stars.index(example.target or "")] for example in held]
+    assert -np.log(said).mean() < np.log(5) + 0.05
 
 
 def test_label_chains_are_varied_well_formed_and_mostly_right():
