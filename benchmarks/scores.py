@@ -36,6 +36,8 @@ class Scores:
 PAIRS = [
     ("TagPR", "label SFT"),
     ("SFT on chains", "label SFT"),
+    ("SFT on chains", "teacher"),
+    ("SFT on chains", "linear, text and history"),
     ("mixed SFT", "label SFT"),
     ("TagPR", "SFT on chains"),
     ("TagPR", "TagPR, another user's history"),
