@@ -13,6 +13,7 @@ SETTINGS = [
     *("data.sources=[{task: package-section, max_train: 40, max_heldout: 8}]", "chains.examples_per_task=12"),
     *("prmu.prompts=6", "guided.steps=1", "exploratory.steps=1", "guided.heldout_prompts=0"),
     *("guided.heldout_every=0", "evaluate.max_new_tokens=24", "evaluate.resamples=100"),
+    "seed=1",  # with 0 two first tokens of an answer are a tie in bfloat16, and each batch breaks it its own way
 ]
 _MADE: list[Path] = []
 """The run of this session: every module that imports the fixture has one of its own, the run is the same."""
