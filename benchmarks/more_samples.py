@@ -5,7 +5,7 @@
     PYTHONPATH=benchmarks python benchmarks/more_samples.py --task package-section --encoder --answer-weight 10
     PYTHONPATH=benchmarks python benchmarks/more_samples.py --task package-section --encoder --answer-weight 10 --rl
     PYTHONPATH=benchmarks python benchmarks/more_samples.py --labels all --encoder --answer-weight 10 --mixed
-    PYTHONPATH=benchmarks python benchmarks/more_samples.py --task movie-tagging --labels all --encoder --epochs 2
+    PYTHONPATH=benchmarks python benchmarks/more_samples.py --task review-rating --labels all --encoder --seed 0 1
 
 Only chains that end in the right label are learned from, so SFT on chains sees fewest of the labels that its teacher
 finds hardest, and label SFT sees them all. Is that why it is behind? All else as in `real_people.py`: 960 labels, both
@@ -14,7 +14,8 @@ With `--encoder` the teacher judges texts by their meaning too (`chains.encoder`
 on chains lacks? With `--answer-weight` the tokens of a chain that write its answer weigh more in SFT's loss
 (`sft.answer_weight`; label SFT has no such tokens): do the few tokens that decide count too little? With `--rl` the RL
 of `real_people.py` follows, with `--mixed` its SFT on chains and labels too. With `--labels all` both SFTs learn from
-all labels and are stopped on 24 held-out training users; RL takes as many completions a step as with 960.
+all labels and are stopped on 24 held-out training users; RL takes as many completions a step as with 960. With
+`--epochs` both SFTs go over their rows more often.
 
 Writes benchmarks/results/more-samples.json, a call at a time: what other calls measured stays. Several seeds are taken
 together too. Killed, the same command goes on.

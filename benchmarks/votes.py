@@ -58,7 +58,7 @@ PAIRS += [("SFT on chains, vote of 8 by evidence", rule) for rule in ("linear, t
 def trained(task: str, seed: int, shared: Path, runs: Path) -> Run:
     """The run with both SFTs."""
     if task in ANSWER_WEIGHT:
-        run = run_of(task, seed, shared, runs, True, ANSWER_WEIGHT[task], LABELS)
+        run = run_of(task, seed, shared, runs, True, ANSWER_WEIGHT[task], LABELS, 1)
     else:
         run = open_run(task, seed, 1, shared, runs, LABELS)
     make(run, "data", "chains", "sft", "labels")

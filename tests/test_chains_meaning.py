@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 
@@ -98,7 +99,7 @@ def test_every_claim_is_true(encoder):
             assert report.precision == 1, (chain, report.false)
 
 
-def test_the_model_of_meaning_is_scikit_learns_and_knows_labels_without_items():
+def test_the_model_of_a_text_is_scikit_learns_and_knows_labels_without_items():
     rng = np.random.default_rng(0)
     vectors_NE = rng.normal(size=(60, 5))
     for seen in ([0, 2, 3], [1, 3], [2]):
@@ -106,6 +107,8 @@ def test_the_model_of_meaning_is_scikit_learns_and_knows_labels_without_items():
         target_N[: len(seen)] = seen
         logp_NL = TextModel.fit(vectors_NE, target_N, 4)(vectors_NE)
         assert np.exp(logp_NL).sum(-1) == pytest.approx(1)
+        sparse_NL = TextModel.fit(csr_matrix(vectors_NE), target_N, 4)(csr_matrix(vectors_NE))  # as words are
+        assert sparse_NL == pytest.approx(logp_NL, abs=1e-6)
         scores_NL = np.full((60, 4), np.log(0.5 / 61))
         scores_NL[:, seen] = 0.0
         if len(seen) > 1:
