@@ -5,7 +5,6 @@
     PYTHONPATH=benchmarks python benchmarks/more_samples.py --task package-section --encoder --answer-weight 10
     PYTHONPATH=benchmarks python benchmarks/more_samples.py --task package-section --encoder --answer-weight 10 --rl
     PYTHONPATH=benchmarks python benchmarks/more_samples.py --labels all --encoder --answer-weight 10 --mixed
-    PYTHONPATH=benchmarks python benchmarks/more_samples.py --task review-rating --labels all --encoder --seed 0 1
 
 Only chains that end in the right label are learned from, so SFT on chains sees fewest of the labels that its teacher
 finds hardest, and label SFT sees them all. Is that why it is behind? All else as in `real_people.py`: 960 labels, both
