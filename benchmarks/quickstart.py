@@ -12,9 +12,9 @@ from collections import Counter
 from pathlib import Path
 
 from results_file import write_results
-from tagpr.chains.evidence import Shown, check_evidence
+from tagpr.chains.evidence import check_evidence
 from tagpr.chains.grammar import parse_response
-from tagpr.evaluation.predictions import read_predictions
+from tagpr.evaluation.predictions import read_predictions, shown_to
 from tagpr.files import read_json, read_jsonl
 from tagpr.pipeline import make
 from tagpr.runs import Run
@@ -47,8 +47,7 @@ def claims(run: Run, system: str) -> dict[str, dict[str, object]]:
         profiles = {example.id: example for example in splits.heldout}
         for row in read_predictions(run.folder.predictions / system / f"{name}.jsonl"):
             example = profiles[row.id]
-            entries = {entry.id: entry for entry in example.profile}
-            shown = Shown.of(splits.task, example, tuple(entries[entry] for entry in row.entries if entry in entries))
+            shown = shown_to(splits.task, example, row.seen)
             report = check_evidence(parse_response(row.completion, run.vocabulary), shown)
             made.update(str(claim.kind) for claim in report.claims)
             true.update(str(claim.kind) for claim in report.claims if claim.true)

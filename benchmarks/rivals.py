@@ -12,6 +12,7 @@ from tagpr.chains.evidence.text import entry_output, question_text
 from tagpr.chains.heuristic.teacher import HeuristicTeacher
 from tagpr.evaluation.evaluate import trivial_baselines
 from tagpr.profiles.dense import encoder_of
+from tagpr.prompts.cuts import as_shown
 from tagpr.runs import Run
 from tagpr.tasks.metrics import correctness
 from tagpr.tasks.types import Example, Kind, Task
@@ -54,7 +55,11 @@ def taught(run: Run, card: str, encoder: str | None) -> list[str]:
     if meaning is not None:  # a vector's last digits depend on its batch, so on what else was read before
         meaning.forget()
     teacher = HeuristicTeacher(splits.task, splits.train, run.seed, meaning)
-    return [teacher.best(example, run.prompts.build(splits.task, example).entries) for example in splits.heldout]
+    prompts = [run.prompts.build(splits.task, example) for example in splits.heldout]
+    return [
+        teacher.best(*as_shown(example, prompt.entries, prompt.cuts))
+        for example, prompt in zip(splits.heldout, prompts, strict=True)
+    ]
 
 
 def rivals(run: Run, card: str) -> dict[str, list[float]]:

@@ -38,7 +38,7 @@ V = load_vocabulary()
 def shown(task, example):
     lines = [f"- {e.fields[task.input_fields[0]]} -> {e.fields[task.output_field]}" for e in example.profile]
     messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "\n".join([*lines, example.input])}]
-    return SimpleNamespace(messages=messages, entries=example.profile)
+    return SimpleNamespace(messages=messages, entries=example.profile, cuts={})
 
 
 def two_tasks(count: int = 40):

@@ -18,6 +18,8 @@ from tagpr.data.settings import DataSettings, SourceSettings
 from tagpr.evaluation.predictions import make_prediction
 from tagpr.evaluation.scoring import SystemAnswers, score
 from tagpr.evaluation.settings import EvaluationSettings
+from tagpr.prompts import PromptSettings, build_prompt
+from tagpr.prompts.cuts import Seen, as_shown
 from tagpr.rewards.composite import CompositeReward
 from tagpr.rewards.evidence import evidence_reward
 from tagpr.rewards.settings import RewardSettings
@@ -281,7 +283,7 @@ def test_results_hold_the_share_of_true_claims_of_systems_that_claim_anything():
     example = Example("e", "u", CHANGELOG.name, shown.input, "Drop the old patch.", shown.entries)
     false = CHAIN.replace('fields."', 'fields"')
     texts = {"true": CHAIN, "false": false, "direct": "Drop the old patch."}
-    answers = {name: Answer(text, entries=("0", "1", "2")) for name, text in texts.items()}
+    answers = {name: Answer(text, seen=Seen(("0", "1", "2"))) for name, text in texts.items()}
     rows = {
         name: [make_prediction(CHANGELOG, example, answer, V, lambda part: len(part.split()))]
         for name, answer in answers.items()
@@ -294,3 +296,43 @@ def test_results_hold_the_share_of_true_claims_of_systems_that_claim_anything():
     points = {name: scores.points for name, scores in results.tasks[CHANGELOG.name].systems.items()}
     assert points["true"]["evidence_precision"] == 1.0 and points["false"]["evidence_precision"] == pytest.approx(5 / 6)
     assert "evidence_precision" not in points["direct"]
+
+
+def long_reviews() -> list[Example]:
+    """Reviews of which a prompt of 130 words shows the praise in front and not the complaint behind it."""
+    found = []
+    for number in range(24):
+        score = "5" if number % 2 else "1"
+        front, behind = ("superb", "charming") if number % 2 else ("dreadful", "filthy")
+        text = f"{front} place number{number} {'and so on ' * 60} {behind} ending{number}"
+        past = (Interaction(f"p{number}", {"text": f"{front} {'more words ' * 60} unseen{number}", "score": score}),)
+        found.append(
+            Example(
+                f"e{number}", f"u{number}", "lamp-3", f"review: {text}", score, past, query=text, fields={"text": text}
+            )
+        )
+    return found
+
+
+def test_what_a_prompt_cuts_off_is_no_evidence():
+    task, examples = load_task("lamp-3"), long_reviews()
+    settings = PromptSettings(max_prompt_tokens=130)
+    teacher = HeuristicTeacher(task, examples)
+    cited = set()
+    for example in examples:
+        prompt = build_prompt(task, example, example.profile, settings, lambda text: len(text.split()), V.names)
+        assert "" in prompt.cuts
+        shown = Shown.of(task, example, prompt.entries, prompt.cuts)
+        for text in teacher.sample(*as_shown(example, prompt.entries, prompt.cuts), 4):
+            report = check_evidence(parse_response(text, V), shown)
+            assert not report.false
+            cited |= {claim.text for claim in report.claims if claim.kind is ClaimKind.WORD}
+        chain = "<think>\n<analyze_input> 5: charming, superb; 1: filthy, dreadful. </analyze_input>\n</think>\n5"
+        said = {claim.text: claim.true for claim in check_evidence(parse_response(chain, V), shown).claims}
+        front, behind = ("superb", "charming") if example.target == "5" else ("dreadful", "filthy")
+        assert said[front] and not said[behind]
+        whole = Shown.of(task, example, example.profile)
+        assert {c.text: c.true for c in check_evidence(parse_response(chain, V), whole).claims}[behind]
+        row = make_prediction(task, example, Answer(chain, seen=prompt.seen), V, lambda part: len(part.split()))
+        assert (row.claims, row.true_claims) == (len(said), sum(said.values())) and row.seen == prompt.seen
+    assert cited & {"superb", "dreadful"} and not cited & {"charming", "filthy"}

@@ -110,7 +110,7 @@ def test_a_note_that_holds_tags_is_quoted_and_opens_and_ends_nothing(tmp_path):
     ]
 
     def prompted(task, example):
-        return SimpleNamespace(messages=[], entries=example.profile)
+        return SimpleNamespace(messages=[], entries=example.profile, cuts={})
 
     content = "".join(f"- {{name: own_{name}, members: [{name}]}}\n" for name in load_vocabulary().names)
     for folder, vocabulary in (("paper", "paper"), ("own", own_tags(tmp_path, content))):

@@ -7,6 +7,7 @@ from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import load_vocabulary
 from tagpr.evaluation.interventions import Forced, chain_test, interventions, precision
 from tagpr.evaluation.predictions import Prediction, make_prediction
+from tagpr.prompts.cuts import Seen
 from tagpr.statistics import Bootstrap
 from tagpr.systems.protocol import Answer
 from tagpr.tasks import Example, Interaction, load_task
@@ -80,7 +81,7 @@ def test_change_notes_are_forced_by_other_habits():
     )
     notes = (Interaction("0", {"note": "Fix a typo"}),)
     example = Example("e", "u", CHANGELOG.name, "drop it", "Drop it", notes)
-    row = make_prediction(CHANGELOG, example, Answer(chain, entries=("0",)), V, lambda part: len(part.split()))
+    row = make_prediction(CHANGELOG, example, Answer(chain, seen=Seen(("0",))), V, lambda part: len(part.split()))
     forced = interventions(CHANGELOG, [row], V, {"e": "drop it"})
     assert forced["false conclusion"] == [
         Forced("e", chain.replace("letter capital, end none", "letter small, end stop")[: -len("Drop it")], "drop it.")

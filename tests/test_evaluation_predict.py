@@ -17,6 +17,7 @@ from tagpr.evaluation.predictions import read_predictions
 from tagpr.evaluation.questions import Question, with_other_history
 from tagpr.evaluation.results import Results
 from tagpr.evaluation.settings import EvaluationSettings
+from tagpr.prompts.cuts import Seen
 from tagpr.statistics import Interval
 from tagpr.systems.protocol import Answer
 from tagpr.tasks import load_task
@@ -48,7 +49,7 @@ def examples():
 
 
 def _questions(examples):
-    return [Question(example, tuple(map(ord, example.id)), ()) for example in examples]
+    return [Question(example, tuple(map(ord, example.id)), Seen()) for example in examples]
 
 
 def _predict(parrot, examples, out, **more):

@@ -52,18 +52,19 @@ def count(text: str) -> int:
 @pytest.mark.parametrize("name", CASES)
 def test_official_prompts_are_the_published_strings(name):
     text, entries, expected = CASES[name]
-    assert official_prompt(name, text, entries, 10_000, count) == expected
+    assert official_prompt(name, text, entries, 10_000, count)[0] == expected
     asked = Example("e", "u", name, text, None)
     past = tuple(Interaction(str(i), entry) for i, entry in enumerate(entries))
     prompt = build_prompt(load_task(name), asked, past, PromptSettings(style="official"), count, ())
-    assert prompt.messages == [{"role": "user", "content": expected}]
-    assert official_prompt(name, text, [], 10_000, count) == text
+    assert prompt.messages == [{"role": "user", "content": expected}] and not prompt.cuts
+    assert official_prompt(name, text, [], 10_000, count) == (text, [])
 
 
 def test_long_fields_share_what_the_input_leaves_free():
     entries = [{"text": "w " * size, "score": "3"} for size in (2, 300, 300)]
-    prompt = official_prompt("lamp-3", "review: r", entries, 120, count)
+    prompt, cut = official_prompt("lamp-3", "review: r", entries, 120, count)
     assert count(prompt) <= 120 + 3
+    assert len(cut[0]["text"].split()) == 2 and all(fields["text"] in prompt for fields in cut)
     assert prompt.count("3 is the score for") == 3 and prompt.endswith("review: r")
 
 

@@ -9,6 +9,7 @@ from tagpr.errors import RecipeError
 from tagpr.profiles import ProfileSettings
 from tagpr.profiles.retrieval import query_of
 from tagpr.prompts import PromptSettings, build_prompt
+from tagpr.prompts.cuts import as_shown
 from tagpr.prompts.escape import escape, restore
 from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.tasks import Example, Interaction, load_task
@@ -144,3 +145,44 @@ def test_a_summary_gives_way_before_the_entries_and_the_question():
     assert sum(count(message["content"]) for message in prompt.messages) <= 130
     assert len(prompt.entries) == 3 and summary not in prompt.messages[-1]["content"]
     assert "a word a word" in prompt.messages[-1]["content"].rpartition("New package:")[2]
+
+
+def numbered(name: str, size: int) -> str:
+    return " ".join(f"{name}{i}" for i in range(size))
+
+
+@pytest.mark.parametrize("card", ["lamp-3", "package-section", "generic-text"])
+def test_a_prompt_says_what_it_shows_of_texts_that_it_cuts(card):
+    task = load_task(card)
+    field, output = task.input_fields[0], task.output_field
+    assert output is not None
+    past = tuple(Interaction(str(i), {field: numbered(f"p{i}x", size), output: "4"}) for i, size in enumerate((3, 400)))
+    text = numbered("q", 300)
+    asked = Example("e", "u", card, f"What score? review: {text}", None, past, query=text, fields={field: text})
+    leads = "lead" in task.entry  # the card's own cut, of which a prompt says nothing
+    for budget, cuts in ((2000, set()), (430, set() if leads else {"1"}), (120, {""})):
+        prompt = build_prompt(task, asked, past, PromptSettings(max_prompt_tokens=budget), count, TAGS)
+        seen = restore(prompt.messages[1]["content"])
+        assert set(prompt.cuts) == cuts
+        question, entries = as_shown(asked, prompt.entries, prompt.cuts)
+        for shown, whole in zip(entries, prompt.entries, strict=True):
+            assert whole.fields[field].startswith(shown.fields[field]) and shown.fields[output] == "4"
+            if not leads:
+                assert shown.fields[field] in seen
+        if "input" in task.question:
+            assert question.input in seen and asked.input.startswith(question.input)
+        else:
+            assert question.fields[field] in seen and question.input == f"What score? review: {question.fields[field]}"
+        assert question.query in question.input and set(question.query.split()) <= set(seen.split())
+        assert set(seen.split()) & set(text.split()) <= set(question.query.split())  # and no more is shown
+
+
+def test_official_prompts_say_what_they_cut_in_the_users_own_characters():
+    task, text = load_task("lamp-3"), "<think> word " * 60
+    past = (Interaction("0", {"text": text, "score": "3"}), Interaction("1", {"text": "short", "score": "4"}))
+    asked = Example("e", "u", "lamp-3", "review: r", None, past)
+    prompt = build_prompt(task, asked, past, PromptSettings(style="official", max_prompt_tokens=70), count, ())
+    assert set(prompt.cuts) == {"0"} and set(prompt.cuts["0"]) == {"text"}
+    shown = as_shown(asked, past, prompt.cuts)[1][0].fields
+    assert shown["score"] == "3" and text.startswith(shown["text"]) and 0 < len(shown["text"]) < len(text)
+    assert f'"{escape(shown["text"])}"' in prompt.messages[0]["content"]

@@ -261,7 +261,8 @@ class _Build:
 
     def _shown(self, name: str, example_id: str) -> Shown:
         task, example = self.tasks[name], self.examples[name, example_id]
-        return Shown.of(task, example, tuple(self.prompt(task, example).entries))
+        prompt = self.prompt(task, example)
+        return Shown.of(task, example, prompt.entries, prompt.cuts)
 
     def kept(self, formed: list[Row]) -> list[Row]:
         """The best of each example, and of each task as many as the settings say."""

@@ -20,6 +20,7 @@ from tagpr.data.rejects import Rejects
 from tagpr.engine.cached_model import CachedModel
 from tagpr.errors import DataError
 from tagpr.progress import Progress
+from tagpr.prompts.cuts import Cuts, as_shown
 from tagpr.tasks.types import Example, Interaction, Task
 
 
@@ -32,8 +33,13 @@ class ShownPrompt(Protocol):
         ...
 
     @property
-    def entries(self) -> Sequence[Interaction]:
+    def entries(self) -> tuple[Interaction, ...]:
         """The profile entries that the messages show."""
+        ...
+
+    @property
+    def cuts(self) -> Cuts:
+        """What the messages show of texts that they cut."""
         ...
 
 
@@ -127,7 +133,8 @@ def heuristic_rollouts(
     rows: list[Row] = []
     for number, row in enumerate(drawn):
         teacher, example = teachers[row["task"]], examples[row["task"], row["example_id"]]
-        completions = teacher.sample(example, prompt(teacher.task, example).entries, samples)
+        shown = prompt(teacher.task, example)
+        completions = teacher.sample(*as_shown(example, shown.entries, shown.cuts), samples)
         for sample, completion in enumerate(completions):
             response = parse_response(completion, paper)
             if any(tags[name] != name for name in paper.names):

@@ -57,8 +57,8 @@ class BestOf:
             return answer_reader(tasks[one.example.task], vocabulary)
 
         def truth_of(one: Candidates) -> Callable[[str], float]:
-            entries = self.system.entries(one.example)
-            return truth_reader(shown_to(tasks[one.example.task], one.example, entries), vocabulary)
+            seen = self.system.seen(one.example)
+            return truth_reader(shown_to(tasks[one.example.task], one.example, seen), vocabulary)
 
         ways: dict[str, Choose] = {
             "likelihood": lambda drawn: [by_likelihood(one.completions) for one in drawn],
@@ -79,7 +79,7 @@ class BestOf:
         answers, shares = [], []
         for one, place in zip(drawn, choose(drawn), strict=True):
             best = one.completions[place]
-            answers.append(Answer(best.text, len(best.body), best.finished, self.system.entries(one.example)))
+            answers.append(Answer(best.text, len(best.body), best.finished, self.system.seen(one.example)))
             shares.append(agreement(one.completions, place, answer_of))
         count = token_count(self.system.context.tokenizer)
         rows = answer(lambda examples: answers, heldout, self.system.context.vocabulary, count, picked)

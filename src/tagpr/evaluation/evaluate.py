@@ -29,6 +29,7 @@ from tagpr.evaluation.settings import EvaluationSettings
 from tagpr.judges.marking import Judges
 from tagpr.on_disk import Mapped, Spool, spooled
 from tagpr.progress import Progress, silent
+from tagpr.prompts.cuts import Seen
 from tagpr.systems.context import Context, Trained
 from tagpr.systems.prompted import Prompted
 from tagpr.systems.protocol import Answer, NoOptions, System
@@ -203,7 +204,7 @@ def _answer(
 
         def ask(_: Sequence[Example]) -> list[Answer]:  # as `Prompted.predict`, from the prompts that are there
             answers = system.write([prompts.ids[i] for i in picked])
-            return [replace(one, entries=prompts.entries[i]) for one, i in zip(answers, picked, strict=True)]
+            return [replace(one, seen=prompts.seen[i]) for one, i in zip(answers, picked, strict=True)]
 
         return answer(ask, heldout, system.context.vocabulary, count, picked)
 
@@ -219,25 +220,25 @@ class _Prompts:
     longest_first: Sequence[int]
     """The system's own order."""
     ids: Sequence[Sequence[int]]
-    entries: Sequence[tuple[str, ...]]
-    """Ids of the history items that each holds."""
+    seen: Sequence[Seen]
+    """What each shows."""
 
 
 def _prompts(system: Prompted[NoOptions], heldout: Heldout, chunk: int, key: str) -> _Prompts:
     system.prompts.prepare(heldout.task, heldout.asked)
-    lengths, all_ids, all_entries = array("q"), Spool["array[int]"](), Spool[tuple[str, ...]]()
+    lengths, all_ids, all_seen = array("q"), Spool["array[int]"](), Spool[Seen]()
 
     def questions() -> Iterator[Question]:
         for example, asked in zip(heldout.examples, heldout.asked, strict=True):
             ids = tuple(system.prompt_ids(asked))
             lengths.append(len(ids))
             all_ids.add(array("I", ids))
-            all_entries.add(system.entries(asked))
-            yield Question(example, ids, ())
+            all_seen.add(system.seen(asked))
+            yield Question(example, ids, Seen())
 
     made = fingerprint(heldout.task, questions(), chunk, key)
     longest_first = np.argsort(-np.array(lengths, np.int64), kind="stable").astype(np.int64, copy=False)
-    return _Prompts(made, array("q", longest_first.tobytes()), all_ids.rows(), all_entries.rows())
+    return _Prompts(made, array("q", longest_first.tobytes()), all_ids.rows(), all_seen.rows())
 
 
 def _by_system(answered: Sequence[SystemAnswers], task: str) -> dict[str, Sequence[Prediction]]:

@@ -51,7 +51,7 @@ def predict(
         answers = write([list(question.prompt_ids) for question in asked], report)
         return [
             make_prediction(
-                task, question.example, replace(one, entries=question.entries), vocabulary, count, question.history
+                task, question.example, replace(one, seen=question.seen), vocabulary, count, question.history
             )
             for question, one in zip(asked, answers, strict=True)
         ]

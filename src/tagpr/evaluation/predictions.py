@@ -18,6 +18,7 @@ from tagpr.errors import DataError
 from tagpr.files import write_jsonl
 from tagpr.marks import END_THINK
 from tagpr.on_disk import open_lines
+from tagpr.prompts.cuts import Cuts, Seen
 from tagpr.systems.protocol import Answer
 from tagpr.tasks.metrics import correctness, score_one
 from tagpr.tasks.types import Example, Task
@@ -43,10 +44,16 @@ class Prediction:
     chain_tokens: int  # tokens up to and with the chain's end; 0 if there is no chain
     finished: bool | None  # the model ended by itself; None if the system does not tell
     entries: tuple[str, ...] = ()  # ids of the history items shown
+    cuts: Cuts = field(default_factory=dict)  # characters shown of texts that were cut: by item ("": question), field
     claims: int = 0  # checkable claims of the chain (tagpr.chains.evidence)
     true_claims: int = 0  # those of them that are true
     history: str = "own"  # whose history was shown: own, none, other:USER, or exchanged (own, labels exchanged)
     extra: Mapping[str, Any] = field(default_factory=dict)  # what an analysis adds, e.g. the sweep's setting
+
+    @property
+    def seen(self) -> Seen:
+        """What the prompt showed."""
+        return Seen(self.entries, self.cuts)
 
 
 _ROW = TypeAdapter(Prediction)
@@ -74,8 +81,6 @@ def make_prediction(
     history: str = "own",
 ) -> Prediction:
     """The one way from a system's answer to a Prediction. count: tokens of a text; history: whose was shown."""
-    shown = shown_to(task, example, answer.entries)
-    checked = check_evidence(parse_response(answer.text, vocabulary), shown)
     tokens = count(answer.text) if answer.tokens is None else answer.tokens
     chain = chain_of(answer.text)
     return Prediction(
@@ -86,18 +91,23 @@ def make_prediction(
         tokens=tokens,
         chain_tokens=min(tokens, count(chain)) if chain else 0,
         finished=answer.finished,
-        entries=answer.entries,
-        claims=len(checked.claims),
-        true_claims=len(checked.claims) - len(checked.false),
+        **answer.seen._asdict(),
         history=history,
+        **check(task, example, answer.text, answer.seen, vocabulary),
         **judge(task, answer.text, example.target or "", vocabulary),
     )
 
 
-def shown_to(task: Task, example: Example, entries: Sequence[str]) -> Shown:
-    """What a prompt with the history items of these ids, in this order, showed."""
+def check(task: Task, example: Example, completion: str, seen: Seen, vocabulary: Vocabulary) -> dict[str, int]:
+    """What follows from the completion and what its prompt showed: claims, true_claims."""
+    checked = check_evidence(parse_response(completion, vocabulary), shown_to(task, example, seen))
+    return {"claims": len(checked.claims), "true_claims": len(checked.claims) - len(checked.false)}
+
+
+def shown_to(task: Task, example: Example, seen: Seen) -> Shown:
+    """What a prompt showed, in full: the texts that `seen` names."""
     by_id = {entry.id: entry for entry in example.profile}
-    return Shown.of(task, example, tuple(by_id[name] for name in entries if name in by_id))
+    return Shown.of(task, example, tuple(by_id[name] for name in seen.entries if name in by_id), seen.cuts)
 
 
 def chain_of(text: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from tagpr.errors import DataError
 from tagpr.on_disk import Mapped
+from tagpr.prompts.cuts import Seen
 from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.sorting import Sorter
 from tagpr.tasks.types import Example, Task
@@ -27,7 +28,7 @@ class Question:
 
     example: Example
     prompt_ids: tuple[int, ...]
-    entries: tuple[str, ...]  # ids of the history items that are in the prompt
+    seen: Seen  # what the prompt shows of the history and of texts that it cuts
     history: str = "own"  # own, none, or other:USER
 
 
@@ -40,8 +41,8 @@ def ask(
     """The questions as `prompts` words them. `history` names whose history each example shows."""
     questions = []
     for example in examples:
-        entries = tuple(entry.id for entry in prompts.build(task, example).entries)
-        questions.append(Question(example, tuple(prompts.ids(task, example)), entries, history(example)))
+        seen = prompts.build(task, example).seen
+        questions.append(Question(example, tuple(prompts.ids(task, example)), seen, history(example)))
     return questions
 
 

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tagpr.chains.evidence import Shown
 from tagpr.chains.grammar import parse_response
 from tagpr.evaluation.analyses import Analyses, TaskAnalyses, exchange_labels, has_labels, profile_use
 from tagpr.evaluation.breakdown import by_history_length, by_seen_user, who_loses
 from tagpr.evaluation.evidence import evidence
 from tagpr.evaluation.interventions import ChainTests, chain_test, interventions, precision
-from tagpr.evaluation.predictions import Prediction
+from tagpr.evaluation.predictions import Prediction, shown_to
 from tagpr.evaluation.questions import Question, with_other_history, without_history
 from tagpr.experiments.interview import Interview
 from tagpr.report import write_report
@@ -87,10 +86,7 @@ def chain_tests(interview: Interview, system: str, name: str, own: Sequence[Pred
     answers = interview.answers("chain tests", system, name, asked) if asked else {}
     by_id = {row.id: row for row in own}
     responses = [parse_response(row.completion, interview.context.vocabulary) for row in own]
-    shown = []
-    for example, row in zip(heldout, own, strict=True):
-        profile = {entry.id: entry for entry in example.profile}
-        shown.append(Shown.of(task, example, tuple(profile[entry] for entry in row.entries if entry in profile)))
+    shown = [shown_to(task, example, row.seen) for example, row in zip(heldout, own, strict=True)]
     draws = Bootstrap(seed=interview.seed)
     return ChainTests(
         {kind: chain_test(task, by_id, items, answers[kind], draws) for kind, items in forced.items()},

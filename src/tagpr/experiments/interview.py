@@ -16,7 +16,7 @@ from tagpr.evaluation.breakdown import write_users
 from tagpr.evaluation.evaluate import checkpoint_system
 from tagpr.evaluation.heldout import token_count
 from tagpr.evaluation.predict import is_answered, model_key, predict
-from tagpr.evaluation.predictions import Prediction, judge, read_predictions
+from tagpr.evaluation.predictions import Prediction, check, judge, read_predictions
 from tagpr.evaluation.questions import OTHER_HISTORY, Question, ask, with_other_history
 from tagpr.evaluation.results import Results
 from tagpr.evaluation.scoring import SystemAnswers, score
@@ -122,8 +122,9 @@ class Interview:
             kept,
             id=question.example.id,
             target=target,
-            entries=question.entries,
+            **question.seen._asdict(),
             history=question.history,
+            **check(task, question.example, kept.completion, question.seen, self.context.vocabulary),
             **judge(task, kept.completion, target, self.context.vocabulary),
         )
 

@@ -11,6 +11,7 @@ from tagpr.training.settings import GSPOSettings
 if TYPE_CHECKING:
     from tagpr.chains.evidence import Shown
     from tagpr.rewards.composite import CompositeReward, PersonalScore
+    from tagpr.tasks.types import Example, Task
     from tagpr.training.job import RLJob
     from tagpr.training.rows import TrainingRow
 
@@ -61,11 +62,12 @@ def shown_in_training(run: Run) -> "dict[tuple[str, str], Shown]":
     """What the prompt of each training example shows, by task and example: claims are checked against it."""
     from tagpr.chains.evidence import Shown
 
-    prompts = run.prompts
+    def shown(task: "Task", example: "Example") -> Shown:
+        prompt = run.prompts.build(task, example)
+        return Shown.of(task, example, prompt.entries, prompt.cuts)
+
     return {
-        (name, example.id): Shown.of(splits.task, example, prompts.build(splits.task, example).entries)
-        for name, splits in run.data.items()
-        for example in splits.train
+        (name, example.id): shown(splits.task, example) for name, splits in run.data.items() for example in splits.train
     }
 
 

@@ -37,28 +37,33 @@ def official_prompt(
     entries: Sequence[Mapping[str, str]],
     budget: int,
     count_tokens: Callable[[str], int],
-) -> str:
-    """The official prompt of `text` with history `entries` in `budget` tokens. Raises RecipeError for other tasks."""
+) -> tuple[str, list[dict[str, str]]]:
+    """The official prompt of `text` with history `entries` in `budget` tokens, and each entry's field as it was cut.
+
+    Raises RecipeError for other tasks.
+    """
     if task_name not in FORMS:
         known = ", ".join(FORMS)
         raise RecipeError(f"prompt.style: task {task_name} has no official LaMP prompt (only {known}); use tagged")
     if not entries:
-        return text
+        return text, []
     form = FORMS[task_name]
     share = (budget - count_tokens(text) - 2 * (len(entries) - 1)) // len(entries)
     saved = 0
     shown: list[str] = []
+    fields: list[dict[str, str]] = []
     for entry in entries:
         before, after = _filled(form.before, entry), _filled(form.after, entry)
         room = share + saved - count_tokens(before + after)
         cut = fitting_prefix(entry[form.field], room, count_tokens)
         saved = room - count_tokens(cut)
         shown.append(before + cut + after)
+        fields.append({form.field: cut})
     joined = ", and ".join(shown)
     if task_name == "lamp-1":  # the author's titles go behind the first word "title" of the input
         place = text.find("title") + len("title")
-        return f"{text[:place]}, and {joined}{text[place:]}"
-    return f"{joined}{form.ending}{text}"
+        return f"{text[:place]}, and {joined}{text[place:]}", fields
+    return f"{joined}{form.ending}{text}", fields
 
 
 def _filled(pattern: str, entry: Mapping[str, str]) -> str:

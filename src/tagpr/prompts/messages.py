@@ -8,17 +8,18 @@ Not here: choosing the history (`tagpr.profiles`) and token ids (`ids.py`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
 from tagpr.errors import RecipeError
-from tagpr.prompts.escape import escape
+from tagpr.prompts.cuts import QUESTION, Cuts, Seen, shortened
+from tagpr.prompts.escape import escape, restore
 from tagpr.prompts.lamp_prompts import official_prompt
 from tagpr.prompts.settings import PromptSettings
 from tagpr.tasks import Example, Interaction, Task
-from tagpr.tasks.templates import render, render_card
+from tagpr.tasks.templates import names_in, render, render_card
 
 _SHORTEST = 24  # characters to which a history field may be cut before whole entries are dropped
 
@@ -29,6 +30,14 @@ class Prompt:
 
     messages: list[dict[str, str]]
     entries: tuple[Interaction, ...]
+    """As the history has them, whole."""
+    cuts: Cuts = field(default_factory=dict)
+    """What the messages show of the texts that they cut, the question's among them."""
+
+    @property
+    def seen(self) -> Seen:
+        """What the messages show, in names and numbers."""
+        return Seen(tuple(entry.id for entry in self.entries), self.cuts)
 
 
 def build_prompt(
@@ -49,15 +58,22 @@ def build_prompt(
     if settings.style == "official":
         shown = [_inert(entry.fields) for entry in entries]
         room = settings.max_prompt_tokens - (count_tokens(summary) if summary else 0)
-        text = official_prompt(task.name, escape(example.input), shown, room, count_tokens)
-        return Prompt([{"role": "user", "content": f"{summary}\n{text}" if summary else text}], tuple(entries))
+        text, cut = official_prompt(task.name, escape(example.input), shown, room, count_tokens)
+        cuts = {
+            entry.id: shortened(entry.fields, {name: restore(part) for name, part in parts.items()})
+            for entry, parts in zip(entries, cut, strict=True)
+        }
+        messages = [{"role": "user", "content": f"{summary}\n{text}" if summary else text}]
+        return Prompt(messages, tuple(entries), _some(cuts))
     system_source, user_source = prompt_templates(settings.templates)
     system = render(system_source, {"task": task, "tags": list(tags)}).strip()
     # The tags' instruction is not counted: with and without tags a prompt shows the same history.
     room = settings.max_prompt_tokens - count_tokens(render(system_source, {"task": task, "tags": []}).strip())
     kept = list(entries)
     fields = [dict(entry.fields) for entry in kept]
-    question = {**example.fields, "input": example.input}
+    whole = {**example.fields, "input": example.input}
+    question, asked_for = dict(whole), names_in(task.question)
+    displayed = [name for name in question if name in asked_for] or list(question)
 
     def user_text() -> str:
         shown = [render_card(task, "entry", _inert(values)) for values in fields]
@@ -75,14 +91,20 @@ def build_prompt(
             elif kept:
                 kept.pop()
                 fields.pop()
-            elif not _shorten_question(question, surplus):
+            elif not _shorten_question(question, displayed, surplus):
                 raise RecipeError(
                     f"prompt.max_prompt_tokens: {settings.max_prompt_tokens} cannot hold task {task.name}'s "
                     "instruction; raise it"
                 )
         user = user_text()
     messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-    return Prompt(messages, tuple(kept))
+    cuts = {entry.id: shortened(entry.fields, values) for entry, values in zip(kept, fields, strict=True)}
+    return Prompt(messages, tuple(kept), _some(cuts | {QUESTION: shortened(whole, question)}))
+
+
+def _some(cuts: Cuts) -> Cuts:
+    """Without the texts that are shown whole."""
+    return {name: lengths for name, lengths in cuts.items() if lengths}
 
 
 def _inert(values: Mapping[str, str]) -> dict[str, str]:
@@ -104,8 +126,8 @@ def _shorten_history(task: Task, fields: list[dict[str, str]], surplus: int) -> 
     return True
 
 
-def _shorten_question(question: dict[str, str], surplus: int) -> bool:
-    name = max(question, key=lambda key: len(question[key]))
+def _shorten_question(question: dict[str, str], displayed: Sequence[str], surplus: int) -> bool:
+    name = max(displayed, key=lambda key: len(question[key]))
     if len(question[name]) <= 1:
         return False
     question[name] = _cut(question[name], max(1, len(question[name]) - max(surplus, 1)))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tagpr.chains.chain import Fault, Response, Segment
-from tagpr.chains.evidence import Claim, ClaimKind, Shown, check_evidence
+from tagpr.chains.evidence import Claim, ClaimKind, check_evidence
 from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.engine.types import Completion
@@ -107,7 +107,7 @@ def best_answer(
 ) -> tuple[Completion, PersonalAnswer]:
     """The completion whose answer all agree on, each counting for the share of its claims that are true."""
     answer_of = answer_reader(asked.task, vocabulary)
-    truth_of = truth_reader(Shown.of(asked.task, asked.example, asked.entries), vocabulary)
+    truth_of = truth_reader(asked.shown, vocabulary)
     place = by_evidence(completions, answer_of, truth_of)
     chosen = completions[place]
     return chosen, replace(
@@ -118,7 +118,7 @@ def best_answer(
 
 
 def _evidence(asked: Asked, response: Response) -> AnswerEvidence:
-    report = check_evidence(response, Shown.of(asked.task, asked.example, asked.entries))
+    report = check_evidence(response, asked.shown)
     quoted = [claim.text[1:-1] for claim in report.claims if claim.kind in QUOTING]
     numbers = {int(re.sub(r"\D", "", claim.text)) for claim in report.claims if claim.kind is ClaimKind.ITEM}
     items = tuple(_item(number, entry, quoted, numbers) for number, entry in enumerate(asked.entries, 1))

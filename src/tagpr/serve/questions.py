@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from tagpr.chains.evidence import Shown
 from tagpr.data.values import plain_text
 from tagpr.errors import DataError
+from tagpr.prompts.cuts import Cuts
 from tagpr.prompts.ids import message_ids, prompt_ids
 from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.serve.served_run import ServedRun, SystemName
@@ -36,6 +38,13 @@ class Asked:
     prompt_ids: tuple[int, ...]
     public: int = 0
     """How many of its first tokens are the same whoever asks: the instruction."""
+    cuts: Cuts = field(default_factory=dict)
+    """What the prompt shows of texts that it cuts."""
+
+    @property
+    def shown(self) -> Shown:
+        """The question and the history items with the texts that the prompt shows."""
+        return Shown.of(self.task, self.example, self.entries, self.cuts)
 
     @property
     def owners(self) -> tuple[str, ...]:
@@ -93,6 +102,7 @@ def put(
         messages=tuple(prompt.messages),
         prompt_ids=tuple(ids),
         public=_alike(ids, message_ids(nobodys, tokenizer)),
+        cuts=prompt.cuts,
     )
 
 

@@ -67,9 +67,9 @@ class API(Prompted[APIOptions]):
         for example, reply in zip(examples, generator.generate(requests, self.context.progress), strict=True):
             if not isinstance(reply, Reply):
                 self.notes[f"refused: {reply.kind}"] += 1
-                answers.append(Answer("", 0, entries=self.entries(example)))
+                answers.append(Answer("", 0, seen=self.seen(example)))
                 continue
             self.cost.prompt_tokens += reply.prompt_tokens
             self.cost.completion_tokens += reply.completion_tokens
-            answers.append(Answer(reply.text, finished=reply.finished, entries=self.entries(example)))
+            answers.append(Answer(reply.text, finished=reply.finished, seen=self.seen(example)))
         return answers

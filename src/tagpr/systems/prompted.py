@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from tagpr.progress import Progress
+from tagpr.prompts.cuts import Seen
 from tagpr.prompts.prompt_builder import PromptBuilder
 from tagpr.systems.backbone import Backbone
 from tagpr.systems.protocol import Answer, NoOptions, OptionsT, System
@@ -44,9 +45,7 @@ class Prompted(System[OptionsT]):
     def predict(self, examples: Sequence[Example]) -> list[Answer]:
         """Greedy completions (at the run's temperature), with the history items that their prompts hold."""
         answers = self.write([self.prompt_ids(example) for example in examples])
-        return [
-            replace(answer, entries=self.entries(example)) for example, answer in zip(examples, answers, strict=True)
-        ]
+        return [replace(answer, seen=self.seen(example)) for example, answer in zip(examples, answers, strict=True)]
 
     def write(self, prompts: Sequence[Sequence[int]], progress: Progress | None = None) -> list[Answer]:
         """One answer to each prompt in token ids, as long as the system's answers may be."""
@@ -54,10 +53,9 @@ class Prompted(System[OptionsT]):
         limit = decoding.max_new_tokens if self.reasons else decoding.answer_tokens
         return [own[0] for own in self.backbone.write(prompts, limit, progress=progress)]
 
-    def entries(self, example: Example) -> tuple[str, ...]:
-        """Ids of the history items in the example's prompt."""
-        prompt = self.prompts.build(self.context.tasks[example.task], example, self.with_profile)
-        return tuple(entry.id for entry in prompt.entries)
+    def seen(self, example: Example) -> Seen:
+        """What the example's prompt shows."""
+        return self.prompts.build(self.context.tasks[example.task], example, self.with_profile).seen
 
 
 class ZeroShot(Prompted[NoOptions]):

@@ -18,7 +18,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Generic, cast
 
@@ -29,6 +29,7 @@ from tagpr.chains.grammar import parse_response
 from tagpr.chains.vocabulary import Vocabulary
 from tagpr.errors import RunError
 from tagpr.files import read_json, write_json
+from tagpr.prompts.cuts import Seen
 from tagpr.settings import Settings
 from tagpr.systems.context import Context, Trained
 from tagpr.systems.cost import Cost
@@ -46,8 +47,8 @@ class Answer:
     """Tokens written, the end token not counted; None: counted with the backbone's tokenizer."""
     finished: bool | None = None
     """Whether the model ended by itself; None if the system does not tell."""
-    entries: tuple[str, ...] = ()
-    """Ids of the history items that were shown."""
+    seen: Seen = field(default_factory=Seen)
+    """The history items that were shown, and how much of texts that were cut."""
 
     def parse(self, vocabulary: Vocabulary) -> Response:
         """The chain and the bare answer in the text."""

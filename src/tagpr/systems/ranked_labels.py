@@ -34,7 +34,7 @@ class RankedLabels(RAG[OptionsT]):
         """The best label of each example; the first of equals."""
         labels = self.context.tasks[examples[0].task].labels
         return [
-            Answer(labels[max(range(len(labels)), key=row.__getitem__)], finished=True, entries=self.entries(example))
+            Answer(labels[max(range(len(labels)), key=row.__getitem__)], finished=True, seen=self.seen(example))
             for example, row in zip(examples, self.scores(examples), strict=True)
         ]
 

@@ -51,10 +51,11 @@ def unfenced(text: str) -> str:
     return re.sub(r"<(?=<<)|>(?=>>)", lambda mark: mark[0] + " ", text)
 
 
-def names_in(source: str) -> list[str]:
+@lru_cache(maxsize=1024)
+def names_in(source: str) -> tuple[str, ...]:
     """The names that a template reads, sorted. Raises RecipeError for one that does not parse."""
     try:
-        return sorted(meta.find_undeclared_variables(_environment().parse(source)))
+        return tuple(sorted(meta.find_undeclared_variables(_environment().parse(source))))
     except TemplateError as error:
         raise RecipeError(f"template {' '.join(source.split())[:60]!r}: {error}") from None
 

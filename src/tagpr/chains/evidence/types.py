@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tagpr.prompts.cuts import NOTHING_CUT, Cuts, as_shown
 from tagpr.tasks.types import Example, Interaction, Task
 
 
@@ -35,9 +36,10 @@ class Shown:
     entries: tuple[Interaction, ...]
 
     @classmethod
-    def of(cls, task: Task, example: Example, entries: tuple[Interaction, ...]) -> "Shown":
-        """From an example and the entries its prompt shows."""
-        return cls(task, example.input, _question(example.input, example.query, example.fields), entries)
+    def of(cls, task: Task, example: Example, entries: tuple[Interaction, ...], cuts: Cuts = NOTHING_CUT) -> "Shown":
+        """From an example and the entries its prompt shows, and what the prompt shows of texts that it cuts."""
+        asked, items = as_shown(example, entries, cuts)
+        return cls(task, asked.input, _question(asked.input, asked.query, asked.fields), items)
 
 
 @dataclass(frozen=True)
