@@ -58,7 +58,7 @@ def test_labels_are_ranked_by_the_likelihood_of_the_whole_answer(context: Contex
     labels = context.tasks["package-section"].labels
     answers = system.predict(asked)
     assert [a.text for a in answers] == [labels[max(range(5), key=row.__getitem__)] for row in expected]
-    assert set(answers[2].entries) == {"p0", "p1"}
+    assert set(answers[2].seen.entries) == {"p0", "p1"}
     assert system.cost.prompt_tokens > 0 and not system.cost.completion_tokens
 
 

@@ -71,7 +71,7 @@ def test_prompted_systems_answer_and_count(name: str, context: Context) -> None:
     assert len(answers) == 4
     for answer in answers:
         assert 0 <= answer.tokens <= (12 if system.reasons else 4) and isinstance(answer.finished, bool)
-        assert bool(answer.entries) == system.with_profile
+        assert bool(answer.seen.entries) == system.with_profile
     lengths = [len(system.prompt_ids(example)) for example in examples()]
     assert [lengths[i] for i in system.order(examples())] == sorted(lengths, reverse=True)
     assert 0 < system.cost.completion_tokens <= 4 * (12 if system.reasons else 4)
