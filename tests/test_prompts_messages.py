@@ -177,6 +177,20 @@ def test_a_prompt_says_what_it_shows_of_texts_that_it_cuts(card):
         assert set(seen.split()) & set(text.split()) <= set(question.query.split())  # and no more is shown
 
 
+def test_a_short_text_is_not_cut_because_a_long_one_holds_it():
+    text = f"{numbered('w', 50)} Dune"
+    asked = Example("e", "u", "t", "Dune", None, query="Dune", fields={"title": "Dune", "text": text, "unseen": text})
+    shown, _ = as_shown(asked, (), {"": {"title": 4, "text": 20, "input": 4}})
+    assert (shown.input, shown.query, shown.fields["title"]) == ("Dune", "Dune", "Dune")
+    assert shown.fields["text"] == text[:20] and not shown.fields["unseen"]
+    whole = replace(asked, input=text, query="w1 w2", fields={"input": text})
+    assert as_shown(whole, (), {"": {"input": 8}})[0] == replace(
+        whole, input=text[:8], query="w1 w2", fields={"input": text[:8]}
+    )
+    assert as_shown(whole, (), {"": {"input": 4}})[0].query == "w"
+    assert as_shown(replace(whole, query="Dune"), (), {"": {"input": 8}})[0].query == ""
+
+
 def test_official_prompts_say_what_they_cut_in_the_users_own_characters():
     task, text = load_task("lamp-3"), "<think> word " * 60
     past = (Interaction("0", {"text": text, "score": "3"}), Interaction("1", {"text": "short", "score": "4"}))

@@ -10,7 +10,10 @@ from typing import NamedTuple
 from tagpr.tasks.types import Example, Interaction
 
 Cuts = Mapping[str, Mapping[str, int]]
-"""Id of a history item, or `QUESTION` -> field -> characters shown; a text that is shown whole has no number."""
+"""Id of a history item, or `QUESTION` -> field -> characters shown, where a text was cut.
+
+An item's field without a number is shown whole. Of a question that was cut a field without a number is not shown.
+"""
 
 QUESTION = ""
 """The question's place among the ids of `Cuts`."""
@@ -42,17 +45,20 @@ def as_shown(example: Example, entries: Sequence[Interaction], cuts: Cuts) -> tu
 
 
 def _question(example: Example, cuts: Cuts) -> Example:
-    """Input and query may hold a field's text, as official LaMP questions do, or a part of it: they are cut alike."""
     own = cuts.get(QUESTION)
     if not own:
         return example
     whole = {**example.fields, "input": example.input}
-    shown = _cut(whole, own)
-    texts = {"input": shown.pop("input"), "query": example.query}
-    for name in own:
-        cut = whole[name][: own[name]]
-        texts = {key: text if key == name else _without(text, whole[name], cut) for key, text in texts.items()}
-    return replace(example, fields={name: shown[name] for name in example.fields if name in shown}, **texts)
+    shown = {name: text[: own.get(name, 0)] for name, text in whole.items()}
+    if "input" not in own:  # made of the fields' texts, as the question of an official LaMP file is
+        shown["input"] = example.input
+        for name in own:
+            shown["input"] = shown["input"].replace(whole[name], shown[name])
+    query = example.query
+    if not any(query in text for text in shown.values()):
+        for name in own:
+            query = _without(query, whole[name], shown[name])
+    return replace(example, input=shown["input"], query=query, fields={name: shown[name] for name in example.fields})
 
 
 def _cut(texts: Mapping[str, str], lengths: Mapping[str, int]) -> dict[str, str]:

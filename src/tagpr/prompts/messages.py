@@ -99,7 +99,9 @@ def build_prompt(
         user = user_text()
     messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
     cuts = {entry.id: shortened(entry.fields, values) for entry, values in zip(kept, fields, strict=True)}
-    return Prompt(messages, tuple(kept), _some(cuts | {QUESTION: shortened(whole, question)}))
+    if shortened(whole, question):
+        cuts[QUESTION] = {name: len(question[name]) for name in displayed}
+    return Prompt(messages, tuple(kept), _some(cuts))
 
 
 def _some(cuts: Cuts) -> Cuts:
