@@ -39,9 +39,14 @@ def as_shown(example: Example, entries: Sequence[Interaction], cuts: Cuts) -> tu
 
     The example's own history and target stay as they are.
     """
-    return _question(example, cuts), tuple(
-        replace(entry, fields=_cut(entry.fields, cuts[entry.id])) if entry.id in cuts else entry for entry in entries
-    )
+    return _question(example, cuts), tuple(_entry(entry, cuts) for entry in entries)
+
+
+def _entry(entry: Interaction, cuts: Cuts) -> Interaction:
+    own = cuts.get(entry.id)
+    if not own:
+        return entry
+    return replace(entry, fields={name: text[: own.get(name)] for name, text in entry.fields.items()})
 
 
 def _question(example: Example, cuts: Cuts) -> Example:
@@ -59,10 +64,6 @@ def _question(example: Example, cuts: Cuts) -> Example:
         for name in own:
             query = _without(query, whole[name], shown[name])
     return replace(example, input=shown["input"], query=query, fields={name: shown[name] for name in example.fields})
-
-
-def _cut(texts: Mapping[str, str], lengths: Mapping[str, int]) -> dict[str, str]:
-    return {name: text[: lengths[name]] if name in lengths else text for name, text in texts.items()}
 
 
 def _without(text: str, whole: str, shown: str) -> str:

@@ -60,11 +60,12 @@ def build_prompt(
         room = settings.max_prompt_tokens - (count_tokens(summary) if summary else 0)
         text, cut = official_prompt(task.name, escape(example.input), shown, room, count_tokens)
         cuts = {
-            entry.id: shortened(entry.fields, {name: restore(part) for name, part in parts.items()})
+            entry.id: lengths
             for entry, parts in zip(entries, cut, strict=True)
+            if (lengths := shortened(entry.fields, {name: restore(part) for name, part in parts.items()}))
         }
         messages = [{"role": "user", "content": f"{summary}\n{text}" if summary else text}]
-        return Prompt(messages, tuple(entries), _some(cuts))
+        return Prompt(messages, tuple(entries), cuts)
     system_source, user_source = prompt_templates(settings.templates)
     system = render(system_source, {"task": task, "tags": list(tags)}).strip()
     # The tags' instruction is not counted: with and without tags a prompt shows the same history.
@@ -98,15 +99,14 @@ def build_prompt(
                 )
         user = user_text()
     messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-    cuts = {entry.id: shortened(entry.fields, values) for entry, values in zip(kept, fields, strict=True)}
+    cuts = {
+        entry.id: lengths
+        for entry, values in zip(kept, fields, strict=True)
+        if (lengths := shortened(entry.fields, values))
+    }
     if shortened(whole, question):
         cuts[QUESTION] = {name: len(question[name]) for name in displayed}
-    return Prompt(messages, tuple(kept), _some(cuts))
-
-
-def _some(cuts: Cuts) -> Cuts:
-    """Without the texts that are shown whole."""
-    return {name: lengths for name, lengths in cuts.items() if lengths}
+    return Prompt(messages, tuple(kept), cuts)
 
 
 def _inert(values: Mapping[str, str]) -> dict[str, str]:
