@@ -56,16 +56,7 @@ def build_prompt(
     RecipeError if a template fails or the budget cannot even hold the instruction.
     """
     if settings.style == "official":
-        shown = [_inert(entry.fields) for entry in entries]
-        room = settings.max_prompt_tokens - (count_tokens(summary) if summary else 0)
-        text, cut = official_prompt(task.name, escape(example.input), shown, room, count_tokens)
-        cuts = {
-            entry.id: lengths
-            for entry, parts in zip(entries, cut, strict=True)
-            if (lengths := shortened(entry.fields, {name: restore(part) for name, part in parts.items()}))
-        }
-        messages = [{"role": "user", "content": f"{summary}\n{text}" if summary else text}]
-        return Prompt(messages, tuple(entries), cuts)
+        return _official(task, example, entries, settings.max_prompt_tokens, count_tokens, summary)
     system_source, user_source = prompt_templates(settings.templates)
     system = render(system_source, {"task": task, "tags": list(tags)}).strip()
     # The tags' instruction is not counted: with and without tags a prompt shows the same history.
@@ -107,6 +98,25 @@ def build_prompt(
     if shortened(whole, question):
         cuts[QUESTION] = {name: len(question[name]) for name in displayed}
     return Prompt(messages, tuple(kept), cuts)
+
+
+def _official(
+    task: Task,
+    example: Example,
+    entries: Sequence[Interaction],
+    budget: int,
+    count_tokens: Callable[[str], int],
+    summary: str,
+) -> Prompt:
+    shown = [_inert(entry.fields) for entry in entries]
+    room = budget - (count_tokens(summary) if summary else 0)
+    text, cut = official_prompt(task.name, escape(example.input), shown, room, count_tokens)
+    cuts = {
+        entry.id: lengths
+        for entry, parts in zip(entries, cut, strict=True)
+        if (lengths := shortened(entry.fields, {name: restore(part) for name, part in parts.items()}))
+    }
+    return Prompt([{"role": "user", "content": f"{summary}\n{text}" if summary else text}], tuple(entries), cuts)
 
 
 def _inert(values: Mapping[str, str]) -> dict[str, str]:
