@@ -13,6 +13,7 @@ from fake_run import build_fake_run
 from tagpr.cli.parsing import parse_shard, parse_weights, whole_numbers
 from tagpr.errors import RecipeError, RunError
 from tagpr.evaluation.analyses import Analyses
+from tagpr.evaluation.predictions import read_predictions, write_predictions
 from tagpr.experiments.analyse import analyse
 from tagpr.experiments.interview import Interview
 from tagpr.experiments.robustness import profile_length
@@ -110,6 +111,24 @@ def test_a_question_is_answered_once(runs, tmp_path, monkeypatch):
     assert swept(1, 2, 3) == found and len(asked) == 12
     swept(0, 1, 2, 3)  # one length more: only that one is asked
     assert len(asked) == 12 + 2 * 3
+
+
+def test_a_kept_answer_is_checked_anew(runs, tmp_path):
+    """Its claims are counted by today's rules, not taken from the file."""
+    shutil.copytree(runs / "runs" / "demo" / "data", tmp_path / "demo" / "data")
+    run, name = Run.open(runs / "demo.yaml", runs=tmp_path), "package-section"
+
+    def answered():
+        interview = Interview(run, {"final": runs / "tiny"})
+        questions = interview.questions("final", name, interview.heldout(name))
+        return interview.answers("again", "final", name, {"own": questions})["own"]
+
+    first = answered()
+    (path,) = (run.folder.analyses / "answers" / "final").glob("*.jsonl")
+    kept = read_predictions(path)
+    stale = [replace(row, claims=9, true_claims=7, cuts={"x": {"title": 1}}, correctness=0.5) for row in kept]
+    write_predictions(path, stale)
+    assert answered() == first and read_predictions(path) == stale  # asked nothing, believed nothing
 
 
 def test_wrong_arguments_are_one_line(runs, tmp_path):
