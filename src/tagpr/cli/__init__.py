@@ -69,8 +69,8 @@ def _refusal(error: typer.BadParameter) -> str:
     if type(error).__name__ == "NoArgsIsHelpError":  # the help is printed
         return ""
     command = error.ctx.command_path if error.ctx else "tagpr"
-    message = " ".join(error.format_message().split()).rstrip(".?")
-    return f"{command}: {message[:1].lower()}{message[1:]}; see `{command} --help`"
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return f"{command}: {message[:1].lower()}{message[1:]} (see `{command} --help`)"
 
 
 def _speaker() -> str:
