@@ -90,11 +90,7 @@ def build_prompt(
                 )
         user = user_text()
     messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-    cuts = {
-        entry.id: lengths
-        for entry, values in zip(kept, fields, strict=True)
-        if (lengths := shortened(entry.fields, values))
-    }
+    cuts = _cuts_of(kept, fields)
     if shortened(whole, question):
         cuts[QUESTION] = {name: len(question[name]) for name in displayed}
     return Prompt(messages, tuple(kept), cuts)
@@ -108,15 +104,22 @@ def _official(
     count_tokens: Callable[[str], int],
     summary: str,
 ) -> Prompt:
-    shown = [_inert(entry.fields) for entry in entries]
+    """The benchmark's own prompt: one message, a summary before it."""
+    whole = [_inert(entry.fields) for entry in entries]
     room = budget - (count_tokens(summary) if summary else 0)
-    text, cut = official_prompt(task.name, escape(example.input), shown, room, count_tokens)
-    cuts = {
+    text, cut = official_prompt(task.name, escape(example.input), whole, room, count_tokens)
+    shown = [{name: restore(part) for name, part in parts.items()} for parts in cut]
+    messages = [{"role": "user", "content": f"{summary}\n{text}" if summary else text}]
+    return Prompt(messages, tuple(entries), _cuts_of(entries, shown))
+
+
+def _cuts_of(entries: Sequence[Interaction], shown: Sequence[Mapping[str, str]]) -> dict[str, Mapping[str, int]]:
+    """Which texts of past items are cut; shown: the fields of each as the prompt shows them."""
+    return {
         entry.id: lengths
-        for entry, parts in zip(entries, cut, strict=True)
-        if (lengths := shortened(entry.fields, {name: restore(part) for name, part in parts.items()}))
+        for entry, fields in zip(entries, shown, strict=True)
+        if (lengths := shortened(entry.fields, fields))
     }
-    return Prompt([{"role": "user", "content": f"{summary}\n{text}" if summary else text}], tuple(entries), cuts)
 
 
 def _inert(values: Mapping[str, str]) -> dict[str, str]:
