@@ -13,8 +13,7 @@ With `--encoder` the teacher judges texts by their meaning too (`chains.encoder`
 on chains lacks? With `--answer-weight` the tokens of a chain that write its answer weigh more in SFT's loss
 (`sft.answer_weight`; label SFT has no such tokens): do the few tokens that decide count too little? With `--rl` the RL
 of `real_people.py` follows, with `--mixed` its SFT on chains and labels too. With `--labels all` both SFTs learn from
-all labels and are stopped on 24 held-out training users; RL takes as many completions a step as with 960. With
-`--epochs` both SFTs go over their rows more often.
+all labels and are stopped on 24 held-out training users. With `--epochs` both SFTs go over their rows more often.
 
 Writes benchmarks/results/more-samples.json, a call at a time: what other calls measured stays. Several seeds are taken
 together too. Killed, the same command goes on.
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from real_people import measured
-from real_tasks import LABEL_TASKS, LABELS, RL, STAGES, TASKS, number_of, open_run, parser_of
+from real_tasks import LABEL_TASKS, LABELS, TASKS, number_of, open_run, parser_of
 from results_file import add_results
 from scores import add_together
 from tagpr.runs import Run
@@ -43,8 +42,6 @@ def run_of(
     weighed = weight != 1
     folder = runs / (f"samples-{SAMPLES}" + "-encoder" * encoder + f"-weight-{weight:g}" * weighed)
     changes = {"chains": chains} | ({"sft": {"answer_weight": weight}} if weighed else {})
-    if not labels:  # 16 prompts a step are for a GPU
-        changes |= {stage: {"prompts_per_step": RL["prompts_per_step"]} for stage in STAGES}
     return open_run(task, seed, epochs, shared, folder, labels, changes)
 
 

@@ -10,11 +10,10 @@ The packages are bundled; the others are made of raw files that you downloaded (
 overviews; Yelp's reviews), whose folder is given by --shared or TAGPR_SHARED_DATA. All learn from the same labels: 960
 at most, or another number, or all (`--seed` draws them and all else). The three SFTs take as many optimizer steps (more
 with --epochs) and keep the weights with the least loss on the same held-out training users: 12, of all labels 24. RL
-has no reward model here (gamma 0), so that the rows of three tasks fit into three hours of one
-core; of all labels a step takes 16 prompts for 4, which is for a GPU. Of the users of MovieLens and Yelp it takes four
-prompts each at most. Beside them the cheap rivals: logistic
-regression of the text, and of the text and the history (of changelogs: over the counted habits of the shown notes); the
-teacher of the chains; the rules without a model, the nearest item among them.
+has no reward model here (gamma 0), so that the rows of three tasks fit into three hours of one core; its steps have 32
+completions each, of all labels too. Of the users of MovieLens and Yelp it takes four prompts each at most. Beside them
+the cheap rivals: logistic regression of the text, and of the text and the history (of changelogs: over the counted
+habits of the shown notes); the teacher of the chains; the rules without a model, the nearest item among them.
 
 Writes benchmarks/results/real-people.json, a call at a time: what other calls measured stays. Of several seeds all SFTs
 come first, then all RL, and what every seed has is also taken together: the interval over users is then that of these

@@ -108,10 +108,10 @@ RECIPE: dict[str, Any] = {
 STAGES: tuple[StageName, ...] = ("guided", "exploratory")
 ALL_LABELS: dict[str, dict[str, Any]] = {
     "sft": {"heldout_users": 24, "heldout_every": 80},
-    "guided": {"prompts_per_step": 16, "heldout_prompts": 160},
-    "exploratory": {"prompts_per_step": 16, "heldout_prompts": 160},
+    "guided": {"heldout_prompts": 160},
+    "exploratory": {"heldout_prompts": 160},
 }
-"""What learning from all labels changes: more held-out users to stop by, more completions a step of RL."""
+"""What learning from all labels changes: more held-out users and questions of theirs to stop by."""
 
 
 def open_run(
