@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -133,6 +134,27 @@ def test_label_sft_is_trained_as_long_as_sft_and_evaluated_beside_it(smoke, tmp_
     assert row["system"] == "sft" and not row["reasons"]
     block = results["tasks"]["package-section"]
     assert block["systems"]["labels"]["points"]["chain_tokens"] == 0 and "sft" in block["differences"]["labels"]
+
+
+def test_both_sfts_hold_out_the_same_users_whichever_have_chains(smoke, tmp_path):
+    run = tmp_path / "runs" / "smoke"
+    shutil.copytree(smoke[0], run)
+    changes = ("evaluate.systems=[base, labels, sft]", "sft.heldout_users=2")
+    learned = {}
+    for stage in ("sft", "labels"):
+        done = tagpr(stage, "smoke", *changes, "--quiet", "--json", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        learned[stage] = json.loads((run / stage / "manifest.json").read_text())["metrics"]["examples"]
+    user = {}
+    for file in (run / "data").glob("*/train.jsonl"):
+        for row in map(json.loads, file.read_text().splitlines()):
+            user[file.parent.name, row["id"]] = row["user_id"]
+    table = parquet.read_table(run / "chains" / "chains.parquet", columns=["task", "example_id"]).to_pylist()
+    chains = {(row["task"], row["example_id"]) for row in table}
+    assert {user[name] for name in chains} < set(user.values()), "every user has a chain"
+    away = set(random.Random(0).sample(sorted(set(user.values())), 2))
+    assert learned["labels"] == sum(name not in away for name in user.values()) < len(user)
+    assert learned["sft"] == sum(user[name] not in away for name in chains)
 
 
 def test_label_sft_that_nobody_evaluates_is_refused(tmp_path):

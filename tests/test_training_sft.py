@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -80,6 +81,28 @@ def test_held_out_rows_are_those_of_whole_users():
     assert not {row.user_id for row in train} & {row.user_id for row in heldout}
     with pytest.raises(RunError, match="6 users"):
         hold_out(groups(), 6, seed=0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_two_trainings_hold_out_the_same_users_whichever_rows_they_have(seed):
+    rows, everyone = groups(), [f"u{u}" for u in range(6)]
+    train, heldout = hold_out(rows, 3, seed, everyone)
+    fewer = [row for row in rows if row.user_id not in ("u1", "u4")]  # of these users no chain came out right
+    assert hold_out(fewer, 3, seed, everyone) == (
+        [row for row in train if row in fewer],
+        [row for row in heldout if row in fewer],
+    )
+
+
+def test_held_out_users_without_rows_are_refused():
+    rows = [row for row in groups() if row.user_id == "u0"]
+    everyone = [f"u{u}" for u in range(6)]
+    drawn = {seed: random.Random(seed).sample(everyone, 1) == ["u0"] for seed in range(40)}
+    first = {of_u0: next(seed for seed, own in drawn.items() if own == of_u0) for of_u0 in (True, False)}
+    with pytest.raises(RunError, match="hold out fewer"):
+        hold_out(rows, 1, first[True], everyone)
+    with pytest.raises(RunError, match="hold out more"):
+        hold_out(rows, 1, first[False], everyone)
 
 
 def test_the_best_weights_are_kept_by_the_held_out_loss(policy, tmp_path):

@@ -19,7 +19,7 @@ def train_policy(run: Run, context: StageContext) -> SFTMetrics:
         settings, groups = run.recipe.sft, chain_groups(run)
         if settings.mix:
             groups = mixed(groups, label_groups(run), settings.mix, context.seed)
-        return train_sft(run.model, groups, settings, context)
+        return train_sft(run.model, groups, settings, context, everyone=learned_of(run))
     from tagpr.engine.models import resolve_model
 
     if processes.is_first():
@@ -36,7 +36,13 @@ def train_on_labels(run: Run, context: StageContext) -> SFTMetrics:
     chains = run.manifest("sft")
     assert chains is not None and isinstance(chains.metrics, SFTMetrics)  # an input of this stage
     settings = run.recipe.sft.model_copy(update={"mix": 0.0})
-    return train_sft(run.model, label_groups(run), settings, context, steps=chains.metrics.steps)
+    steps = chains.metrics.steps
+    return train_sft(run.model, label_groups(run), settings, context, steps=steps, everyone=learned_of(run))
+
+
+def learned_of(run: Run) -> set[str]:
+    """The users of the training examples, of whom both trainings hold out the same, chains or not."""
+    return {example.user_id for train in run.train.values() for example in train}
 
 
 def chain_groups(run: Run) -> list[TrainingRow]:

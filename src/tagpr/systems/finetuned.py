@@ -57,7 +57,8 @@ class SFT(Prompted[NoOptions]):
         if not groups:
             raise RunError("no training example has an answer to learn; check data and chains")
         context = self.context
-        metrics = train_sft(context.model, groups, context.sft, context.work(out))
+        everyone = {example.user_id for example in train}  # of whom SFT and SFT-R hold out the same
+        metrics = train_sft(context.model, groups, context.sft, context.work(out), everyone=everyone)
         self.cost.trained_parameters += metrics.trained_parameters
         self.cost.trained_tokens += metrics.trained_tokens
 

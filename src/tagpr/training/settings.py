@@ -84,7 +84,8 @@ class SFTSettings(TrainingSettings):
     """Weight in the loss of a chain's tokens that write its answer, in the chain and after it, over that of the others:
     few tokens decide whether a chain is right. 1: all alike, as in the paper."""
     heldout_users: int = Field(default=0, ge=0)
-    """Users of the training split that are kept out of training, to choose the number of steps by; 0: none."""
+    """Users of the training split that are kept out of training, to choose the number of steps by; 0: none. SFT on
+    chains and on labels keep out the same ones."""
     heldout_every: int | None = Field(default=None, ge=1)
     """Optimizer steps between evaluations on the held-out users; None: once per epoch."""
     patience: int = Field(default=0, ge=0)

@@ -7,7 +7,7 @@ once for all of them (`tagpr.engine.shared_prompt`). The loss is the same token 
 import contextlib
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -142,6 +142,7 @@ def train_sft(
     context: StageContext,
     metric: Callable[[TextModel], float] | None = None,
     steps: int | None = None,
+    everyone: Collection[str] | None = None,
 ) -> SFTMetrics:
     """Train `policy` on `groups` (eq. 4); writes `out/model` (a Hugging Face folder) and `out/log.jsonl`.
 
@@ -149,9 +150,10 @@ def train_sft(
     the last one, and the result is the one of an undisturbed run. With `heldout_users` the rows of some users are not
     learned from but evaluated: by `metric` (the current model -> higher is better), else by their loss;
     `out/heldout.jsonl` has the values, and `patience` and `keep` go by them. `steps`: optimizer steps instead of
-    `epochs`. Raises RunError if no chain is left or the loss is not finite.
+    `epochs`. `everyone`: whom those users are drawn from (see `hold_out`). Raises RunError if no chain is left or the
+    loss is not finite.
     """
-    kept, heldout, too_long = _rows(groups, settings, context.seed)
+    kept, heldout, too_long = _rows(groups, settings, context.seed, everyone)
     tokenizer = load_tokenizer(policy)
     args = _arguments(settings, context, len(kept), steps, higher_is_better=metric is not None)
     order = divided(len(kept), args.max_steps, settings.batch_size, context.seed)
@@ -193,7 +195,7 @@ def train_sft(
 
 
 def _rows(
-    groups: Sequence[TrainingRow], settings: SFTSettings, seed: int
+    groups: Sequence[TrainingRow], settings: SFTSettings, seed: int, everyone: Collection[str] | None
 ) -> tuple[list[TrainingRow], list[TrainingRow], int]:
     """What is learned from, the rows of held-out users, and how many completions are too long for either."""
     kept, too_long = within(groups, settings.max_length)
@@ -204,7 +206,7 @@ def _rows(
         )
     if not settings.heldout_users:
         return kept, [], too_long
-    return *hold_out(kept, settings.heldout_users, seed), too_long
+    return *hold_out(kept, settings.heldout_users, seed, everyone), too_long
 
 
 def _write_logs(trainer: SharedPromptSFTTrainer, out: Path) -> list[float]:

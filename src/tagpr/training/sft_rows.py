@@ -1,7 +1,7 @@
 """What SFT learns from: prompts with their completions, label rows mixed in, and whose rows are held out."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from tagpr.errors import RunError
@@ -23,15 +23,27 @@ def mixed(chains: Sequence[TrainingRow], labels: Sequence[TrainingRow], share: f
     return [*chains, *(order[i % len(order)] for i in range(count))]
 
 
-def hold_out(groups: Sequence[TrainingRow], users: int, seed: int) -> tuple[list[TrainingRow], list[TrainingRow]]:
-    """(rows to train on, rows of `users` users drawn by `seed`). Raises RunError if no user would be left."""
-    everyone = sorted({group.user_id for group in groups})
-    if users >= len(everyone):
+def hold_out(
+    groups: Sequence[TrainingRow], users: int, seed: int, everyone: Collection[str] | None = None
+) -> tuple[list[TrainingRow], list[TrainingRow]]:
+    """(rows to train on, rows of `users` users drawn by `seed`).
+
+    everyone: whom they are drawn from, else the users of the rows. Given the same, two trainings hold out the same
+    users, whichever rows they have of them. Raises RunError if no row would be left to train on, or none held out.
+    """
+    names = sorted({group.user_id for group in groups} if everyone is None else set(everyone))
+    if users >= len(names):
         raise RunError(
-            f"sft.heldout_users={users}: the training rows are of {len(everyone)} users; hold out fewer of them"
+            f"sft.heldout_users={users}: the training rows are of {len(names)} users; hold out fewer of them"
         )
-    chosen = set(random.Random(seed).sample(everyone, users))
-    return [g for g in groups if g.user_id not in chosen], [g for g in groups if g.user_id in chosen]
+    chosen = set(random.Random(seed).sample(names, users))
+    train = [group for group in groups if group.user_id not in chosen]
+    heldout = [group for group in groups if group.user_id in chosen]
+    if not train:
+        raise RunError(f"sft.heldout_users={users}: all training rows are of these users; hold out fewer of them")
+    if users and not heldout:
+        raise RunError(f"sft.heldout_users={users}: none of these users has a training row; hold out more of them")
+    return train, heldout
 
 
 def within(groups: Sequence[TrainingRow], longest: int) -> tuple[list[TrainingRow], int]:
