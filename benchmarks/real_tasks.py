@@ -108,8 +108,7 @@ RECIPE: dict[str, Any] = {
 STAGES: tuple[StageName, ...] = ("guided", "exploratory")
 ALL_LABELS: dict[str, dict[str, Any]] = {
     "sft": {"heldout_users": 24, "heldout_every": 80},
-    "guided": {"heldout_prompts": 160},
-    "exploratory": {"heldout_prompts": 160},
+    **{stage: {"heldout_prompts": 160} for stage in STAGES},
 }
 """What learning from all labels changes: more held-out users and questions of theirs to stop by."""
 
@@ -149,7 +148,7 @@ def open_run(
     for changes in ({} if labels else ALL_LABELS, changed):
         recipe |= {block: recipe[block] | own for block, own in changes.items()}
     if task.adapter:  # one user of MovieLens has 113 of the 960 labels
-        recipe |= {stage: recipe[stage] | {"prompts_per_user": 4} for stage in ("guided", "exploratory")}
+        recipe |= {stage: recipe[stage] | {"prompts_per_user": 4} for stage in STAGES}
     path = runs / f"{run_name}.yaml"
     path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
     return Run.open(path, runs=runs)
