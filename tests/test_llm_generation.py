@@ -42,6 +42,15 @@ def test_greedy_equals_transformers(architecture, rows):
         assert completion.finished == (completion.token_ids[-1] in eos)
 
 
+@pytest.mark.parametrize("length", [4, 32])
+def test_rows_grow_with_what_is_drawn(length, monkeypatch):
+    monkeypatch.setattr("tagpr.engine.decoding.LENGTHS", length)
+    model, batch = tiny_model("llama"), prompts()
+    found = [own.token_ids for (own,) in generate(model, batch, Sampling(70, temperature=0), end_ids=[2], batch_size=3)]
+    assert max(map(len, found)) > 64  # lengthened twice or more
+    assert found == [hf_greedy(model, prompt, 70, [2]) for prompt in batch]
+
+
 @pytest.mark.parametrize("prefix", [0, 4])
 def test_samples_do_not_depend_on_the_batch(prefix, monkeypatch):
     model, batch = tiny_model("llama"), prompts(prefix=prefix)

@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from tagpr.engine.group_attention import causal, two_part_attention
+from tagpr.engine.group_attention import causal, hiding, two_part_attention
+
+LENGTHS = 32
+"""Completions' rows grow in length by multiples of this, if they grow."""
 
 
 class Caches:
     """Keys and values of `slots` prompts (up to `prompt_length`) with `samples` completions each (up to `steps`)."""
 
-    def __init__(self, slots: int, samples: int, prompt_length: int, steps: int) -> None:
+    def __init__(self, slots: int, samples: int, prompt_length: int, steps: int, growing: bool = False) -> None:
+        """growing: the completions' rows begin short and are lengthened as needed, so that steps read whole rows.
+
+        A CPU's product in bf16 first copies what it is given a part of.
+        """
         self.slots, self.samples, self.prompt_length, self.steps = slots, samples, prompt_length, steps
+        self.growing, self.length = growing, min(LENGTHS, steps) if growing else steps
         self.prompt: list[tuple[Tensor, Tensor]] = []  # per layer, (slots, Hkv, P, D)
         self.own: list[tuple[Tensor, Tensor]] = []  # per layer, (slots * samples, Hkv, T, D)
 
@@ -27,10 +36,17 @@ class Caches:
         heads, width = like.shape[1], like.shape[3]
         for store, rows, length in (
             (self.prompt, self.slots, self.prompt_length),
-            (self.own, self.slots * self.samples, self.steps),
+            (self.own, self.slots * self.samples, self.length),
         ):
             k = torch.zeros(rows, heads, length, width, dtype=like.dtype, device=like.device)
             store.append((k, torch.zeros_like(k)))
+
+    def reserve(self, tokens: int) -> None:
+        """Room for so many tokens of every completion; what is there stays."""
+        if tokens > self.length:
+            more = min(self.steps, -(-tokens // LENGTHS) * LENGTHS) - self.length
+            self.own = [(pad(k, (0, 0, 0, more)), pad(v, (0, 0, 0, more))) for k, v in self.own]
+            self.length += more
 
     def keep(self, slots: Tensor) -> None:
         """Only keep these slots, in this order."""
@@ -76,11 +92,6 @@ class PrefillLayout:
         return causal(q, k, v, scale, softcap, self.offset).transpose(1, 2)
 
 
-def hiding(keys: Tensor) -> Tensor:
-    """What is added to the scores so that these keys are not seen: keys (B, P) -> (B, 1, 1, P)."""
-    return torch.zeros(keys.shape, device=keys.device).masked_fill(keys, float("-inf"))[:, None, None]
-
-
 class StepLayout:
     """One token of every active row. rows (R,): slot * samples + sample; counts (R,): own tokens already cached."""
 
@@ -89,7 +100,11 @@ class StepLayout:
         self.all_rows = len(rows) == caches.slots * caches.samples
         slot_lengths = prompt_lengths[: caches.slots]
         self.p = int(slot_lengths.max())
-        self.t = int(counts.max()) + 1
+        if caches.growing and 2 * self.p > caches.prompt_length:  # a copy would cost more than the rest of the row
+            self.p = caches.prompt_length
+        tokens = int(counts.max()) + 1
+        caches.reserve(tokens)
+        self.t = caches.length if caches.growing else tokens
         device = rows.device
         dead = torch.arange(self.p, device=device)[None] >= slot_lengths[:, None]
         self.prompt_bias = hiding(dead) if bool(dead.any()) else None

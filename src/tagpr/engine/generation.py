@@ -141,7 +141,8 @@ class _Batch:
         self.waiting = sorted(jobs, key=lambda job: (-len(job.prompt), job.index))
         slots = min(len(jobs), max(1, batch_size // samples))
         self.prefix = common_opening([job.prompt for job in jobs])
-        self.caches = Caches(slots, samples, len(self.waiting[0].prompt), self.steps)
+        self.recorded = self.device.type in RECORDED_ON
+        self.caches = Caches(slots, samples, len(self.waiting[0].prompt), self.steps, growing=not self.recorded)
         self.running: list[_Job | None] = [None] * slots
         self.prompt_lengths = torch.ones(slots, dtype=torch.long, device=self.device)
         n = slots * samples
@@ -149,7 +150,6 @@ class _Batch:
         self.counts = torch.zeros(n, dtype=torch.long, device=self.device)
         self.last = torch.zeros(n, dtype=torch.long, device=self.device)
         self.numbers = torch.zeros(n, self.steps, device=self.device)
-        self.recorded = self.device.type in RECORDED_ON
         self.graphed: GraphedStep | None = None
 
     def run(self, tokens_per_prefill: int, progress: Progress | None) -> None:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tagpr.engine.decoding import Caches, StepLayout, hiding
+from tagpr.engine.decoding import Caches, StepLayout
+from tagpr.engine.group_attention import hiding
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -160,6 +160,11 @@ def causal(q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None,
     return torch.softmax(scores.masked_fill(~mask, float("-inf")), dim=-1) @ v
 
 
+def hiding(keys: Tensor) -> Tensor:
+    """What is added to the scores so that these keys are not seen: keys (B, P) -> (B, 1, 1, P)."""
+    return torch.zeros(keys.shape, device=keys.device).masked_fill(keys, float("-inf"))[:, None, None]
+
+
 def two_part_attention(
     q: Tensor,
     prompt_k: Tensor,

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from tagpr.engine.group_attention import causal, hiding, two_part_attention
 from tagpr.engine.shared_prompt import PromptGroup
 
 
@@ -71,35 +71,48 @@ def padded_batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[i
 
 
 class PaddedLayout:
-    """Attention of padded rows: causal and unmasked over what is prompt in every row, masked only for what follows.
+    """Attention of padded rows: prompts causally among themselves, completions to their prompt and themselves.
 
-    A dense mask over a long prompt costs twice the causal kernel's work. Here the first S tokens of every row are known
-    to be prompt (S is the shortest prompt of the batch), so that only the remaining queries need a mask.
+    The keys that a mask would hide are not computed: with three completions to a row that is most of the work.
     """
 
-    def __init__(self, segment_ids: Tensor, position_ids: Tensor) -> None:
-        """segment_ids, position_ids [B, T]; every row starts with its prompt, in order."""
-        start = int((segment_ids == 0).sum(-1).min())
-        asking, at = segment_ids[:, start:, None], position_ids[:, start:, None]  # [B, T - S, 1]
-        same = (segment_ids[:, None, :] == asking) | (segment_ids[:, None, :] == 0)
-        seen = same & (segment_ids[:, None, :] >= 0) & (position_ids[:, None, :] <= at)
-        self.start, self.mask = start, seen[:, None]  # [B, 1, T - S, T], True where query (dim 2) may see key (dim 3)
+    def __init__(self, segment_ids: Tensor) -> None:
+        """segment_ids [B, T]: 0 a prompt, 1, 2, ... its completions in order, -1 padding; prompts come first."""
+        batch, width = segment_ids.shape
+        device = segment_ids.device
+        prompts = (segment_ids == 0).sum(-1)  # [B]
+        numbers = torch.arange(1, int(segment_ids.max()) + 1, device=device)
+        member = segment_ids[:, None] == numbers[:, None]  # [B, G, T]
+        sizes, starts = member.sum(-1), member.int().argmax(-1)  # [B, G]
+        self.prompt, self.completions = int(prompts.max()), len(numbers)
+        self.longest = int(sizes.max()) if len(numbers) else 0
+        steps = torch.arange(self.longest, device=device)
+        rows = torch.arange(batch, device=device)
+        real = steps < sizes[..., None]  # [B, G, L]
+        places = rows[:, None, None] * width + torch.where(real, starts[..., None] + steps, 0)
+        self.own = places.flatten()  # where each completion's tokens lie among all B * T; padded ones repeat a token
+        # where each token finds its output among the B * P of prompts and the B * G * L of completions
+        back = rows[:, None] * self.prompt + torch.arange(width, device=device).clamp(max=self.prompt - 1)
+        found = batch * self.prompt + real.flatten().nonzero().squeeze(1)
+        self.back = back.flatten().index_put((self.own[real.flatten()],), found)
+        dead = torch.arange(self.prompt, device=device) >= prompts[:, None]
+        self.prompt_bias = hiding(dead) if bool(dead.any()) else None
+        ahead = torch.ones(self.longest, self.longest, dtype=torch.bool, device=device).triu(1)
+        self.own_bias = torch.zeros(ahead.shape, device=device).masked_fill(ahead, float("-inf"))[None, None]
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None) -> Tensor:
-        """q [B, H, T, D], k and v [B, Hkv, T, D] -> [B, T, H, D]. Raises RuntimeError for a model that caps scores."""
-        if softcap is not None:
-            raise RuntimeError("padded rows have no attention softcap")
-        repeat = q.shape[1] // k.shape[1]
-        if repeat > 1:
-            k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
-        start, parts = self.start, []
-        if start:
-            first = slice(0, start)
-            parts.append(
-                F.scaled_dot_product_attention(
-                    q[:, :, first], k[:, :, first], v[:, :, first], is_causal=True, scale=scale
-                )
-            )
-        if start < q.shape[2]:
-            parts.append(F.scaled_dot_product_attention(q[:, :, start:], k, v, self.mask, scale=scale))
-        return torch.cat(parts, dim=2).transpose(1, 2).contiguous()
+        """q [B, H, T, D], k and v [B, Hkv, T, D] -> [B, T, H, D]."""
+        batch, width = q.shape[0], q.shape[2]
+        queries, keys, values = (x[:, :, : self.prompt] for x in (q, k, v))
+        out = causal(queries, keys, values, scale, softcap).transpose(1, 2).flatten(0, 1)  # [B * P, H, D]
+        if self.completions:
+            qc, kc, vc = (self._of_completions(x) for x in (q, k, v))
+            kc, vc, biases = kc.flatten(0, 1), vc.flatten(0, 1), (self.prompt_bias, self.own_bias)
+            answers = two_part_attention(qc, keys, values, kc, vc, scale, softcap, *biases)
+            out = torch.cat([out, answers.transpose(2, 3).flatten(0, 2).to(out.dtype)])
+        return out.index_select(0, self.back).unflatten(0, (batch, width))
+
+    def _of_completions(self, x: Tensor) -> Tensor:
+        """x [B, H, T, D] to [B, G, H, L, D]."""
+        picked = x.transpose(1, 2).flatten(0, 1).index_select(0, self.own)
+        return picked.unflatten(0, (x.shape[0], self.completions, self.longest)).transpose(2, 3)

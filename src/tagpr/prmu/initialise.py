@@ -172,7 +172,5 @@ def _token_scale(model: PRMUModel) -> float:
     hidden = model.backbone.get_input_embeddings()(ids)
     if model.settings.frozen_layers:
         segments, positions = torch.zeros_like(ids), torch.arange(ids.shape[1])[None]
-        hidden = run_layers(
-            model.backbone, 0, model.settings.frozen_layers, hidden, PaddedLayout(segments, positions), positions
-        )
+        hidden = run_layers(model.backbone, 0, model.settings.frozen_layers, hidden, PaddedLayout(segments), positions)
     return float(hidden.float().norm(dim=-1).median()) / hidden.shape[-1] ** 0.5

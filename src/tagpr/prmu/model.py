@@ -171,9 +171,7 @@ class PRMUModel(nn.Module):
         embeddings = self.backbone.get_input_embeddings()(input_ids)
         if frozen:
             with torch.no_grad():
-                embeddings = run_layers(
-                    self.backbone, 0, frozen, embeddings, PaddedLayout(segments, positions), positions
-                )
+                embeddings = run_layers(self.backbone, 0, frozen, embeddings, PaddedLayout(segments), positions)
         if m:
             assert users is not None
             batch = len(users)
@@ -182,7 +180,7 @@ class PRMUModel(nn.Module):
             embeddings = torch.cat([embeddings[:, :1], vectors, embeddings[:, 1:]], dim=1)
             positions = torch.cat([positions[:, :1], places, positions[:, 1:]], dim=1)
             segments = torch.cat([segments[:, :1], torch.zeros_like(places), segments[:, 1:]], dim=1)
-        return run_layers(self.backbone, frozen, None, embeddings, PaddedLayout(segments, positions), positions)
+        return run_layers(self.backbone, frozen, None, embeddings, PaddedLayout(segments), positions)
 
 
 def empty_model(config: PRMUConfig) -> PRMUModel:

@@ -32,6 +32,8 @@ from tagpr.stages import made_again
 
 logger = logging.getLogger(__name__)
 
+TOKENS, TOKENS_ON_CPU = 8192, 2048
+"""Padded tokens in one forward pass; a CPU's cache holds the activations of few."""
 WEIGHTS, CONFIG, USERS, HISTORIES = "model.safetensors", "prmu.json", "users.json", "histories.safetensors"
 
 
@@ -44,13 +46,14 @@ class PRMU:
         users: dict[str, int],
         on_unknown: str = "generic",
         histories: dict[str, Tensor] | None = None,
-        token_budget: int = 8192,
+        token_budget: int | None = None,
     ) -> None:
         self.model = model
         self.users = users
         self.on_unknown = on_unknown
         self.histories = histories or {}  # user id -> [n, d] frozen encodings of past items (profile-encoded)
-        self.token_budget = token_budget  # padded tokens in one forward pass
+        on_cpu = next(model.parameters()).device.type == "cpu"
+        self.token_budget = token_budget or (TOKENS_ON_CPU if on_cpu else TOKENS)
         self._rows_of_unknown: set[str] = set()
         rows = model.settings.users
         if sorted(users.values()) != list(range(rows)):
