@@ -15,7 +15,7 @@ from transformers.utils import logging as hf_logging
 
 from tagpr.engine.group_attention import NAME
 from tagpr.engine.models import fast_dtype, undivided
-from tagpr.engine.padded_rows import PaddedLayout
+from tagpr.engine.padded_rows import padded_layout
 from tagpr.errors import ModelError
 from tagpr.prmu.decoder import Decoder, as_decoder, run_layers
 from tagpr.prmu.model import PRMUConfig, PRMUModel
@@ -172,5 +172,6 @@ def _token_scale(model: PRMUModel) -> float:
     hidden = model.backbone.get_input_embeddings()(ids)
     if model.settings.frozen_layers:
         segments, positions = torch.zeros_like(ids), torch.arange(ids.shape[1])[None]
-        hidden = run_layers(model.backbone, 0, model.settings.frozen_layers, hidden, PaddedLayout(segments), positions)
+        layout = padded_layout(segments, positions, hidden.dtype)
+        hidden = run_layers(model.backbone, 0, model.settings.frozen_layers, hidden, layout, positions)
     return float(hidden.float().norm(dim=-1).median()) / hidden.shape[-1] ** 0.5

@@ -17,7 +17,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from tagpr.engine.group_attention import NAME
 from tagpr.engine.models import undivided
-from tagpr.engine.padded_rows import PaddedLayout
+from tagpr.engine.padded_rows import padded_layout
 from tagpr.prmu.decoder import Decoder, as_decoder, run_layers
 from tagpr.prmu.frozen_states import FrozenStates, states_of
 from tagpr.prmu.users import BasisHead, HistoryEncoder, PrototypeHead, UserEmbedding
@@ -171,7 +171,8 @@ class PRMUModel(nn.Module):
         embeddings = self.backbone.get_input_embeddings()(input_ids)
         if frozen:
             with torch.no_grad():
-                embeddings = run_layers(self.backbone, 0, frozen, embeddings, PaddedLayout(segments), positions)
+                layout = padded_layout(segments, positions, self.compute_dtype)
+                embeddings = run_layers(self.backbone, 0, frozen, embeddings, layout, positions)
         if m:
             assert users is not None
             batch = len(users)
@@ -180,7 +181,8 @@ class PRMUModel(nn.Module):
             embeddings = torch.cat([embeddings[:, :1], vectors, embeddings[:, 1:]], dim=1)
             positions = torch.cat([positions[:, :1], places, positions[:, 1:]], dim=1)
             segments = torch.cat([segments[:, :1], torch.zeros_like(places), segments[:, 1:]], dim=1)
-        return run_layers(self.backbone, frozen, None, embeddings, PaddedLayout(segments), positions)
+        layout = padded_layout(segments, positions, self.compute_dtype)
+        return run_layers(self.backbone, frozen, None, embeddings, layout, positions)
 
 
 def empty_model(config: PRMUConfig) -> PRMUModel:
