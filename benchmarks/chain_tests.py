@@ -1,6 +1,6 @@
 """Does the answer follow from the chain? Causal tests of the quickstart's chains, after SFT and after RL.
 
-    make run && PYTHONPATH=benchmarks .venv/bin/python benchmarks/chain_tests.py     # about ten minutes on two cores
+    make run && PYTHONPATH=benchmarks .venv/bin/python benchmarks/chain_tests.py     # some minutes on two cores
 
 Every held-out chain is changed (`tagpr.evaluation.interventions`) and the model goes on from there: what `tagpr
 analyse` does with the final model, for both. Answers are kept in the run folder, and after each system
