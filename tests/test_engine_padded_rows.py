@@ -35,7 +35,14 @@ def test_completions_are_read_as_they_would_be_alone():
                 assert torch.allclose(found[b, places], alone[0].transpose(0, 1), atol=1e-5)
 
 
-@pytest.mark.parametrize(("dtype", "kind"), [(torch.bfloat16, GatheredLayout), (torch.float32, MaskedLayout)])
-def test_products_where_a_cpu_computes_in_bf16(dtype, kind):
-    rows = pad_rows(GROUPS, pad_id=0)
+@pytest.mark.parametrize(
+    ("dtype", "prompt", "kind"),
+    [
+        (torch.bfloat16, 9, GatheredLayout),
+        (torch.float32, 9, MaskedLayout),
+        (torch.bfloat16, 2047, MaskedLayout),  # and two tokens: scores of long rows would fill the memory
+    ],
+)
+def test_products_where_a_cpu_computes_in_bf16(dtype, prompt, kind):
+    rows = pad_rows([PromptGroup([3] * prompt, [[4, 5]])], pad_id=0)
     assert type(padded_layout(rows.segment_ids, rows.position_ids, dtype)) is kind

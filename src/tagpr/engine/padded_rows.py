@@ -71,12 +71,16 @@ def padded_batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[i
         yield batch
 
 
+GATHERED = 2048
+"""Longest rows whose completions are gathered: the scores in memory grow with the square of it."""
+
+
 def padded_layout(segment_ids: Tensor, position_ids: Tensor, dtype: torch.dtype) -> Layout:
     """The attention of padded rows, segment_ids and position_ids [B, T], for a model that computes in `dtype`.
 
-    A CPU's plain products in bf16 are faster than its fused kernel, which elsewhere is as fast and keeps no scores.
+    In bf16 a CPU's plain products are faster than its fused kernel; everything else has that, which keeps no scores.
     """
-    if segment_ids.device.type == "cpu" and dtype == torch.bfloat16:
+    if segment_ids.device.type == "cpu" and dtype == torch.bfloat16 and segment_ids.shape[1] <= GATHERED:
         return GatheredLayout(segment_ids)
     return MaskedLayout(segment_ids, position_ids)
 
