@@ -25,6 +25,7 @@ import cheap_rivals
 import expert_start
 import few_chains
 import few_labels
+import label_rate
 import more_samples
 import prmu_real
 import real_people
@@ -392,6 +393,7 @@ def few_notes(tmp_path, monkeypatch):
 def test_what_is_asked_of_the_quickstarts_models(results, few_notes):
     over = results(rl_over_sft, "rl-over-sft", *few_notes)["questions"]
     assert over["all"]["questions"] == over["held-out"]["questions"] == 12 and "others" not in over
+    assert set(results(label_rate, "label-rate", *few_notes)["systems"]) == {"labels", "sft", "half rate"}
     sft = results(changelog_sft, "changelog-sft", *few_notes)
     assert set(sft["systems"]) == {"labels", "chains", "mixed", "longer, labels", "longer, chains"}
     assert sft["held-out loss of the longer ones"]["labels"]

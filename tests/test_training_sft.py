@@ -12,12 +12,10 @@ from safetensors.torch import load_file
 from tagpr.engine.models import load_causal_lm, load_tokenizer
 from tagpr.engine.text import learned_ids
 from tagpr.engine.tiny import build_tiny_model
-from tagpr.engine.types import Sampling
 from tagpr.errors import ModelError, RunError
 from tagpr.progress import StageContext
 from tagpr.training.answer_weights import answer_weights
 from tagpr.training.rows import TrainingRow
-from tagpr.training.scale.loading import load_for_training
 from tagpr.training.settings import ExpertSettings, SFTSettings
 from tagpr.training.sft import train_sft
 from tagpr.training.sft_rows import hold_out, mixed, within
@@ -193,44 +191,6 @@ def test_frozen_layers_and_embeddings_stay_and_the_rest_learns(policy, tmp_path)
     frozen = {name for name in after if "embed_tokens" in name or ".layers.0." in name}
     assert frozen and any(".layers.1." in name for name in after)
     assert {name for name in after if torch.equal(before[name].float(), after[name])} == frozen
-
-
-def test_frozen_layers_are_rounded_once_and_not_in_every_step(policy, tmp_path, monkeypatch):
-    settings = SFTSettings(**BASE | {"frozen_layers": 1, "precision": "bf16"})
-    model = load_for_training(policy, settings, seed=0)
-    linear = {
-        name: parameter
-        for name, parameter in model.named_parameters()
-        if ".layers." in name and parameter.ndim == 2  # norms have one dimension
-    }
-    assert {parameter.dtype for name, parameter in linear.items() if ".layers.0." in name} == {torch.bfloat16}
-    others = [parameter for name, parameter in model.named_parameters() if name not in linear or ".layers.1." in name]
-    assert {parameter.dtype for parameter in others} == {torch.float32}
-
-    trained = {}
-    for name in ("rounded", "autocast"):
-        train_sft(policy, groups(), settings, StageContext(tmp_path / name))
-        trained[name] = load_file(tmp_path / name / "model" / "model.safetensors")
-        monkeypatch.setattr("tagpr.training.scale.loading.rounds_frozen_layers", lambda settings: False)
-    assert trained["rounded"].keys() == trained["autocast"].keys()
-    for name, weight in trained["rounded"].items():
-        assert weight.dtype == torch.float32
-        assert torch.equal(weight, trained["autocast"][name]), name
-
-
-def test_held_out_answers_of_a_model_with_rounded_layers(policy, tmp_path):
-    settings = SFTSettings(
-        **BASE | {"frozen_layers": 1, "precision": "bf16", "heldout_users": 1, "heldout_every": 2, "keep": "best"}
-    )
-    lengths = []
-
-    def metric(model):
-        [[answer]] = model.generate([[5, 6, 7]], Sampling(4, temperature=0))
-        lengths.append(len(answer.token_ids))
-        return float(len(lengths))
-
-    train_sft(policy, groups(), settings, StageContext(tmp_path), metric)
-    assert len(lengths) > 1 and min(lengths) > 0
 
 
 def test_frozen_layers_beyond_the_model_and_beside_lora_are_refused(policy, tmp_path):

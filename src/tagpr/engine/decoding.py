@@ -82,7 +82,7 @@ class PrefillLayout:
         length = k.shape[2]
         stores = self.caches.prompt[layer]
         for store, new in zip(stores, (k, v), strict=True):
-            store[self.slots, :, self.offset : self.offset + length] = new.to(store.dtype)  # as in `StepLayout`
+            store[self.slots, :, self.offset : self.offset + length] = new
         if self.offset:
             first = slice(0, 1)
             k, v = (

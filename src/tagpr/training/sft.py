@@ -102,8 +102,7 @@ class SharedPromptSFTTrainer(SFTTrainer):
         """The held-out metric, as the Trainer keeps best checkpoints and stops by it."""
         model = cast(PreTrainedModel, self.model)
         model.eval()
-        with self.accelerator.autocast():  # a generation does not go through the forward that the Trainer wrapped
-            value = self.metric() if self.metric is not None else self._heldout_loss()
+        value = self.metric() if self.metric is not None else self._heldout_loss()
         model.train()
         metrics = {f"{metric_key_prefix}_heldout": value}
         self.log(metrics)

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 def load_for_training(policy: Path, settings: TrainingSettings, seed: int) -> PreTrainedModel:
     """The checkpoint, with LoRA adapters (drawn by `seed`) if the settings want them.
 
-    Weights that are trained are fp32. Frozen ones under adapters are in the dtype of the forward pass, or in 4 bits;
-    those of frozen layers as `rounds_frozen_layers` says. With sharding they stay where transformers puts them:
-    accelerate divides them among the processes.
+    Weights that are trained are fp32. Frozen ones under adapters are in the dtype of the forward pass, or in 4 bits.
+    With sharding they stay where transformers puts them: accelerate divides them among the processes.
     """
     check_weights(policy)
     adapters = lora_config(settings.lora_rank)
@@ -41,27 +40,12 @@ def load_for_training(policy: Path, settings: TrainingSettings, seed: int) -> Pr
     else:
         model = load_causal_lm(policy, dtype=dtype, device=device_name())
     freeze(model, settings.frozen_layers)
-    if rounds_frozen_layers(settings):
-        _round_frozen_layers(model)
     if adapters is not None:
         from peft import get_peft_model
 
         torch.manual_seed(seed)
         model = cast("PreTrainedModel", get_peft_model(model, adapters))  # what it wraps, by all that is used here
     return model
-
-
-def rounds_frozen_layers(settings: TrainingSettings) -> bool:
-    """Whether the linear weights of frozen layers are held in bf16: autocast would copy them in every forward pass."""
-    # FSDP divides weights of one dtype only
-    return settings.frozen_layers > 0 and computes_in_bf16(settings) and not processes.sharding()
-
-
-def _round_frozen_layers(model: PreTrainedModel) -> None:
-    """Norms and embeddings stay: autocast computes with them in fp32."""
-    for name, module in model.base_model.named_modules():
-        if name.startswith("layers.") and isinstance(module, torch.nn.Linear) and not module.weight.requires_grad:
-            module.to(torch.bfloat16)
 
 
 def _quantized(policy: Path) -> PreTrainedModel:

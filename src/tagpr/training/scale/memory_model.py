@@ -53,10 +53,9 @@ class Training:
         return (self.trained * per_trained + self._frozen()) / self.parts
 
     def _frozen(self) -> float:
-        shape = self.shape
         if self.lora_rank is None:
-            rounded = self.bf16 and not self.sharded  # `loading.rounds_frozen_layers`
-            return 4.0 * self._lowest() - rounded * 2.0 * self.frozen_layers * shape.layer
+            return 4.0 * self._lowest()
+        shape = self.shape
         if self.nf4:
             return shape.layers * shape.layer * NF4 + shape.root * 2
         return shape.parameters * (2 if self.bf16 else 4)

@@ -17,7 +17,6 @@ from torch.distributed.fsdp import FSDPModule
 
 from tagpr.engine.models import load_causal_lm
 from tagpr.training.policy import computes_in_bf16, lora_config, save_policy
-from tagpr.training.scale.loading import rounds_frozen_layers
 from tagpr.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -120,11 +119,9 @@ def save_trained(
 ) -> None:
     """Write the model as the trainer has it now; every process must call this.
 
-    Weights that are divided, or beside others that are not in fp32, go into a copy of `policy` that is.
+    Weights that are divided, or adapters on weights that are not in fp32, go into a copy of `policy` that is.
     """
-    rounded = rounds_frozen_layers(settings) or (
-        settings.lora_rank is not None and (computes_in_bf16(settings) or settings.quantization is not None)
-    )
+    rounded = settings.lora_rank is not None and (computes_in_bf16(settings) or settings.quantization is not None)
     if is_sharded(trainer.accelerator) or rounded:
         weights = gathered_weights(trainer)
         if trainer.accelerator.is_main_process:

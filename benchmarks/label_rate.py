@@ -1,0 +1,59 @@
+"""Is the quickstart's rate, chosen for SFT on chains, a handicap for its rival, SFT on labels?
+
+    make run && PYTHONPATH=benchmarks .venv/bin/python benchmarks/label_rate.py     # about 12 minutes on one core
+
+Label SFT again at half the rate, all else equal, as many optimizer steps. Both rivals and SFT on chains answer the
+questions of `rl_over_sft.py`. Killed, the same command goes on. Writes benchmarks/results/label-rate.json: exact match
+of the three, the differences paired by question with an interval over users.
+"""
+
+import argparse
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+from results_file import write_results
+from rl_over_sft import answers, difference, scores
+from tagpr.pipeline.sft import label_groups, learned_of
+from tagpr.progress import StageContext
+from tagpr.runs import Run
+from tagpr.training.metrics import SFTMetrics
+from tagpr.training.sft import train_sft
+
+PAIRS = (("labels", "half rate"), ("sft", "labels"), ("sft", "half rate"))
+
+
+def trained(run: Run) -> Path:
+    """The checkpoint of label SFT at half the rate, trained if it is not there."""
+    folder = run.folder.stage("labels").parent / "analyses" / "label-rate"
+    rival = run.manifest("labels")
+    assert rival is not None and isinstance(rival.metrics, SFTMetrics)
+    if not (folder / "model").is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = run.recipe.sft.model_copy(update={"learning_rate": run.recipe.sft.learning_rate / 2})
+        context, steps = StageContext(folder, run.seed), rival.metrics.steps
+        train_sft(run.model, label_groups(run), settings, context, steps=steps, everyone=learned_of(run))
+    return folder / "model"
+
+
+def main() -> None:
+    """Train and answer what is missing, and write the file."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    logging.basicConfig(level=logging.ERROR)
+    run = Run.open("quickstart", runs=parser.parse_args().runs)
+    run.require("sft", "labels")
+    rows = answers(run, run.checkpoints(("labels", "sft")))
+    rows["half rate"] = answers(run, {"labels": trained(run)})["labels"]  # the name says which prompt it answers
+    figures = {
+        "rate": run.recipe.sft.learning_rate,
+        "questions": len(rows["sft"]),
+        "users": len({row.user_id for row in rows["sft"]}),
+        "systems": {name: scores(own) for name, own in rows.items()},
+        **{f"{one} minus {other}": asdict(difference(rows[one], rows[other])) for one, other in PAIRS},
+    }
+    write_results("label-rate", "make run && python benchmarks/label_rate.py", figures)
+
+
+if __name__ == "__main__":
+    main()
