@@ -393,7 +393,9 @@ def few_notes(tmp_path, monkeypatch):
 def test_what_is_asked_of_the_quickstarts_models(results, few_notes):
     over = results(rl_over_sft, "rl-over-sft", *few_notes)["questions"]
     assert over["all"]["questions"] == over["held-out"]["questions"] == 12 and "others" not in over
-    assert set(results(label_rate, "label-rate", *few_notes)["systems"]) == {"labels", "sft", "half rate"}
+    rate = results(label_rate, "label-rate", *few_notes)
+    assert set(rate["all"]["systems"]) == {"labels", "sft", "final", "half rate"}
+    assert rate["evaluated"]["questions"] == 12 and "final minus half rate" in rate["evaluated"]
     sft = results(changelog_sft, "changelog-sft", *few_notes)
     assert set(sft["systems"]) == {"labels", "chains", "mixed", "longer, labels", "longer, chains"}
     assert sft["held-out loss of the longer ones"]["labels"]
