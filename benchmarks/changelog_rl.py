@@ -2,11 +2,12 @@
 
     make run && PYTHONPATH=benchmarks .venv/bin/python benchmarks/changelog_rl.py     # about 40 minutes on one core
 
-The quickstart's RL was 60 steps of 18 completions, after SFT on 960 labels, when this was measured. Here data, chains,
-SFT and PRMU are the run's own, RL is 100 steps of 24 completions at twice the rate, and the last weights are kept,
-whatever the held-out training users say. All of that was settled before the first step. Killed, the same command goes
-on. Writes benchmarks/results/changelog-rl.json: the curves, and exact match against SFT, label SFT and the quickstart's
-final model on the 926 questions of `rl_over_sft.py`, and against the own-habits rule too on the held-out users' 257.
+The quickstart's RL was 60 steps of 18 completions with `delta_evidence: 0.2`, after SFT on 960 labels at half the rate
+of today, when this was measured. Here data, chains, SFT and PRMU are the run's own, RL is 100 steps of 24 completions
+at twice the rate, and the last weights are kept, whatever the held-out training users say. All of that was settled
+before the first step. Killed, the same command goes on. Writes benchmarks/results/changelog-rl.json: the curves, and
+exact match against SFT, label SFT and the quickstart's final model on the 926 questions of `rl_over_sft.py`, and
+against the own-habits rule too on the held-out users' 257.
 """
 
 import argparse

@@ -32,10 +32,10 @@ PAIRS = (
 
 
 def trained(run: Run) -> Path:
-    """The checkpoint of label SFT at half the rate, trained if it is not there."""
-    folder = run.folder.stage("labels").parent / "analyses" / "label-rate"
+    """The checkpoint of label SFT at half the rate, trained if it is not there for this very rival."""
     rival = run.manifest("labels")
     assert rival is not None and isinstance(rival.metrics, SFTMetrics)
+    folder = run.folder.analyses / f"label-rate-{rival.hash[:12]}"
     if not (folder / "model").is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         settings = run.recipe.sft.model_copy(update={"learning_rate": run.recipe.sft.learning_rate / 2})
